@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/alecthomas/units"
+	"github.com/prometheus/common/promslog"
+	promslogflag "github.com/prometheus/common/promslog/flag"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	webflag "github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// The sockets that a stock Debian Kamailio opens: the datagram one for the small
+// calls, the FIFO for those that may be large.
+var stockURIs = []string{
+	"unix:///run/kamailio/kamailio_rpc.sock",
+	"fifo:///run/kamailio/kamailio_rpc.fifo",
+}
+
+// settings are what the command line and the environment say.
+type settings struct {
+	uris           []string
+	httpConfigFile string
+	callTimeout    time.Duration
+	maxConcurrent  int
+	maxReply       units.Base2Bytes
+
+	scrapeTimeout, timeoutOffset, reuse time.Duration
+
+	collectors collector.Options
+	switches   map[string]*bool // by collector
+
+	telemetryPath          string
+	disableExporterMetrics bool
+	web                    *web.FlagConfig
+	log                    promslog.Config
+}
+
+// newApp declares the flags. Each can come from the environment too, for
+// containers: --kamailio.uri from KAMAILIO_EXPORTER_KAMAILIO_URI.
+func newApp(s *settings) *kingpin.Application {
+	app := kingpin.New(programName, "Prometheus exporter for the Kamailio SIP server. Every flag can also be set in the environment; a repeatable one then has one value a line.")
+	app.DefaultEnvars()
+	app.HelpFlag.Short('h').NoEnvar()
+	app.Version(version.Print(programName))
+	app.VersionFlag.NoEnvar()
+
+	app.Flag("kamailio.uri", "How to ask Kamailio; repeatable, the first is preferred and large replies go by the way that carries most. Schemes: unix, fifo, http, https, udp, tcp.").
+		Default(stockURIs...).StringsVar(&s.uris)
+	app.Flag("kamailio.http-config-file", "YAML file with user, password, TLS and CA options for http:// and https:// (Prometheus' http_config).").
+		PlaceHolder("FILE").StringVar(&s.httpConfigFile)
+	app.Flag("kamailio.timeout", "Longest time for one RPC.").
+		Default(collector.DefaultCallTimeout.String()).DurationVar(&s.callTimeout)
+	app.Flag("kamailio.max-concurrent-rpcs", "RPCs at the same time; each one occupies a Kamailio process.").
+		Default(fmt.Sprint(kamrpc.DefaultMaxConcurrent)).IntVar(&s.maxConcurrent)
+	app.Flag("kamailio.max-reply-size", "Largest reply that is read; a collector that gets a larger one fails.").
+		Default("16MiB").BytesVar(&s.maxReply)
+
+	app.Flag("scrape.timeout", "Longest time for a scrape; shorter where Prometheus says so in its request.").
+		Default("10s").DurationVar(&s.scrapeTimeout)
+	app.Flag("scrape.timeout-offset", "Time kept back of Prometheus' own time-out, for the answer to arrive.").
+		Default("500ms").DurationVar(&s.timeoutOffset)
+	app.Flag("scrape.reuse", "A scrape that ended less than this ago is served again instead of asking Kamailio anew.").
+		Default("250ms").DurationVar(&s.reuse)
+
+	s.switches = map[string]*bool{}
+	for _, c := range collector.All(collector.Options{}) {
+		s.switches[c.Name()] = app.Flag("collector."+c.Name(), c.About()+".").Default("true").Bool()
+	}
+	app.Flag("collector.dialog_profile.names", "Dialog profile to count; repeatable.").
+		PlaceHolder("NAME").StringsVar(&s.collectors.DialogProfiles)
+	app.Flag("collector.pike.addresses", "Show up to so many blocked source addresses one by one. They are personal data, hence none by default.").
+		Default("0").IntVar(&s.collectors.PikeAddresses)
+	app.Flag("collector.usrloc_contacts.limit", "Look into the contacts while there are at most so many. ul.dump, which it takes, is quadratic and locks the location service.").
+		Default(fmt.Sprint(collector.DefaultDumpContacts)).IntVar(&s.collectors.DumpContacts)
+
+	app.Flag("web.telemetry-path", "Path of the metrics.").
+		Default("/metrics").StringVar(&s.telemetryPath)
+	app.Flag("web.disable-exporter-metrics", "Leave out the metrics about the exporter itself (go_*, process_*, kamailio_exporter_*).").
+		BoolVar(&s.disableExporterMetrics)
+	s.web = webflag.AddFlags(app, ":9494")
+	promslogflag.AddFlags(app, &s.log)
+	return app
+}
+
+// parseFlags returns nil settings when all there was to do was to print.
+func parseFlags(args []string, stdout io.Writer) (*settings, error) {
+	s := &settings{}
+	app := newApp(s)
+	printed := false
+	app.UsageWriter(stdout)
+	app.Terminate(func(int) { printed = true })
+	if _, err := app.Parse(args); err != nil {
+		if printed {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("%w, try --help", err)
+	}
+	if printed {
+		return nil, nil
+	}
+	return s, s.check()
+}
+
+// check refuses what parses and cannot be meant.
+func (s *settings) check() error {
+	switch {
+	case s.callTimeout <= 0:
+		return fmt.Errorf("--kamailio.timeout must be more than 0, not %s", s.callTimeout)
+	case s.scrapeTimeout <= 0:
+		return fmt.Errorf("--scrape.timeout must be more than 0, not %s", s.scrapeTimeout)
+	case s.timeoutOffset < 0 || s.timeoutOffset >= s.scrapeTimeout:
+		return fmt.Errorf("--scrape.timeout-offset must be at least 0 and below --scrape.timeout, not %s", s.timeoutOffset)
+	case s.reuse < 0:
+		return fmt.Errorf("--scrape.reuse must be at least 0, not %s", s.reuse)
+	case s.maxConcurrent < 1:
+		return fmt.Errorf("--kamailio.max-concurrent-rpcs must be at least 1, not %d", s.maxConcurrent)
+	case s.maxReply < 4096:
+		return fmt.Errorf("--kamailio.max-reply-size must be at least 4KiB, not %s", s.maxReply)
+	case s.collectors.PikeAddresses < 0:
+		return fmt.Errorf("--collector.pike.addresses must be at least 0, not %d", s.collectors.PikeAddresses)
+	case s.collectors.DumpContacts < 0:
+		return fmt.Errorf("--collector.usrloc_contacts.limit must be at least 0, not %d", s.collectors.DumpContacts)
+	case !strings.HasPrefix(s.telemetryPath, "/") || s.telemetryPath == "/":
+		return fmt.Errorf("--web.telemetry-path must be a path below /, such as /metrics, not %q", s.telemetryPath)
+	case strings.HasPrefix(s.telemetryPath, "/-/") || strings.ContainsAny(s.telemetryPath, " {}"):
+		return fmt.Errorf("--web.telemetry-path %q is not free for metrics", s.telemetryPath)
+	}
+	return nil
+}
+
+// enabled are the collectors that are not switched off.
+func (s *settings) enabled() []collector.Collector {
+	var on []collector.Collector
+	for _, c := range collector.All(s.collectors) {
+		if *s.switches[c.Name()] {
+			on = append(on, c)
+		}
+	}
+	return on
+}

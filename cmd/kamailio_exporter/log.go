@@ -1,0 +1,72 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/common/promslog"
+	sloggokit "github.com/tjhop/slog-gokit"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+)
+
+// newLogger makes the program's logger, and the same as the slog.Logger that
+// the Prometheus libraries want.
+func newLogger(w io.Writer, cfg promslog.Config) (log.Logger, *slog.Logger) {
+	sink := log.NewLogfmtLogger(log.NewSyncWriter(w))
+	if cfg.Format.String() == "json" {
+		sink = log.NewJSONLogger(log.NewSyncWriter(w))
+	}
+	allowed := level.Allow(level.ParseDefault(cfg.Level.String(), level.InfoValue()))
+	// slog-gokit brings time and caller itself; ours is filtered by go-kit.
+	logger := log.With(level.NewFilter(sink, allowed), "ts", log.TimestampFormat(time.Now, time.RFC3339Nano), "caller", log.DefaultCaller)
+	var slogLevel slog.LevelVar
+	_ = slogLevel.UnmarshalText([]byte(cfg.Level.String()))
+	return logger, slog.New(sloggokit.NewGoKitHandler(sink, &slogLevel))
+}
+
+// failureLog turns what fails into one line when it begins and one when it
+// ends; every scrape in between would say the same.
+type failureLog struct {
+	logger log.Logger
+	mu     sync.Mutex
+	failed map[string]bool // by collector; "" is Kamailio itself
+}
+
+func newFailureLog(logger log.Logger) *failureLog {
+	return &failureLog{logger: logger, failed: map[string]bool{}}
+}
+
+func (f *failureLog) note(s *collector.Snapshot) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed("", s.Err) {
+		if s.Err != nil {
+			_ = level.Error(f.logger).Log("msg", "kamailio does not answer", "err", s.Err)
+		} else {
+			_ = level.Info(f.logger).Log("msg", "kamailio answers again")
+		}
+	}
+	for _, r := range s.Results {
+		if !f.changed(r.Collector, r.Err) {
+			continue
+		}
+		if r.Err != nil {
+			_ = level.Error(f.logger).Log("msg", "collector failed", "collector", r.Collector, "err", r.Err)
+		} else {
+			_ = level.Info(f.logger).Log("msg", "collector works again", "collector", r.Collector)
+		}
+	}
+}
+
+func (f *failureLog) changed(what string, err error) bool {
+	if f.failed[what] == (err != nil) {
+		return false
+	}
+	f.failed[what] = err != nil
+	return true
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// ownMetrics are about the exporter itself.
+type ownMetrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	failures *prometheus.CounterVec
+	bytes    *prometheus.CounterVec
+}
+
+func newOwnMetrics(show bool) *ownMetrics {
+	m := &ownMetrics{registry: prometheus.NewRegistry()}
+	perMethod := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: programName + "_" + name, Help: help}, []string{"method"})
+	}
+	m.requests = perMethod("rpc_requests_total", "RPC requests sent to Kamailio.")
+	m.failures = perMethod("rpc_failures_total", "RPC requests that failed: no answer, a bad one, or an error from Kamailio.")
+	m.bytes = perMethod("rpc_reply_bytes_total", "Bytes of the replies to RPC requests.")
+	if show {
+		m.registry.MustRegister(m.requests, m.failures, m.bytes,
+			versioncollector.NewCollector(programName),
+			collectors.NewGoCollector(),
+			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}
+	return m
+}
+
+func (m *ownMetrics) observe(o kamrpc.Observation) {
+	m.requests.WithLabelValues(o.Method).Inc()
+	m.bytes.WithLabelValues(o.Method).Add(float64(o.Bytes))
+	if o.Err != nil {
+		m.failures.WithLabelValues(o.Method).Inc()
+	} else {
+		m.failures.WithLabelValues(o.Method) // begins at 0
+	}
+}
+
+// metricsHandler serves one scrape: a fresh registry for what Kamailio says, so
+// that nothing of an earlier one can be left on the page.
+type metricsHandler struct {
+	coordinator *collector.Coordinator
+	own         prometheus.Gatherer
+	timeout     time.Duration
+	offset      time.Duration
+	failures    *failureLog
+	slogger     *slog.Logger
+}
+
+func newMetricsHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collector.Coordinator, own prometheus.Gatherer) *metricsHandler {
+	return &metricsHandler{
+		coordinator: c, own: own, timeout: s.scrapeTimeout, offset: s.timeoutOffset,
+		failures: newFailureLog(logger), slogger: slogger,
+	}
+}
+
+func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	names, err := h.coordinator.Select(query["collect[]"], query["exclude[]"])
+	if unknown := (*collector.UnknownCollectorError)(nil); errors.As(err, &unknown) {
+		http.Error(w, unknown.Error(), http.StatusBadRequest)
+		return
+	}
+	if len(names) == 0 {
+		http.Error(w, "collect[] and exclude[] leave no collector", http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), h.deadline(r.Header))
+	defer cancel()
+	snapshot, err := h.coordinator.Scrape(ctx, names...)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	if r.Context().Err() != nil {
+		return // the client is gone, and what it cancelled is no failure
+	}
+	h.failures.note(snapshot)
+	page := prometheus.NewRegistry()
+	page.MustRegister(snapshot)
+	promhttp.HandlerFor(prometheus.Gatherers{page, h.own}, promhttp.HandlerOpts{
+		ErrorLog:          promErrorLog{h.slogger},
+		ErrorHandling:     promhttp.ContinueOnError,
+		EnableOpenMetrics: true,
+	}).ServeHTTP(w, r)
+}
+
+// deadline is how long a scrape may take: as long as the flag says, or less where
+// Prometheus tells its own time-out.
+func (h *metricsHandler) deadline(header http.Header) time.Duration {
+	seconds, err := strconv.ParseFloat(header.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
+	if err != nil || math.IsNaN(seconds) || seconds <= 0 || seconds > h.timeout.Seconds() {
+		return h.timeout
+	}
+	told := time.Duration(seconds * float64(time.Second))
+	if told > 2*h.offset {
+		return told - h.offset
+	}
+	return told / 2
+}
+
+type promErrorLog struct{ slogger *slog.Logger }
+
+func (l promErrorLog) Println(v ...any) {
+	l.slogger.Error("the page is not complete", "err", fmt.Sprint(v...))
+}

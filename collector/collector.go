@@ -1,0 +1,137 @@
+// Package collector turns what a Kamailio answers over RPC into Prometheus
+// metrics: one [Collector] for each Kamailio module, run side by side by a
+// [Coordinator], each under its own budget and none able to cost the others
+// anything. It knows nothing of HTTP, flags, files or logs.
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Collector reads one Kamailio module. Most are a [Module] table; one is written
+// by hand where a table cannot say it.
+type Collector interface {
+	// Name is the module's name, as in collect[] and --collector.NAME.
+	Name() string
+	// About says in one line what it tells.
+	About() string
+	// Methods are those without which it cannot work. A server that lacks one
+	// is not supported, and nothing is asked.
+	Methods() []string
+	// Descs are all metrics that Update may emit.
+	Descs() []*Desc
+	// Update asks the server and emits samples. An error, or running over the
+	// deadline, discards all of them. ErrNoData means that the server has
+	// nothing of this module.
+	Update(ctx context.Context, s *Session, emit Emit) error
+}
+
+// Emit hands in one sample. Label values are any bytes; a second sample with
+// the same labels is dropped and counted, since it would fail the whole page.
+type Emit func(d *Desc, value float64, labelValues ...string)
+
+// ErrNoData is what Update returns for a server that does not run the module,
+// where only the answer could tell.
+var ErrNoData = errors.New("the server has no such module")
+
+// Desc describes one metric.
+type Desc struct {
+	Name   string
+	Help   string
+	Kind   prometheus.ValueType
+	Labels []string
+	Source string // where Kamailio tells it: a method and a field, or a statistic
+
+	prom *prometheus.Desc
+}
+
+// NewDesc makes a Desc. The name is whole: kamailio_<module>_<thing>_<unit>.
+func NewDesc(name, help string, kind prometheus.ValueType, source string, labels ...string) *Desc {
+	return &Desc{
+		Name: name, Help: help, Kind: kind, Labels: labels, Source: source,
+		prom: prometheus.NewDesc(name, help, labels, nil),
+	}
+}
+
+const (
+	gauge   = prometheus.GaugeValue
+	counter = prometheus.CounterValue
+)
+
+// Sample is one emitted value.
+type Sample struct {
+	Desc   *Desc
+	Value  float64
+	Labels []string
+}
+
+// batch gathers what one Update emits.
+type batch struct {
+	samples    []Sample
+	seen       map[string]struct{}
+	duplicates int
+	err        error
+}
+
+func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
+	if len(labelValues) != len(d.Labels) {
+		b.err = fmt.Errorf("%s wants %d label values, got %d", d.Name, len(d.Labels), len(labelValues))
+		return
+	}
+	var labels []string
+	if len(labelValues) > 0 {
+		labels = make([]string, len(labelValues))
+		for i, v := range labelValues {
+			labels[i] = labelValue(v)
+		}
+	}
+	key := d.Name + "\xff" + strings.Join(labels, "\xff") // \xff is in no escaped value
+	if _, ok := b.seen[key]; ok {
+		b.duplicates++
+		return
+	}
+	if b.seen == nil {
+		b.seen = map[string]struct{}{}
+	}
+	b.seen[key] = struct{}{}
+	b.samples = append(b.samples, Sample{d, value, labels})
+}
+
+// labelValue makes any bytes a label value, which must be UTF-8: a byte that is
+// not becomes \xHH, and a backslash that would read as such an escape becomes
+// \x5c. So two names that differ stay different, and the bytes can be had back.
+func labelValue(s string) string {
+	if utf8.ValidString(s) && !strings.Contains(s, `\x`) {
+		return s
+	}
+	var out strings.Builder
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&out, `\x%02x`, s[i])
+		case r == '\\' && isHexEscape(s[i:]):
+			out.WriteString(`\x5c`)
+		default:
+			out.WriteString(s[i : i+size])
+		}
+		i += size
+	}
+	return out.String()
+}
+
+// isHexEscape tells whether s begins with \xHH.
+func isHexEscape(s string) bool {
+	if len(s) < 4 || s[1] != 'x' {
+		return false
+	}
+	_, err := strconv.ParseUint(s[2:4], 16, 8)
+	return err == nil
+}

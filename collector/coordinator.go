@@ -1,0 +1,280 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// Limits of a [Coordinator]. Zero means the default.
+type Limits struct {
+	CallTimeout time.Duration // of one RPC
+	// Reuse is how old a finished scrape may be to be served again. It makes one
+	// scrape of many that come at once, however short it is.
+	Reuse time.Duration
+}
+
+// DefaultCallTimeout of [Limits].
+const DefaultCallTimeout = 3 * time.Second
+
+// Coordinator scrapes one Kamailio with a set of collectors.
+type Coordinator struct {
+	target     Target
+	collectors []Collector
+	limits     Limits
+
+	mu     sync.Mutex
+	scrape map[string]*scrape // by filter: running, or just finished
+	server *server            // as of the last scrape
+}
+
+// NewCoordinator makes a Coordinator.
+func NewCoordinator(target Target, collectors []Collector, limits Limits) *Coordinator {
+	if limits.CallTimeout <= 0 {
+		limits.CallTimeout = DefaultCallTimeout
+	}
+	return &Coordinator{
+		target: target, collectors: collectors, limits: limits,
+		scrape: map[string]*scrape{}, server: newServer("", nil),
+	}
+}
+
+// UnknownCollectorError is a filter with a name that no collector has.
+type UnknownCollectorError struct {
+	Name  string
+	Known []string
+}
+
+func (e *UnknownCollectorError) Error() string {
+	return fmt.Sprintf("unknown collector %q; known are: %s", e.Name, strings.Join(e.Known, ", "))
+}
+
+// Select returns the names to scrape: those included (all, when none is), less
+// those excluded. An unknown name is an *UnknownCollectorError.
+func (c *Coordinator) Select(include, exclude []string) ([]string, error) {
+	known := Names(c.collectors)
+	for _, name := range slices.Concat(include, exclude) {
+		if !slices.Contains(known, name) {
+			return nil, &UnknownCollectorError{name, known}
+		}
+	}
+	return slices.DeleteFunc(known, func(name string) bool {
+		return slices.Contains(exclude, name) || len(include) > 0 && !slices.Contains(include, name)
+	}), nil
+}
+
+// Scrape asks Kamailio for what the named collectors read (all, without names)
+// and returns what there is when ctx is done, at the latest. Scrapes of the same
+// names at the same time are one. The error is an *UnknownCollectorError;
+// whatever fails at Kamailio is in the Snapshot.
+func (c *Coordinator) Scrape(ctx context.Context, names ...string) (*Snapshot, error) {
+	names, err := c.Select(names, nil)
+	if err != nil {
+		return nil, err
+	}
+	s := c.join(ctx, names)
+	defer c.leave(s)
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		// What came in time counts, even when the last collector and the
+		// deadline came together.
+	}
+	return s.snapshot(), nil
+}
+
+// scrape is one scrape under way, with everybody who waits for it.
+type scrape struct {
+	cancel  context.CancelFunc
+	done    chan struct{}
+	begun   time.Time
+	waiting int // guarded by Coordinator.mu
+
+	mu      sync.Mutex
+	up      bool
+	err     error
+	results []*Result // nil: not finished
+	names   []string
+	ended   time.Time
+}
+
+// join returns the scrape of these names that is running or has just finished,
+// or begins one.
+func (c *Coordinator) join(ctx context.Context, names []string) *scrape {
+	filter := strings.Join(names, ",")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.scrape[filter]; s != nil && s.joinable(c.limits.Reuse) {
+		s.waiting++
+		return s
+	}
+	// The work ends with its deadline, or when nobody waits for it any more; not
+	// with the first client who asked for it.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if deadline, ok := ctx.Deadline(); ok {
+		work, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	}
+	s := &scrape{
+		cancel: cancel, done: make(chan struct{}), begun: time.Now(), waiting: 1,
+		names: names, results: make([]*Result, len(names)),
+	}
+	c.scrape[filter] = s
+	go func() {
+		defer cancel()
+		c.run(work, s)
+	}()
+	return s
+}
+
+func (s *scrape) joinable(reuse time.Duration) bool {
+	select {
+	case <-s.done:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return time.Since(s.ended) < reuse
+	default:
+		return true
+	}
+}
+
+func (c *Coordinator) leave(s *scrape) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.waiting--
+	if s.waiting > 0 {
+		return
+	}
+	s.cancel()
+	select {
+	case <-s.done:
+	default: // cancelled: not to be joined
+		for filter, other := range c.scrape {
+			if other == s {
+				delete(c.scrape, filter)
+			}
+		}
+	}
+}
+
+// errDeadline is what a collector that was not ready in time failed of.
+var errDeadline = errors.New("not finished before the scrape's deadline")
+
+// snapshot is the state of the scrape now.
+func (s *scrape) snapshot() *Snapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := &Snapshot{Up: s.up, Err: s.err, taken: s.begun}
+	ended := s.ended
+	if ended.IsZero() {
+		ended = time.Now()
+	}
+	out.Duration = ended.Sub(s.begun)
+	if !s.up {
+		if out.Err == nil {
+			out.Err = errDeadline
+		}
+		return out
+	}
+	for i, r := range s.results {
+		if r == nil {
+			r = &Result{Collector: s.names[i], Supported: true, Err: errDeadline, Duration: out.Duration}
+		}
+		out.Results = append(out.Results, *r)
+	}
+	return out
+}
+
+func (c *Coordinator) run(ctx context.Context, s *scrape) {
+	defer close(s.done)
+	session, err := c.meet(ctx)
+	s.mu.Lock()
+	s.up, s.err = err == nil, err
+	s.mu.Unlock()
+	if err == nil {
+		var running sync.WaitGroup
+		for i, name := range s.names {
+			collector := c.collectors[slices.IndexFunc(c.collectors, func(c Collector) bool { return c.Name() == name })]
+			running.Go(func() {
+				r := update(ctx, collector, session)
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.results[i] = r
+			})
+		}
+		running.Wait()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = time.Now()
+}
+
+// meet finds out whether Kamailio is there, and whether it is still the one that
+// was met before: then what it offers is known.
+func (c *Coordinator) meet(ctx context.Context) (*Session, error) {
+	session := newSession(c.target, c.limits.CallTimeout, newServer("", nil))
+	uptime, err := session.Call(ctx, uptimeMethod)
+	if err != nil && !errors.As(err, new(*kamrpc.Fault)) {
+		return nil, err
+	}
+	start := uptime.Get("up_since").Text()
+	c.mu.Lock()
+	known := c.server
+	c.mu.Unlock()
+	if start == "" || known.start != start || known.methods == nil {
+		// A refusal leaves the methods unknown, and each collector to find out.
+		methods, err := session.Call(ctx, "system.listMethods")
+		known = newServer(start, nil)
+		if err == nil {
+			known = newServer(start, texts(methods))
+		}
+		c.mu.Lock()
+		c.server = known
+		c.mu.Unlock()
+	}
+	session.server = known
+	return session, nil
+}
+
+func texts(list kamrpc.Value) []string {
+	out := make([]string, 0, list.Len())
+	for v := range list.All("") {
+		out = append(out, v.Text())
+	}
+	return out
+}
+
+// update runs one collector. Nothing that it does ends more than itself.
+func update(ctx context.Context, c Collector, s *Session) (r *Result) {
+	began := time.Now()
+	r = &Result{Collector: c.Name(), Supported: true}
+	var b batch
+	defer func() {
+		if p := recover(); p != nil {
+			r.Err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			r.Samples = nil
+		}
+		r.Duration = time.Since(began)
+	}()
+	for _, method := range c.Methods() {
+		if !s.Has(method) {
+			r.Supported = false
+			return r
+		}
+	}
+	err := c.Update(ctx, s, b.emit)
+	if errors.Is(err, ErrNoData) {
+		r.Supported = false
+		return r
+	}
+	if r.Err = errors.Join(err, b.err); r.Err == nil {
+		r.Samples, r.Duplicates = b.samples, b.duplicates
+	}
+	return r
+}

@@ -1,0 +1,59 @@
+package collector
+
+import "strings"
+
+// coreTrafficModule is the core's traffic counters (kex/core_stats.c). They count
+// what was received, retransmissions included.
+var coreTrafficModule = Module{
+	Subsystem: "core",
+	Name:      "core_traffic",
+	Summary:   "SIP requests and replies received, by method, class and code",
+	Queries: []Query{statistics(
+		Metric{Field: "core:rcv_requests", Name: "requests_received_total", Kind: counter,
+			Help: "SIP requests received, retransmissions included."},
+		Metric{Pattern: "core:rcv_requests_([a-z]+)", PatternLabels: []string{"method"}, Word: sipMethod,
+			Name: "requests_received_by_method_total", Kind: counter,
+			Help: "SIP requests received, by method. Methods without a counter in Kamailio are only in the total."},
+		Metric{Field: "core:rcv_replies", Name: "replies_received_total", Kind: counter,
+			Help: "SIP replies received, retransmissions included."},
+		Metric{Pattern: "core:rcv_replies_([1-6]xx)", PatternLabels: []string{"class"},
+			Name: "replies_received_by_class_total", Kind: counter,
+			Help: "SIP replies received, by class of the status code."},
+		Metric{Pattern: "core:rcv_replies_([1-6][0-9][0-9x])", PatternLabels: []string{"code"},
+			Name: "replies_received_by_code_total", Kind: counter,
+			Help: "SIP replies received, by status code; 18x are 180 to 189. Which codes have a counter depends on Kamailio's version."},
+		Metric{Pattern: "core:rcv_replies_([1-6]xx)_([a-z]+)", PatternLabels: []string{"class", "method"}, Word: sipMethod,
+			Name: "replies_received_by_method_total", Kind: counter,
+			Help: "SIP replies received, by class of the status code and by the method of the request that they answer."},
+		Metric{Field: "core:fwd_requests", Name: "requests_forwarded_total", Kind: counter,
+			Help: "Requests forwarded without a transaction (forward())."},
+		Metric{Field: "core:fwd_replies", Name: "replies_forwarded_total", Kind: counter,
+			Help: "Replies forwarded without a transaction."},
+		Metric{Field: "core:drop_requests", Name: "requests_dropped_total", Kind: counter,
+			Help: "Requests dropped by the configuration script."},
+		Metric{Field: "core:drop_replies", Name: "replies_dropped_total", Kind: counter,
+			Help: "Replies dropped by the configuration script."},
+		Metric{Field: "core:err_requests", Name: "request_errors_total", Kind: counter,
+			Help: "Requests that could not be processed."},
+		Metric{Field: "core:err_replies", Name: "reply_errors_total", Kind: counter,
+			Help: "Replies that could not be processed."},
+		Metric{Field: "core:bad_URIs_rcvd", Name: "bad_uris_total", Kind: counter,
+			Help: "Messages with a URI that could not be parsed."},
+		Metric{Field: "core:bad_msg_hdr", Name: "bad_headers_total", Kind: counter,
+			Help: "Messages with a header that could not be parsed."},
+		Metric{Field: "core:unsupported_methods", Name: "unsupported_methods_total", Kind: counter,
+			Help: "Requests with a method that Kamailio does not know."},
+	)},
+}
+
+// sipMethod is the method as SIP writes it; kex shortens one. A class is
+// returned as it is.
+func sipMethod(word string) string {
+	switch {
+	case strings.HasSuffix(word, "xx"):
+		return word
+	case word == "reg":
+		return "REGISTER"
+	}
+	return strings.ToUpper(word)
+}

@@ -1,0 +1,163 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// Labels of a destination. The index tells destinations with the same URI in
+// the same set apart: it is 0 for the first, so that it is 0 for nearly all.
+var destinationLabels = []string{"set", "uri", "index"}
+
+func destinationDesc(name, help, field string) *Desc {
+	return NewDesc("kamailio_dispatcher_destination_"+name, help, gauge, "dispatcher.list "+field, destinationLabels...)
+}
+
+var (
+	dispatcherSets = NewDesc("kamailio_dispatcher_sets", "Destination sets in use.", gauge, "dispatcher.list NRSETS")
+	setTotal       = NewDesc("kamailio_dispatcher_set_destinations", "Destinations of a set.", gauge, "dispatcher.list DEST", "set")
+	setUp          = NewDesc("kamailio_dispatcher_set_destinations_up", "Destinations of a set that get calls.", gauge, "dispatcher.list FLAGS", "set")
+	destUp         = destinationDesc("up", "1 while the destination gets calls (active or trying), 0 while it does not (inactive or disabled).", "FLAGS")
+	destState      = destinationDesc("state", "State of the destination: 0 inactive, 1 active, 2 trying (failed, below the threshold), 3 disabled by an operator.", "FLAGS")
+	destProbing    = destinationDesc("probing", "1 while Kamailio pings the destination with OPTIONS.", "FLAGS")
+	destPriority   = destinationDesc("priority", "Priority of the destination; the highest comes first.", "PRIORITY")
+	destWeight     = destinationDesc("weight", "Weight of the destination (attribute weight).", "ATTRS/WEIGHT")
+	destRelWeight  = destinationDesc("relative_weight", "Relative weight of the destination (attribute rweight).", "ATTRS/RWEIGHT")
+	destMaxLoad    = destinationDesc("max_dialogs", "Limit of dialogs for load distribution (attribute maxload); 0 is no limit.", "ATTRS/MAXLOAD")
+	destLoad       = destinationDesc("dialogs", "Dialogs that load distribution has on the destination.", "RUNTIME/DLGLOAD")
+	destInfo       = NewDesc("kamailio_dispatcher_destination_info", "Always 1; the labels tell the destination's id (attribute duid) and the socket that it is reached from.",
+		gauge, "dispatcher.list ATTRS", append(slices.Clone(destinationLabels), "duid", "socket")...)
+	destLatency = []struct {
+		field string
+		desc  *Desc
+	}{
+		{"LATENCY/AVG", destinationDesc("latency_average_seconds", "Mean answer time of the destination to OPTIONS.", "LATENCY/AVG")},
+		{"LATENCY/EST", destinationDesc("latency_estimate_seconds", "Answer time of the destination to OPTIONS, recent ones weighing most.", "LATENCY/EST")},
+		{"LATENCY/STD", destinationDesc("latency_stddev_seconds", "Standard deviation of the destination's answer time to OPTIONS.", "LATENCY/STD")},
+		{"LATENCY/MAX", destinationDesc("latency_max_seconds", "Longest answer time of the destination to OPTIONS.", "LATENCY/MAX")},
+	}
+	destTimeouts = NewDesc("kamailio_dispatcher_destination_ping_timeouts_total", "OPTIONS to the destination that were not answered.",
+		counter, "dispatcher.list LATENCY/TIMEOUT", destinationLabels...)
+)
+
+// dispatcher is the load balancer's destinations (dispatcher/dispatcher.c). It is
+// no table because of FLAGS, two letters that are two facts.
+type dispatcher struct{}
+
+func (dispatcher) Name() string { return "dispatcher" }
+func (dispatcher) About() string {
+	return "Destinations of the dispatcher: state, latency, weight, load"
+}
+func (dispatcher) Methods() []string { return []string{"dispatcher.list"} }
+
+func (dispatcher) Descs() []*Desc {
+	all := []*Desc{dispatcherSets, setTotal, setUp, destUp, destState, destProbing, destPriority, destWeight, destRelWeight, destMaxLoad, destLoad, destInfo, destTimeouts}
+	for _, l := range destLatency {
+		all = append(all, l.desc)
+	}
+	return all
+}
+
+func (dispatcher) Update(ctx context.Context, s *Session, emit Emit) error {
+	list, err := s.Call(ctx, "dispatcher.list")
+	if fault := (*kamrpc.Fault)(nil); errors.As(err, &fault) && fault.Message == "No Destination Sets" {
+		emit(dispatcherSets, 0)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	sets, known := 0, 0
+	for set := range list.All("RECORDS/SET") {
+		id := set.Get("ID").Text()
+		total, up := 0.0, 0.0
+		seen := map[string]int{}
+		sets++
+		for dest := range set.All("TARGETS/DEST") {
+			uri := dest.Get("URI").Text()
+			labels := []string{id, uri, strconv.Itoa(seen[uri])}
+			seen[uri]++
+			total++
+			isUp, ok := emitDestination(dest, labels, emit)
+			if ok {
+				known++
+			}
+			up += isUp
+		}
+		emit(setTotal, total, id)
+		emit(setUp, up, id)
+		if total > 0 && known == 0 {
+			return errors.New("dispatcher.list: no destination has FLAGS that are known: a Kamailio that is newer than this exporter?")
+		}
+	}
+	if sets == 0 {
+		return errors.New("dispatcher.list: no sets in the reply: a Kamailio that is newer than this exporter?")
+	}
+	emit(dispatcherSets, float64(sets))
+	return nil
+}
+
+// The first letter of FLAGS (ds_rpc_print_set); the second is P while the
+// destination is pinged, X or N while it is not.
+var destinationStates = map[byte]float64{'I': 0, 'A': 1, 'T': 2, 'D': 3}
+
+func emitDestination(dest kamrpc.Value, labels []string, emit Emit) (up float64, ok bool) {
+	flags := dest.Get("FLAGS").Text()
+	probing := false
+	if flags != "" {
+		var state float64
+		if state, ok = destinationStates[flags[0]]; ok {
+			up = bool01(flags[0] == 'A' || flags[0] == 'T')
+			emit(destUp, up, labels...)
+			emit(destState, state, labels...)
+		}
+	}
+	if len(flags) > 1 {
+		probing = flags[1] == 'P'
+		emit(destProbing, bool01(probing), labels...)
+	}
+	for _, m := range []struct {
+		field string
+		desc  *Desc
+	}{
+		{"PRIORITY", destPriority}, {"ATTRS/WEIGHT", destWeight}, {"ATTRS/RWEIGHT", destRelWeight},
+		{"ATTRS/MAXLOAD", destMaxLoad}, {"RUNTIME/DLGLOAD", destLoad},
+	} {
+		if v, ok := dest.Get(m.field).Float(); ok {
+			emit(m.desc, v, labels...)
+		}
+	}
+	if attrs := dest.Get("ATTRS"); attrs.Exists() {
+		emit(destInfo, 1, append(slices.Clone(labels), attrs.Get("DUID").Text(), attrs.Get("SOCKET").Text())...)
+	}
+	emitLatency(dest, probing, labels, emit)
+	return up, ok
+}
+
+// emitLatency tells the answer times, which Kamailio keeps in milliseconds. A
+// destination that was never pinged has zeros there, which are no measurement.
+func emitLatency(dest kamrpc.Value, probing bool, labels []string, emit Emit) {
+	longest, _ := dest.Get("LATENCY/MAX").Float()
+	mean, _ := dest.Get("LATENCY/AVG").Float()
+	if probing || longest > 0 || mean > 0 {
+		for _, l := range destLatency {
+			if ms, ok := dest.Get(l.field).Float(); ok {
+				emit(l.desc, ms/1000, labels...)
+			}
+		}
+	}
+	if n, ok := dest.Get("LATENCY/TIMEOUT").Float(); ok {
+		emit(destTimeouts, n, labels...)
+	}
+}
+
+func bool01(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,115 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+var (
+	drGatewayUp    = NewDesc("kamailio_drouting_gateway_up", "1 while the gateway gets calls, 0 while it does not.", gauge, "drouting.gw_status STATE", "gateway", "address")
+	drGatewayState = NewDesc("kamailio_drouting_gateway_state", "State of the gateway: 0 inactive, 1 active, 2 probing (failed, being tried), 3 disabled by an operator.", gauge, "drouting.gw_status STATE", "gateway", "address")
+	drGatewayType  = NewDesc("kamailio_drouting_gateway_type", "Type of the gateway (column type of dr_gateways).", gauge, "drouting.gw_status TYPE", "gateway", "address")
+	drCarrierUp    = NewDesc("kamailio_drouting_carrier_up", "1 while the carrier gets calls, 0 while it does not.", gauge, "drouting.carrier_status STATE", "carrier")
+)
+
+// drouting is dynamic routing's gateways. Upstream Kamailio has only
+// drouting.reload; drouting.gw_status and drouting.carrier_status are there in
+// some builds, where they are listed, or are served by the operator's script
+// (examples/kamailio/drouting-gw-status.cfg), where they are not.
+type drouting struct{}
+
+const (
+	gwStatusMethod      = "drouting.gw_status"
+	carrierStatusMethod = "drouting.carrier_status"
+)
+
+func (drouting) Name() string      { return "drouting" }
+func (drouting) About() string     { return "State of the gateways and carriers of drouting" }
+func (drouting) Methods() []string { return []string{"drouting.reload"} }
+func (drouting) Descs() []*Desc {
+	return []*Desc{drGatewayUp, drGatewayState, drGatewayType, drCarrierUp}
+}
+
+func (drouting) Update(ctx context.Context, s *Session, emit Emit) error {
+	gateways, err := callListedOrNot(ctx, s, gwStatusMethod)
+	if errors.Is(err, kamrpc.ErrMethodNotFound) {
+		return ErrNoData
+	}
+	if err != nil {
+		return err
+	}
+	rows, known := 0, 0
+	for gw := range rowsOf(gateways, "Gateways") {
+		rows++
+		labels := []string{firstText(gw, "GWID", "ID"), firstText(gw, "ADDRESS", "IP")}
+		if state, ok := routeState(gw); ok {
+			known++
+			emit(drGatewayState, state, labels...)
+			emit(drGatewayUp, bool01(state == 1), labels...)
+		}
+		if kind, ok := gw.Get("TYPE").Float(); ok {
+			emit(drGatewayType, kind, labels...)
+		}
+	}
+	if rows > 0 && known == 0 {
+		return errors.New(gwStatusMethod + ": no gateway has a state that is known")
+	}
+	carriers, err := callListedOrNot(ctx, s, carrierStatusMethod)
+	if errors.Is(err, kamrpc.ErrMethodNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for carrier := range rowsOf(carriers, "Carriers") {
+		if state, ok := routeState(carrier); ok {
+			emit(drCarrierUp, bool01(state == 1), firstText(carrier, "CRID", "ID"))
+		}
+	}
+	return nil
+}
+
+func callListedOrNot(ctx context.Context, s *Session, method string) (kamrpc.Value, error) {
+	if s.Has(method) {
+		return s.Call(ctx, method)
+	}
+	return s.CallUnlisted(ctx, method)
+}
+
+// rowsOf are the rows under a name, in a list, or a single row.
+func rowsOf(v kamrpc.Value, name string) iter.Seq[kamrpc.Value] {
+	if v.Get(name).Exists() {
+		return v.All(name)
+	}
+	return v.All("")
+}
+
+func firstText(row kamrpc.Value, fields ...string) string {
+	for _, f := range fields {
+		if v := row.Get(f); v.Exists() {
+			return v.Text()
+		}
+	}
+	return ""
+}
+
+// routeState reads the state as the builds and OpenSIPS word it: "Active",
+// "Inactive", "Probing", "Disabled MI", or an Enabled yes or no.
+func routeState(row kamrpc.Value) (float64, bool) {
+	word := strings.ToLower(firstText(row, "STATE", "State", "Status", "STATUS", "Enabled", "ENABLED"))
+	switch {
+	case word == "active", word == "yes", word == "enabled", word == "1":
+		return 1, true
+	case strings.HasPrefix(word, "inactive"), word == "no", word == "0":
+		return 0, true
+	case strings.HasPrefix(word, "probing"):
+		return 2, true
+	case strings.HasPrefix(word, "disabled"):
+		return 3, true
+	}
+	return 0, false
+}

@@ -1,0 +1,62 @@
+package collector
+
+import (
+	"context"
+	"errors"
+)
+
+// pikeModule is what a table can say of pike (pike/pike_funcs.c, pike_rpc.c).
+var pikeModule = Module{
+	Subsystem: "pike",
+	Summary:   "Source addresses that pike blocks for sending too much",
+	Queries: []Query{
+		{Method: pikeMethod, Metrics: []Metric{
+			{Field: "max_hits", Name: "max_requests", Kind: gauge, Help: "Requests from one address in a sampling period above which it is blocked (reqs_density_per_unit)."},
+			{Field: "number_of_rows", Instead: "kamailio_pike_hot_addresses"},
+		}},
+		statistics(Metric{Field: "pike:blocked_ips", Name: "blocked_total", Kind: counter, Help: "Times that an address was blocked."}),
+	},
+}
+
+const pikeMethod = "pike.top"
+
+var (
+	pikeHot  = NewDesc("kamailio_pike_hot_addresses", "Source addresses that are over the limit now.", gauge, "pike.top list")
+	pikeHits = NewDesc("kamailio_pike_address_requests", "Requests of a source address that is over the limit, in the present sampling period. Only with --collector.pike.addresses.", gauge, "pike.top leaf_hits_curr", "address")
+)
+
+// pike counts the rows of the list, which a table cannot.
+type pike struct {
+	*table
+	addresses int
+}
+
+func newPike(addresses int) pike {
+	return pike{pikeModule.Collector().(*table), addresses}
+}
+
+func (p pike) base() *table { return p.table }
+
+func (p pike) Descs() []*Desc { return append([]*Desc{pikeHot, pikeHits}, p.table.Descs()...) }
+
+func (p pike) Update(ctx context.Context, s *Session, emit Emit) error {
+	top, err := s.Call(ctx, pikeMethod)
+	if err != nil {
+		return err
+	}
+	if !top.Get("list").Exists() {
+		return errors.New(pikeMethod + ": no list in the reply: a Kamailio that is newer than this exporter?")
+	}
+	hot := 0
+	for row := range top.All("list") {
+		if row.Get("status").Text() != "HOT" {
+			continue
+		}
+		if hits, ok := row.Get("leaf_hits_curr").Float(); ok && hot < p.addresses {
+			emit(pikeHits, hits, row.Get("ip_addr").Text())
+		}
+		hot++
+	}
+	emit(pikeHot, float64(hot))
+	return p.table.Update(ctx, s, emit)
+}

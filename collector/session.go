@@ -1,0 +1,171 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// Target is the Kamailio that is asked. *kamrpc.Client is one.
+type Target interface {
+	kamrpc.Caller
+	// CallScripted asks for a method that the server does not list and only the
+	// operator's configuration script may serve.
+	CallScripted(ctx context.Context, method string, params ...any) (kamrpc.Value, error)
+}
+
+// Session is one scrape's view of a Kamailio: it asks each question once,
+// whoever wants the answer, gives each call its own time-out, and never asks for
+// what is not there.
+type Session struct {
+	target  Target
+	timeout time.Duration // of one call
+	server  *server
+
+	mu    sync.Mutex
+	calls map[string]*call
+}
+
+type call struct {
+	done  chan struct{}
+	value kamrpc.Value
+	err   error
+}
+
+// server is what has been learned about one running Kamailio; a restart makes a
+// new one.
+type server struct {
+	start   string          // core.uptime's up_since: identifies this start; "" when unknown
+	methods map[string]bool // system.listMethods; nil when unknown
+
+	mu       sync.Mutex
+	scripted map[string]bool // unlisted methods that were tried: did the script answer?
+	missing  map[string]bool // methods that turned out not to be there
+}
+
+// NewSession makes a session for a server that offers these methods (nil: not
+// known). A [Coordinator] makes its own; this is for tests and tools.
+func NewSession(target Target, timeout time.Duration, methods []string) *Session {
+	return newSession(target, timeout, newServer("", methods))
+}
+
+func newSession(target Target, timeout time.Duration, srv *server) *Session {
+	return &Session{target: target, timeout: timeout, server: srv, calls: map[string]*call{}}
+}
+
+func newServer(start string, methods []string) *server {
+	srv := &server{start: start, scripted: map[string]bool{}, missing: map[string]bool{}}
+	if methods != nil {
+		srv.methods = make(map[string]bool, len(methods))
+		for _, m := range methods {
+			srv.methods[m] = true
+		}
+	}
+	return srv
+}
+
+// Has tells whether the server offers a method, without asking it.
+func (s *Session) Has(method string) bool {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	if s.server.missing[method] {
+		return false
+	}
+	return s.server.methods == nil || s.server.methods[method]
+}
+
+// Call asks the server, once per session for the same method and parameters. A
+// method that the server does not have is kamrpc.ErrMethodNotFound, and is not
+// asked for: each such call is an ERROR line in Kamailio's log.
+func (s *Session) Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
+	if !s.Has(method) {
+		return kamrpc.Value{}, fmt.Errorf("%s: %w", method, kamrpc.ErrMethodNotFound)
+	}
+	return s.once(ctx, key(method, params), func(ctx context.Context) (kamrpc.Value, error) {
+		v, err := s.target.Call(ctx, method, params...)
+		if errors.Is(err, kamrpc.ErrMethodNotFound) {
+			s.learn(s.server.missing, method, true)
+		}
+		return v, err
+	})
+}
+
+// CallUnlisted asks for a method that only the operator's script may serve.
+// Whether it does is learned once per start of Kamailio.
+func (s *Session) CallUnlisted(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
+	s.server.mu.Lock()
+	served, tried := s.server.scripted[method]
+	s.server.mu.Unlock()
+	if tried && !served {
+		return kamrpc.Value{}, fmt.Errorf("%s: %w", method, kamrpc.ErrMethodNotFound)
+	}
+	return s.once(ctx, key(method, params), func(ctx context.Context) (kamrpc.Value, error) {
+		v, err := s.target.CallScripted(ctx, method, params...)
+		switch {
+		case err == nil:
+			s.learn(s.server.scripted, method, true)
+		case errors.Is(err, kamrpc.ErrMethodNotFound) && s.server.start != "":
+			s.learn(s.server.scripted, method, false)
+		}
+		return v, err
+	})
+}
+
+func (s *Session) learn(about map[string]bool, method string, is bool) {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	about[method] = is
+}
+
+// Statistics is the answer of stats.get_statistics all as an object: one member
+// per statistic, named "group:name" ([parseStatistics]).
+func (s *Session) Statistics(ctx context.Context) (kamrpc.Value, error) {
+	return s.once(ctx, "statistics, parsed", func(ctx context.Context) (kamrpc.Value, error) {
+		v, err := s.Call(ctx, statisticsMethod, "all")
+		if err != nil {
+			return kamrpc.Value{}, err
+		}
+		return parseStatistics(v)
+	})
+}
+
+func (s *Session) once(ctx context.Context, key string, ask func(context.Context) (kamrpc.Value, error)) (kamrpc.Value, error) {
+	s.mu.Lock()
+	c, asked := s.calls[key]
+	if !asked {
+		c = &call{done: make(chan struct{})}
+		s.calls[key] = c
+	}
+	s.mu.Unlock()
+	if asked {
+		select {
+		case <-c.done:
+			return c.value, c.err
+		case <-ctx.Done():
+			return kamrpc.Value{}, ctx.Err()
+		}
+	}
+	defer close(c.done)
+	c.err = errors.New("the call did not return") // until it has: a panic must not read as an answer
+	callCtx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	c.value, c.err = ask(callCtx)
+	return c.value, c.err
+}
+
+func key(method string, params []any) string {
+	if len(params) == 0 {
+		return method
+	}
+	var b strings.Builder
+	b.WriteString(method)
+	for _, p := range params {
+		fmt.Fprintf(&b, "\x00%T\x00%v", p, p)
+	}
+	return b.String()
+}

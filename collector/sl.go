@@ -1,0 +1,23 @@
+package collector
+
+// slModule is stateless replies (sl/sl_stats.c). The counters do not overlap: a
+// code with a counter of its own is not in the counter of its class.
+var slModule = Module{
+	Subsystem: "sl",
+	Summary:   "Stateless replies",
+	Queries: []Query{
+		{Method: "sl.stats", Metrics: []Metric{
+			{Pattern: "([1-6][0-9x][0-9x]|xxx)", PatternLabels: []string{"code"}, Name: "replies_sent_by_code_total", Kind: counter,
+				Help: "Replies sent without a transaction, by status code. A code such as 4xx stands for all codes of its class that have no counter of their own, xxx for what is in no class."},
+		}},
+		statistics(
+			Metric{Field: "sl:1xx_replies", Const: []Label{{Name: "code", Value: "1xx"}}, Name: "replies_sent_by_code_total", Kind: counter,
+				Help: "Replies sent without a transaction, by status code. A code such as 4xx stands for all codes of its class that have no counter of their own, xxx for what is in no class."},
+			Metric{Pattern: "sl:[2-6x][0-9x][0-9x]_replies", Instead: "kamailio_sl_replies_sent_by_code_total, from sl.stats"},
+			Metric{Field: "sl:sent_replies", Name: "replies_sent_total", Kind: counter, Help: "Replies sent without a transaction."},
+			Metric{Field: "sl:sent_err_replies", Name: "error_replies_sent_total", Kind: counter, Help: "Replies sent by sl_reply_error(), for internal errors."},
+			Metric{Field: "sl:failures", Name: "failures_total", Kind: counter, Help: "Replies that could not be sent."},
+			Metric{Field: "sl:received_ACKs", Name: "acks_received_total", Kind: counter, Help: "ACKs received for stateless replies."},
+		),
+	},
+}

@@ -1,0 +1,75 @@
+package collector
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const statisticsMethod = "stats.get_statistics"
+
+// statistics makes a Query of Kamailio statistics: fields are "group:name". All
+// modules' tables share the one call.
+func statistics(metrics ...Metric) Query {
+	return Query{Method: statisticsMethod, Params: []any{"all"}, Metrics: metrics}
+}
+
+// parseStatistics turns the lines of stats.get_statistics, "group:name = value",
+// into an object. The value is what follows the last " = ": a name that an
+// operator's script chose may hold anything, this separator too. A line that is
+// none is passed over, a reply of nothing else is an error: a change of shape
+// must not read as "no such statistic".
+func parseStatistics(reply kamrpc.Value) (kamrpc.Value, error) {
+	members := make([]kamrpc.Member, 0, reply.Len())
+	lines := 0
+	for line := range reply.All("") {
+		lines++
+		at := strings.LastIndex(line.Text(), " = ")
+		if line.Kind() != kamrpc.String || at < 0 {
+			continue
+		}
+		members = append(members, kamrpc.Member{
+			Name:  line.Text()[:at],
+			Value: kamrpc.StringValue(line.Text()[at+len(" = "):]),
+		})
+	}
+	if lines > 0 && len(members) == 0 {
+		return kamrpc.Value{}, fmt.Errorf("%s: no line of the reply is a statistic: a Kamailio that is newer than this exporter?", statisticsMethod)
+	}
+	return kamrpc.ObjectValue(members), nil
+}
+
+// statisticsCollector exports every statistic that no module's table knows, so
+// that none is lost: those of modules without a table here, and the counters of
+// the operator's own script (update_stat()) from the first minute.
+type statisticsCollector struct{ known *claimed }
+
+var statisticDesc = NewDesc("kamailio_statistic",
+	"Value of a Kamailio statistic that has no metric of its own, such as the update_stat() counters of the configuration script. Whether it only grows is not known, hence untyped.",
+	prometheus.UntypedValue, "statistic <group>:<name>", "group", "name")
+
+func (statisticsCollector) Name() string { return "statistics" }
+func (statisticsCollector) About() string {
+	return "Every statistic without a metric of its own, script counters included"
+}
+func (statisticsCollector) Methods() []string { return []string{statisticsMethod} }
+func (statisticsCollector) Descs() []*Desc    { return []*Desc{statisticDesc} }
+
+func (c statisticsCollector) Update(ctx context.Context, s *Session, emit Emit) error {
+	all, err := s.Statistics(ctx)
+	if err != nil {
+		return err
+	}
+	for m := range all.Members() {
+		value, ok := m.Value.Float()
+		if !ok || c.known.has(m.Name) {
+			continue
+		}
+		group, name, _ := strings.Cut(m.Name, ":")
+		emit(statisticDesc, value, group, name)
+	}
+	return nil
+}

@@ -1,0 +1,203 @@
+package collector
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// usrlocModule is the location service's totals (usrloc/udomain.c): the cost is
+// the same for ten users and for ten million. A "domain" is a table of save().
+var usrlocModule = Module{
+	Subsystem: "usrloc",
+	Summary:   "Registered users and contacts, in total",
+	Queries: []Query{statistics(
+		Metric{Field: "usrloc:registered_users", Name: "registered_users", Kind: gauge, Help: "Addresses of record with a registered contact, in all domains."},
+		Metric{Pattern: "usrloc:(.+)_users", PatternLabels: []string{"domain"}, Name: "users", Kind: gauge, Help: "Addresses of record with a registered contact, by domain (location table)."},
+		Metric{Pattern: "usrloc:(.+)_contacts", PatternLabels: []string{"domain"}, Name: "contacts", Kind: gauge, Help: "Registered contacts, by domain (location table)."},
+		Metric{Pattern: "usrloc:(.+)_expires", PatternLabels: []string{"domain"}, Name: "expired_contacts_total", Kind: counter, Help: "Contacts that expired without being refreshed, by domain (location table)."},
+	)},
+}
+
+var (
+	contactsByTransport = NewDesc("kamailio_usrloc_contacts_by_transport", "Registered contacts by transport, of the contact's socket or URI.", gauge, "ul.dump", "domain", "transport")
+	contactsByAgent     = NewDesc("kamailio_usrloc_contacts_by_user_agent", "Registered contacts by family of user agent.", gauge, "ul.dump", "domain", "user_agent")
+	contactsByState     = NewDesc("kamailio_usrloc_contacts_by_state", "Registered contacts by what the database knows of them: new (not yet there), sync (the same there), dirty (changed since).", gauge, "ul.dump", "domain", "state")
+	contactsByLifetime  = NewDesc("kamailio_usrloc_contacts_by_lifetime", "Registered contacts by the seconds until they expire.", gauge, "ul.dump", "domain", "remaining")
+)
+
+const dumpMethod = "ul.dump"
+
+// usrlocContacts looks into the contacts themselves, where there are few: the
+// reply of ul.dump grows with them, and building it keeps the location service
+// locked (kamrpc.PriceList).
+type usrlocContacts struct{ limit int }
+
+func (usrlocContacts) Name() string { return "usrloc_contacts" }
+func (usrlocContacts) About() string {
+	return "Registered contacts by transport, user agent, state and lifetime, up to a number of contacts"
+}
+func (usrlocContacts) Methods() []string { return []string{dumpMethod, statisticsMethod} }
+func (usrlocContacts) Descs() []*Desc {
+	return []*Desc{contactsByTransport, contactsByAgent, contactsByState, contactsByLifetime, heldBackDesc}
+}
+
+func (c usrlocContacts) Update(ctx context.Context, s *Session, emit Emit) error {
+	all, err := s.Statistics(ctx)
+	if err != nil {
+		return err
+	}
+	contacts, known := 0.0, false
+	for m := range all.Members() {
+		if strings.HasPrefix(m.Name, "usrloc:") && strings.HasSuffix(m.Name, "_contacts") {
+			n, ok := m.Value.Float()
+			known = known || ok
+			contacts += max(n, 0)
+		}
+	}
+	// Unknown is not small.
+	if !known || contacts > float64(c.limit) {
+		emit(heldBackDesc, 1, c.Name(), dumpMethod)
+		return nil
+	}
+	emit(heldBackDesc, 0, c.Name(), dumpMethod)
+	dump, err := s.Call(ctx, dumpMethod)
+	if err != nil {
+		return err
+	}
+	return countContacts(dump, emit)
+}
+
+// countContacts counts the contacts of a dump (usrloc/ul_rpc.c).
+func countContacts(dump kamrpc.Value, emit Emit) error {
+	if dump.Len() > 0 && !dump.Get("Domains").Exists() {
+		return fmt.Errorf("%s: no Domains in the reply: a Kamailio that is newer than this exporter?", dumpMethod)
+	}
+	for domain := range dump.All("Domains/Domain") {
+		name := domain.Get("Domain").Text()
+		transports, agents, states, lifetimes := tally{}, tally{}, tally{}, tally{}
+		// Of a domain that was read, no contact about to expire is a fact.
+		for _, l := range lifetimeRanges {
+			lifetimes.add(l.label, 0)
+		}
+		for contact := range domain.All("AoRs/Info/Contacts/Contact") {
+			transports.add(contactTransport(contact), 1)
+			agents.add(agentFamily(contact.Get("User-Agent").Text()), 1)
+			states.add(contactState(contact.Get("State").Text()), 1)
+			lifetimes.add(lifetime(contact.Get("Expires")), 1)
+		}
+		transports.emit(contactsByTransport, name, emit)
+		agents.emit(contactsByAgent, name, emit)
+		states.emit(contactsByState, name, emit)
+		lifetimes.emit(contactsByLifetime, name, emit)
+	}
+	return nil
+}
+
+// tally counts by label, and keeps the order of first appearance.
+type tally struct {
+	order []string
+	count map[string]float64
+}
+
+func (t *tally) add(label string, n float64) {
+	if t.count == nil {
+		t.count = map[string]float64{}
+	}
+	if _, ok := t.count[label]; !ok {
+		t.order = append(t.order, label)
+	}
+	t.count[label] += n
+}
+
+func (t *tally) emit(d *Desc, domain string, emit Emit) {
+	for _, label := range t.order {
+		emit(d, t.count[label], domain, label)
+	}
+}
+
+// contactTransport reads it from the socket that the registration came in by,
+// "udp:192.0.2.1:5060", and without one from the contact's URI.
+func contactTransport(contact kamrpc.Value) string {
+	if transport, _, ok := strings.Cut(contact.Get("Socket").Text(), ":"); ok {
+		return knownTransport(transport)
+	}
+	uri := strings.ToLower(contact.Get("Address").Text())
+	if _, rest, ok := strings.Cut(uri, ";transport="); ok {
+		transport, _, _ := strings.Cut(rest, ";")
+		return knownTransport(transport)
+	}
+	if strings.HasPrefix(uri, "sips:") {
+		return "tls"
+	}
+	return "udp" // RFC 3261 19.1.4: the default of a sip: URI
+}
+
+func knownTransport(transport string) string {
+	switch transport = strings.ToLower(transport); transport {
+	case "udp", "tcp", "tls", "sctp", "ws", "wss":
+		return transport
+	}
+	return "other"
+}
+
+// agentFamilies are the user agents told apart; a phone tells its exact version,
+// which would be a series for each firmware.
+var agentFamilies = []string{
+	"Acrobits", "Asterisk", "Audiocodes", "Avaya", "Bria", "Cisco", "Fanvil", "FreeSWITCH", "FreePBX", "Gigaset",
+	"Grandstream", "Groundwire", "Htek", "Jitsi", "JsSIP", "Kamailio", "Linksys", "Linphone", "MicroSIP", "Mitel",
+	"Obihai", "Opensips", "Panasonic", "PJSIP", "Polycom", "Poly", "SIP.js", "Snom", "Sangoma", "Sipura",
+	"Teams", "Telephone", "Yealink", "Zoiper", "3CX", "sipp",
+}
+
+func agentFamily(userAgent string) string {
+	lower := strings.ToLower(userAgent)
+	for _, family := range agentFamilies {
+		if strings.Contains(lower, strings.ToLower(family)) {
+			return family
+		}
+	}
+	return "other"
+}
+
+func contactState(state string) string {
+	switch state {
+	case "CS_NEW":
+		return "new"
+	case "CS_SYNC":
+		return "sync"
+	case "CS_DIRTY":
+		return "dirty"
+	}
+	return "other"
+}
+
+var lifetimeRanges = []struct {
+	below float64
+	label string
+}{{60, "0-60"}, {300, "60-300"}, {1800, "300-1800"}, {3600, "1800-3600"}, {math.Inf(1), "3600-"}}
+
+// lifetime sorts the field Expires: a number of seconds, or the words permanent,
+// expired and deleted (usrloc/ul_rpc.c).
+func lifetime(expires kamrpc.Value) string {
+	seconds, ok := expires.Float()
+	if !ok {
+		switch word := expires.Text(); word {
+		case "permanent", "expired", "deleted":
+			return word
+		}
+		return "unknown"
+	}
+	if seconds < 0 {
+		return "expired"
+	}
+	for _, r := range lifetimeRanges {
+		if seconds < r.below {
+			return r.label
+		}
+	}
+	return "unknown"
+}

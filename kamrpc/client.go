@@ -1,0 +1,326 @@
+// Package kamrpc asks a running Kamailio over JSON-RPC, by each of the ways that
+// its jsonrpcs module offers: HTTP, the unix or UDP datagram socket, the FIFO and
+// (Kamailio 6) TCP.
+//
+// A reply is foreign data: it is bounded in bytes, depth and number of values,
+// matched to its request by id, and kept byte for byte. The package knows
+// nothing of metrics, flags or logs.
+package kamrpc
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Caller calls one method of one Kamailio. The parameters are strings, integers
+// or floats. The error is a *[Fault] when Kamailio refused the call.
+type Caller interface {
+	Call(ctx context.Context, method string, params ...any) (Value, error)
+}
+
+// Transport carries requests one way. It has no idea of JSON.
+type Transport interface {
+	// RoundTrip delivers the request and returns what comes back, as it comes.
+	// Reading ends with an error once ctx is done. A stream may hold more than
+	// one reply (a late one to an earlier request): the caller picks its own.
+	// A request that could not be delivered is an ErrUnreachable.
+	RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error)
+	// Traits tells what this way can carry.
+	Traits() Traits
+	// String is the URI, without anything secret.
+	String() string
+}
+
+// Traits are the limits of a way to ask.
+type Traits struct {
+	MaxReply int64 // bytes of the largest reply that Kamailio can send; 0: no known limit
+	Scripted bool  // kamailio.cfg can answer here methods that Kamailio does not list
+}
+
+// Config of a [Client]. Zero limits mean the defaults.
+type Config struct {
+	Ways          []Transport       // in the order of preference
+	MaxConcurrent int               // calls at once; each occupies a Kamailio process
+	MaxReplyBytes int64             // of a reply that is kept whole
+	Observe       func(Observation) // called once for every request sent; may be nil
+}
+
+// Defaults of a [Config].
+const (
+	DefaultMaxConcurrent = 2
+	DefaultMaxReplyBytes = 16 << 20
+)
+
+// Observation is what one request cost. Err is nil, or as [Client.Call] says.
+type Observation struct {
+	Method string
+	Bytes  int64 // of the reply, as far as it was read
+	Err    error
+}
+
+// Client is a [Caller] for one Kamailio that can be asked in one or more ways.
+// Calls whose reply may grow go by the way that can carry most; the others by
+// the first. A way that does not take the request is passed over for the next.
+type Client struct {
+	ways, byCapacity, scripted []Transport
+	slots                      chan struct{}
+	maxReply                   int64
+	observe                    func(Observation)
+	nextID                     atomic.Uint32
+	outgrown                   sync.Map // methods that got no answer on a way with a limit
+}
+
+// NewClient fails only when there is no way at all.
+func NewClient(cfg Config) (*Client, error) {
+	if len(cfg.Ways) == 0 {
+		return nil, errors.New("no way to reach kamailio: give at least one URI")
+	}
+	if cfg.MaxConcurrent <= 0 {
+		cfg.MaxConcurrent = DefaultMaxConcurrent
+	}
+	if cfg.MaxReplyBytes <= 0 {
+		cfg.MaxReplyBytes = DefaultMaxReplyBytes
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(Observation) {}
+	}
+	c := &Client{
+		ways:       slices.Clone(cfg.Ways),
+		byCapacity: slices.Clone(cfg.Ways),
+		slots:      make(chan struct{}, cfg.MaxConcurrent),
+		maxReply:   cfg.MaxReplyBytes,
+		observe:    cfg.Observe,
+	}
+	slices.SortStableFunc(c.byCapacity, func(a, b Transport) int {
+		return cmp.Compare(b.Traits().capacity(), a.Traits().capacity())
+	})
+	for _, way := range c.ways {
+		if way.Traits().Scripted {
+			c.scripted = append(c.scripted, way)
+		}
+	}
+	// Not from 1: a restarted client must not take its predecessor's late answer.
+	c.nextID.Store(rand.Uint32()) //nolint:gosec // not a secret
+	return c, nil
+}
+
+// Ways lists the URIs, without secrets.
+func (c *Client) Ways() []string {
+	uris := make([]string, len(c.ways))
+	for i, w := range c.ways {
+		uris[i] = w.String()
+	}
+	return uris
+}
+
+// Call asks one method of the price list and returns its result. The errors wrap
+// ErrNotPriced, ErrUnreachable, ErrNoAnswer, ErrTooLarge, ErrBadReply or the
+// *Fault that Kamailio answered, and name the method and the way.
+func (c *Client) Call(ctx context.Context, method string, params ...any) (Value, error) {
+	price, ok := PriceOf(method)
+	if !ok {
+		return Value{}, fmt.Errorf("%s: %w", method, ErrNotPriced)
+	}
+	if _, outgrown := c.outgrown.Load(method); outgrown || price.Cost == Growing {
+		return c.try(ctx, c.byCapacity, method, params)
+	}
+	return c.try(ctx, c.ways, method, params)
+}
+
+// CallScripted is Call for a method that Kamailio does not list and only the
+// operator's kamailio.cfg can answer (event_route[xhttp:request]). Where no way
+// leads through the script it is ErrMethodNotFound without asking: each call of
+// an unknown method is an ERROR line in Kamailio's log.
+func (c *Client) CallScripted(ctx context.Context, method string, params ...any) (Value, error) {
+	if _, ok := PriceOf(method); !ok {
+		return Value{}, fmt.Errorf("%s: %w", method, ErrNotPriced)
+	}
+	if len(c.scripted) == 0 {
+		return Value{}, fmt.Errorf("%s: %w", method, ErrMethodNotFound)
+	}
+	return c.try(ctx, c.scripted, method, params)
+}
+
+func (c *Client) try(ctx context.Context, ways []Transport, method string, params []any) (Value, error) {
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-ctx.Done():
+		return Value{}, fmt.Errorf("%s: waiting for earlier calls: %w", method, ctx.Err())
+	}
+	var unreachable []error
+	for _, way := range ways {
+		result, err := c.ask(ctx, way, method, params)
+		if err == nil {
+			return result, nil
+		}
+		if fault := (*Fault)(nil); errors.As(err, &fault) {
+			return Value{}, fault
+		}
+		err = fmt.Errorf("%s via %s: %w", method, way, err)
+		if !errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
+			return Value{}, err
+		}
+		unreachable = append(unreachable, err)
+	}
+	return Value{}, oneLine(unreachable)
+}
+
+// oneLine joins what each way said: errors.Join breaks lines, and this ends in
+// a log.
+func oneLine(errs []error) error {
+	joined := errs[0]
+	for _, err := range errs[1:] {
+		joined = fmt.Errorf("%w; %w", joined, err)
+	}
+	return joined
+}
+
+func (c *Client) ask(ctx context.Context, way Transport, method string, params []any) (Value, error) {
+	// 31 bits: cJSON-like parsers of older versions keep an id in an int.
+	id := c.nextID.Add(1) & math.MaxInt32
+	request, err := encode(id, method, params)
+	if err != nil {
+		return Value{}, err
+	}
+	stream, err := way.RoundTrip(ctx, request)
+	if err != nil {
+		err = c.explain(ctx, way, method, err)
+		c.observe(Observation{Method: method, Err: err})
+		return Value{}, err
+	}
+	defer stream.Close()
+	counted := &limitedReader{r: stream, left: c.maxReply, max: c.maxReply}
+	result, err := decodeReply(counted, id, method)
+	if err != nil && !errors.As(err, new(*Fault)) {
+		err = c.explain(ctx, way, method, err)
+	}
+	c.observe(Observation{Method: method, Bytes: c.maxReply - counted.left, Err: err})
+	return result, err
+}
+
+// explain turns a deadline into what it means on this way, and remembers the
+// method when another way could carry more.
+func (c *Client) explain(ctx context.Context, way Transport, method string, err error) error {
+	if ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("given up: %w", context.Canceled)
+	}
+	if errors.Is(err, ErrUnreachable) {
+		return err
+	}
+	err = fmt.Errorf("%w before the deadline", ErrNoAnswer)
+	limit := way.Traits().MaxReply
+	if limit == 0 {
+		return err
+	}
+	if c.byCapacity[0].Traits().capacity() > way.Traits().capacity() {
+		c.outgrown.Store(method, nil)
+	}
+	return fmt.Errorf("%w: kamailio hangs, or the reply is larger than the %d bytes that this way carries (then name the FIFO or HTTP as a further URI)", err, limit)
+}
+
+func (t Traits) capacity() int64 {
+	if t.MaxReply == 0 {
+		return math.MaxInt64
+	}
+	return t.MaxReply
+}
+
+// encode writes the request. Nothing but our own fields ever goes in: a
+// "store_path" from outside would make Kamailio write a file.
+func encode(id uint32, method string, params []any) ([]byte, error) {
+	request := struct {
+		Version string `json:"jsonrpc"`
+		Method  string `json:"method"`
+		Params  []any  `json:"params,omitempty"`
+		ID      uint32 `json:"id"`
+	}{"2.0", method, params, id}
+	for _, p := range params {
+		switch p.(type) {
+		case string, int, int64, float64:
+		default:
+			return nil, fmt.Errorf("parameter of type %T: only strings and numbers can be sent", p)
+		}
+	}
+	return json.Marshal(request)
+}
+
+// decodeReply reads replies until the one with this id.
+func decodeReply(r io.Reader, id uint32, method string) (Value, error) {
+	d := newDecoder(r)
+	want := strconv.FormatUint(uint64(id), 10)
+	for others := 0; ; others++ {
+		var result, fault, gotID Value
+		if d.dec.PeekKind() != jsontext.KindBeginObject {
+			// PeekKind hides the error of the read; ReadToken tells it.
+			_, err := d.dec.ReadToken()
+			switch {
+			case errors.Is(err, io.EOF) && others > 0:
+				return Value{}, fmt.Errorf("%w: it carries another request's id", ErrBadReply)
+			case err == nil:
+				return Value{}, fmt.Errorf("%w: not a JSON object", ErrBadReply)
+			}
+			return Value{}, badReply(err)
+		}
+		err := d.members(func(name string) (err error) {
+			switch name {
+			case "result":
+				result, err = d.value(1)
+			case "error":
+				fault, err = d.value(1)
+			case "id":
+				gotID, err = d.value(1)
+			default:
+				_, err = d.value(1)
+			}
+			return err
+		})
+		if err != nil {
+			return Value{}, badReply(err)
+		}
+		if gotID.Text() != want {
+			continue
+		}
+		if fault.Exists() {
+			code, _ := fault.Get("code").Float()
+			return Value{}, &Fault{Method: method, Code: int(code), Message: fault.Get("message").Text()}
+		}
+		return result, nil
+	}
+}
+
+// badReply marks what could not be read: what is no JSON, and a connection that
+// broke. A reply beyond our limit, and a request that never arrived, stay what
+// they are; a deadline is for explain to name.
+func badReply(err error) error {
+	if inner := errors.Unwrap(err); inner != nil && err.Error() == "jsontext: read error: "+inner.Error() {
+		err = inner // jsontext's words are noise to whoever reads a log
+	}
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnreachable):
+		return err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: cut off", ErrBadReply)
+	case errors.As(err, &syntax):
+		// Not the error's own text: it quotes the reply, which may hold secrets.
+		return fmt.Errorf("%w: not JSON at byte %d", ErrBadReply, syntax.ByteOffset)
+	}
+	return fmt.Errorf("%w: %w", ErrBadReply, err)
+}

@@ -1,0 +1,115 @@
+package kamrpc
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// Largest replies that can arrive. Kamailio sends a reply as one datagram and
+// drops it, with an ERROR line, when its socket's send buffer cannot hold it
+// (jsonrpcs_sock.c): on Linux net.core.wmem_default for a unix socket.
+const (
+	unixMaxReply = 212_992
+	udpMaxReply  = 65_507
+)
+
+// unixDatagram is the jsonrpcs datagram socket, the one a stock Kamailio opens.
+type unixDatagram struct{ path string }
+
+func (t unixDatagram) String() string { return "unix://" + t.path }
+
+func (t unixDatagram) Traits() Traits { return Traits{MaxReply: unixMaxReply} }
+
+func (t unixDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
+	// Kamailio answers to the sender's address. Binding to the empty name lets
+	// Linux choose an abstract one: no file is left behind, and it works across
+	// a chroot or a container that shares the network namespace.
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		if ctlErr := c.Control(func(fd uintptr) {
+			err = syscall.Bind(int(fd), &syscall.SockaddrUnix{})
+		}); ctlErr != nil {
+			return ctlErr
+		}
+		return err
+	}}
+	return askDatagram(ctx, dialer, "unixgram", t.path, request)
+}
+
+// udpDatagram is jsonrpcs with dgram_socket "udp:host:port".
+type udpDatagram struct{ address string }
+
+func (t udpDatagram) String() string { return "udp://" + t.address }
+
+func (t udpDatagram) Traits() Traits { return Traits{MaxReply: udpMaxReply} }
+
+func (t udpDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
+	return askDatagram(ctx, net.Dialer{}, "udp", t.address, request)
+}
+
+// maxRequest of jsonrpcs_sock.c, for datagrams and TCP.
+const maxRequest = 65_456
+
+// askDatagram uses a socket of its own for each request, so that a late answer
+// to an earlier one has nowhere to go.
+func askDatagram(ctx context.Context, dialer net.Dialer, network, address string, request []byte) (io.ReadCloser, error) {
+	if len(request) > maxRequest {
+		return nil, fmt.Errorf("request of %d bytes: a datagram takes %d", len(request), maxRequest)
+	}
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	release := bind(ctx, conn)
+	if _, err := conn.Write(request); err != nil {
+		release()
+		conn.Close()
+		return nil, unreachable(err)
+	}
+	return &datagramReply{conn: conn, release: release}, nil
+}
+
+// datagramReply makes a stream of the datagrams that come in.
+type datagramReply struct {
+	conn    net.Conn
+	release func()
+	buffer  *[]byte // of datagramBuffers, while in use
+	rest    []byte  // of the present datagram
+}
+
+// A datagram must be read in one go, into a buffer for the largest.
+var datagramBuffers = sync.Pool{New: func() any {
+	b := make([]byte, unixMaxReply)
+	return &b
+}}
+
+func (r *datagramReply) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		if r.buffer == nil {
+			r.buffer = datagramBuffers.Get().(*[]byte)
+		}
+		n, err := r.conn.Read(*r.buffer)
+		if err != nil {
+			if isRefused(err) { // ICMP: nobody had this port
+				err = unreachable(err)
+			}
+			return 0, err
+		}
+		r.rest = (*r.buffer)[:n]
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+func (r *datagramReply) Close() error {
+	r.release()
+	if r.buffer != nil {
+		datagramBuffers.Put(r.buffer)
+		r.buffer, r.rest = nil, nil
+	}
+	return r.conn.Close()
+}

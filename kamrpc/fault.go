@@ -1,0 +1,41 @@
+package kamrpc
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Fault is Kamailio's own refusal of a call: the error object of the reply.
+type Fault struct {
+	Method  string
+	Code    int
+	Message string
+}
+
+// Error names the method, the code and Kamailio's words.
+func (f *Fault) Error() string {
+	return fmt.Sprintf("%s: kamailio answered error %d: %s", f.Method, f.Code, f.Message)
+}
+
+// Is makes errors.Is(err, ErrMethodNotFound) work. Kamailio answers code 500
+// for it (jsonrpcs_mod.c), JSON-RPC itself says -32601.
+func (f *Fault) Is(target error) bool {
+	return target == ErrMethodNotFound &&
+		(f.Code == -32601 || strings.EqualFold(f.Message, "Method Not Found"))
+}
+
+var (
+	// ErrMethodNotFound is the Fault of a method that the server does not have.
+	ErrMethodNotFound = errors.New("method not found")
+	// ErrUnreachable is a request that could not be delivered: nothing was
+	// asked, so asking by another way is safe.
+	ErrUnreachable = errors.New("kamailio is not reachable")
+	// ErrNoAnswer is a request that was delivered and not answered in time.
+	ErrNoAnswer = errors.New("no answer")
+	// ErrBadReply is an answer that is not a JSON-RPC reply to the request:
+	// not JSON, cut off, or with another id.
+	ErrBadReply = errors.New("bad reply")
+	// ErrNotPriced is a method that is not in the price list, see [PriceOf].
+	ErrNotPriced = errors.New("method is not in the price list")
+)

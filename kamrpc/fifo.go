@@ -1,0 +1,208 @@
+package kamrpc
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// fifo is the jsonrpcs FIFO: requests go into one named pipe that one Kamailio
+// process reads, each reply comes out of a named pipe that the client makes for
+// it in Kamailio's fifo_reply_dir. No limit of a reply was met (18 MB seen).
+type fifo struct {
+	path     string
+	replyDir string
+	// abandoned: the last request that ended was given up without an answer. See
+	// deliver.
+	abandoned atomic.Bool
+}
+
+// replyDirDefault is jsonrpcs' own default (jsonrpcs_fifo.c).
+const replyDirDefault = "/tmp"
+
+// maxFIFORequest is what Linux writes to a pipe in one piece: longer requests of
+// two clients could mix. Kamailio reads up to 8,192.
+const maxFIFORequest = 4096
+
+func newFIFO(path, replyDir string) *fifo {
+	if replyDir == "" {
+		replyDir = replyDirDefault
+	}
+	return &fifo{path: path, replyDir: replyDir}
+}
+
+func (t *fifo) String() string { return "fifo://" + t.path }
+
+func (t *fifo) Traits() Traits { return Traits{} }
+
+func (t *fifo) RoundTrip(ctx context.Context, request []byte) (_ io.ReadCloser, err error) {
+	requests, err := t.openRequests()
+	if err != nil {
+		return nil, err
+	}
+	defer requests.Close()
+	reply, name, err := t.makeReply(requests)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			reply.ended = func(bool) {} // nothing was asked
+			reply.Close()
+		}
+	}()
+	reply.release = bind(ctx, reply.File)
+	defer bind(ctx, requests)()
+	if err := t.deliver(requests, withReplyName(request, name)); err != nil {
+		return nil, err
+	}
+	return reply, nil
+}
+
+// openRequests opens Kamailio's FIFO. Without blocking: opening a FIFO that no
+// one reads waits for ever otherwise.
+func (t *fifo) openRequests() (*os.File, error) {
+	f, err := os.OpenFile(t.path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().Type() != fs.ModeNamedPipe {
+		err = fmt.Errorf("%w: %s is not a FIFO", ErrUnreachable, t.path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (t *fifo) makeReply(requests *os.File) (*fifoReply, string, error) {
+	var random [8]byte
+	rand.Read(random[:])
+	// Kamailio refuses a name with a dot or a slash.
+	name := "kamailio_exporter_" + hex.EncodeToString(random[:])
+	path := filepath.Join(t.replyDir, name)
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		return nil, "", fmt.Errorf("%w: cannot make a reply FIFO in %s (jsonrpcs fifo_reply_dir): %w", ErrUnreachable, t.replyDir, err)
+	}
+	r := &fifoReply{path: path, ended: func(answered bool) { t.abandoned.Store(!answered) }, release: func() {}}
+	err := letGroupWrite(path, requests)
+	if err == nil {
+		r.File, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	}
+	if err == nil {
+		r.keeper, err = os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	}
+	if err != nil {
+		r.Close()
+		return nil, "", fmt.Errorf("%w: reply FIFO: %w", ErrUnreachable, err)
+	}
+	return r, name, nil
+}
+
+// letGroupWrite lets Kamailio write the reply: the group of its own FIFO where
+// we are a member, else everybody. Nobody but Kamailio knows the request's id,
+// so nobody else can write a reply that is taken.
+func letGroupWrite(path string, requests *os.File) error {
+	info, err := requests.Stat()
+	if err != nil {
+		return err
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && os.Chown(path, -1, int(owner.Gid)) == nil {
+		return os.Chmod(path, 0o620)
+	}
+	return os.Chmod(path, 0o622)
+}
+
+// deliver writes the request, but not behind one that lies unread since a call
+// that was given up: a Kamailio that hangs would work them all off when it comes
+// back and log an error for each reply that no one waits for. What other calls
+// have just written, and still wait for, is no such thing.
+func (t *fifo) deliver(requests *os.File, request []byte) error {
+	if len(request) > maxFIFORequest {
+		return fmt.Errorf("request of %d bytes: the FIFO takes %d", len(request), maxFIFORequest)
+	}
+	if t.abandoned.Load() && unread(requests) > 0 {
+		return fmt.Errorf("%w: kamailio has not yet read an earlier request from the FIFO", ErrUnreachable)
+	}
+	if _, err := requests.Write(request); err != nil {
+		return unreachable(err)
+	}
+	return nil
+}
+
+// unread tells how many bytes wait in a pipe; 0 when the system does not tell.
+func unread(f *os.File) int {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var n int32
+	_ = conn.Control(func(fd uintptr) {
+		_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n))) //nolint:gosec // FIONREAD, by its other name
+	})
+	return int(n)
+}
+
+// withReplyName adds the member that tells Kamailio where to answer. The request
+// is an object that encode made, so it ends in a brace.
+//
+// A backslash goes as \u005c: jsonrpc_read_stream takes any quote behind a
+// backslash for an escaped one, so that a string ending in `\\` would never end,
+// and swallow the requests of everybody else.
+func withReplyName(request []byte, name string) []byte {
+	out := bytes.ReplaceAll(request[:len(request)-1], []byte(`\\`), []byte(`\u005c`))
+	return append(out, `,"reply_name":"`+name+`"}`...)
+}
+
+// fifoReply reads a reply FIFO. keeper is a writing end of our own: until Kamailio
+// has opened it, a FIFO without a writer reads as ended. It is closed with the
+// first bytes, so that Kamailio's closing is the end.
+type fifoReply struct {
+	*os.File
+	keeper  *os.File
+	path    string
+	ended   func(answered bool)
+	release func()
+}
+
+func (r *fifoReply) Read(p []byte) (int, error) {
+	n, err := r.File.Read(p)
+	if n > 0 && r.keeper != nil {
+		r.keeper.Close()
+		r.keeper = nil
+		r.ended(true)
+	}
+	return n, err
+}
+
+// Close removes the FIFO first: a Kamailio that has not opened it yet then gives
+// up at once instead of trying five times with its only FIFO process asleep
+// (jsonrpcs_fifo.c).
+func (r *fifoReply) Close() error {
+	err := os.Remove(r.path)
+	r.release()
+	if r.keeper != nil {
+		r.ended(false)
+		err = errors.Join(err, r.keeper.Close())
+	} else if r.File != nil { // as in drained
+		_ = r.SetReadDeadline(time.Now().Add(drainTime))
+		_, _ = io.CopyN(io.Discard, r.File, drainBytes)
+	}
+	if r.File != nil {
+		err = errors.Join(err, r.File.Close())
+	}
+	return err
+}

@@ -1,0 +1,47 @@
+package kamrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+)
+
+// tcpStream is jsonrpcs with tcp_socket, from Kamailio 6 on: one process accepts,
+// reads once, writes the whole reply and closes (jsonrpcs_sock.c).
+type tcpStream struct{ address string }
+
+func (t tcpStream) String() string { return "tcp://" + t.address }
+
+func (t tcpStream) Traits() Traits { return Traits{} }
+
+func (t tcpStream) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
+	if len(request) > maxRequest {
+		return nil, fmt.Errorf("request of %d bytes: jsonrpcs reads %d", len(request), maxRequest)
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", t.address)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	release := bind(ctx, conn)
+	if _, err := conn.Write(request); err != nil { // one write: it is read only once
+		release()
+		conn.Close()
+		return nil, badReply(err)
+	}
+	return &connReply{conn, release}, nil
+}
+
+type connReply struct {
+	net.Conn
+	release func()
+}
+
+func (r *connReply) Close() error {
+	r.release()
+	return r.Conn.Close()
+}
+
+func isRefused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

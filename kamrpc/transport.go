@@ -1,0 +1,139 @@
+package kamrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Open makes the transport that the URI's scheme names. It checks the URI and
+// connects to nothing: Kamailio may be down.
+//
+//	http://host:port/RPC  https://…          xhttp and jsonrpcs, any path
+//	unix:///run/kamailio/kamailio_rpc.sock   jsonrpcs dgram_socket
+//	udp://host:port                          jsonrpcs dgram_socket "udp:host:port"
+//	fifo:///run/kamailio/kamailio_rpc.fifo   jsonrpcs fifo_name; ?reply_dir=/tmp is its fifo_reply_dir
+//	tcp://host:port                          jsonrpcs tcp_socket (Kamailio 6)
+//
+// httpClient serves the first two; nil means [http.DefaultTransport] without
+// redirects.
+func Open(uri string, httpClient *http.Client) (Transport, error) {
+	u, err := url.Parse(uri)
+	if err != nil || u.Opaque != "" || u.Scheme == "" {
+		// Neither err nor the URI itself: they may hold a password.
+		return nil, errors.New("not a URI: want for example unix:///run/kamailio/kamailio_rpc.sock or http://127.0.0.1:5060/RPC")
+	}
+	if u.User != nil {
+		return nil, fmt.Errorf("%s://%s: no user or password in a URI: put them into the HTTP configuration file", u.Scheme, u.Host)
+	}
+	switch u.Scheme {
+	case "http", "https":
+		if u.Hostname() == "" {
+			return nil, fmt.Errorf("%s: no host: want for example http://127.0.0.1:5060/RPC", u.Scheme)
+		}
+		return newHTTP(u, httpClient), nil
+	case "unix":
+		path, err := localPath(u)
+		if err != nil {
+			return nil, err
+		}
+		if len(path) > maxUnixPath {
+			return nil, fmt.Errorf("%s: a unix socket's path has at most %d bytes", u, maxUnixPath)
+		}
+		return unixDatagram{path}, nil
+	case "udp":
+		if err := hostPort(u); err != nil {
+			return nil, err
+		}
+		return udpDatagram{u.Host}, nil
+	case "tcp":
+		if err := hostPort(u); err != nil {
+			return nil, err
+		}
+		return tcpStream{u.Host}, nil
+	case "fifo":
+		path, err := localPath(u, "reply_dir")
+		if err != nil {
+			return nil, err
+		}
+		replyDir := u.Query().Get("reply_dir")
+		if replyDir != "" && !filepath.IsAbs(replyDir) {
+			return nil, fmt.Errorf("%s: reply_dir: want an absolute path", u)
+		}
+		return newFIFO(path, replyDir), nil
+	}
+	return nil, fmt.Errorf("unknown scheme %q: use http, https, unix, udp, tcp or fifo", u.Scheme)
+}
+
+// maxUnixPath is what sockaddr_un holds on Linux, with its final NUL.
+const maxUnixPath = 107
+
+func localPath(u *url.URL, parameters ...string) (string, error) {
+	if u.Host != "" || len(u.Path) < 2 {
+		return "", fmt.Errorf("%s: want three slashes and an absolute path: %s:///run/kamailio/…", u, u.Scheme)
+	}
+	return u.Path, onlyParameters(u, parameters...)
+}
+
+func hostPort(u *url.URL) error {
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 || u.Hostname() == "" {
+		return fmt.Errorf("%s: want a host and a port: %s://127.0.0.1:8090", u, u.Scheme)
+	}
+	if u.Path != "" && u.Path != "/" {
+		return fmt.Errorf("%s: no path here: %s://%s", u, u.Scheme, u.Host)
+	}
+	return onlyParameters(u)
+}
+
+// onlyParameters refuses what would be passed over in silence.
+func onlyParameters(u *url.URL, known ...string) error {
+	for name := range u.Query() {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("%s: unknown parameter %q", u, name)
+		}
+	}
+	return nil
+}
+
+// deadliner is what net.Conn and a FIFO's os.File have in common.
+type deadliner interface {
+	io.ReadWriteCloser
+	SetDeadline(time.Time) error
+}
+
+// bind makes ctx end every read and write on c, whether it has a deadline or is
+// cancelled. release must be called before c is closed.
+func bind(ctx context.Context, c deadliner) (release func()) {
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = c.SetDeadline(deadline)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	return func() { stop() }
+}
+
+// unreachable marks the errors after which nothing has been asked.
+func unreachable(err error) error {
+	reason := "is there a Kamailio?"
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		reason = "there is no such file: Kamailio is not running, or jsonrpcs has another path"
+	case errors.Is(err, os.ErrPermission):
+		reason = "no permission: run the exporter as a member of the group kamailio"
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENXIO):
+		reason = "nobody is listening: Kamailio is not running, or has no such listener"
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		reason = "no connection before the deadline"
+	default:
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return fmt.Errorf("%w: %s", ErrUnreachable, reason)
+}

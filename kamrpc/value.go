@@ -1,0 +1,159 @@
+package kamrpc
+
+import (
+	"iter"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Kind is the JSON type of a [Value].
+type Kind uint8
+
+// The kinds of a Value. Missing is the zero Value: what a path did not find.
+const (
+	Missing Kind = iota
+	Null
+	Bool
+	Number
+	String
+	Array
+	Object
+)
+
+// Value is one value of a reply. Unlike a Go map it keeps the order of an
+// object's members and every member whose name repeats: Kamailio writes one
+// object with a name per row (permissions.trustedDump, pdt.list), and the order
+// is the only thing that tells which table a row belongs to.
+//
+// Strings are bytes: Kamailio puts what a peer sent into its JSON as it is, so
+// they may hold invalid UTF-8.
+type Value struct {
+	kind Kind
+	text string   // Number, Bool: as written; String: decoded
+	list []Member // Array: elements without names; Object: members
+}
+
+// Member is one member of an object, or one element of an array (no name).
+type Member struct {
+	Name  string
+	Value Value
+}
+
+// StringValue makes a String. With [ObjectValue] it is what a collector needs
+// that turns a reply written for people into one that its table can read.
+func StringValue(s string) Value { return Value{kind: String, text: s} }
+
+// ObjectValue makes an Object of members, in that order.
+func ObjectValue(members []Member) Value { return Value{kind: Object, list: members} }
+
+// Kind tells the JSON type.
+func (v Value) Kind() Kind { return v.kind }
+
+// Exists is false for what a path did not find and for null.
+func (v Value) Exists() bool { return v.kind != Missing && v.kind != Null }
+
+// Len is the number of elements or members; 0 for everything else.
+func (v Value) Len() int { return len(v.list) }
+
+// Text is the text of a String, or the literal of a Number or Bool as it was
+// written; "" for everything else.
+func (v Value) Text() string { return v.text }
+
+// Float reads a number, also from a string of digits: which of the two a field
+// is depends on the version (stats.fetch, core.shmmem). Integers from 2^63 up
+// are negative counters that Kamailio printed with %lu (core/counters.h: a
+// counter is a signed long) and come back negative. ok is false for whatever
+// is not a finite decimal number.
+func (v Value) Float() (f float64, ok bool) {
+	if v.kind != Number && v.kind != String {
+		return 0, false
+	}
+	return parseNumber(v.text)
+}
+
+func parseNumber(s string) (float64, bool) {
+	s = strings.TrimSpace(s)
+	if s == "" || strings.Trim(s, "0123456789+-.eE") != "" { // no "nan", "0x1p3"
+		return 0, false
+	}
+	if u, err := strconv.ParseUint(s, 10, 64); err == nil {
+		if u > math.MaxInt64 {
+			return float64(int64(u)), true //nolint:gosec // the wrap is what is meant: see Float
+		}
+		return float64(u), true
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil { // f is infinite when it is too large
+		return 0, false
+	}
+	return f, true
+}
+
+// Get is the first value that [Value.All] finds, without flattening a final
+// array; the zero Value when there is none.
+func (v Value) Get(path string) Value {
+	name, rest, more := strings.Cut(path, "/")
+	if v.kind == Array {
+		for _, m := range v.list {
+			if found := m.Value.Get(path); found.kind != Missing {
+				return found
+			}
+		}
+		return Value{}
+	}
+	for _, m := range v.list {
+		if m.Name != name {
+			continue
+		}
+		if !more {
+			return m.Value
+		}
+		if found := m.Value.Get(rest); found.kind != Missing {
+			return found
+		}
+	}
+	return Value{}
+}
+
+// All follows a path of member names ("RECORDS/SET/TARGETS/DEST") and yields
+// every value that it leads to, in order. On the way and at its end an array
+// stands for its elements, so that a list of rows, one row without its list
+// (Kamailio changes the shape of some replies) and a repeated name are all the
+// same to the caller. The empty path is the value itself.
+func (v Value) All(path string) iter.Seq[Value] {
+	return func(yield func(Value) bool) { v.walk(path, yield) }
+}
+
+func (v Value) walk(path string, yield func(Value) bool) bool {
+	if v.kind == Array {
+		for _, m := range v.list {
+			if !m.Value.walk(path, yield) {
+				return false
+			}
+		}
+		return true
+	}
+	if path == "" {
+		return yield(v)
+	}
+	name, rest, _ := strings.Cut(path, "/")
+	for _, m := range v.list {
+		if m.Name == name && !m.Value.walk(rest, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// Members yields the members of an object in the order of the reply; for an
+// array its elements, without names.
+func (v Value) Members() iter.Seq[Member] {
+	return func(yield func(Member) bool) {
+		for _, m := range v.list {
+			if !yield(m) {
+				return
+			}
+		}
+	}
+}
