@@ -35,7 +35,7 @@ var (
 		field string
 		desc  *Desc
 	}{
-		{"LATENCY/AVG", destinationDesc("latency_average_seconds", "Mean answer time of the destination to OPTIONS.", "LATENCY/AVG")},
+		{"LATENCY/AVG", destinationDesc("latency_average_seconds", "Mean answer time of the destination to OPTIONS. None before one took a millisecond, which is as fine as Kamailio measures.", "LATENCY/AVG")},
 		{"LATENCY/EST", destinationDesc("latency_estimate_seconds", "Answer time of the destination to OPTIONS, recent ones weighing most.", "LATENCY/EST")},
 		{"LATENCY/STD", destinationDesc("latency_stddev_seconds", "Standard deviation of the destination's answer time to OPTIONS.", "LATENCY/STD")},
 		{"LATENCY/MAX", destinationDesc("latency_max_seconds", "Longest answer time of the destination to OPTIONS.", "LATENCY/MAX")},
@@ -107,7 +107,6 @@ var destinationStates = map[byte]float64{'I': 0, 'A': 1, 'T': 2, 'D': 3}
 
 func emitDestination(dest kamrpc.Value, labels []string, emit Emit) (up float64, ok bool) {
 	flags := dest.Get("FLAGS").Text()
-	probing := false
 	if flags != "" {
 		var state float64
 		if state, ok = destinationStates[flags[0]]; ok {
@@ -117,8 +116,7 @@ func emitDestination(dest kamrpc.Value, labels []string, emit Emit) (up float64,
 		}
 	}
 	if len(flags) > 1 {
-		probing = flags[1] == 'P'
-		emit(destProbing, bool01(probing), labels...)
+		emit(destProbing, bool01(flags[1] == 'P'), labels...)
 	}
 	for _, m := range []struct {
 		field string
@@ -134,16 +132,18 @@ func emitDestination(dest kamrpc.Value, labels []string, emit Emit) (up float64,
 	if attrs := dest.Get("ATTRS"); attrs.Exists() {
 		emit(destInfo, 1, append(slices.Clone(labels), attrs.Get("DUID").Text(), attrs.Get("SOCKET").Text())...)
 	}
-	emitLatency(dest, probing, labels, emit)
+	emitLatency(dest, labels, emit)
 	return up, ok
 }
 
-// emitLatency tells the answer times, which Kamailio keeps in milliseconds. A
-// destination that was never pinged has zeros there, which are no measurement.
-func emitLatency(dest kamrpc.Value, probing bool, labels []string, emit Emit) {
+// emitLatency tells the answer times, which Kamailio keeps in whole
+// milliseconds. All zero is what a destination has that never answered, and
+// there is no telling it from one that always takes less than a millisecond: it
+// is no measurement.
+func emitLatency(dest kamrpc.Value, labels []string, emit Emit) {
 	longest, _ := dest.Get("LATENCY/MAX").Float()
 	mean, _ := dest.Get("LATENCY/AVG").Float()
-	if probing || longest > 0 || mean > 0 {
+	if longest > 0 || mean > 0 {
 		for _, l := range destLatency {
 			if ms, ok := dest.Get(l.field).Float(); ok {
 				emit(l.desc, ms/1000, labels...)

@@ -10,10 +10,10 @@ import (
 )
 
 var (
-	drGatewayUp    = NewDesc("kamailio_drouting_gateway_up", "1 while the gateway gets calls, 0 while it does not.", gauge, "drouting.gw_status STATE", "gateway", "address")
-	drGatewayState = NewDesc("kamailio_drouting_gateway_state", "State of the gateway: 0 inactive, 1 active, 2 probing (failed, being tried), 3 disabled by an operator.", gauge, "drouting.gw_status STATE", "gateway", "address")
-	drGatewayType  = NewDesc("kamailio_drouting_gateway_type", "Type of the gateway (column type of dr_gateways).", gauge, "drouting.gw_status TYPE", "gateway", "address")
-	drCarrierUp    = NewDesc("kamailio_drouting_carrier_up", "1 while the carrier gets calls, 0 while it does not.", gauge, "drouting.carrier_status STATE", "carrier")
+	drGatewayUp    = NewDesc("kamailio_drouting_gateway_up", "1 while the gateway gets calls, 0 while it does not.", gauge, "drouting.gw_status State", "gateway", "address")
+	drGatewayState = NewDesc("kamailio_drouting_gateway_state", "State of the gateway: 0 inactive, 1 active, 2 probing (failed, being tried), 3 disabled by an operator.", gauge, "drouting.gw_status State", "gateway", "address")
+	drGatewayType  = NewDesc("kamailio_drouting_gateway_type", "Type of the gateway (column type of dr_gateways).", gauge, "drouting.gw_status Type", "gateway", "address")
+	drCarrierUp    = NewDesc("kamailio_drouting_carrier_up", "1 while the carrier gets calls, 0 while it does not.", gauge, "drouting.carrier_status Enabled", "carrier")
 )
 
 // drouting is dynamic routing's gateways. Upstream Kamailio has only
@@ -45,13 +45,13 @@ func (drouting) Update(ctx context.Context, s *Session, emit Emit) error {
 	rows, known := 0, 0
 	for gw := range rowsOf(gateways, "Gateways") {
 		rows++
-		labels := []string{firstText(gw, "GWID", "ID"), firstText(gw, "ADDRESS", "IP")}
+		labels := []string{first(gw, "ID", "GWID").Text(), first(gw, "IP", "ADDRESS").Text()}
 		if state, ok := routeState(gw); ok {
 			known++
 			emit(drGatewayState, state, labels...)
 			emit(drGatewayUp, bool01(state == 1), labels...)
 		}
-		if kind, ok := gw.Get("TYPE").Float(); ok {
+		if kind, ok := first(gw, "Type", "TYPE").Float(); ok {
 			emit(drGatewayType, kind, labels...)
 		}
 	}
@@ -67,7 +67,7 @@ func (drouting) Update(ctx context.Context, s *Session, emit Emit) error {
 	}
 	for carrier := range rowsOf(carriers, "Carriers") {
 		if state, ok := routeState(carrier); ok {
-			emit(drCarrierUp, bool01(state == 1), firstText(carrier, "CRID", "ID"))
+			emit(drCarrierUp, bool01(state == 1), first(carrier, "ID", "CRID").Text())
 		}
 	}
 	return nil
@@ -88,19 +88,21 @@ func rowsOf(v kamrpc.Value, name string) iter.Seq[kamrpc.Value] {
 	return v.All("")
 }
 
-func firstText(row kamrpc.Value, fields ...string) string {
+// first is the first of the fields that the row has: builds spell them in more
+// than one way.
+func first(row kamrpc.Value, fields ...string) kamrpc.Value {
 	for _, f := range fields {
 		if v := row.Get(f); v.Exists() {
-			return v.Text()
+			return v
 		}
 	}
-	return ""
+	return kamrpc.Value{}
 }
 
 // routeState reads the state as the builds and OpenSIPS word it: "Active",
 // "Inactive", "Probing", "Disabled MI", or an Enabled yes or no.
 func routeState(row kamrpc.Value) (float64, bool) {
-	word := strings.ToLower(firstText(row, "STATE", "State", "Status", "STATUS", "Enabled", "ENABLED"))
+	word := strings.ToLower(first(row, "State", "STATE", "Status", "STATUS", "Enabled", "ENABLED").Text())
 	switch {
 	case word == "active", word == "yes", word == "enabled", word == "1":
 		return 1, true

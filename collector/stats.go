@@ -26,6 +26,9 @@ func parseStatistics(reply kamrpc.Value) (kamrpc.Value, error) {
 	members := make([]kamrpc.Member, 0, reply.Len())
 	lines := 0
 	for line := range reply.All("") {
+		if line.Kind() == kamrpc.Object && line.Len() == 0 {
+			continue // success without content
+		}
 		lines++
 		at := strings.LastIndex(line.Text(), " = ")
 		if line.Kind() != kamrpc.String || at < 0 {

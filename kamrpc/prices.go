@@ -16,6 +16,11 @@ const (
 	Growing
 )
 
+// String is the word for the documentation.
+func (c Cost) String() string {
+	return [...]string{"constant", "walk", "growing"}[c]
+}
+
 // Price is what one call costs Kamailio, and what is known to be wrong with it.
 type Price struct {
 	Method string

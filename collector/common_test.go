@@ -1,0 +1,158 @@
+package collector_test
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files and the generated documents")
+
+// versions are those of which replies are recorded in testdata.
+func versions(t *testing.T) []string {
+	t.Helper()
+	dirs, err := filepath.Glob("testdata/[0-9]*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no recorded replies: %v", err)
+	}
+	for i := range dirs {
+		dirs[i] = filepath.Base(dirs[i])
+	}
+	return dirs
+}
+
+// client asks the fake over HTTP: there it can also be a script that answers.
+func client(t testing.TB, server *kamrpctest.Server) *kamrpc.Client {
+	t.Helper()
+	way, err := kamrpc.Open(server.URI("http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// bare is a fake that answers what every scrape begins with.
+func bare(t testing.TB) *kamrpctest.Server {
+	t.Helper()
+	server := kamrpctest.New(t)
+	server.Handle("core.uptime", uptimeSince("Mon Nov 23 04:04:35 2026"))
+	return server
+}
+
+func uptimeSince(start string) string {
+	return `{"now":"Mon Nov 23 04:05:05 2026","up_since":"` + start + `","uptime":30}`
+}
+
+func scrape(t testing.TB, c *collector.Coordinator, names ...string) *collector.Snapshot {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	s, err := c.Scrape(ctx, names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// one scrapes a fake with one collector and returns its lines.
+func one(t *testing.T, server *kamrpctest.Server, o collector.Options, name string) (collector.Result, string) {
+	t.Helper()
+	c := collector.NewCoordinator(client(t, server), collector.All(o), collector.Limits{})
+	s := scrape(t, c, name)
+	if !s.Up || len(s.Results) != 1 {
+		t.Fatalf("up %v (%v) with %d results", s.Up, s.Err, len(s.Results))
+	}
+	return s.Results[0], samples(t, s)
+}
+
+// page is the snapshot as it is served.
+func page(t testing.TB, s *collector.Snapshot) string {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(s)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(&out, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.String()
+}
+
+// samples are the page's lines about Kamailio itself, without comments.
+func samples(t testing.TB, s *collector.Snapshot) string {
+	t.Helper()
+	lines := slices.DeleteFunc(strings.SplitAfter(page(t, s), "\n"), func(line string) bool {
+		return line == "" || line[0] == '#' || strings.HasPrefix(line, "kamailio_scrape_") || strings.HasPrefix(line, "kamailio_up ")
+	})
+	return strings.Join(lines, "")
+}
+
+// golden compares with a file, or rewrites it.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s is not what it was; if that is meant: go test ./collector -update\n%s", file, firstDifference(string(want), got))
+	}
+}
+
+func firstDifference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		var a, b string
+		if i < len(w) {
+			a = w[i]
+		}
+		if i < len(g) {
+			b = g[i]
+		}
+		if a != b {
+			return "want " + a + "\ngot  " + b
+		}
+	}
+	return ""
+}
+
+func equal(t *testing.T, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+var wavering = regexp.MustCompile(`(?m)^(kamailio_start_time_seconds|kamailio_scrape_(?:collector_)?duration_seconds(?:{[^}]*})?) .*$`)
+
+// steady zeroes what differs from run to run: times.
+func steady(page string) string { return wavering.ReplaceAllString(page, "$1 0") }

@@ -1,0 +1,67 @@
+package collector_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// TestDocs writes METRICS.md from the tables, with -update, and else checks that
+// it is what they say.
+func TestDocs(t *testing.T) {
+	golden(t, "../METRICS.md", metricsPage())
+}
+
+func metricsPage() string {
+	var b strings.Builder
+	b.WriteString(`# Metrics
+
+Made from the tables in the folder collector by ` + "`make docs`" + `; do not edit.
+
+A field that a server does not answer is no sample: a zero is always Kamailio's own. Label values are bytes as Kamailio has them; a byte that is not UTF-8 is written ` + "`\\xHH`" + `.
+
+## The scrape itself
+
+`)
+	table(&b, collector.ScrapeDescs())
+	for _, c := range collector.All(everything) {
+		fmt.Fprintf(&b, "\n## %s\n\n%s. Needs: %s.\n\n", c.Name(), c.About(), code(c.Methods()))
+		table(&b, c.Descs())
+	}
+	b.WriteString(`
+## What each call costs Kamailio
+
+Every method that this program may call; it cannot call another. *Constant*: the same however busy the server is. *Walk*: counted in place. *Growing*: the reply grows with what the server holds.
+
+| method | cost | grows with | size known from | notes |
+| --- | --- | --- | --- | --- |
+`)
+	for _, p := range kamrpc.PriceList() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", p.Method, p.Cost, p.Of, cell(p.Size), cell(p.Note))
+	}
+	return b.String()
+}
+
+func code(words []string) string {
+	return "`" + strings.Join(words, "`, `") + "`"
+}
+
+func cell(s string) string { return strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(s) }
+
+func table(b *strings.Builder, descs []*collector.Desc) {
+	b.WriteString("| metric | type | labels | meaning | from |\n| --- | --- | --- | --- | --- |\n")
+	descs = slices.SortedFunc(slices.Values(descs), func(x, y *collector.Desc) int { return strings.Compare(x.Name, y.Name) })
+	for _, d := range descs {
+		kind := map[prometheus.ValueType]string{prometheus.GaugeValue: "gauge", prometheus.CounterValue: "counter"}[d.Kind]
+		if kind == "" {
+			kind = "untyped"
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |\n", d.Name, kind, strings.Join(d.Labels, ", "), cell(d.Help), cell(d.Source))
+	}
+}

@@ -1,0 +1,203 @@
+package collector
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func destination(uri, flags, more string) string {
+	return fmt.Sprintf(`{"DEST":{"URI":%s,"FLAGS":%q%s}}`, uri, flags, more)
+}
+
+func list(sets ...string) string {
+	return fmt.Sprintf(`{"NRSETS":%d,"RECORDS":[%s]}`, len(sets), strings.Join(sets, ","))
+}
+
+func set(id, targets string) string {
+	return fmt.Sprintf(`{"SET":{"ID":%s,"TARGETS":%s}}`, id, targets)
+}
+
+func TestDispatcher(t *testing.T) {
+	const a = `"sip:192.0.2.1"`
+	for _, tc := range []struct{ name, reply, want, err string }{
+		{"no sets", "fault: No Destination Sets", "sets 0\n", ""},
+		{"a set without destinations", list(set("4", `[]`)), "set_destinations 4 0\nset_destinations_up 4 0\nsets 1\n", ""},
+		{"one set, one destination, no lists", `{"NRSETS":1,"RECORDS":` + set("0", destination(a, "AP", "")) + `}`,
+			"destination_up 0,sip:192.0.2.1,0 1\ndestination_state 0,sip:192.0.2.1,0 1\ndestination_probing 0,sip:192.0.2.1,0 1\nset_destinations 0 1\nset_destinations_up 0 1\nsets 1\n", ""},
+		{"states", list(set("-1", "["+destination(`"a"`, "AX", "")+","+destination(`"b"`, "IP", "")+","+destination(`"c"`, "TN", "")+","+destination(`"d"`, "DX", "")+"]")),
+			"destination_up -1,a,0 1\ndestination_state -1,a,0 1\ndestination_probing -1,a,0 0\n" +
+				"destination_up -1,b,0 0\ndestination_state -1,b,0 0\ndestination_probing -1,b,0 1\n" +
+				"destination_up -1,c,0 1\ndestination_state -1,c,0 2\ndestination_probing -1,c,0 0\n" +
+				"destination_up -1,d,0 0\ndestination_state -1,d,0 3\ndestination_probing -1,d,0 0\n" +
+				"set_destinations -1 4\nset_destinations_up -1 2\nsets 1\n", ""},
+		{"the same URI twice in a set and in two sets", list(set("1", "["+destination(a, "A", "")+","+destination(a, "I", "")+"]"), set("2", "["+destination(a, "A", "")+"]")),
+			"destination_up 1,sip:192.0.2.1,0 1\ndestination_state 1,sip:192.0.2.1,0 1\ndestination_up 1,sip:192.0.2.1,1 0\ndestination_state 1,sip:192.0.2.1,1 0\nset_destinations 1 2\nset_destinations_up 1 1\n" +
+				"destination_up 2,sip:192.0.2.1,0 1\ndestination_state 2,sip:192.0.2.1,0 1\nset_destinations 2 1\nset_destinations_up 2 1\nsets 2\n", ""},
+		{"a destination never measured has no latency", list(set("1", "["+destination(a, "AP", `,"LATENCY":{"AVG":0,"STD":0,"EST":0,"MAX":0,"TIMEOUT":3}`)+"]")),
+			"destination_up 1,sip:192.0.2.1,0 1\ndestination_state 1,sip:192.0.2.1,0 1\ndestination_probing 1,sip:192.0.2.1,0 1\ndestination_ping_timeouts_total 1,sip:192.0.2.1,0 3\nset_destinations 1 1\nset_destinations_up 1 1\nsets 1\n", ""},
+		{"all there is", list(set("1", "["+destination(a, "AP", `,"PRIORITY":-5,"ATTRS":{"DUID":"x","MAXLOAD":10,"WEIGHT":50,"RWEIGHT":1,"SOCKET":"udp:192.0.2.9:5060"},"LATENCY":{"AVG":12.5,"STD":1,"EST":13,"MAX":40,"TIMEOUT":0},"RUNTIME":{"DLGLOAD":7}`)+"]")),
+			"destination_up 1,sip:192.0.2.1,0 1\ndestination_state 1,sip:192.0.2.1,0 1\ndestination_probing 1,sip:192.0.2.1,0 1\ndestination_priority 1,sip:192.0.2.1,0 -5\ndestination_weight 1,sip:192.0.2.1,0 50\ndestination_relative_weight 1,sip:192.0.2.1,0 1\ndestination_max_dialogs 1,sip:192.0.2.1,0 10\ndestination_dialogs 1,sip:192.0.2.1,0 7\n" +
+				"destination_info 1,sip:192.0.2.1,0,x,udp:192.0.2.9:5060 1\ndestination_latency_average_seconds 1,sip:192.0.2.1,0 0.0125\ndestination_latency_estimate_seconds 1,sip:192.0.2.1,0 0.013\ndestination_latency_stddev_seconds 1,sip:192.0.2.1,0 0.001\ndestination_latency_max_seconds 1,sip:192.0.2.1,0 0.04\ndestination_ping_timeouts_total 1,sip:192.0.2.1,0 0\nset_destinations 1 1\nset_destinations_up 1 1\nsets 1\n", ""},
+		{"odd URIs", list(set("1", "["+destination(`"sip:[2001:db8::1]:5060"`, "A", "")+","+destination(`"sip:\"x\"\n@y"`, "A", "")+","+destination("\"sip:Z\xfcrich\"", "A", "")+"]")),
+			"destination_up 1,sip:[2001:db8::1]:5060,0 1\ndestination_state 1,sip:[2001:db8::1]:5060,0 1\ndestination_up 1,sip:\"x\"\n@y,0 1\ndestination_state 1,sip:\"x\"\n@y,0 1\ndestination_up 1,sip:Z\\xfcrich,0 1\ndestination_state 1,sip:Z\\xfcrich,0 1\nset_destinations 1 3\nset_destinations_up 1 3\nsets 1\n", ""},
+		{"an unknown state costs only itself", list(set("1", "["+destination(a, "Z", "")+","+destination(`"b"`, "A", "")+"]")),
+			"destination_up 1,b,0 1\ndestination_state 1,b,0 1\nset_destinations 1 2\nset_destinations_up 1 1\nsets 1\n", ""},
+		{"unknown states only", list(set("1", "["+destination(a, "Z", "")+"]")), "set_destinations 1 1\nset_destinations_up 1 0\n", "dispatcher.list: no destination has FLAGS that are known: a Kamailio that is newer than this exporter?"},
+		{"another shape", `{"SETS":[]}`, "", "dispatcher.list: no sets in the reply: a Kamailio that is newer than this exporter?"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := emitted(t, dispatcher{}, map[string]string{"dispatcher.list": tc.reply})
+			if want := prefixed("dispatcher_", tc.want); got != want {
+				t.Errorf("got\n%swant\n%s", got, want)
+			}
+			if text := fmt.Sprint(err); text != tc.err && (err != nil || tc.err != "") {
+				t.Errorf("error %q, want %q", text, tc.err)
+			}
+		})
+	}
+}
+
+// prefixed puts the prefix before every line that begins a sample: a label may
+// hold a line break.
+func prefixed(prefix, lines string) string {
+	var out strings.Builder
+	for line := range strings.SplitAfterSeq(lines, "\n") {
+		if line != "" && !strings.HasPrefix(line, "@") {
+			out.WriteString(prefix)
+		}
+		out.WriteString(line)
+	}
+	return out.String()
+}
+
+func TestDispatcherOf5000Destinations(t *testing.T) {
+	var targets []string
+	for i := range 5000 {
+		targets = append(targets, destination(fmt.Sprintf(`"sip:10.0.%d.%d"`, i/250, i%250), "AP", `,"PRIORITY":1`))
+	}
+	got, err := emitted(t, dispatcher{}, map[string]string{"dispatcher.list": list(set("1", "["+strings.Join(targets, ",")+"]"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(got, "destination_up "); n != 5000 {
+		t.Errorf("%d destinations", n)
+	}
+	if !strings.Contains(got, "dispatcher_set_destinations_up 1 5000\n") {
+		t.Error("the set does not have 5000 destinations up")
+	}
+}
+
+func TestDrouting(t *testing.T) {
+	for _, tc := range []struct{ name, gateways, carriers, want, err string }{
+		{"as the include answers",
+			`{"Gateways":[{"ID":"1","IP":"192.0.2.1:5060","State":"Active","Type":1},{"ID":"2","IP":"192.0.2.2","State":"Inactive","Type":0}]}`,
+			`{"Carriers":[{"ID":"1","Enabled":"yes"},{"ID":"2","Enabled":"no"}]}`,
+			"gateway_state 1,192.0.2.1:5060 1\ngateway_up 1,192.0.2.1:5060 1\ngateway_type 1,192.0.2.1:5060 1\ngateway_state 2,192.0.2.2 0\ngateway_up 2,192.0.2.2 0\ngateway_type 2,192.0.2.2 0\ncarrier_up 1 1\ncarrier_up 2 0\n", ""},
+		{"other words", `[{"GWID":"a","ADDRESS":"x","STATE":"Probing"},{"GWID":"b","ADDRESS":"y","STATE":"Disabled MI"}]`, "",
+			"gateway_state a,x 2\ngateway_up a,x 0\ngateway_state b,y 3\ngateway_up b,y 0\n", ""},
+		{"no gateways", `{"Gateways":[]}`, "", "", ""},
+		{"unknown states", `{"Gateways":[{"ID":"1","IP":"x","State":"Sleeping"}]}`, "", "", "drouting.gw_status: no gateway has a state that is known"},
+		{"nobody answers", "", "", "", ErrNoData.Error()},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			replies := map[string]string{"drouting.reload": "{}"}
+			if tc.gateways != "" {
+				replies[gwStatusMethod] = tc.gateways
+			}
+			if tc.carriers != "" {
+				replies[carrierStatusMethod] = tc.carriers
+			}
+			got, err := emitted(t, drouting{}, replies)
+			if want := prefixed("drouting_", tc.want); got != want {
+				t.Errorf("got\n%swant\n%s", got, want)
+			}
+			if text := fmt.Sprint(err); text != tc.err && (err != nil || tc.err != "") {
+				t.Errorf("error %q, want %q", text, tc.err)
+			}
+		})
+	}
+}
+
+func TestPike(t *testing.T) {
+	const two = `{"max_hits":30,"list":[{"ip_addr":"127.0.0.2","leaf_hits_curr":79,"status":"HOT"},{"ip_addr":"::1","leaf_hits_curr":37,"status":"HOT"}],"number_of_rows":2}`
+	for _, tc := range []struct {
+		name, reply string
+		addresses   int
+		want        string
+	}{
+		{"none", `{"max_hits":30,"list":[],"number_of_rows":0}`, 9, "hot_addresses 0\nmax_requests 30\n"},
+		{"addresses are not shown by default", two, 0, "hot_addresses 2\nmax_requests 30\n"},
+		{"up to a number", two, 1, "address_requests 127.0.0.2 79\nhot_addresses 2\nmax_requests 30\n"},
+		{"one row without its list", `{"max_hits":30,"list":{"ip_addr":"::1","leaf_hits_curr":37,"status":"HOT"}}`, 9, "address_requests ::1 37\nhot_addresses 1\nmax_requests 30\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := emitted(t, newPike(tc.addresses), map[string]string{pikeMethod: tc.reply})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := prefixed("pike_", tc.want); got != want {
+				t.Errorf("got\n%swant\n%s", got, want)
+			}
+		})
+	}
+	if got, err := emitted(t, newPike(0), map[string]string{pikeMethod: `{"max_hits":30,"rows":[]}`}); err == nil {
+		t.Errorf("another shape is no error: %q", got)
+	}
+}
+
+func TestDialogProfiles(t *testing.T) {
+	got, err := emitted(t, dialogProfiles{[]string{"a b"}}, map[string]string{"dlg.profile_get_size": "23"})
+	if want := "dialog_profile_dialogs a b 23\n"; got != want || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func contact(fields string) string { return `{"Contact":{` + fields + `}}` }
+
+func dump(contacts ...string) string {
+	return `{"Domains":[{"Domain":{"Domain":"location","AoRs":[{"Info":{"AoR":"a","Contacts":[` + strings.Join(contacts, ",") + `]}}]}}]}`
+}
+
+func TestUsrlocContacts(t *testing.T) {
+	const noLives = "contacts_by_lifetime location,0-60 0\ncontacts_by_lifetime location,60-300 0\ncontacts_by_lifetime location,300-1800 0\ncontacts_by_lifetime location,1800-3600 0\ncontacts_by_lifetime location,3600- 0\n"
+	for _, tc := range []struct{ name, reply, want string }{
+		{"none", `{"Domains":[{"Domain":{"Domain":"location","AoRs":[]}}]}`, noLives},
+		{"no domains", `{"Domains":[]}`, ""},
+		{"several", dump(
+			contact(`"Socket":"udp:192.0.2.1:5060","User-Agent":"Yealink SIP-T46S 66.85.0.5","State":"CS_NEW","Expires":59`),
+			contact(`"Socket":"TLS:192.0.2.1:5061","User-Agent":"yealink t42","State":"CS_SYNC","Expires":3600`),
+			contact(`"Address":"sip:a@b;transport=ws","User-Agent":"Something","State":"CS_DIRTY","Expires":"permanent"`),
+			contact(`"Address":"sips:a@b","User-Agent":"","State":"CS_ODD","Expires":"expired"`),
+			contact(`"Address":"sip:a@b","Expires":-5`),
+		), "contacts_by_transport location,udp 2\ncontacts_by_transport location,tls 2\ncontacts_by_transport location,ws 1\n" +
+			"contacts_by_user_agent location,Yealink 2\ncontacts_by_user_agent location,other 3\n" +
+			"contacts_by_state location,new 1\ncontacts_by_state location,sync 1\ncontacts_by_state location,dirty 1\ncontacts_by_state location,other 2\n" +
+			"contacts_by_lifetime location,0-60 1\ncontacts_by_lifetime location,60-300 0\ncontacts_by_lifetime location,300-1800 0\ncontacts_by_lifetime location,1800-3600 0\ncontacts_by_lifetime location,3600- 1\ncontacts_by_lifetime location,permanent 1\ncontacts_by_lifetime location,expired 2\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := emitted(t, usrlocContacts{1000}, map[string]string{dumpMethod: tc.reply, statisticsMethod: `["usrloc:location_contacts = 5"]`})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := "scrape_held_back usrloc_contacts,ul.dump 0\n" + prefixed("usrloc_", tc.want); got != want {
+				t.Errorf("got\n%swant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// Not asked: the fake would say a fault.
+func TestUlDumpIsHeldBack(t *testing.T) {
+	for name, statistics := range map[string]string{
+		"too many":           `["usrloc:location_contacts = 1001"]`,
+		"together too many":  `["usrloc:location_contacts = 600","usrloc:location2_contacts = 401"]`,
+		"nobody knows":       `["core:x = 1"]`,
+		"below zero is none": `["usrloc:location_contacts = 1001","usrloc:location2_contacts = 18446744073709550616"]`,
+	} {
+		got, err := emitted(t, usrlocContacts{1000}, map[string]string{dumpMethod: "fault: must not be asked", statisticsMethod: statistics})
+		if want := "scrape_held_back usrloc_contacts,ul.dump 1\n"; got != want || err != nil {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
