@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# The demo: a Kamailio with traffic, and the exporter that watches it. Installs
+# what is missing, builds the exporter, starts all three, and says where to look.
+# Ctrl-C stops what was started here, and removes its files.
+#
+#   DEMO_LISTEN       where the exporter listens (default 127.0.0.1:9494)
+#   KAM_SIP_PORT (15060), KAM_TLS_PORT (15061), KAM_RPC_PORT (15080),
+#   KAM_RPC_TCP_PORT (15081), KAM_GW_PORT (15090, to +4)
+#   KAM_VERSION=6.0   Kamailio 6.0 in the root that KAM_ROOT names
+#   TRAFFIC_RATE, TRAFFIC_HOLD_MS, TRAFFIC_USERS    see traffic.sh
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+listen=${DEMO_LISTEN:-127.0.0.1:9494}
+export KAM_SIP_PORT=${KAM_SIP_PORT:-15060}
+export KAM_TLS_PORT=${KAM_TLS_PORT:-15061}
+export KAM_RPC_PORT=${KAM_RPC_PORT:-15080}
+export KAM_RPC_TCP_PORT=${KAM_RPC_TCP_PORT:-15081}
+export KAM_GW_PORT=${KAM_GW_PORT:-15090}
+
+fail() {
+	echo "run.sh: $*" >&2
+	exit 1
+}
+
+"$top/.ci/install.sh" run
+command -v go >/dev/null || fail "go is missing: install Go 1.26 or newer"
+
+# taken PORT: something listens on it, over TCP or UDP (as the kernel lists it).
+taken() {
+	local table
+	for table in tcp tcp6 udp udp6; do
+		[ -e "/proc/net/$table" ] || continue
+		awk -v port="$(printf ':%04X$' "$1")" -v tcp="${table%%udp*}" \
+			'$2 ~ port && (!tcp || $4 == "0A") { found = 1 } END { exit !found }' \
+			"/proc/net/$table" && return
+	done
+	return 1
+}
+free() { # PORT VARIABLE
+	if taken "$1"; then
+		fail "port $1 is taken; choose another with $2=..."
+	fi
+}
+free "${listen##*:}" DEMO_LISTEN
+free "$KAM_SIP_PORT" KAM_SIP_PORT
+free "$KAM_TLS_PORT" KAM_TLS_PORT
+free "$KAM_RPC_PORT" KAM_RPC_PORT
+free "$KAM_RPC_TCP_PORT" KAM_RPC_TCP_PORT
+for port in 0 1 2 3 4; do
+	free $((KAM_GW_PORT + port)) KAM_GW_PORT
+done
+
+KAM_DIR=$(mktemp -d /tmp/kamailio_demo.XXXXXX)
+export KAM_DIR
+kamailio='' traffic='' exporter=''
+
+# shellcheck disable=SC2317 # called by the traps
+# stop PID: asks it to end, and waits until it has.
+stop() {
+	if [ -n "$1" ]; then
+		kill "$1" 2>/dev/null || true
+		wait "$1" 2>/dev/null || true
+	fi
+}
+# shellcheck disable=SC2317
+cleanup() {
+	trap - EXIT
+	trap '' INT TERM
+	stop "$exporter"
+	stop "$traffic"
+	stop "$kamailio"
+	rm -rf "$KAM_DIR"
+}
+trap cleanup EXIT
+trap 'echo; echo "Stopping."; exit 130' INT
+trap 'exit 143' TERM
+
+# died NAME LOG: says so, shows the end of its log, and ends the demo.
+died() {
+	echo "run.sh: $1 has ended. Its last log lines:" >&2
+	tail -n 20 "$2" >&2
+	exit 1
+}
+# await NAME PID LOG COMMAND...: until the command succeeds, at most 30 s.
+await() {
+	local name=$1 pid=$2 log=$3 i
+	shift 3
+	for ((i = 0; i < 150; i++)); do
+		kill -0 "$pid" 2>/dev/null || died "$name" "$log"
+		if "$@" >/dev/null 2>&1; then
+			return
+		fi
+		sleep 0.2
+	done
+	echo "run.sh: $name is not up after 30 s. Its last log lines:" >&2
+	tail -n 20 "$log" >&2
+	exit 1
+}
+
+echo "Building the exporter"
+(cd "$top" && go build -o "$KAM_DIR/kamailio_exporter" ./cmd/kamailio_exporter)
+
+# Each in a session of its own: Ctrl-C at the terminal is for this script, which
+# then stops them in order.
+echo "Starting Kamailio"
+setsid "$here/start-kamailio.sh" >>"$KAM_DIR/kamailio.log" 2>&1 &
+kamailio=$!
+await Kamailio "$kamailio" "$KAM_DIR/kamailio.log" \
+	curl -sf --noproxy '*' -m 2 "http://127.0.0.1:$KAM_RPC_PORT/RPC" \
+	-d '{"jsonrpc":"2.0","method":"core.version","id":1}'
+
+echo "Starting traffic"
+setsid "$here/traffic.sh" >"$KAM_DIR/traffic.log" 2>&1 &
+traffic=$!
+await traffic "$traffic" "$KAM_DIR/traffic.log" test -e "$KAM_DIR/traffic.ready"
+
+echo "Starting the exporter"
+setsid "$KAM_DIR/kamailio_exporter" \
+	--kamailio.uri="unix://$KAM_DIR/kamailio_rpc.sock" \
+	--kamailio.uri="fifo://$KAM_DIR/kamailio_rpc.fifo?reply_dir=$KAM_DIR" \
+	--kamailio.uri="http://127.0.0.1:$KAM_RPC_PORT/RPC" \
+	--web.listen-address="$listen" >"$KAM_DIR/exporter.log" 2>&1 &
+exporter=$!
+await "the exporter" "$exporter" "$KAM_DIR/exporter.log" \
+	curl -sf --noproxy '*' -m 10 "http://$listen/metrics"
+
+cat <<TEXT
+
+The demo is running.
+  Metrics        http://$listen/metrics
+  Landing page   http://$listen/
+  Kamailio       SIP on 127.0.0.1:$KAM_SIP_PORT, RPC at http://127.0.0.1:$KAM_RPC_PORT/RPC
+  Logs           $KAM_DIR/kamailio.log
+                 $KAM_DIR/exporter.log
+                 $KAM_DIR/traffic/
+Ctrl-C stops it and removes its files.
+TEXT
+
+# Until one of them ends, which none should.
+wait -n "$kamailio" "$traffic" "$exporter" || true
+kill -0 "$kamailio" 2>/dev/null || died Kamailio "$KAM_DIR/kamailio.log"
+kill -0 "$traffic" 2>/dev/null || died traffic "$KAM_DIR/traffic.log"
+died "the exporter" "$KAM_DIR/exporter.log"

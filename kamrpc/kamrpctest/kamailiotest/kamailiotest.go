@@ -1,0 +1,656 @@
+//go:build linux
+
+// Package kamailiotest starts real Kamailio servers for tests.
+//
+// Each server has a directory and ports of its own and listens on loopback
+// only, so that several may run at once, also from different test binaries. It
+// is stopped when its test ends, and also when the test binary dies.
+//
+// The Kamailio of this machine serves the version that it is; Kamailio 6.0 may
+// also come from the Debian root that KAMAILIO_TEST_ROOT_60 names, made by
+// .ci/trixie-root.sh. Where there is none, tests are skipped, or fail if
+// KAMAILIO_TEST is "require".
+package kamailiotest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	startTimeout   = 30 * time.Second
+	trafficTimeout = 60 * time.Second
+	stopTimeout    = 8 * time.Second
+	pollInterval   = 20 * time.Millisecond
+)
+
+// Config says what kind of server to start. The zero value is the full
+// configuration (examples/kamailio/kamailio.cfg) on the machine's own Kamailio.
+type Config struct {
+	// Version is "5.6" or "6.0", or another one that Versions returned. Empty
+	// means the first of them.
+	Version string
+	// Stock runs Debian's packaged configuration unchanged: RPC on the Unix
+	// socket and the FIFO only, and nearly no modules.
+	Stock bool
+	// UDP puts the datagram RPC on a UDP port in place of the Unix socket:
+	// Kamailio serves one of the two.
+	UDP bool
+	// Traffic starts gateways, registers Users phones, makes some calls of each
+	// kind and keeps Calls more up. Start returns when all that is done.
+	Traffic bool
+	Users   int // 40 if zero
+	Calls   int // 5 if zero
+	// PkgMB and ShmMB are Kamailio's private and shared memory; 8 and 64 if zero.
+	PkgMB, ShmMB int
+}
+
+// Server is a running Kamailio.
+type Server struct {
+	Dir          string
+	SocketPath   string // Unix datagram RPC; "" with Config.UDP
+	FIFOPath     string
+	FIFOReplyDir string
+	HTTPURL      string // http://127.0.0.1:PORT/RPC; "" with Config.Stock
+	UDPAddr      string // 127.0.0.1:PORT; "" without Config.UDP
+	TCPAddr      string // 127.0.0.1:PORT; "" before Kamailio 6 and with Config.Stock
+	SIPAddr      string // 127.0.0.1:PORT, UDP and TCP
+	TLSAddr      string // 127.0.0.1:PORT; "" with Config.Stock
+	Version      string
+
+	tb      testing.TB
+	env     []string
+	cmd     *exec.Cmd
+	exited  chan struct{}
+	traffic *exec.Cmd
+}
+
+// Versions returns the Kamailio versions that can be started here, as "5.6" or
+// "6.0", the machine's own first. Without any, the test is skipped, or fails if
+// KAMAILIO_TEST is "require".
+func Versions(tb testing.TB) []string {
+	tb.Helper()
+	var versions []string
+	host := hostVersion()
+	if host != "" {
+		versions = append(versions, host)
+	}
+	if root60() != "" && host != "6.0" {
+		versions = append(versions, "6.0")
+	}
+	if host == "" || !slices.Contains(versions, "6.0") {
+		missing(tb, "have %q; .ci/install.sh test installs Kamailio, and "+
+			"KAMAILIO_TEST_ROOT_60=$(.ci/trixie-root.sh) adds version 6.0", versions)
+	}
+	if len(versions) == 0 {
+		tb.SkipNow()
+	}
+	return versions
+}
+
+// missing fails the test if Kamailio is required; else it only says so.
+func missing(tb testing.TB, format string, args ...any) {
+	tb.Helper()
+	message := "NOT TESTED AGAINST ALL OF KAMAILIO: " + fmt.Sprintf(format, args...)
+	if os.Getenv("KAMAILIO_TEST") == "require" {
+		tb.Fatal(message)
+	}
+	tb.Log(message)
+}
+
+var hostVersion = sync.OnceValue(func() string {
+	cmd := exec.Command("kamailio", "-v")
+	if cmd.Err != nil {
+		cmd = exec.Command("/usr/sbin/kamailio", "-v")
+	}
+	out, err := cmd.Output()
+	if err != nil {
+		return ""
+	}
+	match := regexp.MustCompile(`kamailio (\d+\.\d+)`).FindSubmatch(out)
+	if match == nil {
+		return ""
+	}
+	return string(match[1])
+})
+
+func root60() string {
+	root := os.Getenv("KAMAILIO_TEST_ROOT_60")
+	if root == "" {
+		return ""
+	}
+	if _, err := os.Stat(filepath.Join(root, "usr/sbin/kamailio")); err != nil {
+		return ""
+	}
+	return root
+}
+
+// Start starts a server and waits until it answers RPC. The server is stopped
+// when the test ends. Failing to start is fatal.
+func Start(tb testing.TB, cfg Config) *Server {
+	tb.Helper()
+	versions := Versions(tb)
+	if cfg.Version == "" {
+		cfg.Version = versions[0]
+	}
+	if !slices.Contains(versions, cfg.Version) {
+		missing(tb, "version %s is not among %q", cfg.Version, versions)
+		tb.SkipNow()
+	}
+	if cfg.Stock && (cfg.UDP || cfg.Traffic) {
+		tb.Fatal("kamailiotest: the stock configuration has neither UDP nor traffic")
+	}
+	const tries = 5
+	for try := 1; ; try++ {
+		s, err := start(tb, cfg)
+		if err == nil {
+			return s
+		}
+		// Somebody may take a port between our look and Kamailio's bind.
+		if try == tries || !strings.Contains(err.Error(), "Address already in use") {
+			tb.Fatalf("kamailiotest: %v", err)
+		}
+	}
+}
+
+func start(tb testing.TB, cfg Config) (*Server, error) {
+	tb.Helper()
+	scripts, err := scriptDir()
+	if err != nil {
+		return nil, err
+	}
+	port, release, err := freePorts()
+	if err != nil {
+		return nil, err
+	}
+	// Not tb.TempDir: its name is long, and a Unix socket's must be short.
+	dir, err := os.MkdirTemp("", "kam-")
+	if err != nil {
+		release()
+		return nil, err
+	}
+	addr := func(n int) string { return "127.0.0.1:" + strconv.Itoa(port+n) }
+	s := &Server{
+		Dir:          dir,
+		SocketPath:   filepath.Join(dir, "kamailio_rpc.sock"),
+		FIFOPath:     filepath.Join(dir, "kamailio_rpc.fifo"),
+		FIFOReplyDir: dir,
+		SIPAddr:      addr(0),
+		Version:      cfg.Version,
+		tb:           tb,
+	}
+	tb.Cleanup(func() {
+		s.Stop()
+		release()
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Errorf("kamailiotest: %v", err)
+		}
+	})
+	env := map[string]string{
+		"KAM_DIR":          dir,
+		"KAM_VERSION":      "host",
+		"KAM_CONFIG":       "full",
+		"KAM_SIP_PORT":     strconv.Itoa(port),
+		"KAM_TLS_PORT":     strconv.Itoa(port + 1),
+		"KAM_RPC_PORT":     strconv.Itoa(port + 2),
+		"KAM_RPC_TCP_PORT": strconv.Itoa(port + 3),
+		"KAM_GW_PORT":      strconv.Itoa(port + 5),
+		"KAM_RPC_UDP_PORT": "",
+		"KAM_PKG_MB":       strconv.Itoa(orDefault(cfg.PkgMB, 8)),
+		"KAM_SHM_MB":       strconv.Itoa(orDefault(cfg.ShmMB, 64)),
+		"TRAFFIC_ONCE":     "1",
+		"TRAFFIC_USERS":    strconv.Itoa(orDefault(cfg.Users, 40)),
+		"TRAFFIC_CALLS":    strconv.Itoa(orDefault(cfg.Calls, 5)),
+	}
+	if cfg.Version != hostVersion() {
+		env["KAM_VERSION"] = "6.0"
+		env["KAM_ROOT"] = root60()
+	}
+	if cfg.Stock {
+		env["KAM_CONFIG"] = "stock"
+		s.FIFOReplyDir = "/tmp" // Kamailio's default
+	} else {
+		s.HTTPURL = "http://" + addr(2) + "/RPC"
+		s.TLSAddr = addr(1)
+		if !strings.HasPrefix(cfg.Version, "5.") {
+			s.TCPAddr = addr(3)
+		}
+	}
+	if cfg.UDP {
+		env["KAM_RPC_UDP_PORT"] = strconv.Itoa(port + 4)
+		s.UDPAddr = addr(4)
+		s.SocketPath = ""
+	}
+	s.env = os.Environ()
+	for name, value := range env {
+		s.env = append(s.env, name+"="+value)
+	}
+	if err := s.launch(scripts); err != nil {
+		return nil, err
+	}
+	if cfg.Traffic {
+		if err := s.startTraffic(scripts, orDefault(cfg.Calls, 5)); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func orDefault(n, def int) int {
+	if n == 0 {
+		return def
+	}
+	return n
+}
+
+// launch runs the server and waits until it answers.
+func (s *Server) launch(scripts string) error {
+	var script bytes.Buffer
+	cmd := exec.Command(filepath.Join(scripts, "start-kamailio.sh"))
+	cmd.Env = s.env
+	cmd.Stdout, cmd.Stderr = &script, &script
+	if err := startBound(cmd); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	s.cmd, s.exited = cmd, exited
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait() // how it ended shows in its log
+	}()
+	err := poll(startTimeout, func() (bool, error) {
+		select {
+		case <-exited:
+			return false, errors.New("Kamailio ended")
+		default:
+		}
+		return s.answers(), nil
+	})
+	if err == nil {
+		return nil
+	}
+	s.Stop() // after this, nothing writes to the buffer any more
+	return fmt.Errorf("Kamailio %s did not start: %w\n%s%s", s.Version, err, script.Bytes(), tail(s.Log()))
+}
+
+// answers tells whether every transport does that a client may try first.
+func (s *Server) answers() bool {
+	const request = `{"jsonrpc":"2.0","method":"core.version","id":1}`
+	if _, err := os.Stat(s.FIFOPath); err != nil {
+		return false
+	}
+	if s.HTTPURL != "" {
+		if _, err := s.askHTTP([]byte(request), time.Second); err != nil {
+			return false
+		}
+	}
+	if s.TCPAddr != "" {
+		if conn, err := net.DialTimeout("tcp", s.TCPAddr, time.Second); err != nil {
+			return false
+		} else {
+			_, _ = io.WriteString(conn, request)
+			_, _ = io.Copy(io.Discard, conn)
+			_ = conn.Close()
+		}
+	}
+	// The TCP main process is the last that Kamailio forks.
+	const processes = `{"jsonrpc":"2.0","method":"core.psa","id":1}`
+	reply, err := s.askDatagram([]byte(processes), time.Second)
+	return err == nil && bytes.Contains(reply, []byte("tcp main process"))
+}
+
+// RPC calls a method over HTTP, or over the Unix socket where there is no HTTP,
+// and returns the raw result. It is meant for tests' own checks of the server; an
+// answer other than a result is fatal.
+func (s *Server) RPC(tb testing.TB, method string, params ...any) json.RawMessage {
+	tb.Helper()
+	result, err := s.rpc(method, params...)
+	if err != nil {
+		tb.Fatalf("kamailiotest: %s: %v", method, err)
+	}
+	return result
+}
+
+func (s *Server) rpc(method string, params ...any) (json.RawMessage, error) {
+	request, err := json.Marshal(struct {
+		Version string `json:"jsonrpc"`
+		Method  string `json:"method"`
+		Params  []any  `json:"params,omitempty"`
+		ID      int    `json:"id"`
+	}{"2.0", method, params, 1})
+	if err != nil {
+		return nil, err
+	}
+	ask := s.askHTTP
+	if s.HTTPURL == "" {
+		ask = s.askDatagram
+	}
+	reply, err := ask(request, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct{ Result, Error json.RawMessage }
+	if err := json.Unmarshal(reply, &answer); err != nil {
+		return nil, fmt.Errorf("%w in %q", err, reply)
+	}
+	if answer.Error != nil {
+		return nil, fmt.Errorf("error %s", answer.Error)
+	}
+	return answer.Result, nil
+}
+
+func (s *Server) askHTTP(request []byte, timeout time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.HTTPURL, bytes.NewReader(request))
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{Proxy: nil, DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
+}
+
+var datagramClients atomic.Int64
+
+func (s *Server) askDatagram(request []byte, timeout time.Duration) ([]byte, error) {
+	var conn net.Conn
+	var err error
+	if s.UDPAddr != "" {
+		conn, err = net.Dial("udp", s.UDPAddr)
+	} else {
+		// An abstract name: Kamailio needs an address to answer to.
+		name := fmt.Sprintf("@kamailiotest-%d-%d", os.Getpid(), datagramClients.Add(1))
+		conn, err = net.DialUnix("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"},
+			&net.UnixAddr{Name: s.SocketPath, Net: "unixgram"})
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(request); err != nil {
+		return nil, err
+	}
+	reply := make([]byte, 1<<20)
+	n, err := conn.Read(reply)
+	return reply[:n], err
+}
+
+// startTraffic runs traffic.sh and waits until its calls are up.
+func (s *Server) startTraffic(scripts string, calls int) error {
+	var output bytes.Buffer
+	cmd := exec.Command(filepath.Join(scripts, "traffic.sh"))
+	cmd.Env = s.env
+	cmd.Stdout, cmd.Stderr = &output, &output
+	// SIPp's processes hold the output open: do not wait for them for ever.
+	cmd.WaitDelay = time.Second
+	if err := startBound(cmd); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	s.traffic = cmd
+	s.tb.Cleanup(func() { // runs before the one that stops the server
+		s.stopTraffic()
+		<-exited
+	})
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait()
+	}()
+	err := poll(trafficTimeout, func() (bool, error) {
+		select {
+		case <-exited:
+			return false, errors.New("traffic.sh ended")
+		default:
+		}
+		if _, err := os.Stat(filepath.Join(s.Dir, "traffic.ready")); err != nil {
+			return false, nil
+		}
+		result, err := s.rpc("dlg.stats_active")
+		if err != nil {
+			return false, nil // not yet
+		}
+		var dialogs struct{ Ongoing int }
+		if err := json.Unmarshal(result, &dialogs); err != nil {
+			return false, err
+		}
+		return dialogs.Ongoing >= calls, nil
+	})
+	if err != nil {
+		s.stopTraffic()
+		<-exited
+		return fmt.Errorf("no traffic: %w\n%s", err, output.Bytes())
+	}
+	return nil
+}
+
+func (s *Server) stopTraffic() {
+	if s.traffic != nil {
+		stopGroup(s.tb, s.traffic.Process.Pid)
+		s.traffic = nil
+	}
+}
+
+// Log returns what the server has logged so far.
+func (s *Server) Log() string {
+	text, err := os.ReadFile(filepath.Join(s.Dir, "kamailio.log"))
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// LogLines returns how many lines the server has logged so far.
+func (s *Server) LogLines() int { return strings.Count(s.Log(), "\n") }
+
+// PID returns the process id of Kamailio's main process, which is also the id of
+// the process group that all its processes are in.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
+// Pause stops all processes of the server, as if the machine stood still: its
+// sockets stay open, and nothing answers.
+func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused server go on.
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) {
+	if err := syscall.Kill(-s.PID(), sig); err != nil {
+		s.tb.Errorf("kamailiotest: signal %v: %v", sig, err)
+	}
+}
+
+// Stop stops the server (not its traffic) and waits until none of its processes
+// is left. It does nothing if the server is not running.
+func (s *Server) Stop() {
+	if s.cmd == nil {
+		return
+	}
+	stopGroup(s.tb, s.PID())
+	<-s.exited
+	s.cmd = nil
+}
+
+// Kill ends all processes of the server at once, as a crash would: its FIFO and
+// its sockets' files stay behind.
+func (s *Server) Kill() {
+	s.signal(syscall.SIGKILL)
+	<-s.exited
+	if err := waitForGroup(s.PID()); err != nil {
+		s.tb.Errorf("kamailiotest: %v", err)
+	}
+	s.cmd = nil
+}
+
+// Restart stops the server if it is running and starts it again with the same
+// directory and ports. Calls and registrations are gone then.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	s.Stop()
+	scripts, err := scriptDir()
+	if err == nil {
+		err = s.launch(scripts)
+	}
+	if err != nil {
+		s.tb.Fatalf("kamailiotest: %v", err)
+	}
+}
+
+// stopGroup asks the leader of a process group to end, which stops the others in
+// it. What is left after a while is killed: a Kamailio that is stopped soon after
+// its start now and then waits in vain for one of its processes, or for a lock
+// that one of them held when it ended.
+func stopGroup(tb testing.TB, pid int) {
+	tb.Helper()
+	_ = syscall.Kill(pid, syscall.SIGTERM)
+	_ = syscall.Kill(-pid, syscall.SIGCONT) // it may have been paused
+	if waitForGroup(pid) == nil {
+		return
+	}
+	tb.Logf("kamailiotest: process group %d did not stop within %v: killing it", pid, stopTimeout)
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	if err := waitForGroup(pid); err != nil {
+		tb.Errorf("kamailiotest: %v", err)
+	}
+}
+
+func waitForGroup(pid int) error {
+	err := poll(stopTimeout, func() (bool, error) {
+		return errors.Is(syscall.Kill(-pid, 0), syscall.ESRCH), nil
+	})
+	if err != nil {
+		return fmt.Errorf("process group %d is still there: %w", pid, err)
+	}
+	return nil
+}
+
+// startBound starts a command in a process group of its own that is told to end
+// when this process dies, even when no cleanup runs (go test -timeout).
+func startBound(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	result := make(chan error)
+	starter() <- func() { result <- cmd.Start() }
+	return <-result
+}
+
+// starter returns the channel of a goroutine that starts processes. Pdeathsig is
+// sent when the thread ends that started the child, so it must be one that lasts.
+var starter = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
+
+// freePorts returns the first of portBlock ports that are free for UDP and TCP.
+// They lie below the range from which the system takes ports for outgoing
+// connections, which could take one away at any time, and are reserved among
+// all test binaries by a name in the abstract socket space until release.
+func freePorts() (first int, release func(), err error) {
+	const lowest, highest = 20000, 32000
+	for range 200 {
+		first = lowest + rand.IntN((highest-lowest)/portBlock)*portBlock
+		lock, err := net.ListenUnixgram("unixgram",
+			&net.UnixAddr{Name: fmt.Sprintf("@kamailiotest-ports-%d", first), Net: "unixgram"})
+		if err != nil {
+			continue
+		}
+		if portsFree(first) {
+			return first, func() { _ = lock.Close() }, nil
+		}
+		_ = lock.Close()
+	}
+	return 0, nil, errors.New("no free ports found")
+}
+
+const portBlock = 16
+
+func portsFree(first int) bool {
+	for port := first; port < first+portBlock; port++ {
+		addr := "127.0.0.1:" + strconv.Itoa(port)
+		tcp, err := net.Listen("tcp", addr)
+		if err != nil {
+			return false
+		}
+		_ = tcp.Close()
+		udp, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			return false
+		}
+		_ = udp.Close()
+	}
+	return true
+}
+
+// poll asks until done, until an error, or until the time is up.
+func poll(timeout time.Duration, done func() (bool, error)) error {
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		ok, err := done()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline.C:
+			return fmt.Errorf("not within %v", timeout)
+		}
+	}
+}
+
+// scriptDir finds examples/demo from the directory in which the test runs.
+func scriptDir() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		scripts := filepath.Join(at, "examples", "demo")
+		if _, err := os.Stat(filepath.Join(scripts, "start-kamailio.sh")); err == nil {
+			return scripts, nil
+		}
+		if at == filepath.Dir(at) {
+			return "", fmt.Errorf("examples/demo/start-kamailio.sh is not above %s", dir)
+		}
+	}
+}
+
+func tail(text string) string {
+	const lines = 30
+	all := strings.SplitAfter(text, "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "")
+}
