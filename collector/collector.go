@@ -76,6 +76,7 @@ type Sample struct {
 type batch struct {
 	samples    []Sample
 	seen       map[string]struct{}
+	key        []byte // of the present sample; kept for the next
 	duplicates int
 	err        error
 }
@@ -88,19 +89,21 @@ func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
 	var labels []string
 	if len(labelValues) > 0 {
 		labels = make([]string, len(labelValues))
-		for i, v := range labelValues {
-			labels[i] = labelValue(v)
-		}
 	}
-	key := d.Name + "\xff" + strings.Join(labels, "\xff") // \xff is in no escaped value
-	if _, ok := b.seen[key]; ok {
+	b.key = append(b.key[:0], d.Name...)
+	for i, v := range labelValues {
+		labels[i] = labelValue(v)
+		b.key = append(b.key, 0xff) // in no escaped value
+		b.key = append(b.key, labels[i]...)
+	}
+	if _, ok := b.seen[string(b.key)]; ok {
 		b.duplicates++
 		return
 	}
 	if b.seen == nil {
 		b.seen = map[string]struct{}{}
 	}
-	b.seen[key] = struct{}{}
+	b.seen[string(b.key)] = struct{}{}
 	b.samples = append(b.samples, Sample{d, value, labels})
 }
 

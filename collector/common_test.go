@@ -72,17 +72,6 @@ func scrape(t testing.TB, c *collector.Coordinator, names ...string) *collector.
 	return s
 }
 
-// one scrapes a fake with one collector and returns its lines.
-func one(t *testing.T, server *kamrpctest.Server, o collector.Options, name string) (collector.Result, string) {
-	t.Helper()
-	c := collector.NewCoordinator(client(t, server), collector.All(o), collector.Limits{})
-	s := scrape(t, c, name)
-	if !s.Up || len(s.Results) != 1 {
-		t.Fatalf("up %v (%v) with %d results", s.Up, s.Err, len(s.Results))
-	}
-	return s.Results[0], samples(t, s)
-}
-
 // page is the snapshot as it is served.
 func page(t testing.TB, s *collector.Snapshot) string {
 	t.Helper()

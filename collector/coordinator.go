@@ -227,13 +227,16 @@ func (c *Coordinator) meet(ctx context.Context) (*Session, error) {
 	c.mu.Lock()
 	known := c.server
 	c.mu.Unlock()
-	if start == "" || known.start != start || known.methods == nil {
-		// A refusal leaves the methods unknown, and each collector to find out.
+	if known.start != start || known.methods == nil {
 		methods, err := session.Call(ctx, "system.listMethods")
-		known = newServer(start, nil)
-		if err == nil {
+		switch {
+		case err == nil:
 			known = newServer(start, texts(methods))
+		case known.start != start:
+			known = newServer(start, nil)
 		}
+		// Where the list cannot be had, each collector finds out for itself, and
+		// what is not there is learned once per start.
 		c.mu.Lock()
 		c.server = known
 		c.mu.Unlock()

@@ -109,7 +109,7 @@ func (s *Session) CallUnlisted(ctx context.Context, method string, params ...any
 		switch {
 		case err == nil:
 			s.learn(s.server.scripted, method, true)
-		case errors.Is(err, kamrpc.ErrMethodNotFound) && s.server.start != "":
+		case errors.Is(err, kamrpc.ErrMethodNotFound):
 			s.learn(s.server.scripted, method, false)
 		}
 		return v, err

@@ -46,8 +46,9 @@ type Transport interface {
 
 // Traits are the limits of a way to ask.
 type Traits struct {
-	MaxReply int64 // bytes of the largest reply that Kamailio can send; 0: no known limit
-	Scripted bool  // kamailio.cfg can answer here methods that Kamailio does not list
+	MaxReply int64  // bytes of the largest reply that Kamailio can send; 0: no known limit
+	Scripted bool   // kamailio.cfg can answer here methods that Kamailio does not list
+	Silence  string // what no answer may mean here, and how to mend it
 }
 
 // Config of a [Client]. Zero limits mean the defaults.
@@ -161,6 +162,9 @@ func (c *Client) try(ctx context.Context, ways []Transport, method string, param
 	case <-ctx.Done():
 		return Value{}, fmt.Errorf("%s: waiting for earlier calls: %w", method, ctx.Err())
 	}
+	if ctx.Err() != nil { // select picks by chance when both are ready
+		return Value{}, fmt.Errorf("%s: given up: %w", method, ctx.Err())
+	}
 	var unreachable []error
 	for _, way := range ways {
 		result, err := c.ask(ctx, way, method, params)
@@ -208,7 +212,11 @@ func (c *Client) ask(ctx context.Context, way Transport, method string, params [
 	if err != nil && !errors.As(err, new(*Fault)) {
 		err = c.explain(ctx, way, method, err)
 	}
-	c.observe(Observation{Method: method, Bytes: c.maxReply - counted.left, Err: err})
+	bytes := c.maxReply - counted.left
+	if err == nil && bytes < c.ways[0].Traits().capacity()/2 {
+		c.outgrown.Delete(method) // it was a hang, or what was large is gone
+	}
+	c.observe(Observation{Method: method, Bytes: bytes, Err: err})
 	return result, err
 }
 
@@ -224,15 +232,15 @@ func (c *Client) explain(ctx context.Context, way Transport, method string, err 
 	if errors.Is(err, ErrUnreachable) {
 		return err
 	}
-	err = fmt.Errorf("%w before the deadline", ErrNoAnswer)
-	limit := way.Traits().MaxReply
-	if limit == 0 {
-		return err
-	}
-	if c.byCapacity[0].Traits().capacity() > way.Traits().capacity() {
+	traits := way.Traits()
+	if c.byCapacity[0].Traits().capacity() > traits.capacity() {
 		c.outgrown.Store(method, nil)
 	}
-	return fmt.Errorf("%w: kamailio hangs, or the reply is larger than the %d bytes that this way carries (then name the FIFO or HTTP as a further URI)", err, limit)
+	err = fmt.Errorf("%w before the deadline: kamailio hangs", ErrNoAnswer)
+	if traits.Silence != "" {
+		err = fmt.Errorf("%w, or %s", err, traits.Silence)
+	}
+	return err
 }
 
 func (t Traits) capacity() int64 {

@@ -10,19 +10,27 @@ import (
 )
 
 // Largest replies that can arrive. Kamailio sends a reply as one datagram and
-// drops it, with an ERROR line, when its socket's send buffer cannot hold it
-// (jsonrpcs_sock.c): on Linux net.core.wmem_default for a unix socket.
+// drops it, with an ERROR line, when its socket's send buffer cannot hold it:
+// jsonrpcs_sock.c asks for 64 KiB, Linux doubles that and keeps 32 bytes.
 const (
-	unixMaxReply = 212_992
+	unixMaxReply = 2*64<<10 - 32
 	udpMaxReply  = 65_507
 )
+
+// maxDatagram is what a Kamailio could send that leaves its buffer as large as
+// Linux makes it (net.core.wmem_default).
+const maxDatagram = 212_992
+
+func datagramTraits(limit int64) Traits {
+	return Traits{MaxReply: limit, Silence: fmt.Sprintf("the reply is larger than the %d bytes that this way carries (then name the FIFO or HTTP as a further URI)", limit)}
+}
 
 // unixDatagram is the jsonrpcs datagram socket, the one a stock Kamailio opens.
 type unixDatagram struct{ path string }
 
 func (t unixDatagram) String() string { return "unix://" + t.path }
 
-func (t unixDatagram) Traits() Traits { return Traits{MaxReply: unixMaxReply} }
+func (t unixDatagram) Traits() Traits { return datagramTraits(unixMaxReply) }
 
 func (t unixDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
 	// Kamailio answers to the sender's address. Binding to the empty name lets
@@ -44,7 +52,7 @@ type udpDatagram struct{ address string }
 
 func (t udpDatagram) String() string { return "udp://" + t.address }
 
-func (t udpDatagram) Traits() Traits { return Traits{MaxReply: udpMaxReply} }
+func (t udpDatagram) Traits() Traits { return datagramTraits(udpMaxReply) }
 
 func (t udpDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
 	return askDatagram(ctx, net.Dialer{}, "udp", t.address, request)
@@ -82,7 +90,7 @@ type datagramReply struct {
 
 // A datagram must be read in one go, into a buffer for the largest.
 var datagramBuffers = sync.Pool{New: func() any {
-	b := make([]byte, unixMaxReply)
+	b := make([]byte, maxDatagram)
 	return &b
 }}
 

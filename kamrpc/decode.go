@@ -1,9 +1,11 @@
 package kamrpc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -54,6 +56,16 @@ type decoder struct {
 	dec    *jsontext.Decoder
 	values int
 	names  map[string]string // one string for each member name, however many rows carry it
+	stack  []Member          // of the objects and arrays that are open, innermost last
+}
+
+// take cuts what was pushed since mark off the stack, into a list that is as
+// long as it must be: growing each list by itself cost three times the memory.
+func (d *decoder) take(mark int) []Member {
+	list := slices.Clone(d.stack[mark:])
+	clear(d.stack[mark:])
+	d.stack = d.stack[:mark]
+	return list
 }
 
 // value decodes the next value whole.
@@ -87,13 +99,13 @@ func (d *decoder) value(depth int) (Value, error) {
 }
 
 func (d *decoder) object(depth int) (Value, error) {
-	v := Value{kind: Object}
+	mark := len(d.stack)
 	err := d.members(func(name string) error {
 		member, err := d.value(depth + 1)
-		v.list = append(v.list, Member{name, member})
+		d.stack = append(d.stack, Member{name, member})
 		return err
 	})
-	return v, err
+	return Value{kind: Object, list: d.take(mark)}, err
 }
 
 // members reads an object and calls each with every name in turn; each must
@@ -116,7 +128,7 @@ func (d *decoder) members(each func(name string) error) error {
 }
 
 func (d *decoder) array(depth int) (Value, error) {
-	v := Value{kind: Array}
+	mark := len(d.stack)
 	if _, err := d.dec.ReadToken(); err != nil {
 		return Value{}, err
 	}
@@ -125,10 +137,10 @@ func (d *decoder) array(depth int) (Value, error) {
 		if err != nil {
 			return Value{}, err
 		}
-		v.list = append(v.list, Member{Value: element})
+		d.stack = append(d.stack, Member{Value: element})
 	}
 	_, err := d.dec.ReadToken()
-	return v, err
+	return Value{kind: Array, list: d.take(mark)}, err
 }
 
 func (d *decoder) name() (string, error) {
@@ -151,14 +163,7 @@ func (d *decoder) name() (string, error) {
 // U+FFFD: two names that differ would become one.
 func unquote(raw []byte) string {
 	raw = raw[1 : len(raw)-1]
-	plain := true
-	for _, c := range raw {
-		if c == '\\' {
-			plain = false
-			break
-		}
-	}
-	if plain {
+	if bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw)
 	}
 	out := make([]byte, 0, len(raw))

@@ -44,7 +44,9 @@ func newFIFO(path, replyDir string) *fifo {
 
 func (t *fifo) String() string { return "fifo://" + t.path }
 
-func (t *fifo) Traits() Traits { return Traits{} }
+func (t *fifo) Traits() Traits {
+	return Traits{Silence: "jsonrpcs writes its replies to another directory than " + t.replyDir + " (its fifo_reply_dir has to end in a slash; give it here as ?reply_dir=)"}
+}
 
 func (t *fifo) RoundTrip(ctx context.Context, request []byte) (_ io.ReadCloser, err error) {
 	requests, err := t.openRequests()
@@ -62,7 +64,7 @@ func (t *fifo) RoundTrip(ctx context.Context, request []byte) (_ io.ReadCloser, 
 			reply.Close()
 		}
 	}()
-	reply.release = bind(ctx, reply.File)
+	reply.release = bind(ctx, reply.file)
 	defer bind(ctx, requests)()
 	if err := t.deliver(requests, withReplyName(request, name)); err != nil {
 		return nil, err
@@ -100,7 +102,7 @@ func (t *fifo) makeReply(requests *os.File) (*fifoReply, string, error) {
 	r := &fifoReply{path: path, ended: func(answered bool) { t.abandoned.Store(!answered) }, release: func() {}}
 	err := letGroupWrite(path, requests)
 	if err == nil {
-		r.File, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		r.file, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	}
 	if err == nil {
 		r.keeper, err = os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
@@ -171,7 +173,7 @@ func withReplyName(request []byte, name string) []byte {
 // has opened it, a FIFO without a writer reads as ended. It is closed with the
 // first bytes, so that Kamailio's closing is the end.
 type fifoReply struct {
-	*os.File
+	file    *os.File // not embedded: io.Copy would call its WriteTo in place of Read
 	keeper  *os.File
 	path    string
 	ended   func(answered bool)
@@ -179,7 +181,7 @@ type fifoReply struct {
 }
 
 func (r *fifoReply) Read(p []byte) (int, error) {
-	n, err := r.File.Read(p)
+	n, err := r.file.Read(p)
 	if n > 0 && r.keeper != nil {
 		r.keeper.Close()
 		r.keeper = nil
@@ -197,12 +199,12 @@ func (r *fifoReply) Close() error {
 	if r.keeper != nil {
 		r.ended(false)
 		err = errors.Join(err, r.keeper.Close())
-	} else if r.File != nil { // as in drained
-		_ = r.SetReadDeadline(time.Now().Add(drainTime))
-		_, _ = io.CopyN(io.Discard, r.File, drainBytes)
+	} else if r.file != nil { // as in drained
+		_ = r.file.SetReadDeadline(time.Now().Add(drainTime))
+		_, _ = io.CopyN(io.Discard, r.file, drainBytes)
 	}
-	if r.File != nil {
-		err = errors.Join(err, r.File.Close())
+	if r.file != nil {
+		err = errors.Join(err, r.file.Close())
 	}
 	return err
 }

@@ -9,8 +9,10 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,7 +22,13 @@ import (
 type httpJSON struct {
 	url    *url.URL
 	client *http.Client
+	// stale counts in a row the kept connections that turned out to be closed.
+	stale *atomic.Int32
 }
+
+// maxStale is from how many on no connection is kept. One or two are what a
+// restart of Kamailio leaves behind.
+const maxStale = 3
 
 const httpMaxReply = 3 << 20
 
@@ -34,25 +42,29 @@ func newHTTP(u *url.URL, client *http.Client) httpJSON {
 	own := *client
 	// Kamailio never redirects; whoever does is not Kamailio.
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return httpJSON{url: u, client: &own}
+	return httpJSON{url: u, client: &own, stale: &atomic.Int32{}}
 }
 
 func (t httpJSON) String() string { return t.url.String() }
 
-func (t httpJSON) Traits() Traits { return Traits{MaxReply: httpMaxReply, Scripted: true} }
+func (t httpJSON) Traits() Traits {
+	return Traits{MaxReply: httpMaxReply, Scripted: true, Silence: "the reply is larger than the 3 MB or so that fit into its private memory (then name the FIFO as a further URI), or kamailio.cfg does not serve RPC over HTTP (jsonrpcs parameter transport, event_route[xhttp:request])"}
+}
 
+// RoundTrip keeps connections for the next request, which halves the time of
+// one. A kamailio.cfg may close each after its reply without saying so (Debian's
+// does, by set_reply_close()): the request that meets such a connection is sent
+// once more over a new one. That is right only because all that is sent here
+// reads.
 func (t httpJSON) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
-	// From a bytes.Reader Go sends Content-Length; a chunked request would never
-	// be answered (xhttp).
 	ctx, cancel := context.WithCancel(ctx)
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url.String(), bytes.NewReader(request))
-	if err != nil {
-		cancel()
-		return nil, err
+	resp, reused, err := t.post(ctx, request, t.stale.Load() >= maxStale)
+	if err != nil && reused && ctx.Err() == nil {
+		t.stale.Add(1)
+		resp, _, err = t.post(ctx, request, true)
+	} else if err == nil && reused {
+		t.stale.Store(0)
 	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Accept-Encoding", "identity") // a small gzip bomb is a large reply
-	resp, err := t.client.Do(r)
 	if err != nil {
 		cancel()
 		if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
@@ -71,6 +83,23 @@ func (t httpJSON) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser,
 		return nil, fmt.Errorf("%w: HTTP status %d%s", ErrBadReply, resp.StatusCode, httpHint(resp.StatusCode))
 	}
 	return drained{resp.Body, cancel}, nil
+}
+
+func (t httpJSON) post(ctx context.Context, request []byte, closeAfter bool) (resp *http.Response, reused bool, err error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused },
+	})
+	// From a bytes.Reader Go sends Content-Length; a chunked request would never
+	// be answered (xhttp).
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url.String(), bytes.NewReader(request))
+	if err != nil {
+		return nil, false, err
+	}
+	r.Close = closeAfter
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept-Encoding", "identity") // a small gzip bomb is a large reply
+	resp, err = t.client.Do(r)
+	return resp, reused, err
 }
 
 func httpHint(status int) string {

@@ -1,5 +1,7 @@
 package kamrpc
 
+import "slices"
+
 // Cost tells how the work of a call grows inside Kamailio.
 type Cost uint8
 
@@ -30,37 +32,36 @@ type Price struct {
 	Note   string // dangers and sources
 }
 
-// PriceList holds every method that this program may call. [Client.Call] refuses
-// a method that is not in it: a new collector must first look up what its call
+// PriceList is every method that this program may call. [Client.Call] refuses a
+// method that is not in it: a new collector must first look up what its call
 // costs.
-func PriceList() []Price {
-	return []Price{
-		{Method: "core.info", Note: "core/core_cmd.c: text made at start"},
-		{Method: "core.psx", Cost: Walk, Of: "Kamailio's processes", Note: "core/core_cmd.c: no lock"},
-		{Method: "core.shmmem", Note: "core/core_cmd.c: totals of the allocator"},
-		{Method: "core.tcp_info", Note: "core/core_cmd.c: a fault when TCP is off"},
-		{Method: "core.uptime", Note: "core/core_cmd.c"},
-		{Method: "core.version", Note: "core/core_cmd.c"},
-		{Method: "dispatcher.list", Cost: Growing, Of: "destinations", Note: "modules/dispatcher/dispatcher.c: reads the live list; kills 5.6.3 when it races dispatcher.reload; over HTTP about 10,000 destinations exceed 8 MB of private memory"},
-		{Method: "dlg.profile_get_size", Cost: Walk, Of: "entries of one profile", Note: "modules/dialog/dlg_profile.c: counts under the profile's lock"},
-		{Method: "dlg.stats_active", Cost: Walk, Of: "dialogs", Note: "modules/dialog/dialog.c: counts, one hash slot locked at a time"},
-		{Method: "drouting.carrier_status", Cost: Growing, Of: "carriers", Note: "not in upstream Kamailio: some builds, or the operator's script"},
-		{Method: "drouting.gw_status", Cost: Growing, Of: "gateways", Note: "not in upstream Kamailio: some builds, or the operator's script"},
-		{Method: "pike.top", Cost: Growing, Of: "source addresses over the limit", Note: "modules/pike/pike_rpc.c: walks the tree of source addresses, one branch locked at a time; without a parameter it lists only the hot ones"},
-		{Method: "sl.stats", Note: "modules/sl/sl_stats.c: sums one record per process"},
-		{Method: "stats.get_statistics", Note: "modules/kex/core_stats.c: 0.4 ms with any number of users"},
-		{Method: "system.listMethods", Note: "modules/jsonrpcs/jsonrpcs_mod.c: names in the binary"},
-		{Method: "tm.stats", Note: "modules/tm/t_stats.c: sums one record per process"},
-		{Method: "ul.dump", Cost: Growing, Of: "registered contacts", Size: "usrloc:<table>_contacts", Note: "modules/usrloc/ul_rpc.c: quadratic, locks each slot while it prints it; over HTTP no answer from 5,000 contacts up, over the FIFO 20,000 take 2.2 s and leave that process at 117 MB"},
-	}
+func PriceList() []Price { return slices.Clone(prices) }
+
+var prices = []Price{
+	{Method: "core.info", Note: "core/core_cmd.c: text made at start"},
+	{Method: "core.psx", Cost: Walk, Of: "Kamailio's processes", Note: "core/core_cmd.c: no lock"},
+	{Method: "core.shmmem", Note: "core/core_cmd.c: totals of the allocator"},
+	{Method: "core.tcp_info", Note: "core/core_cmd.c: a fault when TCP is off"},
+	{Method: "core.uptime", Note: "core/core_cmd.c"},
+	{Method: "core.version", Note: "core/core_cmd.c"},
+	{Method: "dispatcher.list", Cost: Growing, Of: "destinations", Note: "modules/dispatcher/dispatcher.c: reads the live list; kills 5.6.3 when it races dispatcher.reload; over HTTP about 10,000 destinations exceed 8 MB of private memory"},
+	{Method: "dlg.profile_get_size", Cost: Walk, Of: "entries of one profile", Note: "modules/dialog/dlg_profile.c: counts under the profile's lock"},
+	{Method: "dlg.stats_active", Cost: Walk, Of: "dialogs", Note: "modules/dialog/dialog.c: counts, one hash slot locked at a time"},
+	{Method: "drouting.carrier_status", Cost: Growing, Of: "carriers", Note: "not in upstream Kamailio: some builds, or the operator's script"},
+	{Method: "drouting.gw_status", Cost: Growing, Of: "gateways", Note: "not in upstream Kamailio: some builds, or the operator's script"},
+	{Method: "pike.top", Cost: Growing, Of: "source addresses over the limit", Note: "modules/pike/pike_rpc.c: walks the tree of source addresses, one branch locked at a time; without a parameter it lists only the hot ones"},
+	{Method: "sl.stats", Note: "modules/sl/sl_stats.c: sums one record per process"},
+	{Method: "stats.get_statistics", Note: "modules/kex/core_stats.c: 0.4 ms with any number of users"},
+	{Method: "system.listMethods", Note: "modules/jsonrpcs/jsonrpcs_mod.c: names in the binary"},
+	{Method: "tm.stats", Note: "modules/tm/t_stats.c: sums one record per process"},
+	{Method: "ul.dump", Cost: Growing, Of: "registered contacts", Size: "usrloc:<table>_contacts", Note: "modules/usrloc/ul_rpc.c: quadratic, locks each slot while it prints it; over HTTP no answer from 5,000 contacts up, over the FIFO 20,000 take 2.2 s and leave that process at 117 MB"},
 }
 
 // PriceOf finds a method's price.
 func PriceOf(method string) (Price, bool) {
-	for _, p := range PriceList() {
-		if p.Method == method {
-			return p, true
-		}
+	i := slices.IndexFunc(prices, func(p Price) bool { return p.Method == method })
+	if i < 0 {
+		return Price{}, false
 	}
-	return Price{}, false
+	return prices[i], true
 }

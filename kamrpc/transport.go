@@ -21,7 +21,8 @@ import (
 //	http://host:port/RPC  https://…          xhttp and jsonrpcs, any path
 //	unix:///run/kamailio/kamailio_rpc.sock   jsonrpcs dgram_socket
 //	udp://host:port                          jsonrpcs dgram_socket "udp:host:port"
-//	fifo:///run/kamailio/kamailio_rpc.fifo   jsonrpcs fifo_name; ?reply_dir=/tmp is its fifo_reply_dir
+//	fifo:///run/kamailio/kamailio_rpc.fifo   jsonrpcs fifo_name; ?reply_dir=/tmp is its fifo_reply_dir,
+//	                                         which has to end in a slash in kamailio.cfg
 //	tcp://host:port                          jsonrpcs tcp_socket (Kamailio 6)
 //
 // httpClient serves the first two; nil means [http.DefaultTransport] without
@@ -122,7 +123,7 @@ func bind(ctx context.Context, c deadliner) (release func()) {
 
 // unreachable marks the errors after which nothing has been asked.
 func unreachable(err error) error {
-	reason := "is there a Kamailio?"
+	var reason string
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		reason = "there is no such file: Kamailio is not running, or jsonrpcs has another path"

@@ -31,9 +31,14 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: error: %s\n", programName, strings.ReplaceAll(err.Error(), "\n", "; "))
+		fmt.Fprintf(os.Stderr, "%s: error: %s\n", programName, oneLine(err))
 		os.Exit(1)
 	}
+}
+
+// oneLine is the error on one line: YAML errors come on several.
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(err.Error()), " ")
 }
 
 // run serves until ctx is done, then finishes the scrapes under way. An error is

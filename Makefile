@@ -1,0 +1,65 @@
+# `make run` and `make test` need root (or sudo), Debian and Go, and install the
+# rest. `make` alone lists what there is.
+
+VERSION    := $(shell cat VERSION)
+REVISION   := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+BRANCH     := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo unknown)
+BUILD_USER := $(shell id -un)
+# The commit's date, so that a commit built twice is the same file.
+BUILD_DATE := $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y%m%d-%H:%M:%S 2>/dev/null || echo unknown)
+
+v       := github.com/prometheus/common/version
+LDFLAGS := -s -w -X $v.Version=$(VERSION) -X $v.Revision=$(REVISION) -X $v.Branch=$(BRANCH) \
+	-X $v.BuildUser=$(BUILD_USER) -X $v.BuildDate=$(BUILD_DATE)
+
+# The linter has hundreds of dependencies: they have a go.mod of their own. The
+# first run compiles it, which takes some minutes.
+LINT := go tool -modfile=.ci/tools/go.mod golangci-lint
+
+# The first of these that works here.
+ENGINE = $(shell for e in podman docker buildah; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
+IMAGE  = kamailio_exporter:$(VERSION)
+
+.PHONY: help run test unit lint check docs fixtures bench build image clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: ## start Kamailio with some calls, and the exporter beside it; Ctrl-C stops both
+	@exec examples/demo/run.sh
+
+test: ## test all, against Kamailio 5.6 and 6.0, and lint; installs what it needs
+	.ci/install.sh test
+	root=$$(.ci/trixie-root.sh) && KAMAILIO_TEST=require KAMAILIO_TEST_ROOT_60="$$root" \
+		go test -race -count=1 -timeout=20m ./...
+	$(MAKE) lint
+
+unit: ## test what needs no Kamailio
+	KAMAILIO_TEST=skip go test ./...
+
+lint: ## check style, and who imports whom (.golangci.yml)
+	$(LINT) run ./...
+
+check: ## before a commit: vet, lint, unit
+	go vet ./...
+	$(MAKE) lint unit
+
+docs: ## write METRICS.md and the tables of README.md anew
+	go test ./collector ./cmd/... -run TestDocs -update
+
+fixtures: ## record the replies of running Kamailios into collector/testdata
+	.ci/record.sh
+
+bench: ## measure
+	go test -run '^$$' -bench . -benchmem ./...
+
+build: ## make ./kamailio_exporter, a static binary
+	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o kamailio_exporter ./cmd/kamailio_exporter
+
+image: ## make a container image with podman, docker or buildah
+	@test -n "$(ENGINE)" || { echo "make image: none of podman, docker and buildah works here" >&2; exit 1; }
+	$(ENGINE) build $(IMAGE_FLAGS) -t $(IMAGE) --build-arg REVISION=$(REVISION) --build-arg BRANCH=$(BRANCH) \
+		--build-arg BUILD_USER=$(BUILD_USER) --build-arg BUILD_DATE=$(BUILD_DATE) .
+
+clean: ## remove what was built
+	rm -rf kamailio_exporter dist

@@ -1,0 +1,144 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+// BenchmarkScrape compares the default scrape of a real Kamailio with a bare
+// loop that sends the same requests one after another over the same transport
+// and reads the replies without looking at them. The two take turns, so that both
+// see the same machine; scrape/loop is the ratio of their medians, and
+// page/loop the same with the page written out.
+func BenchmarkScrape(b *testing.B) {
+	server := kamailiotest.Start(b, kamailiotest.Config{Traffic: true})
+	for _, bench := range []struct{ name, uri string }{
+		{"http", server.HTTPURL},
+		{"unix", "unix://" + server.SocketPath},
+		{"fifo", "fifo://" + server.FIFOPath + "?reply_dir=" + server.FIFOReplyDir},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			way, err := kamrpc.Open(bench.uri, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			recorder := &recordingWay{Transport: way}
+			client, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{recorder}, MaxConcurrent: 1})
+			if err != nil {
+				b.Fatal(err)
+			}
+			options := collector.Options{DumpContacts: collector.DefaultDumpContacts}
+			// The second scrape is the default one: the first also asks what there is.
+			c := collector.NewCoordinator(client, collector.All(options), collector.Limits{})
+			for range 2 {
+				recorder.requests = nil
+				if s, _ := c.Scrape(b.Context()); !s.Up {
+					b.Fatal(s.Err)
+				}
+			}
+			requests := recorder.requests
+
+			fast, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			c = collector.NewCoordinator(fast, collector.All(options), collector.Limits{})
+			if s, _ := c.Scrape(b.Context()); !s.Up {
+				b.Fatal(s.Err)
+			}
+			h := handlerFor(b, "--kamailio.uri="+bench.uri, "--scrape.reuse=0s", "--web.disable-exporter-metrics")
+			scrapePage(h, "10")
+
+			var loops, scrapes, pages []time.Duration
+			for b.Loop() {
+				loops = append(loops, timed(func() {
+					for _, request := range requests {
+						if err := ask(b.Context(), way, request); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}))
+				scrapes = append(scrapes, timed(func() {
+					if s, _ := c.Scrape(b.Context()); !s.Up {
+						b.Fatal(s.Err)
+					}
+				}))
+				pages = append(pages, timed(func() {
+					if _, page := scrapePage(h, "10"); !strings.Contains(page, "kamailio_up 1") {
+						b.Fatal(page)
+					}
+				}))
+			}
+			b.ReportMetric(0, "ns/op") // of all three together: says nothing
+			b.ReportMetric(float64(len(requests)), "rpcs")
+			b.ReportMetric(float64(median(loops).Microseconds()), "loop-µs")
+			b.ReportMetric(float64(median(scrapes))/float64(median(loops)), "scrape/loop")
+			b.ReportMetric(float64(median(pages))/float64(median(loops)), "page/loop")
+		})
+	}
+}
+
+// BenchmarkScrapeMemory counts what one default scrape allocates, page included.
+func BenchmarkScrapeMemory(b *testing.B) {
+	server := kamailiotest.Start(b, kamailiotest.Config{Traffic: true})
+	h := handlerFor(b, "--kamailio.uri="+server.HTTPURL, "--scrape.reuse=0s", "--web.disable-exporter-metrics")
+	scrapePage(h, "10")
+	b.ReportAllocs()
+	for b.Loop() {
+		scrapePage(h, "10")
+	}
+}
+
+// recordingWay remembers the requests.
+type recordingWay struct {
+	kamrpc.Transport
+	requests [][]byte
+}
+
+func (r *recordingWay) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
+	r.requests = append(r.requests, slices.Clone(request)) // MaxConcurrent is 1
+	return r.Transport.RoundTrip(ctx, request)
+}
+
+// ask reads up to the reply's last brace: a datagram has no end to wait for.
+func ask(ctx context.Context, way kamrpc.Transport, request []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	reply, err := way.RoundTrip(ctx, request)
+	if err != nil {
+		return err
+	}
+	defer reply.Close()
+	if strings.HasPrefix(way.String(), "unix") {
+		var buffer [256 << 10]byte
+		n, err := reply.Read(buffer[:])
+		if err == nil && n == 0 {
+			err = fmt.Errorf("empty reply")
+		}
+		return err
+	}
+	_, err = io.Copy(io.Discard, reply)
+	return err
+}
+
+func timed(f func()) time.Duration {
+	began := time.Now()
+	f()
+	return time.Since(began)
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}

@@ -1,0 +1,427 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
+)
+
+// exporter is the whole program, running in the test.
+type exporter struct {
+	url    string
+	stop   func() error // as SIGTERM does; waits for the end
+	stderr *logBuffer
+}
+
+// logBuffer keeps the log and tells when a line has come.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	more *sync.Cond
+}
+
+func newLogBuffer() *logBuffer {
+	b := &logBuffer{}
+	b.more = sync.NewCond(&b.mu)
+	return b
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.more.Broadcast()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+var listening = regexp.MustCompile(`address"?[=:]"?(127\.0\.0\.1:\d+)`) // in logfmt and in JSON
+
+// start runs the exporter on a free port until the test ends.
+func start(t testing.TB, args ...string) *exporter {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	log := newLogBuffer()
+	ended := make(chan error, 1)
+	go func() {
+		err := run(ctx, append([]string{"--web.listen-address=127.0.0.1:0"}, args...), io.Discard, log)
+		fmt.Fprintln(log, "ended:", err)
+		ended <- err
+	}()
+	var once sync.Once
+	var result error
+	stop := func() error {
+		once.Do(func() { cancel(); result = <-ended })
+		return result
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	for {
+		if found := listening.FindStringSubmatch(log.text.String()); found != nil {
+			return &exporter{"http://" + found[1], stop, log}
+		}
+		if strings.Contains(log.text.String(), "ended:") {
+			t.Fatalf("the exporter ended: %s", log.text.String())
+		}
+		log.more.Wait()
+	}
+}
+
+func (e *exporter) get(t testing.TB, path string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, e.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// fake is a Kamailio that answers as a real one did.
+func fake(t testing.TB) *kamrpctest.Server {
+	t.Helper()
+	server := kamrpctest.New(t)
+	server.LoadDir(filepath.Join("..", "..", "collector", "testdata", "6.0.1"))
+	return server
+}
+
+func TestPages(t *testing.T) {
+	e := start(t, "--kamailio.uri="+fake(t).URI("http"))
+	for _, tc := range []struct {
+		path   string
+		status int
+		has    string
+		hasNot string
+	}{
+		{"/", 200, "collect[]=dispatcher", "ListenAndServe"},
+		{"/-/healthy", 200, "Healthy.", ""},
+		{"/-/ready", 200, "Ready.", ""},
+		{"/metrics", 200, "\nkamailio_tm_transactions_total ", ""},
+		{"/metrics", 200, "\nkamailio_exporter_build_info{", ""},
+		{"/metrics", 200, "\nkamailio_exporter_rpc_requests_total{method=\"tm.stats\"} ", ""},
+		{"/metrics?collect[]=sl", 200, "\nkamailio_sl_replies_sent_total ", "kamailio_tm_"},
+		{"/metrics?collect[]=sl&collect[]=tm", 200, "\nkamailio_tm_transactions_total ", "kamailio_dialog_"},
+		{"/metrics?exclude[]=tm", 200, "\nkamailio_sl_replies_sent_total ", "kamailio_tm_"},
+		{"/metrics?collect[]=nosuch", 400, `unknown collector "nosuch"; known are: core, `, ""},
+		{"/metrics?exclude[]=nosuch", 400, `unknown collector "nosuch"; known are: core, `, ""},
+		{"/metrics?collect[]=tm&exclude[]=tm", 400, "leave no collector", ""},
+		{"/nosuch", 404, "", ""},
+		{"/debug/vars", 404, "", ""},
+		{"/debug/pprof/", 404, "", ""},
+	} {
+		resp, body := e.get(t, tc.path)
+		if resp.StatusCode != tc.status || !strings.Contains(body, tc.has) || tc.hasNot != "" && strings.Contains(body, tc.hasNot) {
+			t.Errorf("%s: status %d, want %d, with %q, without %q\n%.600s", tc.path, resp.StatusCode, tc.status, tc.has, tc.hasNot, body)
+		}
+	}
+	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete} {
+		r, _ := http.NewRequestWithContext(context.Background(), method, e.url+"/metrics", nil)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusMethodNotAllowed {
+			t.Errorf("%s /metrics: %s", method, resp.Status)
+		}
+	}
+	resp, err := http.Head(e.url + "/metrics")
+	if err != nil || resp.StatusCode != 200 {
+		t.Errorf("HEAD: %v %v", resp, err)
+	} else {
+		resp.Body.Close()
+	}
+	if resp, _ := e.get(t, "/metrics", "Accept", "application/openmetrics-text;version=1.0.0"); !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/openmetrics-text") {
+		t.Errorf("no OpenMetrics: %s", resp.Header.Get("Content-Type"))
+	}
+}
+
+func TestKamailioDownIsNoErrorOfTheExporter(t *testing.T) {
+	server := fake(t)
+	server.Down()
+	e := start(t, "--kamailio.uri="+server.URI("unix"), "--kamailio.uri="+server.URI("fifo"), "--scrape.reuse=0s")
+	for _, want := range []string{"kamailio_up 0", "kamailio_up 1", "kamailio_up 0", "kamailio_up 1"} {
+		for range 2 {
+			resp, body := e.get(t, "/metrics")
+			if resp.StatusCode != 200 || !strings.Contains(body, "\n"+want+"\n") {
+				t.Errorf("status %d, no %s", resp.StatusCode, want)
+			}
+		}
+		if want == "kamailio_up 0" {
+			server.Up()
+		} else {
+			server.Down()
+		}
+	}
+	log := e.stderr.String()
+	if n := strings.Count(log, `msg="kamailio does not answer"`); n != 2 {
+		t.Errorf("%d lines for 2 outages:\n%s", n, log)
+	}
+	if n := strings.Count(log, `msg="kamailio answers again"`); n != 2 {
+		t.Errorf("%d lines for 2 recoveries:\n%s", n, log)
+	}
+	if !strings.Contains(log, "there is no such file: Kamailio is not running") {
+		t.Errorf("the log does not say why:\n%s", log)
+	}
+}
+
+func TestAFailingCollectorIsOneLine(t *testing.T) {
+	server := fake(t)
+	server.HandleFault("tm.stats", 500, "Internal error")
+	e := start(t, "--kamailio.uri="+server.URI("http"), "--scrape.reuse=0s", "--log.format=json")
+	for range 3 {
+		e.get(t, "/metrics")
+	}
+	server.Handle("tm.stats", `{"current":1}`)
+	e.get(t, "/metrics")
+	log := e.stderr.String()
+	for _, want := range []string{`"msg":"collector failed"`, `"msg":"collector works again"`, `"collector":"tm"`, `tm.stats: kamailio answered error 500: Internal error`} {
+		if strings.Count(log, `"msg":"collector failed"`) != 1 || !strings.Contains(log, want) {
+			t.Errorf("no single line with %s:\n%s", want, log)
+		}
+	}
+}
+
+// A scrape that is under way when SIGTERM comes is finished.
+func TestStopFinishesScrapes(t *testing.T) {
+	server := fake(t)
+	asked, release := make(chan struct{}), make(chan struct{})
+	server.HandleFunc("core.uptime", func(kamrpctest.Request) kamrpctest.Response {
+		close(asked)
+		<-release
+		return kamrpctest.Response{Result: `{"uptime":1}`}
+	})
+	e := start(t, "--kamailio.uri="+server.URI("http"))
+	page := make(chan string)
+	go func() {
+		_, body := e.get(t, "/metrics")
+		page <- body
+	}()
+	<-asked
+	stopped := make(chan error)
+	go func() { stopped <- e.stop() }()
+	// Stopping begins by closing the listener: no new client gets in.
+	for {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(e.url, "http://"))
+		if err != nil {
+			break
+		}
+		conn.Close()
+	}
+	close(release)
+	if body := <-page; !strings.Contains(body, "\nkamailio_up 1\n") {
+		t.Errorf("the scrape was not finished:\n%.300s", body)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// Every mistake in flags and files is one line that says what to do.
+func TestMistakes(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, tc := range []struct {
+		args string
+		has  []string
+	}{
+		{"--nosuch", []string{"unknown long flag '--nosuch'", "try --help"}},
+		{"something", []string{"unexpected something", "try --help"}},
+		{"--scrape.timeout=soon", []string{"invalid duration"}},
+		{"--scrape.timeout=0s", []string{"--scrape.timeout must be more than 0"}},
+		{"--scrape.timeout-offset=20s", []string{"--scrape.timeout-offset must be"}},
+		{"--kamailio.timeout=-1s", []string{"--kamailio.timeout must be"}},
+		{"--kamailio.max-concurrent-rpcs=0", []string{"--kamailio.max-concurrent-rpcs must be"}},
+		{"--kamailio.max-reply-size=1B", []string{"--kamailio.max-reply-size must be"}},
+		{"--collector.pike.addresses=-1", []string{"--collector.pike.addresses must be"}},
+		{"--web.telemetry-path=metrics", []string{"--web.telemetry-path must be"}},
+		{"--web.telemetry-path=/-/ready", []string{"not free"}},
+		{"--log.level=loud", []string{"loud"}},
+		{"--kamailio.uri=gopher://x", []string{"--kamailio.uri", "gopher", "use http, https, unix, udp, tcp or fifo"}},
+		{"--kamailio.uri=localhost:5060", []string{"--kamailio.uri", "not a URI", "unix:///run"}},
+		{"--kamailio.uri=unix://run/kamailio.sock", []string{"--kamailio.uri", "three slashes"}},
+		{"--kamailio.uri=udp://127.0.0.1", []string{"--kamailio.uri", "port"}},
+		{"--kamailio.uri=http://u:s3cret@127.0.0.1/RPC", []string{"--kamailio.uri", "HTTP configuration file"}},
+		{"--kamailio.http-config-file=" + filepath.Join(dir, "absent"), []string{"--kamailio.http-config-file", "no such file"}},
+		{"--kamailio.http-config-file=" + file("odd.yml", "basic_auth: {user: x}"), []string{"--kamailio.http-config-file", "user"}},
+		{"--web.config.file=" + filepath.Join(dir, "absent"), []string{"--web.config.file", "no such file"}},
+		{"--web.config.file=" + file("web.yml", "tls: no"), []string{"--web.config.file"}},
+		{"--web.listen-address=" + taken.Addr().String(), []string{"address already in use", "--web.listen-address"}},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			args := []string{tc.args}
+			if !strings.HasPrefix(tc.args, "--web.listen-address") {
+				args = append(args, "--web.listen-address=127.0.0.1:0")
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			err := run(ctx, args, io.Discard, io.Discard)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			line := oneLine(err)
+			for _, want := range tc.has {
+				if !strings.Contains(line, want) {
+					t.Errorf("%q does not say %q", line, want)
+				}
+			}
+			if strings.Contains(line, "\n") || strings.Contains(line, "s3cret") {
+				t.Errorf("more than a line, or a secret: %q", err)
+			}
+		})
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for arg, want := range map[string]string{"--help": "--[no-]collector.dispatcher", "--version": "kamailio_exporter, version"} {
+		var out bytes.Buffer
+		if err := run(context.Background(), []string{arg}, &out, io.Discard); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %v\n%s", arg, err, out.String())
+		}
+	}
+}
+
+func TestFlagsFromTheEnvironment(t *testing.T) {
+	t.Setenv("KAMAILIO_EXPORTER_KAMAILIO_URI", "http://127.0.0.1:1/RPC\nfifo:///x")
+	t.Setenv("KAMAILIO_EXPORTER_COLLECTOR_DISPATCHER", "false")
+	t.Setenv("KAMAILIO_EXPORTER_VERSION", "1.2.3") // an image may well set this for its own use
+	s, err := parseFlags([]string{}, io.Discard)
+	if err != nil || s == nil {
+		t.Fatal(s, err)
+	}
+	if got := strings.Join(s.uris, " "); got != "http://127.0.0.1:1/RPC fifo:///x" {
+		t.Errorf("URIs are %s", got)
+	}
+	for _, c := range s.enabled() {
+		if c.Name() == "dispatcher" {
+			t.Error("dispatcher is on")
+		}
+	}
+}
+
+func TestDefaultsAreTheStockSockets(t *testing.T) {
+	s, err := parseFlags(nil, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := s.newClient(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(client.Ways(), " "); got != "unix:///run/kamailio/kamailio_rpc.sock fifo:///run/kamailio/kamailio_rpc.fifo" {
+		t.Error(got)
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	h := &metricsHandler{timeout: 10 * time.Second, offset: 500 * time.Millisecond}
+	for header, want := range map[string]time.Duration{
+		"":      10 * time.Second,
+		"5":     4500 * time.Millisecond,
+		"2.5":   2 * time.Second,
+		"60":    10 * time.Second,
+		"0.5":   250 * time.Millisecond,
+		"1":     500 * time.Millisecond,
+		"0":     10 * time.Second,
+		"-3":    10 * time.Second,
+		"NaN":   10 * time.Second,
+		"Inf":   10 * time.Second,
+		"1e300": 10 * time.Second,
+		"soon":  10 * time.Second,
+	} {
+		r := http.Header{}
+		r.Set("X-Prometheus-Scrape-Timeout-Seconds", header)
+		if got := h.deadline(r); got != want {
+			t.Errorf("%q: %v, want %v", header, got, want)
+		}
+	}
+}
+
+// The password of the file reaches the server and nothing else.
+func TestHTTPConfigFile(t *testing.T) {
+	server := fake(t)
+	var got atomic.Value
+	proxy := newAuthProxy(t, server.URI("http"), func(r *http.Request) {
+		_, password, _ := r.BasicAuth()
+		got.Store(password)
+	})
+	file := filepath.Join(t.TempDir(), "http.yml")
+	if err := os.WriteFile(file, []byte("basic_auth: {username: me, password: s3cret}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := start(t, "--kamailio.uri="+proxy, "--kamailio.http-config-file="+file, "--log.level=debug")
+	_, body := e.get(t, "/metrics")
+	_, landing := e.get(t, "/")
+	if got.Load() != "s3cret" || !strings.Contains(body, "\nkamailio_up 1\n") {
+		t.Errorf("the password was not sent")
+	}
+	if strings.Contains(body+landing+e.stderr.String(), "s3cret") {
+		t.Error("the password is on a page or in the log")
+	}
+}
+
+// newAuthProxy passes requests on to a server and shows them to look.
+func newAuthProxy(t *testing.T, to string, look func(*http.Request)) string {
+	t.Helper()
+	target, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pass := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.Out.URL = target
+		r.Out.Header.Del("Authorization")
+	}}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		look(r)
+		pass.ServeHTTP(w, r)
+	}))
+	t.Cleanup(proxy.Close)
+	return proxy.URL + "/RPC"
+}

@@ -1,0 +1,285 @@
+package kamrpc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
+)
+
+// way is a transport that answers by a function.
+type way struct {
+	name   string
+	traits kamrpc.Traits
+	log    *[]string // names, in the order of being asked
+	err    error
+	reply  string // %s is the id; empty: a result that is the name
+}
+
+func (w way) String() string        { return w.name }
+func (w way) Traits() kamrpc.Traits { return w.traits }
+
+var requestID = regexp.MustCompile(`"id":([0-9]+)`)
+
+func (w way) RoundTrip(_ context.Context, request []byte) (io.ReadCloser, error) {
+	*w.log = append(*w.log, w.name)
+	if w.err != nil {
+		return nil, w.err
+	}
+	reply := w.reply
+	if reply == "" {
+		reply = `{"jsonrpc":"2.0","result":"` + w.name + `","id":%s}`
+	}
+	id := requestID.FindSubmatch(request)[1]
+	return io.NopCloser(bytes.NewReader(fmt.Appendf(nil, reply, id))), nil
+}
+
+func TestOrderOfWays(t *testing.T) {
+	down := fmt.Errorf("%w: down", kamrpc.ErrUnreachable)
+	const fault = `{"error":{"code":404,"message":"No Destination Sets"},"id":%s}`
+	const small, middle = 1000, 5000
+	for _, test := range []struct {
+		name     string
+		ways     []way
+		method   string
+		scripted bool
+		asked    string
+		want     string
+		wantErr  string
+	}{
+		{name: "constant cost goes by the first", method: "core.version", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a", want: "a"},
+		{name: "so does a walk", method: "dlg.stats_active", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a", want: "a"},
+		{name: "growing cost goes by the largest", method: "ul.dump", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c"}}, asked: "c", want: "c"},
+		{name: "of equals by the first", method: "ul.dump", ways: []way{{name: "a"}, {name: "b"}}, asked: "a", want: "a"},
+		{name: "the next when it is down", method: "core.version", ways: []way{{name: "a", err: down}, {name: "b"}}, asked: "a b", want: "b"},
+		{name: "the next largest when it is down", method: "ul.dump", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c", err: down}}, asked: "c b", want: "b"},
+		{name: "all down", method: "core.version", ways: []way{{name: "a", err: down}, {name: "b", err: down}}, asked: "a b", wantErr: "core.version via a: kamailio is not reachable: down; core.version via b: kamailio is not reachable: down"},
+		{name: "a fault is an answer", method: "dispatcher.list", ways: []way{{name: "a", reply: fault}, {name: "b"}}, asked: "a", wantErr: "dispatcher.list: kamailio answered error 404: No Destination Sets"},
+		{name: "what was delivered is not asked again", method: "core.version", ways: []way{{name: "a", reply: "no"}, {name: "b"}}, asked: "a", wantErr: "core.version via a: bad reply: not JSON at byte 1"},
+		{name: "not in the price list", method: "secfilter.print", ways: []way{{name: "a"}}, wantErr: "secfilter.print: method is not in the price list"},
+		{name: "scripted: by a scripted way only", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}}}, asked: "b", want: "b"},
+		{name: "scripted: not by another when it is down", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, err: down}}, asked: "b", wantErr: "drouting.gw_status via b: kamailio is not reachable: down"},
+		{name: "scripted: no such way", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}}, wantErr: "drouting.gw_status: method not found"},
+		{name: "scripted: not in the price list", method: "x.y", scripted: true, ways: []way{{name: "a", traits: kamrpc.Traits{Scripted: true}}}, wantErr: "x.y: method is not in the price list"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var asked []string
+			var cfg kamrpc.Config
+			var seen []kamrpc.Observation
+			cfg.Observe = func(o kamrpc.Observation) { seen = append(seen, o) }
+			for _, w := range test.ways {
+				w.log = &asked
+				cfg.Ways = append(cfg.Ways, w)
+			}
+			c, err := kamrpc.NewClient(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			call := c.Call
+			if test.scripted {
+				call = c.CallScripted
+			}
+			v, err := call(context.Background(), test.method)
+			if got := strings.Join(asked, " "); got != test.asked {
+				t.Errorf("asked %q, want %q", got, test.asked)
+			}
+			if test.wantErr != "" || err != nil {
+				if fmt.Sprint(err) != test.wantErr {
+					t.Errorf("got  %v\nwant %s", err, test.wantErr)
+				}
+			} else if v.Text() != test.want {
+				t.Errorf("got %q, want %q", v.Text(), test.want)
+			}
+			if len(seen) != len(asked) {
+				t.Errorf("%d requests, observed %+v", len(asked), seen)
+			}
+			for _, o := range seen {
+				if o.Method != test.method {
+					t.Errorf("observed %+v", o)
+				}
+			}
+		})
+	}
+}
+
+func TestErrorKinds(t *testing.T) {
+	var asked []string
+	for _, test := range []struct {
+		method string
+		is     error
+	}{{"secfilter.print", kamrpc.ErrNotPriced}, {"drouting.gw_status", kamrpc.ErrMethodNotFound}} {
+		c, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way{name: "a", log: &asked}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.CallScripted(context.Background(), test.method); !errors.Is(err, test.is) {
+			t.Errorf("%s: %v is not %v", test.method, err, test.is)
+		}
+	}
+	if _, err := kamrpc.NewClient(kamrpc.Config{}); fmt.Sprint(err) != "no way to reach kamailio: give at least one URI" {
+		t.Errorf("no way: %v", err)
+	}
+}
+
+func TestObserve(t *testing.T) {
+	fake := kamrpctest.New(t)
+	fake.Handle("core.version", `"0123456789"`)
+	fake.HandleFault("dispatcher.list", 404, "No Destination Sets")
+	fake.Misbehave(kamrpctest.Garbage, "tm.stats")
+	var seen []kamrpc.Observation
+	c := client(t, func(cfg *kamrpc.Config) { cfg.Observe = func(o kamrpc.Observation) { seen = append(seen, o) } },
+		fake.URI("unix"))
+	for _, method := range []string{"core.version", "dispatcher.list", "tm.stats", "secfilter.print"} {
+		_, _ = c.Call(within(t, patience), method)
+	}
+	fake.Down()
+	_, _ = c.Call(within(t, patience), "core.version")
+	if len(seen) != 4 {
+		t.Fatalf("observed %d requests, want 4: %+v", len(seen), seen)
+	}
+	for i, test := range []struct {
+		method string
+		is     error
+	}{{"core.version", nil}, {"dispatcher.list", new(kamrpc.Fault)}, {"tm.stats", kamrpc.ErrBadReply}, {"core.version", kamrpc.ErrUnreachable}} {
+		o := seen[i]
+		fault := (*kamrpc.Fault)(nil)
+		_, wantFault := test.is.(*kamrpc.Fault) //nolint:errorlint // the table's own
+		if o.Method != test.method || (!wantFault && !errors.Is(o.Err, test.is)) || (wantFault && !errors.As(o.Err, &fault)) {
+			t.Errorf("%d: %+v", i, o)
+		}
+		if (o.Bytes > 0) != (test.is != kamrpc.ErrUnreachable) { //nolint:errorlint // the table's own
+			t.Errorf("%d: %d bytes", i, o.Bytes)
+		}
+	}
+	if o := seen[0]; o.Bytes < 30 || o.Bytes > 100 {
+		t.Errorf("%d bytes", o.Bytes)
+	}
+}
+
+// No more calls at once than there may be: each occupies a process of Kamailio's.
+func TestMaxConcurrent(t *testing.T) {
+	for _, test := range []struct{ limit, want int }{{0, kamrpc.DefaultMaxConcurrent}, {-1, kamrpc.DefaultMaxConcurrent}, {1, 1}, {5, 5}} {
+		t.Run(fmt.Sprint(test.limit), func(t *testing.T) {
+			fake := kamrpctest.New(t)
+			asked, release := hold(fake, "sl.stats")
+			defer release()
+			c := client(t, func(cfg *kamrpc.Config) { cfg.MaxConcurrent = test.limit }, fake.URI("http"))
+			ctx, cancel := context.WithCancel(within(t, patience))
+			defer cancel()
+			var calls sync.WaitGroup
+			for range 3 * test.want {
+				calls.Go(func() {
+					if v, err := c.Call(ctx, "sl.stats"); err != nil || v.Text() != "held" {
+						t.Errorf("got %q, %v", v.Text(), err)
+					}
+				})
+			}
+			for range test.want {
+				<-asked
+			}
+			// All places are taken: whoever waits gives up at the deadline, or when
+			// it is cancelled, and has asked nothing.
+			short, stop := context.WithTimeout(ctx, 20*time.Millisecond)
+			defer stop()
+			_, err := c.Call(short, "core.version")
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "core.version: waiting for earlier calls: ") {
+				t.Errorf("while all places are taken: %v", err)
+			}
+			if n := fake.CallCount("core.version"); n != 0 {
+				t.Error("the call that did not get a place was made")
+			}
+			release()
+			calls.Wait()
+			if n := fake.MaxConcurrent(); n != test.want {
+				t.Errorf("%d at once, want %d", n, test.want)
+			}
+		})
+	}
+}
+
+// What a late answer to another client would look like.
+func TestIDs(t *testing.T) {
+	fake := kamrpctest.New(t)
+	sent := make(chan string, 9)
+	fake.HandleFunc("core.version", func(r kamrpctest.Request) kamrpctest.Response {
+		sent <- r.ID
+		return kamrpctest.Response{}
+	})
+	for range 3 {
+		c := client(t, nil, fake.URI("unix"))
+		for range 3 {
+			if _, err := c.Call(within(t, patience), "core.version"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ids := map[string]bool{}
+	for range 9 {
+		ids[<-sent] = true
+	}
+	if len(ids) != 9 {
+		t.Errorf("%d ids for 9 calls of 3 clients", len(ids))
+	}
+}
+
+func TestParametersThatCannotBeSent(t *testing.T) {
+	fake := newFake(t)
+	c := client(t, nil, fake.URI("unix"))
+	for _, p := range []any{nil, true, []string{"a"}, map[string]string{"store_path": "/tmp/x"}, struct{}{}} {
+		_, err := c.Call(within(t, patience), "stats.get_statistics", "all", p)
+		if err == nil || !strings.Contains(err.Error(), "only strings and numbers can be sent") {
+			t.Errorf("%v: %v", p, err)
+		}
+	}
+	if n := len(fake.Calls()); n != 0 {
+		t.Errorf("%d calls were made", n)
+	}
+}
+
+// Recorded replies come back byte for byte, with the right id.
+func TestRecordings(t *testing.T) {
+	dir := t.TempDir()
+	for file, text := range map[string]string{
+		"core.version.json":         "{\n\t\"jsonrpc\":\t\"2.0\",\n\t\"result\":\t\"Z\xfcrich\",\n\t\"id\":\t1\n}",
+		"dispatcher.list.json":      `{"jsonrpc":"2.0","error":{"code":500,"message":"No Destination Sets"},"id":12}` + "\n",
+		"dispatcher.list.full.json": "not a reply at all",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fake := kamrpctest.New(t)
+	fake.LoadDir(dir)
+	for _, scheme := range kamrpctest.Schemes() {
+		c := client(t, nil, fake.URI(scheme))
+		if v, err := c.Call(within(t, patience), "core.version"); err != nil || v.Text() != "Z\xfcrich" {
+			t.Errorf("%s: %q, %v", scheme, v.Text(), err)
+		}
+		if _, err := c.Call(within(t, patience), "dispatcher.list"); fmt.Sprint(err) != "dispatcher.list: kamailio answered error 500: No Destination Sets" {
+			t.Errorf("%s: %v", scheme, err)
+		}
+		v, err := c.Call(within(t, patience), "system.listMethods")
+		if err != nil || v.Len() != 3 {
+			t.Errorf("%s: %d methods, %v", scheme, v.Len(), err)
+		}
+	}
+}
+
+func TestWays(t *testing.T) {
+	c := client(t, nil, "fifo:///run/k.fifo?reply_dir=/tmp", "http://127.0.0.1:5060")
+	if got, want := c.Ways(), []string{"fifo:///run/k.fifo", "http://127.0.0.1:5060/RPC"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

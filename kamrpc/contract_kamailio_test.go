@@ -1,0 +1,191 @@
+//go:build linux
+
+package kamrpc_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+// realURIs are the ways to ask this server, by scheme.
+func realURIs(s *kamailiotest.Server) map[string]string {
+	uris := map[string]string{}
+	add := func(scheme, prefix, address, suffix string) {
+		if address != "" {
+			uris[scheme] = prefix + address + suffix
+		}
+	}
+	add("http", "", s.HTTPURL, "")
+	add("unix", "unix://", s.SocketPath, "")
+	add("udp", "udp://", s.UDPAddr, "")
+	add("tcp", "tcp://", s.TCPAddr, "")
+	add("fifo", "fifo://", s.FIFOPath, "?reply_dir="+s.FIFOReplyDir)
+	return uris
+}
+
+// TestContractKamailio is TestContract with the real thing, and what only a real
+// one can show.
+func TestContractKamailio(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		for name, cfg := range map[string]kamailiotest.Config{
+			"full":  {Version: version},
+			"udp":   {Version: version, UDP: true},
+			"stock": {Version: version, Stock: true},
+		} {
+			t.Run(version+"/"+name, func(t *testing.T) {
+				s := kamailiotest.Start(t, cfg)
+				for scheme, uri := range realURIs(s) {
+					t.Run(scheme, func(t *testing.T) {
+						sub := subject{uri: uri, replyDir: s.FIFOReplyDir, unknown: unknownMethod(t, s, scheme)}
+						for _, clause := range contract {
+							t.Run(clause.name, func(t *testing.T) { clause.test(t, sub) })
+						}
+						t.Run("answers leave no trace in the log", func(t *testing.T) { leavesNoLog(t, s, uri) })
+						t.Run("hung", func(t *testing.T) { hung(t, s, uri) })
+						t.Run("restart", func(t *testing.T) { restarts(t, s, uri) })
+					})
+				}
+			})
+		}
+	}
+}
+
+// unknownMethod is a method that has a price and that this server answers in no
+// way: over HTTP its script answers some that it does not list.
+func unknownMethod(t *testing.T, s *kamailiotest.Server, scheme string) string {
+	t.Helper()
+	var methods []string
+	if err := json.Unmarshal(s.RPC(t, "system.listMethods"), &methods); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range kamrpc.PriceList() {
+		if !slices.Contains(methods, p.Method) && (scheme != "http" || !strings.HasPrefix(p.Method, "drouting.")) {
+			return p.Method
+		}
+	}
+	return ""
+}
+
+func leavesNoLog(t *testing.T, s *kamailiotest.Server, uri string) {
+	t.Helper()
+	before := s.LogLines()
+	for range 20 { // each client has connections of its own, and closes them
+		c := client(t, nil, uri)
+		for _, call := range [][]any{{"core.version"}, {"stats.get_statistics", "all"}, {"system.listMethods"}, {"tm.stats"}} {
+			if _, err := c.Call(within(t, patience), call[0].(string), call[1:]...); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if lines := strings.SplitAfter(s.Log(), "\n"); len(lines)-1 > before {
+		t.Errorf("kamailio logged:\n%s", strings.Join(lines[before:], ""))
+	}
+}
+
+// hung stops the processes, as a deadlock would: whoever asks gets an error in
+// time, and an answer when it goes on.
+func hung(t *testing.T, s *kamailiotest.Server, uri string) {
+	t.Helper()
+	c := client(t, nil, uri)
+	s.Pause()
+	for range 3 {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		_, err := c.Call(ctx, "core.version")
+		cancel()
+		if !errors.Is(err, kamrpc.ErrNoAnswer) && !errors.Is(err, kamrpc.ErrUnreachable) {
+			t.Errorf("paused: %v", err)
+		}
+	}
+	s.Resume()
+	settles(t, func() string { // the FIFO's process has first to read what lies there
+		if v, err := c.Call(within(t, patience), "core.version"); err != nil || v.Text() == "" {
+			return fmt.Sprintf("resumed: %q, %v", v.Text(), err)
+		}
+		return ""
+	})
+	if left, _ := filepath.Glob(filepath.Join(s.FIFOReplyDir, "kamailio_exporter_*")); len(left) > 0 {
+		t.Errorf("reply FIFOs are left: %q", left)
+	}
+}
+
+func restarts(t *testing.T, s *kamailiotest.Server, uri string) {
+	t.Helper()
+	c := client(t, nil, uri)
+	if _, err := c.Call(within(t, patience), "core.version"); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	if _, err := c.Call(within(t, patience), "core.version"); !errors.Is(err, kamrpc.ErrUnreachable) {
+		t.Errorf("stopped: %v", err)
+	}
+	s.Restart()
+	if v, err := c.Call(within(t, patience), "core.version"); err != nil || v.Text() == "" {
+		t.Errorf("restarted: %q, %v", v.Text(), err)
+	}
+}
+
+// A dump of some hundred contacts is more than a datagram holds: Kamailio drops
+// it. The other ways carry it.
+func TestLargeReplyKamailio(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			s := kamailiotest.Start(t, kamailiotest.Config{Version: version})
+			const contacts = 400
+			for i := range contacts {
+				s.RPC(t, "ul.add", "location", fmt.Sprintf("user%d@example.com", i), fmt.Sprintf("sip:user%d@192.0.2.1:5060;x=%s", i, strings.Repeat("x", 100)),
+					3600, 1.0, "", 0, 0, 5951)
+			}
+			uris := realURIs(s)
+			for scheme, uri := range uris {
+				t.Run(scheme, func(t *testing.T) {
+					var seen kamrpc.Observation
+					c := client(t, func(cfg *kamrpc.Config) { cfg.Observe = func(o kamrpc.Observation) { seen = o } }, uri)
+					deadline := patience
+					if scheme == "unix" {
+						deadline = time.Second
+					}
+					v, err := c.Call(within(t, deadline), "ul.dump")
+					if scheme == "unix" {
+						if !errors.Is(err, kamrpc.ErrNoAnswer) || !strings.Contains(err.Error(), "then name the FIFO or HTTP as a further URI") {
+							t.Errorf("got %v", err)
+						}
+						return
+					}
+					n := 0
+					for range v.All("Domains/Domain/AoRs/Info/Contacts/Contact") {
+						n++
+					}
+					if err != nil || n < contacts { // the configuration may have some of its own
+						t.Errorf("%d contacts, %v", n, err)
+					}
+					if seen.Bytes <= 131_040 {
+						t.Errorf("%d bytes: too little to be a test", seen.Bytes)
+					}
+				})
+			}
+			t.Run("unix, then fifo", func(t *testing.T) {
+				v, err := client(t, nil, uris["unix"], uris["fifo"]).Call(within(t, patience), "ul.dump")
+				if err != nil || !v.Exists() {
+					t.Errorf("a reply that may grow: %v", err)
+				}
+			})
+			if log := s.Log(); !strings.Contains(log, "failed to send the response") {
+				t.Error("kamailio did not drop any reply: is this still so?")
+			} else {
+				_, line, _ := strings.Cut(log, "failed to send the response")
+				line, _, _ = strings.Cut(line, "\n")
+				t.Log("kamailio:", line)
+			}
+		})
+	}
+}
