@@ -48,16 +48,11 @@ type Desc struct {
 	Kind   prometheus.ValueType
 	Labels []string
 	Source string // where Kamailio tells it: a method and a field, or a statistic
-
-	prom *prometheus.Desc
 }
 
 // NewDesc makes a Desc. The name is whole: kamailio_<module>_<thing>_<unit>.
 func NewDesc(name, help string, kind prometheus.ValueType, source string, labels ...string) *Desc {
-	return &Desc{
-		Name: name, Help: help, Kind: kind, Labels: labels, Source: source,
-		prom: prometheus.NewDesc(name, help, labels, nil),
-	}
+	return &Desc{Name: name, Help: help, Kind: kind, Labels: labels, Source: source}
 }
 
 const (

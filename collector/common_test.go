@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
@@ -75,9 +74,7 @@ func scrape(t testing.TB, c *collector.Coordinator, names ...string) *collector.
 // page is the snapshot as it is served.
 func page(t testing.TB, s *collector.Snapshot) string {
 	t.Helper()
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(s)
-	families, err := registry.Gather()
+	families, err := s.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

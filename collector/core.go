@@ -22,7 +22,7 @@ var coreModule = Module{
 		{Field: "real_used", Name: "shm_real_used_bytes", Kind: gauge, Help: "Shared memory that holds data, with the allocator's own overhead."},
 		{Field: "max_used", Name: "shm_max_used_bytes", Kind: gauge, Help: "Most shared memory in use at any time since the start."},
 		{Field: "fragments", Name: "shm_fragments", Kind: gauge, Help: "Free fragments of the shared memory. Many small ones can make a large allocation fail while memory is free."},
-	}}, statistics(
+	}}, statistics("shmem",
 		Metric{Pattern: "shmem:(?:.+)", Instead: "kamailio_core_shm_*"},
 	)},
 }

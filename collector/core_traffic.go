@@ -8,7 +8,7 @@ var coreTrafficModule = Module{
 	Subsystem: "core",
 	Name:      "core_traffic",
 	Summary:   "SIP requests and replies received, by method, class and code",
-	Queries: []Query{statistics(
+	Queries: []Query{statistics("core",
 		Metric{Field: "core:rcv_requests", Name: "requests_received_total", Kind: counter,
 			Help: "SIP requests received, retransmissions included."},
 		Metric{Pattern: "core:rcv_requests_([a-z]+)", PatternLabels: []string{"method"}, Word: sipMethod,

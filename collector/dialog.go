@@ -18,7 +18,7 @@ var dialogModule = Module{
 				Help: "Dialogs in memory by state: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing (call in progress)."},
 			{Field: "all", Instead: "the sum of kamailio_dialog_dialogs"},
 		}},
-		statistics(
+		statistics("dialog",
 			Metric{Field: "dialog:active_dialogs", Name: "active", Kind: gauge, Help: "Dialogs that are not yet ended, early ones included."},
 			Metric{Field: "dialog:early_dialogs", Name: "early", Kind: gauge, Help: "Dialogs that ring: a provisional reply was seen, no final one."},
 			Metric{Field: "dialog:processed_dialogs", Name: "processed_total", Kind: counter, Help: "Dialogs begun: call attempts seen by the dialog module."},

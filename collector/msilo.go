@@ -4,7 +4,7 @@ package collector
 var msiloModule = Module{
 	Subsystem: "msilo",
 	Summary:   "Instant messages stored for users who are away",
-	Queries: []Query{statistics(
+	Queries: []Query{statistics("msilo",
 		Metric{Field: "msilo:stored_messages", Name: "stored_messages_total", Kind: counter, Help: "Messages stored."},
 		Metric{Field: "msilo:dumped_messages", Name: "delivered_messages_total", Kind: counter, Help: "Stored messages delivered."},
 		Metric{Field: "msilo:failed_messages", Name: "failed_messages_total", Kind: counter, Help: "Stored messages that could not be delivered."},
@@ -17,7 +17,7 @@ var msiloModule = Module{
 var kafkaModule = Module{
 	Subsystem: "kafka",
 	Summary:   "Messages sent to Kafka",
-	Queries: []Query{statistics(
+	Queries: []Query{statistics("kafka",
 		Metric{Field: "kafka:total_messages", Name: "messages_total", Kind: counter, Help: "Messages sent to Kafka."},
 		Metric{Field: "kafka:total_messages_err", Name: "message_errors_total", Kind: counter, Help: "Messages that could not be sent to Kafka."},
 	)},

@@ -14,7 +14,7 @@ var pikeModule = Module{
 			{Field: "max_hits", Name: "max_requests", Kind: gauge, Help: "Requests from one address in a sampling period above which it is blocked (reqs_density_per_unit)."},
 			{Field: "number_of_rows", Instead: "kamailio_pike_hot_addresses"},
 		}},
-		statistics(Metric{Field: "pike:blocked_ips", Name: "blocked_total", Kind: counter, Help: "Times that an address was blocked."}),
+		statistics("pike", Metric{Field: "pike:blocked_ips", Name: "blocked_total", Kind: counter, Help: "Times that an address was blocked."}),
 	},
 }
 

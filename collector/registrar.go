@@ -5,7 +5,7 @@ package collector
 var registrarModule = Module{
 	Subsystem: "registrar",
 	Summary:   "Registrations accepted and rejected, and the registrar's limits",
-	Queries: []Query{statistics(
+	Queries: []Query{statistics("registrar",
 		Metric{Field: "registrar:accepted_regs", Name: "accepted_total", Kind: counter, Help: "Registrations accepted by save()."},
 		Metric{Field: "registrar:rejected_regs", Name: "rejected_total", Kind: counter, Help: "Registrations rejected by save(), for instance for too many contacts. What the script itself rejects is not in it."},
 		Metric{Field: "registrar:max_contacts", Name: "max_contacts", Kind: gauge, Help: "Limit of contacts for each address of record (max_contacts); 0 is no limit."},

@@ -122,8 +122,8 @@ func (s *Session) learn(about map[string]bool, method string, is bool) {
 	about[method] = is
 }
 
-// Statistics is the answer of stats.get_statistics all as an object: one member
-// per statistic, named "group:name" ([parseStatistics]).
+// Statistics is the answer of stats.get_statistics all as an object of groups,
+// each with a member "group:name" per statistic ([parseStatistics]).
 func (s *Session) Statistics(ctx context.Context) (kamrpc.Value, error) {
 	return s.once(ctx, "statistics, parsed", func(ctx context.Context) (kamrpc.Value, error) {
 		v, err := s.Call(ctx, statisticsMethod, "all")

@@ -10,7 +10,7 @@ var slModule = Module{
 			{Pattern: "([1-6][0-9x][0-9x]|xxx)", PatternLabels: []string{"code"}, Name: "replies_sent_by_code_total", Kind: counter,
 				Help: "Replies sent without a transaction, by status code. A code such as 4xx stands for all codes of its class that have no counter of their own, xxx for what is in no class."},
 		}},
-		statistics(
+		statistics("sl",
 			Metric{Field: "sl:1xx_replies", Const: []Label{{Name: "code", Value: "1xx"}}, Name: "replies_sent_by_code_total", Kind: counter,
 				Help: "Replies sent without a transaction, by status code. A code such as 4xx stands for all codes of its class that have no counter of their own, xxx for what is in no class."},
 			Metric{Pattern: "sl:[2-6x][0-9x][0-9x]_replies", Instead: "kamailio_sl_replies_sent_by_code_total, from sl.stats"},

@@ -11,19 +11,21 @@ import (
 
 const statisticsMethod = "stats.get_statistics"
 
-// statistics makes a Query of Kamailio statistics: fields are "group:name". All
-// modules' tables share the one call.
-func statistics(metrics ...Metric) Query {
-	return Query{Method: statisticsMethod, Params: []any{"all"}, Metrics: metrics}
+// statistics makes a Query of the Kamailio statistics of one group: fields are
+// "group:name". All modules' tables share the one call.
+func statistics(group string, metrics ...Metric) Query {
+	return Query{Method: statisticsMethod, Params: []any{"all"}, Rows: group, Metrics: metrics}
 }
 
 // parseStatistics turns the lines of stats.get_statistics, "group:name = value",
-// into an object. The value is what follows the last " = ": a name that an
-// operator's script chose may hold anything, this separator too. A line that is
-// none is passed over, a reply of nothing else is an error: a change of shape
-// must not read as "no such statistic".
+// into an object of groups, each an object with a member "group:name" for each
+// statistic. The value is what follows the last " = ": a name that an operator's
+// script chose may hold anything, this separator too. A line that is none is
+// passed over, a reply of nothing else is an error: a change of shape must not
+// read as "no such statistic".
 func parseStatistics(reply kamrpc.Value) (kamrpc.Value, error) {
-	members := make([]kamrpc.Member, 0, reply.Len())
+	var order []string
+	groups := map[string][]kamrpc.Member{}
 	lines := 0
 	for line := range reply.All("") {
 		if line.Kind() == kamrpc.Object && line.Len() == 0 {
@@ -34,13 +36,22 @@ func parseStatistics(reply kamrpc.Value) (kamrpc.Value, error) {
 		if line.Kind() != kamrpc.String || at < 0 {
 			continue
 		}
-		members = append(members, kamrpc.Member{
-			Name:  line.Text()[:at],
+		name := line.Text()[:at]
+		group, _, _ := strings.Cut(name, ":")
+		if groups[group] == nil {
+			order = append(order, group)
+		}
+		groups[group] = append(groups[group], kamrpc.Member{
+			Name:  name,
 			Value: kamrpc.StringValue(line.Text()[at+len(" = "):]),
 		})
 	}
-	if lines > 0 && len(members) == 0 {
+	if lines > 0 && len(order) == 0 {
 		return kamrpc.Value{}, fmt.Errorf("%s: no line of the reply is a statistic: a Kamailio that is newer than this exporter?", statisticsMethod)
+	}
+	members := make([]kamrpc.Member, len(order))
+	for i, group := range order {
+		members[i] = kamrpc.Member{Name: group, Value: kamrpc.ObjectValue(groups[group])}
 	}
 	return kamrpc.ObjectValue(members), nil
 }
@@ -66,13 +77,15 @@ func (c statisticsCollector) Update(ctx context.Context, s *Session, emit Emit) 
 	if err != nil {
 		return err
 	}
-	for m := range all.Members() {
-		value, ok := m.Value.Float()
-		if !ok || c.known.has(m.Name) {
-			continue
+	for group := range all.Members() {
+		for m := range group.Value.Members() {
+			value, ok := m.Value.Float()
+			if !ok || c.known.has(m.Name) {
+				continue
+			}
+			_, name, _ := strings.Cut(m.Name, ":")
+			emit(statisticDesc, value, group.Name, name)
 		}
-		group, name, _ := strings.Cut(m.Name, ":")
-		emit(statisticDesc, value, group, name)
 	}
 	return nil
 }

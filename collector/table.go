@@ -34,7 +34,7 @@ type Query struct {
 	// would answer an empty list, for instance "No Destination Sets".
 	Empty string
 	// Rows is the path to the rows, see kamrpc.Value.All. Without it the reply
-	// is the row.
+	// is the row. Of statistics it is the group.
 	Rows    string
 	Labels  []Label // on every metric of the query
 	Metrics []Metric
@@ -213,7 +213,7 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 			return 0, err
 		}
 		// None of the group's statistics: the module is not loaded.
-		return q.row(reply, emit), nil
+		return q.row(reply.Get(q.Rows), emit), nil
 	}
 	reply, err := s.Call(ctx, q.Method, q.Params...)
 	if fault := (*kamrpc.Fault)(nil); q.Empty != "" && errors.As(err, &fault) && fault.Message == q.Empty {
@@ -315,7 +315,7 @@ func (m *compiledMetric) number(v kamrpc.Value) (float64, bool) {
 // claims tells whether a table of the module knows the statistic.
 func (t *table) claims(statistic string) bool {
 	for _, q := range t.queries {
-		if q.Method != statisticsMethod {
+		if q.Method != statisticsMethod || !strings.HasPrefix(statistic, q.Rows+":") {
 			continue
 		}
 		if _, _, ok := q.find(statistic); ok {

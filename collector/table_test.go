@@ -203,7 +203,7 @@ func TestAKnownStatisticIsNotGeneric(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "statistic script,rcv_requests 2\nstatistic newmodule,things 3\nstatistic core,brand_new 6\n"; got != want {
+	if want := "statistic core,brand_new 6\nstatistic script,rcv_requests 2\nstatistic newmodule,things 3\n"; got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }

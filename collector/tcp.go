@@ -16,7 +16,7 @@ var tcpModule = Module{
 			{Field: "opened_tls_connections", Name: "tls_connections", Kind: gauge, Help: "Open TLS connections."},
 			{Field: "write_queued_bytes", Name: "write_queue_bytes", Kind: gauge, Help: "Bytes that wait to be sent, in all connections."},
 		}},
-		statistics(
+		statistics("tcp",
 			Metric{Field: "tcp:established", Name: "connections_established_total", Kind: counter, Help: "Connections established, in both directions."},
 			Metric{Field: "tcp:passive_open", Name: "connections_accepted_total", Kind: counter, Help: "Connections accepted from peers."},
 			Metric{Field: "tcp:connect_success", Name: "connects_succeeded_total", Kind: counter, Help: "Connections that Kamailio opened itself."},
@@ -36,7 +36,7 @@ var tcpModule = Module{
 var dnsModule = Module{
 	Subsystem: "dns",
 	Summary:   "Failed and slow DNS lookups",
-	Queries: []Query{statistics(
+	Queries: []Query{statistics("dns",
 		Metric{Field: "dns:failed_dns_request", Name: "failed_requests_total", Kind: counter, Help: "DNS requests that failed."},
 		Metric{Field: "dns:slow_dns_request", Name: "slow_requests_total", Kind: counter, Help: "DNS requests slower than dns_slow_query_ms. A worker that waits for DNS serves no SIP."},
 	)},
@@ -46,7 +46,7 @@ var dnsModule = Module{
 var tlsModule = Module{
 	Subsystem: "tls",
 	Summary:   "Statistics of the tls module",
-	Queries: []Query{statistics(
+	Queries: []Query{statistics("tls",
 		Metric{Field: "tls:opened_connections", Name: "connections", Kind: gauge, Help: "Open TLS connections."},
 		Metric{Field: "tls:max_connections", Name: "max_connections", Kind: gauge, Help: "Limit of TLS connections."},
 		Metric{Field: "tls:clear_text_write_queued_bytes", Name: "write_queue_bytes", Kind: gauge, Help: "Bytes that wait to be encrypted and sent."},

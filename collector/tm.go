@@ -26,7 +26,7 @@ var tmModule = Module{
 var tmxModule = Module{
 	Subsystem: "tmx",
 	Summary:   "SIP transactions as the tmx module counts them",
-	Queries: []Query{statistics(
+	Queries: []Query{statistics("tmx",
 		Metric{Field: "tmx:UAS_transactions", Name: "uas_transactions_total", Kind: counter, Help: "Transactions begun by a received request."},
 		Metric{Field: "tmx:UAC_transactions", Name: "uac_transactions_total", Kind: counter, Help: "Transactions begun by Kamailio itself, pings and registrations included."},
 		Metric{Pattern: "tmx:([2-6]xx)_transactions", PatternLabels: []string{"class"}, Name: "transactions_completed_total", Kind: counter, Help: "Transactions by the class of their final reply."},

@@ -14,7 +14,7 @@ import (
 var usrlocModule = Module{
 	Subsystem: "usrloc",
 	Summary:   "Registered users and contacts, in total",
-	Queries: []Query{statistics(
+	Queries: []Query{statistics("usrloc",
 		Metric{Field: "usrloc:registered_users", Name: "registered_users", Kind: gauge, Help: "Addresses of record with a registered contact, in all domains."},
 		Metric{Pattern: "usrloc:(.+)_users", PatternLabels: []string{"domain"}, Name: "users", Kind: gauge, Help: "Addresses of record with a registered contact, by domain (location table)."},
 		Metric{Pattern: "usrloc:(.+)_contacts", PatternLabels: []string{"domain"}, Name: "contacts", Kind: gauge, Help: "Registered contacts, by domain (location table)."},
@@ -51,8 +51,8 @@ func (c usrlocContacts) Update(ctx context.Context, s *Session, emit Emit) error
 		return err
 	}
 	contacts, known := 0.0, false
-	for m := range all.Members() {
-		if strings.HasPrefix(m.Name, "usrloc:") && strings.HasSuffix(m.Name, "_contacts") {
+	for m := range all.Get("usrloc").Members() {
+		if strings.HasSuffix(m.Name, "_contacts") {
 			n, ok := m.Value.Float()
 			known = known || ok
 			contacts += max(n, 0)

@@ -21,7 +21,7 @@ func wsProtocol(word string) string {
 var websocketModule = Module{
 	Subsystem: "websocket",
 	Summary:   "WebSocket connections, handshakes and frames",
-	Queries: []Query{statistics(
+	Queries: []Query{statistics("websocket",
 		wsMetric("current_connections", "connections", gauge, "Open WebSocket connections, by "+wsWhich),
 		wsMetric("max_concurrent_connections", "max_concurrent_connections", gauge, "Most WebSocket connections open at once since the start, by "+wsWhich),
 		wsMetric("failed_connections", "failed_connections_total", counter, "WebSocket connections that failed, by "+wsWhich),

@@ -167,26 +167,34 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// TestStockKamailio scrapes Debian's own configuration, by the sockets that it
-// opens without any change.
+// TestStockKamailio scrapes Debian's own configuration: by the sockets that it
+// opens without any change, and over the HTTP that its define WITH_JSONRPC adds,
+// where every connection is closed after its reply.
 func TestStockKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
-			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Stock: true})
-			h := handlerFor(t, uriFlags(ways(server)["the stock pair"])...)
-			_, page := scrapePage(h, "10")
-			if value(page, "kamailio_up") != "1" || failed.MatchString(page) {
-				t.Fatalf("%.500s", page)
-			}
-			checkMetrics(t, page)
-			lines := server.LogLines()
-			for range 100 {
-				scrapePage(h, "10")
-			}
-			if server.LogLines() != lines {
-				t.Errorf("100 scrapes added to Kamailio's log:\n%s", lastLines(server.Log(), server.LogLines()-lines))
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, StockHTTP: true})
+			for name, uris := range ways(server) {
+				t.Run(name, func(t *testing.T) { scrapeStock(t, server, uris) })
 			}
 		})
+	}
+}
+
+func scrapeStock(t *testing.T, server *kamailiotest.Server, uris []string) {
+	h := handlerFor(t, uriFlags(uris)...)
+	lines := server.LogLines()
+	for i := range 100 {
+		_, page := scrapePage(h, "10")
+		if value(page, "kamailio_up") != "1" || failed.MatchString(page) || value(page, "kamailio_tm_transactions_total") == "" {
+			t.Fatalf("scrape %d: failed: %s\n%.500s", i, names(failed.FindAllStringSubmatch(page, -1)), page)
+		}
+		if i == 0 {
+			checkMetrics(t, page)
+		}
+	}
+	if server.LogLines() != lines {
+		t.Errorf("100 scrapes added to Kamailio's log:\n%s", lastLines(server.Log(), server.LogLines()-lines))
 	}
 }
 

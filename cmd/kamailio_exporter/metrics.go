@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-kit/log"
@@ -15,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
@@ -55,8 +58,8 @@ func (m *ownMetrics) observe(o kamrpc.Observation) {
 	}
 }
 
-// metricsHandler serves one scrape: a fresh registry for what Kamailio says, so
-// that nothing of an earlier one can be left on the page.
+// metricsHandler serves one scrape: what Kamailio says comes from its snapshot
+// alone, so that nothing of an earlier one can be left on the page.
 type metricsHandler struct {
 	coordinator *collector.Coordinator
 	own         prometheus.Gatherer
@@ -95,9 +98,7 @@ func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the client is gone, and what it cancelled is no failure
 	}
 	h.failures.note(snapshot)
-	page := prometheus.NewRegistry()
-	page.MustRegister(snapshot)
-	promhttp.HandlerFor(prometheus.Gatherers{page, h.own}, promhttp.HandlerOpts{
+	promhttp.HandlerFor(page{snapshot, h.own}, promhttp.HandlerOpts{
 		ErrorLog:          promErrorLog{h.slogger},
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
@@ -116,6 +117,21 @@ func (h *metricsHandler) deadline(header http.Header) time.Duration {
 		return told - h.offset
 	}
 	return told / 2
+}
+
+// page is what several gatherers bring, whose names differ.
+type page []prometheus.Gatherer
+
+func (p page) Gather() ([]*dto.MetricFamily, error) {
+	var all []*dto.MetricFamily
+	var errs []error
+	for _, g := range p {
+		families, err := g.Gather()
+		all = append(all, families...)
+		errs = append(errs, err)
+	}
+	slices.SortFunc(all, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return all, errors.Join(errs...)
 }
 
 type promErrorLog struct{ slogger *slog.Logger }

@@ -7,7 +7,8 @@
 #                 "6.0": the one in the Debian root that KAM_ROOT names
 #                 (.ci/trixie-root.sh makes it and prints its path)
 #   KAM_CONFIG    "full" (default): examples/kamailio/kamailio.cfg;
-#                 "stock": Debian's own /etc/kamailio/kamailio.cfg as it is
+#                 "stock": Debian's own /etc/kamailio/kamailio.cfg as it is, or
+#                 with the define that KAM_STOCK_DEFINE names (WITH_JSONRPC)
 #   KAM_SIP_PORT, KAM_TLS_PORT, KAM_RPC_PORT (HTTP), KAM_RPC_TCP_PORT (6.0)
 #   KAM_RPC_UDP_PORT  if set, the datagram RPC socket is this UDP port of
 #                 127.0.0.1 and no longer $KAM_DIR/kamailio_rpc.sock
@@ -112,6 +113,7 @@ stock)
 	[ -z "$rpc_udp_port" ] || fail "KAM_RPC_UDP_PORT does not go with KAM_CONFIG=stock"
 	args+=(-f /etc/kamailio/kamailio.cfg -a no
 		-l "udp:127.0.0.1:$sip_port" -l "tcp:127.0.0.1:$sip_port")
+	[ -z "${KAM_STOCK_DEFINE:-}" ] || args+=(-A "$KAM_STOCK_DEFINE")
 	;;
 *) fail "KAM_CONFIG is full or stock, not $config" ;;
 esac

@@ -53,6 +53,9 @@ type Config struct {
 	// Stock runs Debian's packaged configuration unchanged: RPC on the Unix
 	// socket and the FIFO only, and nearly no modules.
 	Stock bool
+	// StockHTTP is Stock with the define WITH_JSONRPC: RPC over HTTP on the SIP
+	// port too, where each connection is closed after its reply.
+	StockHTTP bool
 	// UDP puts the datagram RPC on a UDP port in place of the Unix socket:
 	// Kamailio serves one of the two.
 	UDP bool
@@ -71,7 +74,7 @@ type Server struct {
 	SocketPath   string // Unix datagram RPC; "" with Config.UDP
 	FIFOPath     string
 	FIFOReplyDir string
-	HTTPURL      string // http://127.0.0.1:PORT/RPC; "" with Config.Stock
+	HTTPURL      string // http://127.0.0.1:PORT/RPC; "" with Config.Stock alone
 	UDPAddr      string // 127.0.0.1:PORT; "" without Config.UDP
 	TCPAddr      string // 127.0.0.1:PORT; "" before Kamailio 6 and with Config.Stock
 	SIPAddr      string // 127.0.0.1:PORT, UDP and TCP
@@ -160,6 +163,7 @@ func Start(tb testing.TB, cfg Config) *Server {
 		missing(tb, "version %s is not among %q", cfg.Version, versions)
 		tb.SkipNow()
 	}
+	cfg.Stock = cfg.Stock || cfg.StockHTTP
 	if cfg.Stock && (cfg.UDP || cfg.Traffic) {
 		tb.Fatal("kamailiotest: the stock configuration has neither UDP nor traffic")
 	}
@@ -229,9 +233,15 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		env["KAM_VERSION"] = "6.0"
 		env["KAM_ROOT"] = root60()
 	}
+	if cfg.StockHTTP {
+		env["KAM_STOCK_DEFINE"] = "WITH_JSONRPC"
+	}
 	if cfg.Stock {
 		env["KAM_CONFIG"] = "stock"
 		s.FIFOReplyDir = "/tmp" // Kamailio's default
+		if cfg.StockHTTP {
+			s.HTTPURL = "http://" + s.SIPAddr + "/RPC"
+		}
 	} else {
 		s.HTTPURL = "http://" + addr(2) + "/RPC"
 		s.TLSAddr = addr(1)

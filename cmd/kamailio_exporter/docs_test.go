@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+)
+
+var update = flag.Bool("update", false, "rewrite the generated parts of README.md")
+
+var readmeFile = filepath.Join("..", "..", "README.md")
+
+// TestDocs writes the tables of README.md from the flags and the collectors, with
+// -update, and else checks that they are what these say.
+func TestDocs(t *testing.T) {
+	readme := readText(t, readmeFile)
+	want := replacePart(t, readme, "flags", flagTable(t))
+	want = replacePart(t, want, "collectors", collectorTable(t))
+	if want == readme {
+		return
+	}
+	if !*update {
+		t.Fatal("the tables of README.md are not those of the flags and the collectors: make docs")
+	}
+	if err := os.WriteFile(readmeFile, []byte(want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readText(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// part finds what is between <!-- name --> and <!-- /name -->.
+func part(t *testing.T, text, name string) (begin, end int) {
+	t.Helper()
+	opening, closing := "<!-- "+name+" -->\n", "<!-- /"+name+" -->\n"
+	begin = strings.Index(text, opening) + len(opening)
+	end = strings.Index(text, closing)
+	if begin < len(opening) || end < begin {
+		t.Fatalf("README.md has no part between %q and %q", opening, closing)
+	}
+	return begin, end
+}
+
+func replacePart(t *testing.T, text, name, with string) string {
+	t.Helper()
+	begin, end := part(t, text, name)
+	return text[:begin] + with + text[end:]
+}
+
+// flagModels are the flags that set something.
+func flagModels(t *testing.T) []*kingpin.FlagModel {
+	t.Helper()
+	app := newApp(&settings{})
+	if _, err := app.ParseContext(nil); err != nil { // names the environment variables
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(app.Model().Flags, func(f *kingpin.FlagModel) bool {
+		return f.Hidden || f.Name == "help" || f.Name == "version"
+	})
+}
+
+func flagTable(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("| flag | environment variable | default | meaning |\n| --- | --- | --- | --- |\n")
+	for _, f := range flagModels(t) {
+		name, byDefault := "--"+f.Name, f.Default
+		if f.IsBoolFlag() {
+			name = "--[no-]" + f.Name
+			if len(byDefault) == 0 {
+				byDefault = []string{"false"}
+			}
+		}
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n", name, f.Envar, codes(byDefault), tableCell(f.Help))
+	}
+	return b.String()
+}
+
+func collectorTable(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("| collector | what it tells | needs | settings |\n| --- | --- | --- | --- |\n")
+	for _, c := range collector.All(collector.Options{}) {
+		var flags []string
+		for _, f := range flagModels(t) {
+			if strings.HasPrefix(f.Name, "collector."+c.Name()+".") {
+				flags = append(flags, "--"+f.Name)
+			}
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", c.Name(), tableCell(c.About()), codes(c.Methods()), codes(flags))
+	}
+	return b.String()
+}
+
+func codes(words []string) string {
+	quoted := make([]string, 0, len(words))
+	for _, w := range words {
+		if w != "" {
+			quoted = append(quoted, "`"+strings.ReplaceAll(w, "|", `\|`)+"`")
+		}
+	}
+	return strings.Join(quoted, ", ")
+}
+
+func tableCell(s string) string {
+	return strings.NewReplacer("|", `\|`, "<", "&lt;", "*", `\*`).Replace(s)
+}
+
+// All that list the collectors list the same.
+func TestCollectorsAreNamedEverywhere(t *testing.T) {
+	var help bytes.Buffer
+	if _, err := parseFlags([]string{"--help"}, &help); err != nil {
+		t.Fatal(err)
+	}
+	landing := httptest.NewRecorder()
+	handlerFor(t).ServeHTTP(landing, httptest.NewRequest(http.MethodGet, "/", nil))
+	readme := readText(t, readmeFile)
+	begin, end := part(t, readme, "collectors")
+
+	want := collector.Names(collector.All(collector.Options{}))
+	for place, found := range map[string][][]string{
+		"--help":           regexp.MustCompile(`(?m)^ *--\[no-\]collector\.([a-z_]+)\s`).FindAllStringSubmatch(help.String(), -1),
+		"the landing page": regexp.MustCompile(`<td><code>([^<]+)</code></td>`).FindAllStringSubmatch(landing.Body.String(), -1),
+		"README.md":        regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllStringSubmatch(readme[begin:end], -1),
+		"METRICS.md":       regexp.MustCompile(`(?m)^## ([a-z_]+)$`).FindAllStringSubmatch(readText(t, filepath.Join("..", "..", "METRICS.md")), -1),
+	} {
+		if got := names(found); got != strings.Join(want, " ") {
+			t.Errorf("%s has the collectors %s\nwant %s", place, got, strings.Join(want, " "))
+		}
+	}
+}
+
+// The samples that README.md shows are of metrics that exist, with these labels.
+func TestReadmeSamples(t *testing.T) {
+	labels := map[string]string{}
+	descs := collector.ScrapeDescs()
+	for _, c := range collector.All(collector.Options{}) {
+		descs = append(descs, c.Descs()...)
+	}
+	for _, d := range descs {
+		labels[d.Name] = strings.Join(slices.Sorted(slices.Values(d.Labels)), ",")
+	}
+	found := regexp.MustCompile("(?m)(?:^|`)(kamailio_[a-z_]+)(?:{(.*)})?(?: [0-9.]+$| [0-9]`|`)").FindAllStringSubmatch(readText(t, readmeFile), -1)
+	if len(found) < 10 {
+		t.Errorf("only %d samples found", len(found))
+	}
+	for _, sample := range found {
+		want, ok := labels[sample[1]]
+		if !ok {
+			t.Errorf("%s: there is no such metric", sample[1])
+			continue
+		}
+		var got []string
+		for _, l := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(sample[2], -1) {
+			got = append(got, l[1])
+		}
+		// In the text a metric may be named without its labels.
+		if len(got) > 0 && strings.Join(got, ",") != want {
+			t.Errorf("%s has the labels %s, not %s", sample[1], want, strings.Join(got, ","))
+		}
+	}
+}
+
+// documents are the texts in the repository's first directory.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", "..", "*.md"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d documents: %v", len(files), err)
+	}
+	texts := map[string]string{}
+	for _, file := range files {
+		texts[filepath.Base(file)] = readText(t, file)
+	}
+	return texts
+}
+
+func TestLinksLeadToFiles(t *testing.T) {
+	for name, text := range documents(t) {
+		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
+			file, _, _ := strings.Cut(link[1], "#")
+			if file == "" || strings.Contains(file, "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join("..", "..", filepath.FromSlash(file))); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+// Flags of other programs that the documents name.
+var foreignFlags = map[string]bool{
+	"system": true, "no-create-home": true, "shell": true, // useradd
+	"now":     true,                    // systemctl
+	"network": true, "group-add": true, // docker
+}
+
+func TestDocumentedFlagsExist(t *testing.T) {
+	models := flagModels(t)
+	exists := func(name string) bool {
+		if foreignFlags[name] || name == "help" || name == "version" {
+			return true
+		}
+		return slices.ContainsFunc(models, func(f *kingpin.FlagModel) bool {
+			// collector. is what is left of --no-collector.NAME.
+			return name == f.Name || f.IsBoolFlag() && name == "no-"+f.Name || name == "no-collector." && strings.HasPrefix(f.Name, "collector.")
+		})
+	}
+	for file, text := range documents(t) {
+		for _, found := range regexp.MustCompile(`--(?:\[no-\])?([a-z][a-z0-9_.-]*)([A-Z]*)`).FindAllStringSubmatch(text, -1) {
+			name := found[1]
+			if found[2] == "" {
+				name = strings.TrimRight(name, ".")
+			}
+			if !exists(name) {
+				t.Errorf("%s names %s, and there is no such flag", file, found[0])
+			}
+		}
+	}
+	env := readText(t, filepath.Join("..", "..", "examples", "systemd", "kamailio-exporter.env"))
+	for _, name := range regexp.MustCompile(`KAMAILIO_EXPORTER_[A-Z0-9_]+`).FindAllString(readText(t, readmeFile)+env, -1) {
+		if !slices.ContainsFunc(models, func(f *kingpin.FlagModel) bool { return f.Envar == name }) {
+			t.Errorf("no flag is set by %s", name)
+		}
+	}
+}
+
+// What README.md says in brackets behind a flag is its default.
+func TestDocumentedDefaults(t *testing.T) {
+	models := flagModels(t)
+	found := regexp.MustCompile("`--([a-z_.-]+)` \\(([0-9.]+)( s)?\\)").FindAllStringSubmatch(readText(t, readmeFile), -1)
+	if len(found) == 0 {
+		t.Error("no defaults found")
+	}
+	for _, f := range found {
+		i := slices.IndexFunc(models, func(m *kingpin.FlagModel) bool { return m.Name == f[1] })
+		if i < 0 {
+			continue // TestDocumentedFlagsExist tells
+		}
+		said := f[2]
+		if f[3] != "" {
+			seconds, err := strconv.ParseFloat(said, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said = time.Duration(seconds * float64(time.Second)).String()
+		}
+		if is := strings.Join(models[i].Default, ""); said != is {
+			t.Errorf("README.md says that --%s is %s by default, it is %s", f[1], said, is)
+		}
+	}
+}
