@@ -17,6 +17,9 @@ type Target interface {
 	// CallScripted asks for a method that the server does not list and only the
 	// operator's configuration script may serve.
 	CallScripted(ctx context.Context, method string, params ...any) (kamrpc.Value, error)
+	// Rows asks for a reply of any size, row by row; after an error the rows so
+	// far are not to be used.
+	Rows(ctx context.Context, rows kamrpc.Rows, yield func(above kamrpc.Above, row kamrpc.Value) error, method string, params ...any) error
 }
 
 // Session is one scrape's view of a Kamailio: it asks each question once,
@@ -114,6 +117,22 @@ func (s *Session) CallUnlisted(ctx context.Context, method string, params ...any
 		}
 		return v, err
 	})
+}
+
+// Rows asks for a reply of any size, row by row. Unlike that of
+// Call it is not kept for whoever else wants it. After an error the rows so far are not to
+// be used.
+func (s *Session) Rows(ctx context.Context, rows kamrpc.Rows, yield func(above kamrpc.Above, row kamrpc.Value) error, method string, params ...any) error {
+	if !s.Has(method) {
+		return fmt.Errorf("%s: %w", method, kamrpc.ErrMethodNotFound)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	err := s.target.Rows(ctx, rows, yield, method, params...)
+	if errors.Is(err, kamrpc.ErrMethodNotFound) {
+		s.learn(s.server.missing, method, true)
+	}
+	return err
 }
 
 func (s *Session) learn(about map[string]bool, method string, is bool) {

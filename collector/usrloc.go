@@ -2,7 +2,6 @@ package collector
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"strings"
 
@@ -64,35 +63,49 @@ func (c usrlocContacts) Update(ctx context.Context, s *Session, emit Emit) error
 		return nil
 	}
 	emit(heldBackDesc, 0, c.Name(), dumpMethod)
-	dump, err := s.Call(ctx, dumpMethod)
+	return countContacts(ctx, s, emit)
+}
+
+// contactRows are the contacts of a dump (usrloc/ul_rpc.c), and what is counted
+// of them.
+var contactRows = kamrpc.Rows{
+	Path:   "Domains/Domain/AoRs/Info/Contacts/Contact",
+	Fields: []string{"Address", "Expires", "User-Agent", "State", "Socket"},
+}
+
+// domainTally is what is counted of one domain's contacts.
+type domainTally struct{ transports, agents, states, lifetimes tally }
+
+func countContacts(ctx context.Context, s *Session, emit Emit) error {
+	var order []string
+	domains := map[string]*domainTally{}
+	err := s.Rows(ctx, contactRows, func(above kamrpc.Above, contact kamrpc.Value) error {
+		name := above.Text("Domain")
+		d := domains[name]
+		if d == nil {
+			d = &domainTally{}
+			domains[name] = d
+			order = append(order, name)
+			// Of a domain that was read, no contact about to expire is a fact.
+			for _, l := range lifetimeRanges {
+				d.lifetimes.add(l.label, 0)
+			}
+		}
+		d.transports.add(contactTransport(contact), 1)
+		d.agents.add(agentFamily(contact.Get("User-Agent").Text()), 1)
+		d.states.add(contactState(contact.Get("State").Text()), 1)
+		d.lifetimes.add(lifetime(contact.Get("Expires")), 1)
+		return nil
+	}, dumpMethod)
 	if err != nil {
 		return err
 	}
-	return countContacts(dump, emit)
-}
-
-// countContacts counts the contacts of a dump (usrloc/ul_rpc.c).
-func countContacts(dump kamrpc.Value, emit Emit) error {
-	if dump.Len() > 0 && !dump.Get("Domains").Exists() {
-		return fmt.Errorf("%s: no Domains in the reply: a Kamailio that is newer than this exporter?", dumpMethod)
-	}
-	for domain := range dump.All("Domains/Domain") {
-		name := domain.Get("Domain").Text()
-		transports, agents, states, lifetimes := tally{}, tally{}, tally{}, tally{}
-		// Of a domain that was read, no contact about to expire is a fact.
-		for _, l := range lifetimeRanges {
-			lifetimes.add(l.label, 0)
-		}
-		for contact := range domain.All("AoRs/Info/Contacts/Contact") {
-			transports.add(contactTransport(contact), 1)
-			agents.add(agentFamily(contact.Get("User-Agent").Text()), 1)
-			states.add(contactState(contact.Get("State").Text()), 1)
-			lifetimes.add(lifetime(contact.Get("Expires")), 1)
-		}
-		transports.emit(contactsByTransport, name, emit)
-		agents.emit(contactsByAgent, name, emit)
-		states.emit(contactsByState, name, emit)
-		lifetimes.emit(contactsByLifetime, name, emit)
+	for _, name := range order {
+		d := domains[name]
+		d.transports.emit(contactsByTransport, name, emit)
+		d.agents.emit(contactsByAgent, name, emit)
+		d.states.emit(contactsByState, name, emit)
+		d.lifetimes.emit(contactsByLifetime, name, emit)
 	}
 	return nil
 }

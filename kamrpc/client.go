@@ -135,10 +135,35 @@ func (c *Client) Call(ctx context.Context, method string, params ...any) (Value,
 	if !ok {
 		return Value{}, fmt.Errorf("%s: %w", method, ErrNotPriced)
 	}
+	ways := c.ways
 	if _, outgrown := c.outgrown.Load(method); outgrown || price.Cost == Growing {
-		return c.try(ctx, c.byCapacity, method, params)
+		ways = c.byCapacity
 	}
-	return c.try(ctx, c.ways, method, params)
+	var result Value
+	err := c.try(ctx, ways, method, params, c.maxReply, keep(&result))
+	return result, err
+}
+
+// keep decodes a result whole.
+func keep(result *Value) func(*decoder) error {
+	return func(d *decoder) (err error) {
+		*result, err = d.value(1)
+		return err
+	}
+}
+
+// Rows asks one method and calls yield for each row of the result as it comes, in
+// constant memory however large the reply is. An error means that the rows so far
+// are not all there are, and not to be used: the reply was cut off, or was not
+// ours. The rules for the rows are at [Rows]; the errors are those of Call, or
+// what yield returned.
+func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, row Value) error, method string, params ...any) error {
+	if _, ok := PriceOf(method); !ok {
+		return fmt.Errorf("%s: %w", method, ErrNotPriced)
+	}
+	return c.try(ctx, c.byCapacity, method, params, math.MaxInt64, func(d *decoder) error {
+		return d.rows(rows, yield)
+	})
 }
 
 // CallScripted is Call for a method that Kamailio does not list and only the
@@ -152,35 +177,39 @@ func (c *Client) CallScripted(ctx context.Context, method string, params ...any)
 	if len(c.scripted) == 0 {
 		return Value{}, fmt.Errorf("%s: %w", method, ErrMethodNotFound)
 	}
-	return c.try(ctx, c.scripted, method, params)
+	var result Value
+	err := c.try(ctx, c.scripted, method, params, c.maxReply, keep(&result))
+	return result, err
 }
 
-func (c *Client) try(ctx context.Context, ways []Transport, method string, params []any) (Value, error) {
+// try asks by one way after another, until one takes the request. read decodes
+// the result, of which limit bytes are read at the most.
+func (c *Client) try(ctx context.Context, ways []Transport, method string, params []any, limit int64, read func(*decoder) error) error {
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 	case <-ctx.Done():
-		return Value{}, fmt.Errorf("%s: waiting for earlier calls: %w", method, ctx.Err())
+		return fmt.Errorf("%s: waiting for earlier calls: %w", method, ctx.Err())
 	}
 	if ctx.Err() != nil { // select picks by chance when both are ready
-		return Value{}, fmt.Errorf("%s: given up: %w", method, ctx.Err())
+		return fmt.Errorf("%s: given up: %w", method, ctx.Err())
 	}
 	var unreachable []error
 	for _, way := range ways {
-		result, err := c.ask(ctx, way, method, params)
+		err := c.ask(ctx, way, method, params, limit, read)
 		if err == nil {
-			return result, nil
+			return nil
 		}
 		if fault := (*Fault)(nil); errors.As(err, &fault) {
-			return Value{}, fault
+			return fault
 		}
 		err = fmt.Errorf("%s via %s: %w", method, way, err)
 		if !errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
-			return Value{}, err
+			return err
 		}
 		unreachable = append(unreachable, err)
 	}
-	return Value{}, oneLine(unreachable)
+	return oneLine(unreachable)
 }
 
 // oneLine joins what each way said: errors.Join breaks lines, and this ends in
@@ -193,31 +222,31 @@ func oneLine(errs []error) error {
 	return joined
 }
 
-func (c *Client) ask(ctx context.Context, way Transport, method string, params []any) (Value, error) {
+func (c *Client) ask(ctx context.Context, way Transport, method string, params []any, limit int64, read func(*decoder) error) error {
 	// 31 bits: cJSON-like parsers of older versions keep an id in an int.
 	id := c.nextID.Add(1) & math.MaxInt32
 	request, err := encode(id, method, params)
 	if err != nil {
-		return Value{}, err
+		return err
 	}
 	stream, err := way.RoundTrip(ctx, request)
 	if err != nil {
 		err = c.explain(ctx, way, method, err)
 		c.observe(Observation{Method: method, Err: err})
-		return Value{}, err
+		return err
 	}
 	defer stream.Close()
-	counted := &limitedReader{r: stream, left: c.maxReply, max: c.maxReply}
-	result, err := decodeReply(counted, id, method)
+	counted := &limitedReader{r: stream, left: limit, max: limit}
+	err = decodeReply(counted, id, method, read)
 	if err != nil && !errors.As(err, new(*Fault)) {
 		err = c.explain(ctx, way, method, err)
 	}
-	bytes := c.maxReply - counted.left
+	bytes := limit - counted.left
 	if err == nil && bytes < c.ways[0].Traits().capacity()/2 {
 		c.outgrown.Delete(method) // it was a hang, or what was large is gone
 	}
 	c.observe(Observation{Method: method, Bytes: bytes, Err: err})
-	return result, err
+	return err
 }
 
 // explain turns a deadline into what it means on this way, and remembers the
@@ -269,27 +298,27 @@ func encode(id uint32, method string, params []any) ([]byte, error) {
 	return json.Marshal(request)
 }
 
-// decodeReply reads replies until the one with this id.
-func decodeReply(r io.Reader, id uint32, method string) (Value, error) {
+// decodeReply reads replies until the one with this id, each result by read.
+func decodeReply(r io.Reader, id uint32, method string, read func(*decoder) error) error {
 	d := newDecoder(r)
 	want := strconv.FormatUint(uint64(id), 10)
 	for others := 0; ; others++ {
-		var result, fault, gotID Value
+		var fault, gotID Value
 		if d.dec.PeekKind() != jsontext.KindBeginObject {
 			// PeekKind hides the error of the read; ReadToken tells it.
 			_, err := d.dec.ReadToken()
 			switch {
 			case errors.Is(err, io.EOF) && others > 0:
-				return Value{}, fmt.Errorf("%w: it carries another request's id", ErrBadReply)
+				return fmt.Errorf("%w: it carries another request's id", ErrBadReply)
 			case err == nil:
-				return Value{}, fmt.Errorf("%w: not a JSON object", ErrBadReply)
+				return fmt.Errorf("%w: not a JSON object", ErrBadReply)
 			}
-			return Value{}, badReply(err)
+			return badReply(err)
 		}
 		err := d.members(func(name string) (err error) {
 			switch name {
 			case "result":
-				result, err = d.value(1)
+				return read(d)
 			case "error":
 				fault, err = d.value(1)
 			case "id":
@@ -300,16 +329,16 @@ func decodeReply(r io.Reader, id uint32, method string) (Value, error) {
 			return err
 		})
 		if err != nil {
-			return Value{}, badReply(err)
+			return badReply(err)
 		}
 		if gotID.Text() != want {
 			continue
 		}
 		if fault.Exists() {
 			code, _ := fault.Get("code").Float()
-			return Value{}, &Fault{Method: method, Code: int(code), Message: fault.Get("message").Text()}
+			return &Fault{Method: method, Code: int(code), Message: fault.Get("message").Text()}
 		}
-		return result, nil
+		return nil
 	}
 }
 
@@ -321,7 +350,10 @@ func badReply(err error) error {
 		err = inner // jsontext's words are noise to whoever reads a log
 	}
 	var syntax *jsontext.SyntacticError
+	var refused *yieldError
 	switch {
+	case errors.As(err, &refused):
+		return refused.err
 	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnreachable):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

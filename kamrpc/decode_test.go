@@ -171,7 +171,7 @@ func TestDecodeReply(t *testing.T) {
 				if chunk != "whole" {
 					r = iotest.OneByteReader(r)
 				}
-				got, err := decodeReply(r, 7, "m")
+				got, err := decodeWhole(r, 7, "m")
 				if test.wantErr == "" && err == nil {
 					if got.Text() != test.want {
 						t.Errorf("got %q, want %q", got.Text(), test.want)
@@ -205,7 +205,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		_, _ = decodeReply(strings.NewReader(string(text)), 7, "m")
+		_, _ = decodeWhole(strings.NewReader(string(text)), 7, "m")
 		d := newDecoder(strings.NewReader(string(text)))
 		v, err := d.value(1)
 		if err != nil {
@@ -261,4 +261,11 @@ func plain(v Value) any {
 	default:
 		return nil
 	}
+}
+
+// decodeWhole is what Call does with a reply.
+func decodeWhole(r io.Reader, id uint32, method string) (Value, error) {
+	var v Value
+	err := decodeReply(r, id, method, keep(&v))
+	return v, err
 }

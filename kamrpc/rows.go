@@ -1,0 +1,145 @@
+package kamrpc
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Rows names the rows of a large result.
+type Rows struct {
+	// Path leads to them, by the rules of [Value.All]:
+	// "Domains/Domain/AoRs/Info/Contacts/Contact".
+	Path string
+	// Fields are the members of a row that are wanted; the rest is passed over
+	// without being kept. Empty means all.
+	Fields []string
+}
+
+// Above are the members of the objects that hold a row, outermost first, as far
+// as they came before it and are neither objects nor lists: the name of the
+// domain that a contact is in, the number of the set that a destination is in.
+type Above struct{ open [][]Member }
+
+// Text is a member's text, from the innermost object that has it.
+func (a Above) Text(name string) string {
+	for _, members := range slices.Backward(a.open) {
+		for _, m := range members {
+			if m.Name == name {
+				return m.Value.Text()
+			}
+		}
+	}
+	return ""
+}
+
+// yieldError is an error of the caller's own, which is no bad reply.
+type yieldError struct{ err error }
+
+func (e *yieldError) Error() string { return e.err.Error() }
+
+// rows decodes a result row by row. An empty list is no row; a reply that holds
+// something, and nothing of the path, is an error.
+func (d *decoder) rows(rows Rows, yield func(Above, Value) error) error {
+	w := rowWalk{d: d, path: strings.Split(rows.Path, "/"), fields: rows.Fields, yield: yield}
+	if err := w.walk(0, 1); err != nil {
+		return err
+	}
+	if !w.found && w.members {
+		return fmt.Errorf("%w: nothing at %s: a Kamailio that is newer than this program?", ErrBadReply, rows.Path)
+	}
+	return nil
+}
+
+type rowWalk struct {
+	d       *decoder
+	path    []string
+	fields  []string
+	yield   func(Above, Value) error
+	above   Above
+	found   bool // the first name of the path was there
+	members bool // and there was something at all
+}
+
+var errTooDeep = fmt.Errorf("nested deeper than %d levels", maxDepth)
+
+// walk reads the value that is reached by the first at names of the path.
+func (w *rowWalk) walk(at, depth int) error {
+	if depth > maxDepth {
+		return errTooDeep
+	}
+	dec := w.d.dec
+	switch kind := dec.PeekKind(); {
+	case kind == jsontext.KindBeginArray:
+		if _, err := dec.ReadToken(); err != nil {
+			return err
+		}
+		for dec.PeekKind() != jsontext.KindEndArray {
+			if err := w.walk(at, depth+1); err != nil {
+				return err
+			}
+		}
+		_, err := dec.ReadToken()
+		return err
+	case kind == jsontext.KindBeginObject && at == len(w.path):
+		return w.row(depth)
+	case kind == jsontext.KindBeginObject:
+		return w.object(at, depth)
+	}
+	return w.skip() // a word where rows are expected is no row
+}
+
+// object looks for the next name of the path and keeps the plain members beside
+// it.
+func (w *rowWalk) object(at, depth int) error {
+	level := len(w.above.open)
+	w.above.open = append(w.above.open, nil)
+	defer func() { w.above.open = w.above.open[:level] }()
+	return w.d.members(func(name string) error {
+		w.members = true
+		kind := w.d.dec.PeekKind()
+		if kind == jsontext.KindBeginObject || kind == jsontext.KindBeginArray {
+			if name != w.path[at] {
+				return w.skip()
+			}
+			w.found = true
+			return w.walk(at+1, depth+1)
+		}
+		v, err := w.d.value(depth + 1)
+		w.d.values = 0
+		if beside := &w.above.open[level]; len(*beside) < maxAbove {
+			*beside = append(*beside, Member{name, v})
+		}
+		return err
+	})
+}
+
+// maxAbove bounds what is kept of an object that is not a row.
+const maxAbove = 64
+
+// row decodes the fields that are wanted and hands them over.
+func (w *rowWalk) row(depth int) error {
+	w.d.values = 0 // the limit is for what is kept, and no row is
+	mark := len(w.d.stack)
+	err := w.d.members(func(name string) error {
+		if len(w.fields) > 0 && !slices.Contains(w.fields, name) {
+			return w.skip()
+		}
+		v, err := w.d.value(depth + 1)
+		w.d.stack = append(w.d.stack, Member{name, v})
+		return err
+	})
+	row := Value{kind: Object, list: w.d.take(mark)}
+	if err != nil {
+		return err
+	}
+	if err := w.yield(w.above, row); err != nil {
+		return &yieldError{err}
+	}
+	return nil
+}
+
+// skip passes a value over. Its depth is the tokenizer's to bound.
+func (w *rowWalk) skip() error { return w.d.dec.SkipValue() }

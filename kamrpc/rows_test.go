@@ -1,0 +1,185 @@
+package kamrpc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
+)
+
+var contacts = kamrpc.Rows{Path: "Domains/Domain/AoRs/Info/Contacts/Contact", Fields: []string{"Address", "Expires"}}
+
+func TestRows(t *testing.T) {
+	const two = `{"Contact":{"Address":"a","X":{"deep":[1]},"Expires":5}},{"Contact":{"Expires":"permanent","Address":"b"}}`
+	for _, test := range []struct{ name, result, want, err string }{
+		{"as Kamailio writes it", `{"Domains":[{"Domain":{"Domain":"l1","Size":1024,"AoRs":[{"Info":{"AoR":"u","HashID":7,"Contacts":[` + two + `]}}],"Stats":{"Records":1}}},{"Domain":{"Domain":"l2","AoRs":[{"Info":{"AoR":"v","Contacts":[` + two + `]}}]}}]}`,
+			"l1 u 7 a=5 b=permanent l2 v  a=5 b=permanent", ""},
+		{"single ones without their lists", `{"Domains":{"Domain":{"Domain":"l1","AoRs":{"Info":{"AoR":"u","Contacts":{"Contact":{"Address":"a","Expires":5}}}}}}}`, "l1 u  a=5", ""},
+		{"a repeated name", `{"Domains":[{"Domain":{"Domain":"l1","AoRs":[{"Info":{"AoR":"u","Contacts":[{"Contact":{"Address":"a","Expires":1},"Contact":{"Address":"b","Expires":2}}]}}]}}]}`, "l1 u  a=1 b=2", ""},
+		{"an empty list", `{"Domains":[]}`, "", ""},
+		{"empty lists further in", `{"Domains":[{"Domain":{"Domain":"l1","AoRs":[]}}]}`, "", ""},
+		{"an empty struct", `{}`, "", ""},
+		{"an empty string", `""`, "", ""},
+		{"null on the way", `{"Domains":[{"Domain":null}]}`, "", ""},
+		{"another shape", `{"Tables":[{"Table":1}]}`, "", "bad reply: nothing at Domains/Domain/AoRs/Info/Contacts/Contact: a Kamailio that is newer than this program?"},
+		{"deep off the path", `{"Domains":[],"Other":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `}`, "", ""},
+		{"deep on the path", `{"Domains":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `}`, "", "nested deeper than 64 levels"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fake := kamrpctest.New(t)
+			fake.Handle("ul.dump", test.result)
+			for _, scheme := range kamrpctest.Schemes() {
+				var got []string
+				aor := ""
+				err := client(t, nil, fake.URI(scheme)).Rows(within(t, patience), contacts, func(above kamrpc.Above, row kamrpc.Value) error {
+					if above.Text("AoR") != aor {
+						aor = above.Text("AoR")
+						got = append(got, above.Text("Domain"), aor, above.Text("HashID"))
+					}
+					got = append(got, row.Get("Address").Text()+"="+row.Get("Expires").Text())
+					if row.Get("X").Exists() {
+						t.Error("a field that is not wanted is there")
+					}
+					return nil
+				}, "ul.dump")
+				if s := strings.Join(got, " "); s != test.want {
+					t.Errorf("%s: got %q, want %q", scheme, s, test.want)
+				}
+				if test.err == "" && err != nil || test.err != "" && !strings.Contains(fmt.Sprint(err), test.err) {
+					t.Errorf("%s: error %v, want %q", scheme, err, test.err)
+				}
+			}
+		})
+	}
+}
+
+// Rows of a reply that was cut, or is another's, end in an error.
+func TestRowsOfABadReply(t *testing.T) {
+	for name, mode := range map[string]kamrpctest.Mode{"cut": kamrpctest.Truncate, "another's": kamrpctest.OtherID, "garbage": kamrpctest.Garbage, "empty": kamrpctest.Empty} {
+		for _, scheme := range []string{"http", "fifo", "tcp"} {
+			fake := kamrpctest.New(t)
+			fake.Handle("ul.dump", dumpOf(3))
+			fake.Misbehave(mode)
+			err := client(t, nil, fake.URI(scheme)).Rows(within(t, 2*time.Second), contacts, func(kamrpc.Above, kamrpc.Value) error { return nil }, "ul.dump")
+			if !errors.Is(err, kamrpc.ErrBadReply) && !errors.Is(err, kamrpc.ErrNoAnswer) {
+				t.Errorf("%s over %s: %v", name, scheme, err)
+			}
+		}
+	}
+}
+
+func TestRowsEndEarly(t *testing.T) {
+	fake := kamrpctest.New(t)
+	fake.Handle("ul.dump", dumpOf(3))
+	enough := errors.New("enough")
+	n := 0
+	err := client(t, nil, fake.URI("http")).Rows(within(t, patience), contacts, func(kamrpc.Above, kamrpc.Value) error {
+		n++
+		return enough
+	}, "ul.dump")
+	if !errors.Is(err, enough) || errors.Is(err, kamrpc.ErrBadReply) || n != 1 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+}
+
+func TestRowsHaveTheirDeadline(t *testing.T) {
+	for name, mode := range map[string]kamrpctest.Mode{"silent": kamrpctest.Silent, "trickling": kamrpctest.Trickle(10 * time.Millisecond)} {
+		fake := kamrpctest.New(t)
+		fake.Handle("ul.dump", dumpOf(1000))
+		fake.Misbehave(mode)
+		err := client(t, nil, fake.URI("fifo")).Rows(within(t, 100*time.Millisecond), contacts, func(kamrpc.Above, kamrpc.Value) error { return nil }, "ul.dump")
+		if !errors.Is(err, kamrpc.ErrNoAnswer) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func dumpOf(n int) string {
+	var b strings.Builder
+	_ = writeDump(&b, n)
+	return b.String()
+}
+
+// writeDump writes what ul.dump answers for n contacts: about 530 bytes each.
+func writeDump(w io.Writer, n int) error {
+	if _, err := io.WriteString(w, `{"Domains":[{"Domain":{"Domain":"location","Size":1024,"AoRs":[`); err != nil {
+		return err
+	}
+	for i := range n {
+		comma := ","
+		if i == 0 {
+			comma = ""
+		}
+		if _, err := fmt.Fprintf(w, comma+`{"Info":{"AoR":"u%d@example.com","HashID":%d,"Contacts":[{"Contact":{"Address":"sip:u%d@192.0.2.7:5060;line=x0","Expires":%d,"Q":0.500000,"Call-ID":"755515341563170@h","CSeq":1,"User-Agent":"Linphone/4.5.15 (belle-sip/5.0.55)","Received":"[not set]","Path":"[not set]","State":"CS_NEW","Flags":0,"CFlags":0,"Socket":"udp:127.0.0.1:5160","Methods":4294967295,"Ruid":"uloc-7-6b03bb53-526e-d8","Instance":"[not set]","Reg-Id":0,"Server-Id":7,"Tcpconn-Id":-1,"Keepalive":0,"Last-Keepalive":1795406679,"KA-Roundtrip":0,"Last-Modified":1795406679}}]}}`, i, i, i, i%3600); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(w, `],"Stats":{"Records":1,"Max-Slots":1}}}]}`)
+	return err
+}
+
+// BenchmarkRowsOfAMillionContacts counts the contacts of a dump of a million, over
+// TCP, and reports the speed and the most heap in use at any time.
+func BenchmarkRowsOfAMillionContacts(b *testing.B) {
+	const million = 1_000_000
+	fake := kamrpctest.New(b)
+	size := int64(0)
+	fake.HandleFunc("ul.dump", func(kamrpctest.Request) kamrpctest.Response {
+		return kamrpctest.Response{Stream: func(w io.Writer) error { return repeatDump(w, million, &size) }}
+	})
+	c := client(b, nil, fake.URI("tcp"))
+	var peak uint64
+	for b.Loop() {
+		n := 0
+		err := c.Rows(context.Background(), contacts, func(kamrpc.Above, kamrpc.Value) error {
+			if n++; n%50_000 == 0 {
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				peak = max(peak, m.HeapInuse)
+			}
+			return nil
+		}, "ul.dump")
+		if err != nil || n != million {
+			b.Fatalf("%d contacts, %v", n, err)
+		}
+	}
+	b.SetBytes(size)
+	b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
+}
+
+// repeatDump is a dump of n contacts that costs next to nothing to write: the
+// same thousand again and again.
+func repeatDump(w io.Writer, n int, size *int64) error {
+	whole := dumpOf(1000)
+	head := strings.Index(whole, `{"Info"`)
+	tail := strings.LastIndex(whole, `],"Stats"`)
+	thousand := whole[head:tail]
+	written := 0
+	write := func(s string) (err error) {
+		var k int
+		k, err = io.WriteString(w, s)
+		written += k
+		return err
+	}
+	err := write(whole[:head])
+	for i := 0; err == nil && i < n/1000; i++ {
+		if i > 0 {
+			err = write(",")
+		}
+		if err == nil {
+			err = write(thousand)
+		}
+	}
+	if err == nil {
+		err = write(whole[tail:])
+	}
+	*size = int64(written)
+	return err
+}
