@@ -25,7 +25,7 @@ func handlerFor(tb testing.TB, args ...string) http.Handler {
 		tb.Fatal(err)
 	}
 	logger, slogger := newLogger(newLogBuffer(), promslog.Config{Level: s.log.Level, Format: s.log.Format})
-	own := newOwnMetrics(true)
+	own := newOwnMetrics(!s.disableExporterMetrics)
 	client, err := s.newClient(own.observe)
 	if err != nil {
 		tb.Fatal(err)
