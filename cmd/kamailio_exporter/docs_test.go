@@ -272,3 +272,16 @@ func TestDocumentedDefaults(t *testing.T) {
 		}
 	}
 }
+
+// The version in VERSION is the one of the image in README.md, and CHANGELOG.md
+// has an entry for it.
+func TestDocumentedVersion(t *testing.T) {
+	version := strings.TrimSpace(readText(t, filepath.Join("..", "..", "VERSION")))
+	texts := documents(t)
+	if !strings.Contains(texts["README.md"], " "+programName+":"+version+"\n") {
+		t.Errorf("README.md runs an image that is not of version %s", version)
+	}
+	if !regexp.MustCompile(`(?m)^## .*\b` + regexp.QuoteMeta(version) + `\b`).MatchString(texts["CHANGELOG.md"]) {
+		t.Errorf("CHANGELOG.md has no entry for version %s", version)
+	}
+}
