@@ -70,7 +70,7 @@ caller() { # NAME SCENARIO NUMBERS ARGUMENT...
 }
 
 # Numbers to call and phones to register: files that SIPp reads line by line.
-agents=('Demo Phone 1.0' 'Demo Softphone/2.3' 'Gateway 3.1 (Linux)' 'ATA "42"')
+agents=('Yealink SIP-T46S 66.86.0.15' 'Linphone/5.2.5 (belle-sip/5.3.60)' 'Zoiper rv2.10.19' 'ATA "42"')
 domains=(example.com example.com example.com example.net)
 for list in udp tcp called answered ring busy failover refused idle; do
 	echo SEQUENTIAL >"$list.csv"
