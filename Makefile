@@ -47,7 +47,7 @@ check: ## before a commit: vet, lint, unit
 	$(MAKE) lint unit
 
 docs: ## write METRICS.md and the tables of README.md anew
-	go test ./collector ./cmd/... -run TestDocs -update
+	go test ./collector ./cmd/kamailio_exporter -run TestDocs -update
 
 fixtures: ## record the replies of running Kamailios into collector/testdata
 	.ci/record.sh

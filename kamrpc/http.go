@@ -111,7 +111,7 @@ func httpHint(status int) string {
 	case http.StatusNotFound:
 		return ": is this the path that event_route[xhttp:request] in kamailio.cfg serves?"
 	}
-	return ""
+	return ": is this the address of Kamailio's RPC, such as http://127.0.0.1:5060/RPC?"
 }
 
 // drained reads what little is left before it closes: Kamailio logs an error

@@ -128,7 +128,7 @@ func unreachable(err error) error {
 	case errors.Is(err, os.ErrNotExist):
 		reason = "there is no such file: Kamailio is not running, or jsonrpcs has another path"
 	case errors.Is(err, os.ErrPermission):
-		reason = "no permission: run the exporter as a member of the group kamailio"
+		reason = "no permission: run the exporter as a member of the group that the file belongs to (kamailio on Debian; else see dgram_group and fifo_group of jsonrpcs)"
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENXIO):
 		reason = "nobody is listening: Kamailio is not running, or has no such listener"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):

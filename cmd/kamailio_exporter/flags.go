@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ func newApp(s *settings) *kingpin.Application {
 	app.Version(version.Print(programName))
 	app.VersionFlag.NoEnvar()
 
-	app.Flag("kamailio.uri", "How to ask Kamailio; repeatable, the first is preferred and large replies go by the way that carries most. Schemes: unix, fifo, http, https, udp, tcp.").
+	app.Flag("kamailio.uri", "Where to ask Kamailio; repeatable. The first is preferred, large replies go by the way that carries most. Schemes: unix, fifo, http, https, udp, tcp.").
 		Default(stockURIs...).StringsVar(&s.uris)
 	app.Flag("kamailio.http-config-file", "YAML file with user, password, TLS and CA options for http:// and https:// (Prometheus' http_config).").
 		PlaceHolder("FILE").StringVar(&s.httpConfigFile)
@@ -79,7 +80,7 @@ func newApp(s *settings) *kingpin.Application {
 		PlaceHolder("NAME").StringsVar(&s.collectors.DialogProfiles)
 	app.Flag("collector.pike.addresses", "Show up to so many blocked source addresses one by one. They are personal data, hence none by default.").
 		Default("0").IntVar(&s.collectors.PikeAddresses)
-	app.Flag("collector.usrloc_contacts.limit", "Look into the contacts while there are at most so many. ul.dump, which it takes, is quadratic and locks the location service.").
+	app.Flag("collector.usrloc_contacts.limit", "Look into the contacts (ul.dump) while there are at most so many; 0 is never. Its cost is quadratic, and it locks the location service.").
 		Default(fmt.Sprint(collector.DefaultDumpContacts)).IntVar(&s.collectors.DumpContacts)
 
 	app.Flag("web.telemetry-path", "Path of the metrics.").
@@ -102,12 +103,42 @@ func parseFlags(args []string, stdout io.Writer) (*settings, error) {
 		if printed {
 			return nil, nil
 		}
+		if bad := badValue(app, args); bad != nil {
+			err = bad
+		}
 		return nil, fmt.Errorf("%w, try --help", err)
 	}
 	if printed {
 		return nil, nil
 	}
 	return s, s.check()
+}
+
+// badValue is the error of the first value that does not parse, with the name of
+// its flag or variable: kingpin tells only what is wrong with it.
+func badValue(app *kingpin.Application, args []string) error {
+	parsed, err := app.ParseContext(args)
+	if err != nil {
+		return nil // not about a value, and kingpin names the flag
+	}
+	given := map[string]bool{}
+	for _, e := range parsed.Elements {
+		if f, ok := e.Clause.(*kingpin.FlagClause); ok && e.Value != nil {
+			m := f.Model()
+			given[m.Name] = true
+			if err := m.Value.Set(*e.Value); err != nil {
+				return fmt.Errorf("--%s: %w", m.Name, err)
+			}
+		}
+	}
+	for _, m := range app.Model().Flags {
+		if v := os.Getenv(m.Envar); v != "" && !given[m.Name] {
+			if err := m.Value.Set(v); err != nil {
+				return fmt.Errorf("%s: %w", m.Envar, err)
+			}
+		}
+	}
+	return nil
 }
 
 // check refuses what parses and cannot be meant.

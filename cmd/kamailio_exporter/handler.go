@@ -62,7 +62,7 @@ func newLandingPage(s *settings, targets []string) (http.Handler, error) {
 		Links: []web.LandingLinks{
 			{Address: s.telemetryPath, Text: "Metrics"},
 			{Address: "/-/healthy", Text: "Health", Description: "200 while the exporter runs, whatever Kamailio does"},
-			{Address: "/-/ready", Text: "Readiness"},
+			{Address: "/-/ready", Text: "Readiness", Description: "200 while the exporter runs"},
 		},
 		ExtraHTML: page.String(),
 		ExtraCSS:  "table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em .2em 0;border-bottom:1px solid #ddd}",

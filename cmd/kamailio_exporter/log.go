@@ -23,7 +23,7 @@ func newLogger(w io.Writer, cfg promslog.Config) (log.Logger, *slog.Logger) {
 	}
 	allowed := level.Allow(level.ParseDefault(cfg.Level.String(), level.InfoValue()))
 	// slog-gokit brings time and caller itself; ours is filtered by go-kit.
-	logger := log.With(level.NewFilter(sink, allowed), "ts", log.TimestampFormat(time.Now, time.RFC3339Nano), "caller", log.DefaultCaller)
+	logger := log.With(level.NewFilter(sink, allowed), "caller", log.DefaultCaller, "time", log.TimestampFormat(time.Now, time.RFC3339Nano))
 	var slogLevel slog.LevelVar
 	_ = slogLevel.UnmarshalText([]byte(cfg.Level.String()))
 	return logger, slog.New(sloggokit.NewGoKitHandler(sink, &slogLevel))

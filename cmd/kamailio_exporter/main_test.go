@@ -274,7 +274,8 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"--nosuch", []string{"unknown long flag '--nosuch'", "try --help"}},
 		{"something", []string{"unexpected something", "try --help"}},
-		{"--scrape.timeout=soon", []string{"invalid duration"}},
+		{"--scrape.timeout=soon", []string{"--scrape.timeout", "invalid duration"}},
+		{"--scrape.timeout=10", []string{"--scrape.timeout", "missing unit"}},
 		{"--scrape.timeout=0s", []string{"--scrape.timeout must be more than 0"}},
 		{"--scrape.timeout-offset=20s", []string{"--scrape.timeout-offset must be"}},
 		{"--kamailio.timeout=-1s", []string{"--kamailio.timeout must be"}},

@@ -74,7 +74,7 @@ cleanup() {
 	rm -rf "$KAM_DIR"
 }
 trap cleanup EXIT
-trap 'echo; echo "Stopping."; exit 130' INT
+trap 'echo; echo "Stopping."; exit 0' INT
 trap 'exit 143' TERM
 
 # died NAME LOG: says so, shows the end of its log, and ends the demo.
@@ -100,7 +100,8 @@ await() {
 }
 
 echo "Building the exporter"
-(cd "$top" && go build -o "$KAM_DIR/kamailio_exporter" ./cmd/kamailio_exporter)
+version=github.com/prometheus/common/version.Version
+(cd "$top" && go build -ldflags "-X $version=$(cat VERSION)" -o "$KAM_DIR/kamailio_exporter" ./cmd/kamailio_exporter)
 
 # Each in a session of its own: Ctrl-C at the terminal is for this script, which
 # then stops them in order.

@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Records what real servers answer, for the tests: starts the demo's Kamailio
+# with traffic, the one of this machine and then 6.0, asks it each method over
+# HTTP, and writes the replies, byte by byte, to
+# collector/testdata/<version>/<method>.json.
+#
+#   .ci/record.sh [METHOD...]    without methods: all of the price list
+#
+# After it: go test ./collector -run 'Golden|Docs' -update
+# Needs root, as trixie-root.sh does; installs what is missing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+fail() {
+	echo "record.sh: $*" >&2
+	exit 1
+}
+
+mapfile -t priced < <(grep -o '{Method: "[^"]*"' kamrpc/prices.go | cut -d '"' -f 2)
+[ ${#priced[@]} -gt 0 ] || fail "no methods found in kamrpc/prices.go"
+methods=("$@")
+[ $# -gt 0 ] || methods=("${priced[@]}")
+for method in "${methods[@]}"; do
+	[[ " ${priced[*]} " == *" $method "* ]] || fail "$method is not in the price list, kamrpc/prices.go"
+done
+
+# params METHOD: its parameters, for those that need any.
+params() {
+	case $1 in
+	dlg.profile_get_size) echo '["inbound"]' ;;
+	stats.get_statistics) echo '["all"]' ;;
+	*) echo '[]' ;;
+	esac
+}
+
+.ci/install.sh test
+
+# free_ports: the first of 16 ports that are free, over UDP and TCP, and that no
+# test has reserved. Always from the same end, so that recordings hardly differ.
+free_ports() {
+	local first port pattern
+	for ((first = 20000; first < 32000; first += 16)); do
+		grep -q "@kamailiotest-ports-$first\$" /proc/net/unix && continue
+		pattern=
+		for ((port = first; port < first + 16; port++)); do
+			pattern+=$(printf '|:%04X ' "$port")
+		done
+		if ! awk '{ print $2 " " }' /proc/net/{tcp,udp}{,6} 2>/dev/null | grep -Eq "${pattern#|}"; then
+			echo "$first"
+			return
+		fi
+	done
+	fail "no free ports"
+}
+
+dir=$(mktemp -d /tmp/record.XXXXXX)
+groups=() # process groups that were started here
+stop() {
+	local i group
+	for ((i = ${#groups[@]} - 1; i >= 0; i--)); do
+		group=${groups[i]}
+		kill -TERM "$group" 2>/dev/null || true
+		for _ in {1..80}; do
+			kill -0 -- "-$group" 2>/dev/null || continue 2
+			sleep 0.1
+		done
+		kill -KILL -- "-$group" 2>/dev/null || true
+	done
+	groups=()
+}
+trap 'stop; rm -rf "$dir"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# await SECONDS WHAT COMMAND...: until the command succeeds.
+await() {
+	local tries=$(($1 * 5)) what=$2
+	shift 2
+	while ! "$@" >/dev/null 2>&1; do
+		if ((--tries == 0)); then
+			tail -n 20 "$KAM_DIR"/*.log >&2
+			fail "$what is not up; see above"
+		fi
+		sleep 0.2
+	done
+}
+
+ask() { # METHOD
+	curl -sS -m 20 --noproxy '*' "http://127.0.0.1:$KAM_RPC_PORT/RPC" \
+		-d '{"jsonrpc":"2.0","method":"'"$1"'","params":'"$(params "$1")"',"id":1}'
+}
+up() { # the TCP main process is the last that Kamailio forks
+	ask core.psa | grep -q 'tcp main process'
+}
+
+record() { # host or 6.0
+	local port version method to
+	port=$(free_ports)
+	export KAM_VERSION=$1 KAM_CONFIG=full KAM_DIR=$dir/$1 TRAFFIC_ONCE=1
+	export KAM_SIP_PORT=$port KAM_TLS_PORT=$((port + 1)) KAM_RPC_PORT=$((port + 2)) \
+		KAM_RPC_TCP_PORT=$((port + 3)) KAM_GW_PORT=$((port + 5))
+	mkdir -p "$KAM_DIR/replies"
+	setsid examples/demo/start-kamailio.sh >"$KAM_DIR/start.log" 2>&1 &
+	groups+=($!)
+	await 30 "Kamailio ($1)" up
+	setsid examples/demo/traffic.sh >"$KAM_DIR/traffic.log" 2>&1 &
+	groups+=($!)
+	await 60 "the traffic" test -e "$KAM_DIR/traffic.ready"
+
+	version=$(ask core.version | grep -oE 'kamailio [0-9]+\.[0-9]+\.[0-9]+' | cut -d ' ' -f 2)
+	for method in "${methods[@]}"; do
+		ask "$method" >"$KAM_DIR/replies/$method.json"
+		grep -q '"result":' "$KAM_DIR/replies/$method.json" ||
+			fail "Kamailio $version answers $method with $(cat "$KAM_DIR/replies/$method.json")"
+	done
+	stop
+	to=collector/testdata/$version
+	mkdir -p "$to"
+	cp "$KAM_DIR"/replies/*.json "$to/"
+	echo "$to: ${methods[*]}"
+}
+
+record host
+if ! PATH=$PATH:/usr/sbin kamailio -v | grep -q 'kamailio 6\.0'; then
+	KAM_ROOT=$(.ci/trixie-root.sh)
+	export KAM_ROOT
+	record 6.0
+fi
