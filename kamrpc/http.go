@@ -22,13 +22,17 @@ import (
 type httpJSON struct {
 	url    *url.URL
 	client *http.Client
-	// stale counts in a row the kept connections that turned out to be closed.
-	stale *atomic.Int32
+	// stale is when a kept connection last turned out to be closed, as Unix time.
+	stale *atomic.Int64
 }
 
-// maxStale is from how many on no connection is kept. One or two are what a
-// restart of Kamailio leaves behind.
-const maxStale = 3
+// After a kept connection turned out to be closed, none is kept for this long. A
+// restart of Kamailio looks the same, hence not for ever.
+const staleFor = 10 * time.Minute
+
+// maxStale is how many closed connections one request may meet: as many as
+// calls at the same time can have left behind.
+const maxStale = 5
 
 const httpMaxReply = 3 << 20
 
@@ -42,7 +46,7 @@ func newHTTP(u *url.URL, client *http.Client) httpJSON {
 	own := *client
 	// Kamailio never redirects; whoever does is not Kamailio.
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return httpJSON{url: u, client: &own, stale: &atomic.Int32{}}
+	return httpJSON{url: u, client: &own, stale: &atomic.Int64{}}
 }
 
 func (t httpJSON) String() string { return t.url.String() }
@@ -54,16 +58,16 @@ func (t httpJSON) Traits() Traits {
 // RoundTrip keeps connections for the next request, which halves the time of
 // one. A kamailio.cfg may close each after its reply without saying so (Debian's
 // does, by set_reply_close()): the request that meets such a connection is sent
-// once more over a new one. That is right only because all that is sent here
+// once more over another. That is right only because all that is sent here
 // reads.
 func (t httpJSON) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	resp, reused, err := t.post(ctx, request, t.stale.Load() >= maxStale)
-	if err != nil && reused && ctx.Err() == nil {
-		t.stale.Add(1)
-		resp, _, err = t.post(ctx, request, true)
-	} else if err == nil && reused {
-		t.stale.Store(0)
+	closes := time.Since(time.Unix(t.stale.Load(), 0)) < staleFor
+	resp, reused, err := t.post(ctx, request, closes)
+	for tries := 0; err != nil && reused && ctx.Err() == nil && tries < maxStale; tries++ {
+		t.stale.Store(time.Now().Unix())
+		t.client.CloseIdleConnections() // the others are no better
+		resp, reused, err = t.post(ctx, request, true)
 	}
 	if err != nil {
 		cancel()
