@@ -29,6 +29,7 @@ type Coordinator struct {
 	target     Target
 	collectors []Collector
 	limits     Limits
+	now        func() time.Time // for the guards
 
 	mu     sync.Mutex
 	scrape map[string]*scrape // by filter: running, or just finished
@@ -41,7 +42,7 @@ func NewCoordinator(target Target, collectors []Collector, limits Limits) *Coord
 		limits.CallTimeout = DefaultCallTimeout
 	}
 	return &Coordinator{
-		target: target, collectors: collectors, limits: limits,
+		target: target, collectors: collectors, limits: limits, now: time.Now,
 		scrape: map[string]*scrape{}, server: newServer("", nil),
 	}
 }
@@ -202,7 +203,7 @@ func (c *Coordinator) run(ctx context.Context, s *scrape) {
 		for i, name := range s.names {
 			collector := c.collectors[slices.IndexFunc(c.collectors, func(c Collector) bool { return c.Name() == name })]
 			running.Go(func() {
-				r := update(ctx, collector, session)
+				r := update(ctx, collector, session, c.now)
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				s.results[i] = r
@@ -254,7 +255,7 @@ func texts(list kamrpc.Value) []string {
 }
 
 // update runs one collector. Nothing that it does ends more than itself.
-func update(ctx context.Context, c Collector, s *Session) (r *Result) {
+func update(ctx context.Context, c Collector, s *Session, now func() time.Time) (r *Result) {
 	began := time.Now()
 	r = &Result{Collector: c.Name(), Supported: true}
 	var b batch
@@ -271,7 +272,12 @@ func update(ctx context.Context, c Collector, s *Session) (r *Result) {
 			return r
 		}
 	}
-	err := c.Update(ctx, s, b.emit)
+	var err error
+	if g, ok := c.(guarded); ok {
+		b, r.Held, err = s.server.guardOf(c.Name()).update(ctx, c, g.Guard(), s, now)
+	} else {
+		err = c.Update(ctx, s, b.emit)
+	}
 	if errors.Is(err, ErrNoData) {
 		r.Supported = false
 		return r

@@ -54,6 +54,10 @@ func (dispatcher) About() string {
 }
 func (dispatcher) Methods() []string { return []string{"dispatcher.list"} }
 
+func (dispatcher) Guard() Guard {
+	return Guard{Method: "dispatcher.list", Interval: listInterval}
+}
+
 func (dispatcher) Descs() []*Desc {
 	all := []*Desc{dispatcherSets, setTotal, setUp, destUp, destState, destProbing, destPriority, destWeight, destRelWeight, destMaxLoad, destLoad, destInfo, destTimeouts}
 	for _, l := range destLatency {

@@ -30,6 +30,7 @@ const (
 func (drouting) Name() string      { return "drouting" }
 func (drouting) About() string     { return "State of the gateways and carriers of drouting" }
 func (drouting) Methods() []string { return []string{"drouting.reload"} }
+func (drouting) Guard() Guard      { return Guard{Method: gwStatusMethod, Interval: listInterval} }
 func (drouting) Descs() []*Desc {
 	return []*Desc{drGatewayUp, drGatewayState, drGatewayType, drCarrierUp}
 }

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
 func destination(uri, flags, more string) string {
@@ -175,28 +178,45 @@ func TestUsrlocContacts(t *testing.T) {
 			"contacts_by_lifetime location,0-60 1\ncontacts_by_lifetime location,60-300 0\ncontacts_by_lifetime location,300-1800 0\ncontacts_by_lifetime location,1800-3600 0\ncontacts_by_lifetime location,3600- 1\ncontacts_by_lifetime location,permanent 1\ncontacts_by_lifetime location,expired 2\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := emitted(t, usrlocContacts{1000}, map[string]string{dumpMethod: tc.reply, statisticsMethod: `["usrloc:location_contacts = 5"]`})
+			got, err := emitted(t, usrlocContacts{limit: 1000}, map[string]string{dumpMethod: tc.reply, statisticsMethod: `["usrloc:location_contacts = 5"]`})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := "scrape_held_back usrloc_contacts,ul.dump 0\n" + prefixed("usrloc_", tc.want); got != want {
+			if want := prefixed("usrloc_", tc.want); got != want {
 				t.Errorf("got\n%swant\n%s", got, want)
 			}
 		})
 	}
 }
 
-// Not asked: the fake would say a fault.
-func TestUlDumpIsHeldBack(t *testing.T) {
-	for name, statistics := range map[string]string{
-		"too many":           `["usrloc:location_contacts = 1001"]`,
-		"together too many":  `["usrloc:location_contacts = 600","usrloc:location2_contacts = 401"]`,
-		"nobody knows":       `["core:x = 1"]`,
-		"below zero is none": `["usrloc:location_contacts = 1001","usrloc:location2_contacts = 18446744073709550616"]`,
+func TestDialogAges(t *testing.T) {
+	// Kamailio's clock is its start and uptime: 04:05:05 of 23 Nov 2026, far from
+	// this machine's now.
+	const uptime = `{"now":"Mon Nov 23 04:05:05 2026","up_since":"Mon Nov 23 04:04:35 2026","uptime":30}`
+	v := kamrpc.ObjectValue([]kamrpc.Member{
+		{Name: "up_since", Value: kamrpc.StringValue("Mon Nov 23 04:04:35 2026")},
+		{Name: "uptime", Value: kamrpc.StringValue("30")},
+	})
+	start, _ := startTime(v, time.Now())
+	now := int(start) + 30
+	got, err := emitted(t, dialogAges{limit: 10}, map[string]string{
+		uptimeMethod: uptime,
+		briefingMethod: fmt.Sprintf(`[{"h_entry":1,"h_id":2,"state":4,"start_ts":%d,"init_ts":%d},{"state":4,"start_ts":%d,"init_ts":1},{"state":2,"start_ts":0,"init_ts":%d},{"state":4},{"state":9,"start_ts":%d}]`,
+			now-7200, now-7210, now-59, now-20, now+5),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"dialog_oldest_dialog_seconds connecting 20\n", "dialog_oldest_dialog_seconds ongoing 7200\n", "dialog_oldest_dialog_seconds other 0\n",
+		"dialog_dialogs_older_than ongoing,0 2\n", "dialog_dialogs_older_than ongoing,60 1\n", "dialog_dialogs_older_than ongoing,7200 1\n", "dialog_dialogs_older_than ongoing,14400 0\n",
+		"dialog_dialogs_older_than connecting,0 1\n", "dialog_dialogs_older_than connecting,60 0\n", "dialog_dialogs_older_than answering,0 0\n",
 	} {
-		got, err := emitted(t, usrlocContacts{1000}, map[string]string{dumpMethod: "fault: must not be asked", statisticsMethod: statistics})
-		if want := "scrape_held_back usrloc_contacts,ul.dump 1\n"; got != want || err != nil {
-			t.Errorf("%s: %q, %v", name, got, err)
+		if !strings.Contains(got, want) {
+			t.Errorf("no %sin\n%s", want, got)
 		}
+	}
+	if strings.Contains(got, "oldest_dialog_seconds answering") || strings.Contains(got, "deleted") {
+		t.Errorf("an age of no dialog:\n%s", got)
 	}
 }

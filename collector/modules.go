@@ -1,5 +1,7 @@
 package collector
 
+import "time"
+
 // Options are what an operator can set of the collectors.
 type Options struct {
 	// DialogProfiles are the dialog profiles to count. Kamailio has no list of
@@ -11,11 +13,26 @@ type Options struct {
 	// DumpContacts is up to how many registered contacts ul.dump is asked; 0 is
 	// never.
 	DumpContacts int
+	// ListDialogs is up to how many dialogs dlg.briefing is asked; 0 is never.
+	ListDialogs int
+	// GrowingInterval is how often those two are asked at the most.
+	GrowingInterval time.Duration
 }
 
 // DefaultDumpContacts of [Options.DumpContacts]: at 1,000 contacts ul.dump took
 // 25 ms of a worker over HTTP and 20 ms over the FIFO, on 5.6.3 and on 6.0.1.
 const DefaultDumpContacts = 1000
+
+// DefaultListDialogs of [Options.ListDialogs]: 1,000 dialogs took 31 ms over HTTP
+// and 20 ms over the FIFO, with more fields than are asked for here.
+const DefaultListDialogs = 1000
+
+// DefaultGrowingInterval of [Options.GrowingInterval].
+const DefaultGrowingInterval = time.Minute
+
+// listInterval is the same for lists that tell what gets calls now: they grow
+// too, but are small on most servers and wanted fresh.
+const listInterval = 5 * time.Second
 
 // All lists the collectors. A new module is one line here.
 func All(o Options) []Collector {
@@ -28,9 +45,11 @@ func All(o Options) []Collector {
 		tmxModule.Collector(),
 		slModule.Collector(),
 		dialogModule.Collector(),
+		dialogAges{limit: o.ListDialogs, interval: o.GrowingInterval},
 		dialogProfiles{o.DialogProfiles},
 		dispatcher{},
 		drouting{},
+		htableModule.Collector(),
 		kafkaModule.Collector(),
 		msiloModule.Collector(),
 		newPike(o.PikeAddresses),
@@ -38,7 +57,7 @@ func All(o Options) []Collector {
 		tlsModule.Collector(),
 		uacModule.Collector(),
 		usrlocModule.Collector(),
-		usrlocContacts{limit: o.DumpContacts},
+		usrlocContacts{limit: o.DumpContacts, interval: o.GrowingInterval},
 		websocketModule.Collector(),
 	}
 	known := &claimed{}

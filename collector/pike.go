@@ -37,6 +37,8 @@ func newPike(addresses int) pike {
 
 func (p pike) base() *table { return p.table }
 
+func (p pike) Guard() Guard { return Guard{Method: pikeMethod, Interval: listInterval} }
+
 func (p pike) Descs() []*Desc { return append([]*Desc{pikeHot, pikeHits}, p.table.Descs()...) }
 
 func (p pike) Update(ctx context.Context, s *Session, emit Emit) error {

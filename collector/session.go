@@ -49,6 +49,7 @@ type server struct {
 	mu       sync.Mutex
 	scripted map[string]bool // unlisted methods that were tried: did the script answer?
 	missing  map[string]bool // methods that turned out not to be there
+	guards   map[string]*guardState
 }
 
 // NewSession makes a session for a server that offers these methods (nil: not
@@ -62,7 +63,7 @@ func newSession(target Target, timeout time.Duration, srv *server) *Session {
 }
 
 func newServer(start string, methods []string) *server {
-	srv := &server{start: start, scripted: map[string]bool{}, missing: map[string]bool{}}
+	srv := &server{start: start, scripted: map[string]bool{}, missing: map[string]bool{}, guards: map[string]*guardState{}}
 	if methods != nil {
 		srv.methods = make(map[string]bool, len(methods))
 		for _, m := range methods {

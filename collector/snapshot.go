@@ -20,6 +20,7 @@ type Result struct {
 	// Duplicates counts samples that were dropped because others with the same
 	// labels came before.
 	Duplicates int
+	Held       Held // of a collector that has a Guard
 }
 
 // Snapshot is the outcome of one scrape. It is complete and does not change; as
@@ -41,13 +42,14 @@ var (
 	collectTimeDesc = NewDesc("kamailio_scrape_collector_duration_seconds", "Time that the collector took.", gauge, "the exporter", "collector")
 	duplicateDesc   = NewDesc("kamailio_scrape_collector_duplicates", "Samples that were dropped because others had the same labels.", gauge, "the exporter", "collector")
 
-	// heldBackDesc is emitted by the collectors that hold something back.
-	heldBackDesc = NewDesc("kamailio_scrape_held_back", "1 while a costly call is not made because the server holds more than the configured limit, else 0.", gauge, "the exporter", "collector", "method")
+	heldBackDesc  = NewDesc("kamailio_scrape_held_back", "1 while a costly call is not made, else 0: because the server holds more than the configured limit (size), or for a while after it failed (pause).", gauge, "the exporter", "collector", "method", "reason")
+	heldSinceDesc = NewDesc("kamailio_scrape_held_back_since_timestamp_seconds", "Unix time since when a costly call is held back. Only while it is.", gauge, "the exporter", "collector", "method", "reason")
+	ageDesc       = NewDesc("kamailio_scrape_data_age_seconds", "Age of the samples of a collector whose costly call is not made at every scrape.", gauge, "the exporter", "collector")
 )
 
 // ScrapeDescs are the metrics of the scrape itself, on every page.
 func ScrapeDescs() []*Desc {
-	return []*Desc{upDesc, durationDesc, supportedDesc, successDesc, collectTimeDesc, duplicateDesc, heldBackDesc}
+	return []*Desc{upDesc, durationDesc, supportedDesc, successDesc, collectTimeDesc, duplicateDesc, heldBackDesc, heldSinceDesc, ageDesc}
 }
 
 // Gather builds the metric families by itself. A registry would check once more
@@ -66,6 +68,15 @@ func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 		g.add(collectTimeDesc, r.Duration.Seconds(), r.Collector)
 		if r.Duplicates > 0 {
 			g.add(duplicateDesc, float64(r.Duplicates), r.Collector)
+		}
+		for _, reason := range r.Held.Reasons {
+			g.add(heldBackDesc, bool01(reason.Holds()), r.Collector, r.Held.Method, reason.Name)
+			if reason.Holds() {
+				g.add(heldSinceDesc, float64(reason.Since.Unix()), r.Collector, r.Held.Method, reason.Name)
+			}
+		}
+		if r.Held.HasAge {
+			g.add(ageDesc, r.Held.Age.Seconds(), r.Collector)
 		}
 		for _, sample := range r.Samples {
 			g.add(sample.Desc, sample.Value, sample.Labels...)

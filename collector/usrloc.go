@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"strings"
+	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
@@ -33,7 +34,10 @@ const dumpMethod = "ul.dump"
 // usrlocContacts looks into the contacts themselves, where there are few: the
 // reply of ul.dump grows with them, and building it keeps the location service
 // locked (kamrpc.PriceList).
-type usrlocContacts struct{ limit int }
+type usrlocContacts struct {
+	limit    int
+	interval time.Duration
+}
 
 func (usrlocContacts) Name() string { return "usrloc_contacts" }
 func (usrlocContacts) About() string {
@@ -41,29 +45,24 @@ func (usrlocContacts) About() string {
 }
 func (usrlocContacts) Methods() []string { return []string{dumpMethod, statisticsMethod} }
 func (usrlocContacts) Descs() []*Desc {
-	return []*Desc{contactsByTransport, contactsByAgent, contactsByState, contactsByLifetime, heldBackDesc}
+	return []*Desc{contactsByTransport, contactsByAgent, contactsByState, contactsByLifetime}
 }
 
-func (c usrlocContacts) Update(ctx context.Context, s *Session, emit Emit) error {
-	all, err := s.Statistics(ctx)
-	if err != nil {
-		return err
-	}
-	contacts, known := 0.0, false
-	for m := range all.Get("usrloc").Members() {
-		if strings.HasSuffix(m.Name, "_contacts") {
-			n, ok := m.Value.Float()
-			known = known || ok
-			contacts += max(n, 0)
+func (c usrlocContacts) Guard() Guard {
+	return Guard{Method: dumpMethod, Interval: c.interval, Limit: c.limit, Size: func(ctx context.Context, s *Session) (size float64, known bool, err error) {
+		all, err := s.Statistics(ctx)
+		if err != nil {
+			return 0, false, err
 		}
-	}
-	// Unknown is not small.
-	if !known || contacts > float64(c.limit) {
-		emit(heldBackDesc, 1, c.Name(), dumpMethod)
-		return nil
-	}
-	emit(heldBackDesc, 0, c.Name(), dumpMethod)
-	return countContacts(ctx, s, emit)
+		for m := range all.Get("usrloc").Members() {
+			if strings.HasSuffix(m.Name, "_contacts") {
+				n, ok := m.Value.Float()
+				known = known || ok
+				size += max(n, 0)
+			}
+		}
+		return size, known, nil
+	}}
 }
 
 // contactRows are the contacts of a dump (usrloc/ul_rpc.c), and what is counted
@@ -76,7 +75,7 @@ var contactRows = kamrpc.Rows{
 // domainTally is what is counted of one domain's contacts.
 type domainTally struct{ transports, agents, states, lifetimes tally }
 
-func countContacts(ctx context.Context, s *Session, emit Emit) error {
+func (usrlocContacts) Update(ctx context.Context, s *Session, emit Emit) error {
 	var order []string
 	domains := map[string]*domainTally{}
 	err := s.Rows(ctx, contactRows, func(above kamrpc.Above, contact kamrpc.Value) error {

@@ -11,7 +11,7 @@ import (
 // Rows names the rows of a large result.
 type Rows struct {
 	// Path leads to them, by the rules of [Value.All]:
-	// "Domains/Domain/AoRs/Info/Contacts/Contact".
+	// "Domains/Domain/AoRs/Info/Contacts/Contact". Empty: the result is a list.
 	Path string
 	// Fields are the members of a row that are wanted; the rest is passed over
 	// without being kept. Empty means all.
@@ -43,7 +43,10 @@ func (e *yieldError) Error() string { return e.err.Error() }
 // rows decodes a result row by row. An empty list is no row; a reply that holds
 // something, and nothing of the path, is an error.
 func (d *decoder) rows(rows Rows, yield func(Above, Value) error) error {
-	w := rowWalk{d: d, path: strings.Split(rows.Path, "/"), fields: rows.Fields, yield: yield}
+	w := rowWalk{d: d, fields: rows.Fields, yield: yield}
+	if rows.Path != "" {
+		w.path = strings.Split(rows.Path, "/")
+	}
 	if err := w.walk(0, 1); err != nil {
 		return err
 	}

@@ -83,6 +83,11 @@ func newApp(s *settings) *kingpin.Application {
 	app.Flag("collector.usrloc_contacts.limit", "Look into the contacts (ul.dump) while there are at most so many; 0 is never. Its cost is quadratic, and it locks the location service.").
 		Default(fmt.Sprint(collector.DefaultDumpContacts)).IntVar(&s.collectors.DumpContacts)
 
+	app.Flag("collector.dialog_age.limit", "Look at the dialogs one by one (dlg.briefing) while there are at most so many; 0 is never.").
+		Default(fmt.Sprint(collector.DefaultListDialogs)).IntVar(&s.collectors.ListDialogs)
+	app.Flag("scrape.growing-interval", "ul.dump and dlg.briefing are asked at most this often; in between their last samples are served, with their age.").
+		Default(collector.DefaultGrowingInterval.String()).DurationVar(&s.collectors.GrowingInterval)
+
 	app.Flag("web.telemetry-path", "Path of the metrics.").
 		Default("/metrics").StringVar(&s.telemetryPath)
 	app.Flag("web.disable-exporter-metrics", "Leave out the metrics about the exporter itself (go_*, process_*, kamailio_exporter_*).").
@@ -160,6 +165,10 @@ func (s *settings) check() error {
 		return fmt.Errorf("--collector.pike.addresses must be at least 0, not %d", s.collectors.PikeAddresses)
 	case s.collectors.DumpContacts < 0:
 		return fmt.Errorf("--collector.usrloc_contacts.limit must be at least 0, not %d", s.collectors.DumpContacts)
+	case s.collectors.ListDialogs < 0:
+		return fmt.Errorf("--collector.dialog_age.limit must be at least 0, not %d", s.collectors.ListDialogs)
+	case s.collectors.GrowingInterval < 0:
+		return fmt.Errorf("--scrape.growing-interval must be at least 0, not %s", s.collectors.GrowingInterval)
 	case !strings.HasPrefix(s.telemetryPath, "/") || s.telemetryPath == "/":
 		return fmt.Errorf("--web.telemetry-path must be a path below /, such as /metrics, not %q", s.telemetryPath)
 	case strings.HasPrefix(s.telemetryPath, "/-/") || strings.ContainsAny(s.telemetryPath, " {}"):

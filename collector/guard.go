@@ -1,0 +1,171 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+)
+
+// Guard holds a collector in check whose call grows with what the server holds.
+type Guard struct {
+	Method string // the growing call, of kamrpc.PriceList
+	// Interval is how often it is made at the most; in between the last samples
+	// are served again, with their age.
+	Interval time.Duration
+	// Size tells beforehand, at constant cost, what the call grows with; nil
+	// where Kamailio does not tell. Above Limit the call is not made. Not known
+	// is not small: false holds it back too.
+	Size  func(ctx context.Context, s *Session) (size float64, known bool, err error)
+	Limit int
+}
+
+// guarded is a Collector with a Guard.
+type guarded interface{ Guard() Guard }
+
+// Held tells what a guard did in one scrape.
+type Held struct {
+	Method  string
+	Reasons []Reason // all that there are, whether they hold or not
+	HasAge  bool     // samples are there
+	Age     time.Duration
+}
+
+// Reason is why a call is held back.
+type Reason struct {
+	Name  string // size or pause
+	Since time.Time
+}
+
+// Holds tells whether the reason holds now.
+func (r Reason) Holds() bool { return !r.Since.IsZero() }
+
+// The pause after a failure of a growing call: it doubles with each failure in a
+// row. A call that was not answered may have left a worker without memory
+// (xhttp), and the next would the next.
+const (
+	firstPause   = time.Minute
+	longestPause = time.Hour
+)
+
+// guardState is what is known of one guarded collector since Kamailio started.
+type guardState struct {
+	busy chan struct{} // holds one token while somebody updates
+
+	mu                     sync.Mutex
+	ran                    time.Time // when samples were taken; zero: never
+	samples                []Sample
+	duplicates             int
+	failures               int
+	failure                error
+	pausedUntil            time.Time
+	sizeSince, pausedSince time.Time // since when a reason holds
+}
+
+func newGuardState() *guardState { return &guardState{busy: make(chan struct{}, 1)} }
+
+// guardOf is the state for a collector, which ends with this Kamailio.
+func (s *server) guardOf(collector string) *guardState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.guards[collector] == nil {
+		s.guards[collector] = newGuardState()
+	}
+	return s.guards[collector]
+}
+
+// update runs the collector if its guard lets it, and else serves what there is.
+func (g *guardState) update(ctx context.Context, c Collector, guard Guard, s *Session, now func() time.Time) (b batch, held Held, err error) {
+	select {
+	case g.busy <- struct{}{}: // one at a time: who waits finds fresh samples
+		defer func() { <-g.busy }()
+	case <-ctx.Done():
+		return b, Held{Method: guard.Method}, ctx.Err()
+	}
+	held, run, err := g.admit(ctx, guard, s, now())
+	if err != nil || !run {
+		if held.HasAge {
+			b.samples, b.duplicates = g.samples, g.duplicates
+		}
+		return b, held, err
+	}
+	err = c.Update(ctx, s, b.emit)
+	g.finish(errors.Join(err, b.err), &b, now())
+	held = g.held(guard.Method, now())
+	held.HasAge = err == nil
+	return b, held, err
+}
+
+// admit decides whether the call may be made now. Without run, held.HasAge tells
+// whether the last samples stand in for it.
+func (g *guardState) admit(ctx context.Context, guard Guard, s *Session, now time.Time) (held Held, run bool, err error) {
+	size, known := 0.0, true
+	if guard.Size != nil {
+		if size, known, err = guard.Size(ctx, s); err != nil {
+			return g.held(guard.Method, now), false, err
+		}
+	}
+	g.mu.Lock()
+	tooLarge := guard.Size != nil && (!known || size > float64(guard.Limit))
+	g.sizeSince = since(g.sizeSince, tooLarge, now)
+	paused := now.Before(g.pausedUntil)
+	if !paused {
+		g.pausedSince = time.Time{}
+	}
+	fresh := !g.ran.IsZero() && now.Sub(g.ran) < guard.Interval
+	failures, failure, until := g.failures, g.failure, g.pausedUntil
+	g.mu.Unlock()
+	held = g.held(guard.Method, now)
+	switch {
+	case tooLarge:
+		return held, false, nil
+	case paused:
+		return held, false, fmt.Errorf("%s is held back until %s after %d failures, the last: %w",
+			guard.Method, until.Format(time.TimeOnly), failures, failure)
+	case fresh:
+		held.HasAge = true
+		return held, false, nil
+	}
+	return held, true, nil
+}
+
+func since(before time.Time, holds bool, now time.Time) time.Time {
+	switch {
+	case !holds:
+		return time.Time{}
+	case before.IsZero():
+		return now
+	}
+	return before
+}
+
+// finish keeps what the call brought, or lengthens the pause.
+func (g *guardState) finish(err error, b *batch, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err == nil {
+		g.ran, g.samples, g.duplicates = now, b.samples, b.duplicates
+		g.failures, g.failure, g.pausedUntil, g.pausedSince = 0, nil, time.Time{}, time.Time{}
+		return
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrNoData) {
+		return // nobody waited for it any more, or there is nothing to ask
+	}
+	g.failures++
+	g.failure = err
+	pause := time.Duration(math.Min(float64(longestPause), float64(firstPause)*math.Pow(2, float64(g.failures-1))))
+	g.pausedUntil = now.Add(pause)
+	g.pausedSince = since(g.pausedSince, true, now)
+}
+
+func (g *guardState) held(method string, now time.Time) Held {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return Held{
+		Method:  method,
+		Reasons: []Reason{{"size", g.sizeSince}, {"pause", g.pausedSince}},
+		Age:     now.Sub(g.ran),
+	}
+}

@@ -1,0 +1,148 @@
+package collector
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
+)
+
+// guardedServer is a fake with registered contacts, a clock to turn, and the
+// collector that dumps them.
+type guardedServer struct {
+	*kamrpctest.Server
+	t     *testing.T
+	c     *Coordinator
+	clock time.Time
+}
+
+func newGuardedServer(t *testing.T) *guardedServer {
+	g := &guardedServer{Server: kamrpctest.New(t), t: t, clock: time.Unix(1_800_000_000, 0)}
+	g.startedAt("04:04:35")
+	g.contacts(5)
+	g.Handle(dumpMethod, dump(contact(`"Socket":"udp:192.0.2.1:5060"`)))
+	way, err := kamrpc.Open(g.URI("http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.c = NewCoordinator(client, []Collector{usrlocContacts{limit: 1000, interval: time.Minute}}, Limits{CallTimeout: 5 * time.Second})
+	g.c.now = func() time.Time { return g.clock }
+	return g
+}
+
+func (g *guardedServer) startedAt(clock string) {
+	g.Handle("core.uptime", `{"up_since":"Mon Nov 23 `+clock+` 2026","uptime":30}`)
+}
+
+func (g *guardedServer) contacts(n int) {
+	g.Handle(statisticsMethod, fmt.Sprintf(`["usrloc:location_contacts = %d"]`, n))
+}
+
+// after turns the clock and scrapes. It wants so many dumps to have been asked in
+// all, and these lines on the page.
+func (g *guardedServer) after(d time.Duration, dumps int, lines ...string) {
+	g.t.Helper()
+	g.clock = g.clock.Add(d)
+	s, err := g.c.Scrape(context.Background())
+	if err != nil || !s.Up {
+		g.t.Fatal(err, s.Err)
+	}
+	if n := g.CallCount(dumpMethod); n != dumps {
+		g.t.Errorf("%d dumps were asked, want %d", n, dumps)
+	}
+	families, err := s.Gather()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	var page strings.Builder
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			page.WriteString(strings.TrimPrefix(f.GetName(), "kamailio_"))
+			for _, l := range m.GetLabel() {
+				page.WriteString(" " + l.GetValue())
+			}
+			fmt.Fprintf(&page, " = %v\n", m.GetGauge().GetValue())
+		}
+	}
+	for _, line := range lines {
+		if absent, not := strings.CutPrefix(line, "no "); not == strings.Contains(page.String(), strings.TrimPrefix(line, "no ")) {
+			g.t.Errorf("want %q (%s) on the page:\n%s", line, absent, page.String())
+		}
+	}
+}
+
+const (
+	heldBySize  = "scrape_held_back usrloc_contacts ul.dump size = "
+	heldByPause = "scrape_held_back usrloc_contacts ul.dump pause = "
+	age         = "scrape_data_age_seconds usrloc_contacts = "
+	success     = "scrape_collector_success usrloc_contacts = "
+	counted     = "usrloc_contacts_by_transport location udp = 1"
+)
+
+func TestACostlyCallIsMadeOnceInItsInterval(t *testing.T) {
+	g := newGuardedServer(t)
+	g.after(0, 1, age+"0\n", counted, success+"1", heldBySize+"0", heldByPause+"0")
+	g.after(time.Second, 1, age+"1\n", counted, success+"1")
+	g.after(58*time.Second, 1, age+"59\n", counted)
+	g.after(time.Second, 2, age+"0\n", counted)
+}
+
+func TestACostlyCallIsHeldBackAboveItsLimit(t *testing.T) {
+	g := newGuardedServer(t)
+	g.contacts(1001)
+	since := "scrape_held_back_since_timestamp_seconds usrloc_contacts ul.dump size = 1.8e+09"
+	g.after(0, 0, heldBySize+"1", since, success+"1", "no "+counted, "no "+age)
+	g.after(time.Hour, 0, heldBySize+"1", since)
+	g.contacts(1000)
+	g.after(time.Second, 1, heldBySize+"0", "no scrape_held_back_since", counted)
+	// Grown again: what is known is old, and not shown.
+	g.contacts(1001)
+	g.after(time.Second, 1, heldBySize+"1", "no "+counted)
+	// A size that is not known is not small.
+	g.Handle(statisticsMethod, `["core:x = 1"]`)
+	g.after(time.Hour, 1, heldBySize+"1", "no "+counted)
+}
+
+func TestACostlyCallPausesAfterFailures(t *testing.T) {
+	g := newGuardedServer(t)
+	g.HandleFault(dumpMethod, 500, "Internal error")
+	g.after(0, 1, success+"0", "no "+counted)
+	for i, pause := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 32 * time.Minute, time.Hour, time.Hour} {
+		g.after(pause-time.Second, i+1, success+"0", heldByPause+"1", "scrape_held_back_since")
+		g.after(time.Second, i+2, success+"0")
+	}
+	g.Handle(dumpMethod, dump(contact(`"Socket":"udp:192.0.2.1:5060"`)))
+	g.after(time.Hour, 10, success+"1", heldByPause+"0", counted)
+	// One success, and the next pause is a short one again.
+	g.HandleFault(dumpMethod, 500, "Internal error")
+	g.after(time.Minute, 11, success+"0")
+	g.after(time.Minute, 12, success+"0")
+}
+
+func TestARestartEndsThePause(t *testing.T) {
+	g := newGuardedServer(t)
+	g.HandleFault(dumpMethod, 500, "Internal error")
+	g.after(0, 1, success+"0")
+	g.after(time.Second, 1, success+"0", heldByPause+"1")
+	g.startedAt("05:00:00")
+	g.Handle(dumpMethod, dump(contact(`"Socket":"udp:192.0.2.1:5060"`)))
+	g.after(time.Second, 2, success+"1", heldByPause+"0", counted)
+}
+
+func TestTheFailureBehindAPauseIsTold(t *testing.T) {
+	g := newGuardedServer(t)
+	g.HandleFault(dumpMethod, 500, "Out of memory")
+	g.after(0, 1)
+	s, _ := g.c.Scrape(context.Background())
+	if text := fmt.Sprint(s.Results[0].Err); !strings.Contains(text, "ul.dump is held back until ") || !strings.Contains(text, "after 1 failures, the last: ul.dump: kamailio answered error 500: Out of memory") {
+		t.Error(text)
+	}
+}
