@@ -16,7 +16,8 @@ fail() {
 	exit 1
 }
 
-mapfile -t priced < <(grep -o '{Method: "[^"]*"' kamrpc/prices.go | cut -d '"' -f 2)
+# Without those that can kill the server.
+mapfile -t priced < <(grep -v Dangers: kamrpc/prices.go | grep -o '{Method: "[^"]*"' | cut -d '"' -f 2)
 [ ${#priced[@]} -gt 0 ] || fail "no methods found in kamrpc/prices.go"
 methods=("$@")
 [ $# -gt 0 ] || methods=("${priced[@]}")
@@ -27,6 +28,7 @@ done
 # params METHOD: its parameters, for those that need any.
 params() {
 	case $1 in
+	dlg.briefing) echo '["sSI"]' ;;
 	dlg.profile_get_size) echo '["inbound"]' ;;
 	stats.get_statistics) echo '["all"]' ;;
 	*) echo '[]' ;;

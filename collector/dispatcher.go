@@ -46,7 +46,7 @@ var (
 
 // dispatcher is the load balancer's destinations (dispatcher/dispatcher.c). It is
 // no table because of FLAGS, two letters that are two facts.
-type dispatcher struct{}
+type dispatcher struct{ limit int }
 
 func (dispatcher) Name() string { return "dispatcher" }
 func (dispatcher) About() string {
@@ -54,8 +54,8 @@ func (dispatcher) About() string {
 }
 func (dispatcher) Methods() []string { return []string{"dispatcher.list"} }
 
-func (dispatcher) Guard() Guard {
-	return Guard{Method: "dispatcher.list", Interval: listInterval}
+func (d dispatcher) Guard() Guard {
+	return Guard{Method: "dispatcher.list", Interval: listInterval, Limit: d.limit, Rows: func(samples []Sample) int { return countOf(destUp, samples) }}
 }
 
 func (dispatcher) Descs() []*Desc {
@@ -66,8 +66,21 @@ func (dispatcher) Descs() []*Desc {
 	return all
 }
 
+// destinationRows are the destinations of all sets.
+var destinationRows = kamrpc.Rows{
+	Path:   "RECORDS/SET/TARGETS/DEST",
+	Fields: []string{"URI", "FLAGS", "PRIORITY", "ATTRS", "LATENCY", "RUNTIME"},
+}
+
 func (dispatcher) Update(ctx context.Context, s *Session, emit Emit) error {
-	list, err := s.Call(ctx, "dispatcher.list")
+	sets := dispatcherTotals{emit: emit}
+	err := s.Rows(ctx, destinationRows, func(above kamrpc.Above, dest kamrpc.Value) error {
+		sets.enter(above.Text("ID"))
+		if dest.Exists() {
+			sets.add(dest)
+		}
+		return nil
+	}, "dispatcher.list")
 	if fault := (*kamrpc.Fault)(nil); errors.As(err, &fault) && fault.Message == "No Destination Sets" {
 		emit(dispatcherSets, 0)
 		return nil
@@ -75,34 +88,51 @@ func (dispatcher) Update(ctx context.Context, s *Session, emit Emit) error {
 	if err != nil {
 		return err
 	}
-	sets, known := 0, 0
-	for set := range list.All("RECORDS/SET") {
-		id := set.Get("ID").Text()
-		total, up := 0.0, 0.0
-		seen := map[string]int{}
-		sets++
-		for dest := range set.All("TARGETS/DEST") {
-			uri := dest.Get("URI").Text()
-			labels := []string{id, uri, strconv.Itoa(seen[uri])}
-			seen[uri]++
-			total++
-			isUp, ok := emitDestination(dest, labels, emit)
-			if ok {
-				known++
-			}
-			up += isUp
-		}
-		emit(setTotal, total, id)
-		emit(setUp, up, id)
-		if total > 0 && known == 0 {
-			return errors.New("dispatcher.list: no destination has FLAGS that are known: a Kamailio that is newer than this exporter?")
-		}
+	sets.leave()
+	if sets.destinations > 0 && sets.known == 0 {
+		return errors.New("dispatcher.list: no destination has FLAGS that are known: a Kamailio that is newer than this exporter?")
 	}
-	if sets == 0 {
-		return errors.New("dispatcher.list: no sets in the reply: a Kamailio that is newer than this exporter?")
-	}
-	emit(dispatcherSets, float64(sets))
+	emit(dispatcherSets, sets.sets)
 	return nil
+}
+
+// dispatcherTotals sums sets up while their destinations pass by.
+type dispatcherTotals struct {
+	emit                Emit
+	id                  string
+	total, up           float64
+	seen                map[string]int // destinations of the set, by URI
+	sets                float64
+	destinations, known int
+}
+
+func (d *dispatcherTotals) enter(id string) {
+	if d.sets > 0 && id == d.id {
+		return
+	}
+	d.leave()
+	d.id, d.total, d.up, d.seen = id, 0, 0, map[string]int{}
+	d.sets++
+}
+
+func (d *dispatcherTotals) leave() {
+	if d.sets > 0 {
+		d.emit(setTotal, d.total, d.id)
+		d.emit(setUp, d.up, d.id)
+	}
+}
+
+func (d *dispatcherTotals) add(dest kamrpc.Value) {
+	uri := dest.Get("URI").Text()
+	labels := []string{d.id, uri, strconv.Itoa(d.seen[uri])}
+	d.seen[uri]++
+	d.total++
+	d.destinations++
+	up, ok := emitDestination(dest, labels, d.emit)
+	if ok {
+		d.known++
+	}
+	d.up += up
 }
 
 // The first letter of FLAGS (ds_rpc_print_set); the second is P while the

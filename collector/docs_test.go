@@ -37,13 +37,34 @@ A field that a server does not answer is no sample: a zero is always Kamailio's 
 	b.WriteString(`
 ## What each call costs Kamailio
 
-Every method that this program may call; it cannot call another. *Constant*: the same however busy the server is. *Walk*: counted in place. *Growing*: the reply grows with what the server holds.
+Every method that this program may call; it cannot call another. *Constant*: the same however busy the server is. *Walk*: counted in place. *Growing*: the reply grows with what the server holds; such a call is made only below a limit and at most once in an interval, and after a failure not for a minute, then two, four, up to an hour, or until Kamailio restarts.
 
-| method | cost | grows with | size known from | notes |
-| --- | --- | --- | --- | --- |
+| method | effect | cost | grows with | size known from | locks | notes |
+| --- | --- | --- | --- | --- | --- | --- |
 `)
 	for _, p := range kamrpc.PriceList() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", p.Method, p.Cost, p.Of, cell(p.Size), cell(p.Note))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", p.Method, p.Effect, p.Cost, p.Of, cell(p.Size), p.Locks, cell(p.Note))
+	}
+	b.WriteString(`
+### Never called
+
+These are refused, on the versions named, whatever the flags say.
+
+| method | versions | when | what it does |
+| --- | --- | --- | --- |
+`)
+	for _, p := range kamrpc.PriceList() {
+		for _, d := range p.Dangers {
+			when := "always"
+			if d.MinParams > 0 {
+				when = fmt.Sprintf("with fewer than %d parameters", d.MinParams)
+			}
+			versions := "all"
+			if d.Versions != "" {
+				versions = d.Versions + "*"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", p.Method, versions, when, cell(d.What))
+		}
 	}
 	return b.String()
 }

@@ -20,7 +20,7 @@ var (
 // drouting.reload; drouting.gw_status and drouting.carrier_status are there in
 // some builds, where they are listed, or are served by the operator's script
 // (examples/kamailio/drouting-gw-status.cfg), where they are not.
-type drouting struct{}
+type drouting struct{ limit int }
 
 const (
 	gwStatusMethod      = "drouting.gw_status"
@@ -30,9 +30,12 @@ const (
 func (drouting) Name() string      { return "drouting" }
 func (drouting) About() string     { return "State of the gateways and carriers of drouting" }
 func (drouting) Methods() []string { return []string{"drouting.reload"} }
-func (drouting) Guard() Guard      { return Guard{Method: gwStatusMethod, Interval: listInterval} }
 func (drouting) Descs() []*Desc {
 	return []*Desc{drGatewayUp, drGatewayState, drGatewayType, drCarrierUp}
+}
+
+func (d drouting) Guard() Guard {
+	return Guard{Method: gwStatusMethod, Interval: listInterval, Limit: d.limit, Rows: func(samples []Sample) int { return countOf(drGatewayState, samples) }}
 }
 
 func (drouting) Update(ctx context.Context, s *Session, emit Emit) error {

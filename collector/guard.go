@@ -20,6 +20,19 @@ type Guard struct {
 	// is not small: false holds it back too.
 	Size  func(ctx context.Context, s *Session) (size float64, known bool, err error)
 	Limit int
+	// Rows tells the size afterwards, where it is not known before. After a reply
+	// above Limit (0: none) the call is not made for tooLongPause.
+	Rows func(samples []Sample) int
+}
+
+// countOf counts the samples of one metric.
+func countOf(d *Desc, samples []Sample) (n int) {
+	for _, s := range samples {
+		if s.Desc == d {
+			n++
+		}
+	}
+	return n
 }
 
 // guarded is a Collector with a Guard.
@@ -48,6 +61,7 @@ func (r Reason) Holds() bool { return !r.Since.IsZero() }
 const (
 	firstPause   = time.Minute
 	longestPause = time.Hour
+	tooLongPause = time.Hour
 )
 
 // guardState is what is known of one guarded collector since Kamailio started.
@@ -61,6 +75,7 @@ type guardState struct {
 	failures               int
 	failure                error
 	pausedUntil            time.Time
+	tooLongUntil           time.Time
 	sizeSince, pausedSince time.Time // since when a reason holds
 }
 
@@ -92,7 +107,7 @@ func (g *guardState) update(ctx context.Context, c Collector, guard Guard, s *Se
 		return b, held, err
 	}
 	err = c.Update(ctx, s, b.emit)
-	g.finish(errors.Join(err, b.err), &b, now())
+	g.finish(errors.Join(err, b.err), &b, guard, now())
 	held = g.held(guard.Method, now())
 	held.HasAge = err == nil
 	return b, held, err
@@ -108,7 +123,7 @@ func (g *guardState) admit(ctx context.Context, guard Guard, s *Session, now tim
 		}
 	}
 	g.mu.Lock()
-	tooLarge := guard.Size != nil && (!known || size > float64(guard.Limit))
+	tooLarge := guard.Size != nil && (!known || size > float64(guard.Limit)) || now.Before(g.tooLongUntil)
 	g.sizeSince = since(g.sizeSince, tooLarge, now)
 	paused := now.Before(g.pausedUntil)
 	if !paused {
@@ -142,12 +157,15 @@ func since(before time.Time, holds bool, now time.Time) time.Time {
 }
 
 // finish keeps what the call brought, or lengthens the pause.
-func (g *guardState) finish(err error, b *batch, now time.Time) {
+func (g *guardState) finish(err error, b *batch, guard Guard, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err == nil {
 		g.ran, g.samples, g.duplicates = now, b.samples, b.duplicates
 		g.failures, g.failure, g.pausedUntil, g.pausedSince = 0, nil, time.Time{}, time.Time{}
+		if guard.Rows != nil && guard.Limit > 0 && guard.Rows(b.samples) > guard.Limit {
+			g.tooLongUntil = now.Add(tooLongPause)
+		}
 		return
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, ErrNoData) {

@@ -146,3 +146,28 @@ func TestTheFailureBehindAPauseIsTold(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+func TestAListThatWasTooLongIsNotAskedForAnHour(t *testing.T) {
+	g := newGuardedServer(t)
+	g.Handle("dispatcher.list", list(set("1", "["+destination(`"a"`, "AP", "")+","+destination(`"b"`, "AP", "")+"]")))
+	g.c.collectors = []Collector{dispatcher{limit: 1}}
+	asked := func(want int) {
+		t.Helper()
+		if n := g.CallCount("dispatcher.list"); n != want {
+			t.Errorf("asked %d times, want %d", n, want)
+		}
+	}
+	const held = "scrape_held_back dispatcher dispatcher.list size = "
+	g.after(0, 0, "dispatcher_destination_up 0 1 a = 1") // it was had, so it is shown
+	asked(1)
+	g.after(time.Minute, 0, held+"1", "no dispatcher_destination_up", "scrape_held_back_since")
+	g.after(58*time.Minute, 0, held+"1")
+	asked(1)
+	g.Handle("dispatcher.list", list(set("1", "["+destination(`"a"`, "AP", "")+"]")))
+	g.after(time.Minute, 0, held+"0", "dispatcher_destination_up 0 1 a = 1")
+	asked(2)
+	g.after(4*time.Second, 0, held+"0", "dispatcher_destination_up 0 1 a = 1", "scrape_data_age_seconds dispatcher = 4")
+	asked(2)
+	g.after(time.Second, 0)
+	asked(3)
+}

@@ -47,14 +47,14 @@ func TestDispatcher(t *testing.T) {
 		{"an unknown state costs only itself", list(set("1", "["+destination(a, "Z", "")+","+destination(`"b"`, "A", "")+"]")),
 			"destination_up 1,b,0 1\ndestination_state 1,b,0 1\nset_destinations 1 2\nset_destinations_up 1 1\nsets 1\n", ""},
 		{"unknown states only", list(set("1", "["+destination(a, "Z", "")+"]")), "set_destinations 1 1\nset_destinations_up 1 0\n", "dispatcher.list: no destination has FLAGS that are known: a Kamailio that is newer than this exporter?"},
-		{"another shape", `{"SETS":[]}`, "", "dispatcher.list: no sets in the reply: a Kamailio that is newer than this exporter?"},
+		{"another shape", `{"SETS":[]}`, "", "dispatcher.list via"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := emitted(t, dispatcher{}, map[string]string{"dispatcher.list": tc.reply})
 			if want := prefixed("dispatcher_", tc.want); got != want {
 				t.Errorf("got\n%swant\n%s", got, want)
 			}
-			if text := fmt.Sprint(err); text != tc.err && (err != nil || tc.err != "") {
+			if text := fmt.Sprint(err); (err != nil) != (tc.err != "") || !strings.Contains(text, tc.err) {
 				t.Errorf("error %q, want %q", text, tc.err)
 			}
 		})
@@ -135,7 +135,7 @@ func TestPike(t *testing.T) {
 		{"one row without its list", `{"max_hits":30,"list":{"ip_addr":"::1","leaf_hits_curr":37,"status":"HOT"}}`, 9, "address_requests ::1 37\nhot_addresses 1\nmax_requests 30\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := emitted(t, newPike(tc.addresses), map[string]string{pikeMethod: tc.reply})
+			got, err := emitted(t, newPike(tc.addresses, 0), map[string]string{pikeMethod: tc.reply})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +144,7 @@ func TestPike(t *testing.T) {
 			}
 		})
 	}
-	if got, err := emitted(t, newPike(0), map[string]string{pikeMethod: `{"max_hits":30,"rows":[]}`}); err == nil {
+	if got, err := emitted(t, newPike(0, 0), map[string]string{pikeMethod: `{"max_hits":30,"rows":[]}`}); err == nil {
 		t.Errorf("another shape is no error: %q", got)
 	}
 }
@@ -164,7 +164,7 @@ func dump(contacts ...string) string {
 
 func TestUsrlocContacts(t *testing.T) {
 	for _, tc := range []struct{ name, reply, want string }{
-		{"none", `{"Domains":[{"Domain":{"Domain":"location","AoRs":[]}}]}`, ""},
+		{"none", `{"Domains":[{"Domain":{"Domain":"location","AoRs":[]}}]}`, "contacts_by_lifetime location,0-60 0\ncontacts_by_lifetime location,60-300 0\ncontacts_by_lifetime location,300-1800 0\ncontacts_by_lifetime location,1800-3600 0\ncontacts_by_lifetime location,3600- 0\n"},
 		{"no domains", `{"Domains":[]}`, ""},
 		{"several", dump(
 			contact(`"Socket":"udp:192.0.2.1:5060","User-Agent":"Yealink SIP-T46S 66.85.0.5","State":"CS_NEW","Expires":59`),

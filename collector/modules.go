@@ -15,6 +15,9 @@ type Options struct {
 	DumpContacts int
 	// ListDialogs is up to how many dialogs dlg.briefing is asked; 0 is never.
 	ListDialogs int
+	// ListRows is how many rows a list may have whose size is not known
+	// beforehand: after a longer one it is not asked for an hour. 0 is no limit.
+	ListRows int
 	// GrowingInterval is how often those two are asked at the most.
 	GrowingInterval time.Duration
 }
@@ -26,6 +29,11 @@ const DefaultDumpContacts = 1000
 // DefaultListDialogs of [Options.ListDialogs]: 1,000 dialogs took 31 ms over HTTP
 // and 20 ms over the FIFO, with more fields than are asked for here.
 const DefaultListDialogs = 1000
+
+// DefaultListRows of [Options.ListRows]: dispatcher.list of 5,000 destinations
+// took 45 ms over HTTP on 5.6.3 and 57 ms on 6.0.1, which does not answer at
+// 10,000 with its default private memory.
+const DefaultListRows = 5000
 
 // DefaultGrowingInterval of [Options.GrowingInterval].
 const DefaultGrowingInterval = time.Minute
@@ -47,12 +55,12 @@ func All(o Options) []Collector {
 		dialogModule.Collector(),
 		dialogAges{limit: o.ListDialogs, interval: o.GrowingInterval},
 		dialogProfiles{o.DialogProfiles},
-		dispatcher{},
-		drouting{},
+		dispatcher{o.ListRows},
+		drouting{o.ListRows},
 		htableModule.Collector(),
 		kafkaModule.Collector(),
 		msiloModule.Collector(),
-		newPike(o.PikeAddresses),
+		newPike(o.PikeAddresses, o.ListRows),
 		registrarModule.Collector(),
 		tlsModule.Collector(),
 		uacModule.Collector(),

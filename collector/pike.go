@@ -29,15 +29,25 @@ var (
 type pike struct {
 	*table
 	addresses int
+	limit     int
 }
 
-func newPike(addresses int) pike {
-	return pike{pikeModule.Collector().(*table), addresses}
+func newPike(addresses, limit int) pike {
+	return pike{pikeModule.Collector().(*table), addresses, limit}
 }
 
 func (p pike) base() *table { return p.table }
 
-func (p pike) Guard() Guard { return Guard{Method: pikeMethod, Interval: listInterval} }
+func (p pike) Guard() Guard {
+	return Guard{Method: pikeMethod, Interval: listInterval, Limit: p.limit, Rows: func(samples []Sample) int {
+		for _, s := range samples {
+			if s.Desc == pikeHot {
+				return int(s.Value)
+			}
+		}
+		return 0
+	}}
+}
 
 func (p pike) Descs() []*Desc { return append([]*Desc{pikeHot, pikeHits}, p.table.Descs()...) }
 

@@ -80,6 +80,9 @@ func (usrlocContacts) Update(ctx context.Context, s *Session, emit Emit) error {
 	domains := map[string]*domainTally{}
 	err := s.Rows(ctx, contactRows, func(above kamrpc.Above, contact kamrpc.Value) error {
 		name := above.Text("Domain")
+		if name == "" {
+			return nil // an empty list of domains
+		}
 		d := domains[name]
 		if d == nil {
 			d = &domainTally{}
@@ -89,6 +92,9 @@ func (usrlocContacts) Update(ctx context.Context, s *Session, emit Emit) error {
 			for _, l := range lifetimeRanges {
 				d.lifetimes.add(l.label, 0)
 			}
+		}
+		if !contact.Exists() {
+			return nil
 		}
 		d.transports.add(contactTransport(contact), 1)
 		d.agents.add(agentFamily(contact.Get("User-Agent").Text()), 1)

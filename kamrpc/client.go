@@ -19,6 +19,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -128,20 +129,44 @@ func (c *Client) Ways() []string {
 }
 
 // Call asks one method of the price list and returns its result. The errors wrap
-// ErrNotPriced, ErrUnreachable, ErrNoAnswer, ErrTooLarge, ErrBadReply or the
+// ErrNotPriced, ErrDangerous, ErrUnreachable, ErrNoAnswer, ErrTooLarge, ErrBadReply or the
 // *Fault that Kamailio answered, and name the method and the way.
 func (c *Client) Call(ctx context.Context, method string, params ...any) (Value, error) {
-	price, ok := PriceOf(method)
-	if !ok {
-		return Value{}, fmt.Errorf("%s: %w", method, ErrNotPriced)
+	price, err := c.allow(ctx, method, params)
+	if err != nil {
+		return Value{}, err
 	}
 	ways := c.ways
 	if _, outgrown := c.outgrown.Load(method); outgrown || price.Cost == Growing {
 		ways = c.byCapacity
 	}
 	var result Value
-	err := c.try(ctx, ways, method, params, c.maxReply, keep(&result))
+	err = c.try(ctx, ways, method, params, c.maxReply, keep(&result))
 	return result, err
+}
+
+// allow looks a read up in the price list. Where a danger depends on the version,
+// the server is asked for its own each time: it may have been another a minute
+// ago.
+func (c *Client) allow(ctx context.Context, method string, params []any) (Price, error) {
+	price, ok := PriceOf(method)
+	if !ok || price.Effect != Read {
+		return price, fmt.Errorf("%s: %w", method, ErrNotPriced)
+	}
+	if len(price.Dangers) == 0 {
+		return price, nil
+	}
+	said, err := c.Call(ctx, "core.version")
+	if err != nil {
+		return price, err
+	}
+	_, version, _ := strings.Cut(said.Text(), " ") // "kamailio 5.6.3 (x86_64/linux) "
+	for _, d := range price.Dangers {
+		if d.applies(version, len(params)) {
+			return price, fmt.Errorf("%s: %w: on version %s it %s", method, ErrDangerous, strings.TrimSpace(version), d.What)
+		}
+	}
+	return price, nil
 }
 
 // keep decodes a result whole.
@@ -158,8 +183,8 @@ func keep(result *Value) func(*decoder) error {
 // ours. The rules for the rows are at [Rows]; the errors are those of Call, or
 // what yield returned.
 func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, row Value) error, method string, params ...any) error {
-	if _, ok := PriceOf(method); !ok {
-		return fmt.Errorf("%s: %w", method, ErrNotPriced)
+	if _, err := c.allow(ctx, method, params); err != nil {
+		return err
 	}
 	return c.try(ctx, c.byCapacity, method, params, math.MaxInt64, func(d *decoder) error {
 		return d.rows(rows, yield)
@@ -171,8 +196,8 @@ func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, ro
 // leads through the script it is ErrMethodNotFound without asking: each call of
 // an unknown method is an ERROR line in Kamailio's log.
 func (c *Client) CallScripted(ctx context.Context, method string, params ...any) (Value, error) {
-	if _, ok := PriceOf(method); !ok {
-		return Value{}, fmt.Errorf("%s: %w", method, ErrNotPriced)
+	if _, err := c.allow(ctx, method, params); err != nil {
+		return Value{}, err
 	}
 	if len(c.scripted) == 0 {
 		return Value{}, fmt.Errorf("%s: %w", method, ErrMethodNotFound)

@@ -68,7 +68,7 @@ func TestOrderOfWays(t *testing.T) {
 		{name: "all down", method: "core.version", ways: []way{{name: "a", err: down}, {name: "b", err: down}}, asked: "a b", wantErr: "core.version via a: kamailio is not reachable: down; core.version via b: kamailio is not reachable: down"},
 		{name: "a fault is an answer", method: "dispatcher.list", ways: []way{{name: "a", reply: fault}, {name: "b"}}, asked: "a", wantErr: "dispatcher.list: kamailio answered error 404: No Destination Sets"},
 		{name: "what was delivered is not asked again", method: "core.version", ways: []way{{name: "a", reply: "no"}, {name: "b"}}, asked: "a", wantErr: "core.version via a: bad reply: not JSON at byte 1"},
-		{name: "not in the price list", method: "secfilter.print", ways: []way{{name: "a"}}, wantErr: "secfilter.print: method is not in the price list"},
+		{name: "not in the price list", method: "core.kill", ways: []way{{name: "a"}}, wantErr: "core.kill: method is not in the price list"},
 		{name: "scripted: by a scripted way only", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}}}, asked: "b", want: "b"},
 		{name: "scripted: not by another when it is down", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, err: down}}, asked: "b", wantErr: "drouting.gw_status via b: kamailio is not reachable: down"},
 		{name: "scripted: no such way", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}}, wantErr: "drouting.gw_status: method not found"},
@@ -119,7 +119,7 @@ func TestErrorKinds(t *testing.T) {
 	for _, test := range []struct {
 		method string
 		is     error
-	}{{"secfilter.print", kamrpc.ErrNotPriced}, {"drouting.gw_status", kamrpc.ErrMethodNotFound}} {
+	}{{"core.kill", kamrpc.ErrNotPriced}, {"drouting.gw_status", kamrpc.ErrMethodNotFound}} {
 		c, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way{name: "a", log: &asked}}})
 		if err != nil {
 			t.Fatal(err)
@@ -141,7 +141,7 @@ func TestObserve(t *testing.T) {
 	var seen []kamrpc.Observation
 	c := client(t, func(cfg *kamrpc.Config) { cfg.Observe = func(o kamrpc.Observation) { seen = append(seen, o) } },
 		fake.URI("unix"))
-	for _, method := range []string{"core.version", "dispatcher.list", "tm.stats", "secfilter.print"} {
+	for _, method := range []string{"core.version", "dispatcher.list", "tm.stats", "core.kill"} {
 		_, _ = c.Call(within(t, patience), method)
 	}
 	fake.Down()
@@ -281,5 +281,39 @@ func TestWays(t *testing.T) {
 	c := client(t, nil, "fifo:///run/k.fifo?reply_dir=/tmp", "http://127.0.0.1:5060")
 	if got, want := c.Ways(), []string{"fifo:///run/k.fifo", "http://127.0.0.1:5060/RPC"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What the price list calls dangerous on the running version is not sent.
+func TestDangerous(t *testing.T) {
+	for _, test := range []struct {
+		version, method string
+		params          []any
+		refused         bool
+	}{
+		{"kamailio 5.6.3 (x86_64/linux) ", "permissions.addressDump", nil, true},
+		{"kamailio 6.0.1 (x86_64/linux) ", "permissions.addressDump", nil, false},
+		{"kamailio 5.6.3 (x86_64/linux) ", "pdt.list", nil, false},
+		{"kamailio 6.0.1 (x86_64/linux) ", "pdt.list", nil, true},
+		{"kamailio 7.0.0 (x86_64/linux) ", "mtree.list", nil, true},
+		{"kamailio 6.0.1 (x86_64/linux) ", "secfilter.print", nil, true},
+		{"kamailio 6.0.1 (x86_64/linux) ", "secfilter.print", []any{"bl"}, false},
+		{"", "pdt.list", nil, true}, // a version that is not known is none that is safe
+	} {
+		fake := kamrpctest.New(t)
+		fake.Handle("core.version", `"`+test.version+`"`)
+		fake.Handle(test.method, `{}`)
+		c := client(t, nil, fake.URI("http"))
+		for name, err := range map[string]error{
+			"Call": func() error { _, err := c.Call(within(t, patience), test.method, test.params...); return err }(),
+			"Rows": c.Rows(within(t, patience), kamrpc.Rows{}, func(kamrpc.Above, kamrpc.Value) error { return nil }, test.method, test.params...),
+		} {
+			if errors.Is(err, kamrpc.ErrDangerous) != test.refused || (err != nil) != test.refused {
+				t.Errorf("%s of %s on %s: %v", name, test.method, test.version, err)
+			}
+		}
+		if n := fake.CallCount(test.method); (n == 0) != test.refused {
+			t.Errorf("%s on %s arrived %d times", test.method, test.version, n)
+		}
 	}
 }

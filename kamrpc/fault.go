@@ -36,6 +36,8 @@ var (
 	// ErrBadReply is an answer that is not a JSON-RPC reply to the request:
 	// not JSON, cut off, or with another id.
 	ErrBadReply = errors.New("bad reply")
-	// ErrNotPriced is a method that is not in the price list, see [PriceOf].
+	// ErrDangerous is a call that the price list forbids on the running version.
+	ErrDangerous = errors.New("dangerous")
+	// ErrNotPriced is a method that is no read of the price list, see [PriceList].
 	ErrNotPriced = errors.New("method is not in the price list")
 )

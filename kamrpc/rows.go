@@ -8,7 +8,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Rows names the rows of a large result.
+// Rows names the rows of a large result. A list on the path that is empty is one
+// row that does not exist: what it belongs to is known from above it.
 type Rows struct {
 	// Path leads to them, by the rules of [Value.All]:
 	// "Domains/Domain/AoRs/Info/Contacts/Contact". Empty: the result is a list.
@@ -79,6 +80,11 @@ func (w *rowWalk) walk(at, depth int) error {
 		if _, err := dec.ReadToken(); err != nil {
 			return err
 		}
+		if dec.PeekKind() == jsontext.KindEndArray && len(w.path) > 0 {
+			if err := w.hand(Value{}); err != nil {
+				return err
+			}
+		}
 		for dec.PeekKind() != jsontext.KindEndArray {
 			if err := w.walk(at, depth+1); err != nil {
 				return err
@@ -138,6 +144,10 @@ func (w *rowWalk) row(depth int) error {
 	if err != nil {
 		return err
 	}
+	return w.hand(row)
+}
+
+func (w *rowWalk) hand(row Value) error {
 	if err := w.yield(w.above, row); err != nil {
 		return &yieldError{err}
 	}

@@ -85,6 +85,8 @@ func newApp(s *settings) *kingpin.Application {
 
 	app.Flag("collector.dialog_age.limit", "Look at the dialogs one by one (dlg.briefing) while there are at most so many; 0 is never.").
 		Default(fmt.Sprint(collector.DefaultListDialogs)).IntVar(&s.collectors.ListDialogs)
+	app.Flag("scrape.list-limit", "Longest list (of destinations, gateways, blocked addresses) that is asked for again; after a longer one it is not for an hour. 0 is no limit.").
+		Default(fmt.Sprint(collector.DefaultListRows)).IntVar(&s.collectors.ListRows)
 	app.Flag("scrape.growing-interval", "ul.dump and dlg.briefing are asked at most this often; in between their last samples are served, with their age.").
 		Default(collector.DefaultGrowingInterval.String()).DurationVar(&s.collectors.GrowingInterval)
 
@@ -167,6 +169,8 @@ func (s *settings) check() error {
 		return fmt.Errorf("--collector.usrloc_contacts.limit must be at least 0, not %d", s.collectors.DumpContacts)
 	case s.collectors.ListDialogs < 0:
 		return fmt.Errorf("--collector.dialog_age.limit must be at least 0, not %d", s.collectors.ListDialogs)
+	case s.collectors.ListRows < 0:
+		return fmt.Errorf("--scrape.list-limit must be at least 0, not %d", s.collectors.ListRows)
 	case s.collectors.GrowingInterval < 0:
 		return fmt.Errorf("--scrape.growing-interval must be at least 0, not %s", s.collectors.GrowingInterval)
 	case !strings.HasPrefix(s.telemetryPath, "/") || s.telemetryPath == "/":
