@@ -46,7 +46,7 @@ var (
 
 // dispatcher is the load balancer's destinations (dispatcher/dispatcher.c). It is
 // no table because of FLAGS, two letters that are two facts.
-type dispatcher struct{ limit int }
+type dispatcher struct{ listLimits }
 
 func (dispatcher) Name() string { return "dispatcher" }
 func (dispatcher) About() string {
@@ -55,7 +55,7 @@ func (dispatcher) About() string {
 func (dispatcher) Methods() []string { return []string{"dispatcher.list"} }
 
 func (d dispatcher) Guard() Guard {
-	return Guard{Method: "dispatcher.list", Interval: listInterval, Limit: d.limit, Rows: func(samples []Sample) int { return countOf(destUp, samples) }}
+	return d.guard("dispatcher.list", func(samples []Sample) int { return countOf(destUp, samples) })
 }
 
 func (dispatcher) Descs() []*Desc {

@@ -20,7 +20,7 @@ var (
 // drouting.reload; drouting.gw_status and drouting.carrier_status are there in
 // some builds, where they are listed, or are served by the operator's script
 // (examples/kamailio/drouting-gw-status.cfg), where they are not.
-type drouting struct{ limit int }
+type drouting struct{ listLimits }
 
 const (
 	gwStatusMethod      = "drouting.gw_status"
@@ -35,7 +35,7 @@ func (drouting) Descs() []*Desc {
 }
 
 func (d drouting) Guard() Guard {
-	return Guard{Method: gwStatusMethod, Interval: listInterval, Limit: d.limit, Rows: func(samples []Sample) int { return countOf(drGatewayState, samples) }}
+	return d.guard(gwStatusMethod, func(samples []Sample) int { return countOf(drGatewayState, samples) })
 }
 
 func (drouting) Update(ctx context.Context, s *Session, emit Emit) error {

@@ -150,7 +150,7 @@ func TestTheFailureBehindAPauseIsTold(t *testing.T) {
 func TestAListThatWasTooLongIsNotAskedForAnHour(t *testing.T) {
 	g := newGuardedServer(t)
 	g.Handle("dispatcher.list", list(set("1", "["+destination(`"a"`, "AP", "")+","+destination(`"b"`, "AP", "")+"]")))
-	g.c.collectors = []Collector{dispatcher{limit: 1}}
+	g.c.collectors = []Collector{dispatcher{listLimits{rows: 1, interval: listInterval}}}
 	asked := func(want int) {
 		t.Helper()
 		if n := g.CallCount("dispatcher.list"); n != want {

@@ -135,7 +135,7 @@ func TestPike(t *testing.T) {
 		{"one row without its list", `{"max_hits":30,"list":{"ip_addr":"::1","leaf_hits_curr":37,"status":"HOT"}}`, 9, "address_requests ::1 37\nhot_addresses 1\nmax_requests 30\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := emitted(t, newPike(tc.addresses, 0), map[string]string{pikeMethod: tc.reply})
+			got, err := emitted(t, newPike(tc.addresses, listLimits{}), map[string]string{pikeMethod: tc.reply})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +144,7 @@ func TestPike(t *testing.T) {
 			}
 		})
 	}
-	if got, err := emitted(t, newPike(0, 0), map[string]string{pikeMethod: `{"max_hits":30,"rows":[]}`}); err == nil {
+	if got, err := emitted(t, newPike(0, listLimits{}), map[string]string{pikeMethod: `{"max_hits":30,"rows":[]}`}); err == nil {
 		t.Errorf("another shape is no error: %q", got)
 	}
 }

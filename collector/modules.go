@@ -18,7 +18,8 @@ type Options struct {
 	// ListRows is how many rows a list may have whose size is not known
 	// beforehand: after a longer one it is not asked for an hour. 0 is no limit.
 	ListRows int
-	// GrowingInterval is how often those two are asked at the most.
+	// GrowingInterval is how often ul.dump and dlg.briefing are asked at the
+	// most, and other growing lists if it is below 5 s, their own interval.
 	GrowingInterval time.Duration
 }
 
@@ -42,8 +43,20 @@ const DefaultGrowingInterval = time.Minute
 // too, but are small on most servers and wanted fresh.
 const listInterval = 5 * time.Second
 
+// listLimits are those of a list whose size is not known beforehand.
+type listLimits struct {
+	rows     int
+	interval time.Duration
+}
+
+// guard of a list that method answers, and rows counts.
+func (l listLimits) guard(method string, rows func([]Sample) int) Guard {
+	return Guard{Method: method, Interval: l.interval, Limit: l.rows, Rows: rows}
+}
+
 // All lists the collectors. A new module is one line here.
 func All(o Options) []Collector {
+	lists := listLimits{rows: o.ListRows, interval: min(listInterval, o.GrowingInterval)}
 	all := []Collector{
 		newCore(),
 		coreTrafficModule.Collector(),
@@ -55,12 +68,12 @@ func All(o Options) []Collector {
 		dialogModule.Collector(),
 		dialogAges{limit: o.ListDialogs, interval: o.GrowingInterval},
 		dialogProfiles{o.DialogProfiles},
-		dispatcher{o.ListRows},
-		drouting{o.ListRows},
+		dispatcher{lists},
+		drouting{lists},
 		htableModule.Collector(),
 		kafkaModule.Collector(),
 		msiloModule.Collector(),
-		newPike(o.PikeAddresses, o.ListRows),
+		newPike(o.PikeAddresses, lists),
 		registrarModule.Collector(),
 		tlsModule.Collector(),
 		uacModule.Collector(),

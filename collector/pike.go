@@ -28,25 +28,25 @@ var (
 // pike counts the rows of the list, which a table cannot.
 type pike struct {
 	*table
+	listLimits
 	addresses int
-	limit     int
 }
 
-func newPike(addresses, limit int) pike {
-	return pike{pikeModule.Collector().(*table), addresses, limit}
+func newPike(addresses int, limits listLimits) pike {
+	return pike{pikeModule.Collector().(*table), limits, addresses}
 }
 
 func (p pike) base() *table { return p.table }
 
 func (p pike) Guard() Guard {
-	return Guard{Method: pikeMethod, Interval: listInterval, Limit: p.limit, Rows: func(samples []Sample) int {
+	return p.guard(pikeMethod, func(samples []Sample) int {
 		for _, s := range samples {
 			if s.Desc == pikeHot {
 				return int(s.Value)
 			}
 		}
 		return 0
-	}}
+	})
 }
 
 func (p pike) Descs() []*Desc { return append([]*Desc{pikeHot, pikeHits}, p.table.Descs()...) }

@@ -34,7 +34,8 @@ func uriFlags(uris []string) []string {
 	for _, u := range uris {
 		flags = append(flags, "--kamailio.uri="+u)
 	}
-	return append(flags, "--scrape.reuse=0s")
+	// Every scrape makes all calls.
+	return append(flags, "--scrape.reuse=0s", "--scrape.growing-interval=0s")
 }
 
 // value is a sample's value on the page; "" when it is not there.

@@ -78,7 +78,7 @@ func TestNothingGrows(t *testing.T) {
 		for _, schemes := range [][]string{{"http"}, {"unix", "fifo"}} {
 			t.Run(tc.name+" over "+strings.Join(schemes, " and "), func(t *testing.T) {
 				server := fake(t)
-				args := []string{"--scrape.reuse=0s", "--kamailio.timeout=300ms"}
+				args := []string{"--scrape.reuse=0s", "--scrape.growing-interval=0s", "--kamailio.timeout=300ms"}
 				for _, scheme := range schemes {
 					args = append(args, "--kamailio.uri="+server.URI(scheme))
 				}
