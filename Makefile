@@ -52,9 +52,10 @@ docs: ## write METRICS.md and the tables of README.md anew
 fixtures: ## record the replies of running Kamailios into collector/testdata
 	.ci/record.sh
 
-bench: ## measure scrapes of a real Kamailio, and the reading of large replies
+bench: ## measure scrapes of a real Kamailio, also under load, and the reading of large replies
 	go test -run '^$$' -bench Scrape -benchtime=500x ./cmd/kamailio_exporter
 	go test -run '^$$' -bench Rows -benchtime=2x ./kamrpc
+	go test -run 'CallsUnderScrapes|Registrations|HundredThousandUsers' -v -count=1 -timeout=60m ./cmd/kamailio_exporter -load 15s
 
 build: ## make ./kamailio_exporter, a static binary
 	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o kamailio_exporter ./cmd/kamailio_exporter

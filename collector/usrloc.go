@@ -78,6 +78,7 @@ type domainTally struct{ transports, agents, states, lifetimes tally }
 func (usrlocContacts) Update(ctx context.Context, s *Session, emit Emit) error {
 	var order []string
 	domains := map[string]*domainTally{}
+	agents := agentCache{}
 	err := s.Rows(ctx, contactRows, func(above kamrpc.Above, contact kamrpc.Value) error {
 		name := above.Text("Domain")
 		if name == "" {
@@ -97,7 +98,7 @@ func (usrlocContacts) Update(ctx context.Context, s *Session, emit Emit) error {
 			return nil
 		}
 		d.transports.add(contactTransport(contact), 1)
-		d.agents.add(agentFamily(contact.Get("User-Agent").Text()), 1)
+		d.agents.add(agents.family(contact.Get("User-Agent").Text()), 1)
 		d.states.add(contactState(contact.Get("State").Text()), 1)
 		d.lifetimes.add(lifetime(contact.Get("Expires")), 1)
 		return nil
@@ -179,6 +180,22 @@ func agentFamily(userAgent string) string {
 		}
 	}
 	return "other"
+}
+
+// agentCache remembers families: a million phones have some hundred names.
+type agentCache map[string]string
+
+const maxAgents = 4096
+
+func (c agentCache) family(userAgent string) string {
+	family, ok := c[userAgent]
+	if !ok {
+		family = agentFamily(userAgent)
+		if len(c) < maxAgents {
+			c[userAgent] = family
+		}
+	}
+	return family
 }
 
 func contactState(state string) string {

@@ -111,15 +111,21 @@ func (d *decoder) object(depth int) (Value, error) {
 // members reads an object and calls each with every name in turn; each must
 // read the value that follows.
 func (d *decoder) members(each func(name string) error) error {
+	return d.rawMembers(func(raw []byte) error { return each(d.name(raw)) })
+}
+
+// rawMembers is members with the names as they are written, quotes included, and
+// only until the value is read.
+func (d *decoder) rawMembers(each func(raw []byte) error) error {
 	if _, err := d.dec.ReadToken(); err != nil {
 		return err
 	}
 	for d.dec.PeekKind() != jsontext.KindEndObject {
-		name, err := d.name()
+		raw, err := d.dec.ReadValue()
 		if err != nil {
 			return err
 		}
-		if err := each(name); err != nil {
+		if err := each(raw); err != nil {
 			return err
 		}
 	}
@@ -143,19 +149,16 @@ func (d *decoder) array(depth int) (Value, error) {
 	return Value{kind: Array, list: d.take(mark)}, err
 }
 
-func (d *decoder) name() (string, error) {
-	raw, err := d.dec.ReadValue()
-	if err != nil {
-		return "", err
-	}
+// name decodes a member's name.
+func (d *decoder) name(raw []byte) string {
 	if known, ok := d.names[string(raw)]; ok {
-		return known, nil
+		return known
 	}
 	name := unquote(raw)
 	if len(d.names) < 1024 { // names that are data (pdt.list) must not fill it
 		d.names[string(raw)] = name
 	}
-	return name, nil
+	return name
 }
 
 // unquote decodes a JSON string that jsontext has found well-formed. It is ours

@@ -9,7 +9,8 @@ import (
 )
 
 // Rows names the rows of a large result. A list on the path that is empty is one
-// row that does not exist: what it belongs to is known from above it.
+// row that does not exist: what it belongs to is known from above it. A row is
+// only good until yield returns; its texts may be kept.
 type Rows struct {
 	// Path leads to them, by the rules of [Value.All]:
 	// "Domains/Domain/AoRs/Info/Contacts/Contact". Empty: the result is a list.
@@ -132,19 +133,35 @@ const maxAbove = 64
 func (w *rowWalk) row(depth int) error {
 	w.d.values = 0 // the limit is for what is kept, and no row is
 	mark := len(w.d.stack)
-	err := w.d.members(func(name string) error {
-		if len(w.fields) > 0 && !slices.Contains(w.fields, name) {
+	err := w.d.rawMembers(func(raw []byte) error {
+		name, wanted := w.wanted(raw)
+		if !wanted {
 			return w.skip()
 		}
 		v, err := w.d.value(depth + 1)
 		w.d.stack = append(w.d.stack, Member{name, v})
 		return err
 	})
-	row := Value{kind: Object, list: w.d.take(mark)}
-	if err != nil {
-		return err
+	if err == nil {
+		err = w.hand(Value{kind: Object, list: w.d.stack[mark:]})
 	}
-	return w.hand(row)
+	clear(w.d.stack[mark:])
+	w.d.stack = w.d.stack[:mark]
+	return err
+}
+
+// wanted compares without making a string of a name that is passed over: most
+// are.
+func (w *rowWalk) wanted(raw []byte) (name string, ok bool) {
+	if len(w.fields) == 0 {
+		return w.d.name(raw), true
+	}
+	for _, field := range w.fields {
+		if string(raw[1:len(raw)-1]) == field {
+			return field, true
+		}
+	}
+	return "", false
 }
 
 func (w *rowWalk) hand(row Value) error {

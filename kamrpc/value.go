@@ -72,9 +72,13 @@ func (v Value) Float() (f float64, ok bool) {
 	return parseNumber(v.text)
 }
 
+func notInNumber(r rune) bool {
+	return (r < '0' || r > '9') && r != '+' && r != '-' && r != '.' && r != 'e' && r != 'E'
+}
+
 func parseNumber(s string) (float64, bool) {
 	s = strings.TrimSpace(s)
-	if s == "" || strings.Trim(s, "0123456789+-.eE") != "" { // no "nan", "0x1p3"
+	if s == "" || strings.ContainsFunc(s, notInNumber) { // no "nan", "0x1p3"
 		return 0, false
 	}
 	if u, err := strconv.ParseUint(s, 10, 64); err == nil {
