@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -428,4 +429,23 @@ func newAuthProxy(t *testing.T, to string, look func(*http.Request)) string {
 	}))
 	t.Cleanup(proxy.Close)
 	return proxy.URL + "/RPC"
+}
+
+// --web.config.file is exporter-toolkit's; that it is in force is ours to see.
+func TestWebConfigFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "web.yml")
+	// The hash of "test", from the toolkit's documentation.
+	if err := os.WriteFile(file, []byte("basic_auth_users:\n  me: $2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := start(t, "--kamailio.uri="+fake(t).URI("http"), "--web.config.file="+file)
+	for _, path := range []string{"/", "/metrics", "/-/ready"} {
+		if resp, _ := e.get(t, path); resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s without a password: %s", path, resp.Status)
+		}
+	}
+	credentials := base64.StdEncoding.EncodeToString([]byte("me:test"))
+	if resp, body := e.get(t, "/metrics", "Authorization", "Basic "+credentials); resp.StatusCode != 200 || !strings.Contains(body, "\nkamailio_up 1\n") {
+		t.Errorf("with the password: %s", resp.Status)
+	}
 }
