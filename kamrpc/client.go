@@ -129,8 +129,9 @@ func (c *Client) Ways() []string {
 }
 
 // Call asks one method of the price list and returns its result. The errors wrap
-// ErrNotPriced, ErrDangerous, ErrUnreachable, ErrNoAnswer, ErrTooLarge, ErrBadReply or the
-// *Fault that Kamailio answered, and name the method and the way.
+// ErrNotPriced, ErrDangerous, ErrUnreachable, ErrNoAnswer, ErrTooLarge,
+// ErrBadReply or the *Fault that Kamailio answered, and name the method and the
+// way.
 func (c *Client) Call(ctx context.Context, method string, params ...any) (Value, error) {
 	price, err := c.allow(ctx, method, params)
 	if err != nil {
@@ -186,7 +187,13 @@ func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, ro
 	if _, err := c.allow(ctx, method, params); err != nil {
 		return err
 	}
+	results := 0
 	return c.try(ctx, c.byCapacity, method, params, math.MaxInt64, func(d *decoder) error {
+		// The id comes last: rows of a late answer to another request would be
+		// mixed with ours.
+		if results++; results > 1 {
+			return fmt.Errorf("%w: behind another request's", ErrBadReply)
+		}
 		return d.rows(rows, yield)
 	})
 }

@@ -79,6 +79,20 @@ func TestRowsOfABadReply(t *testing.T) {
 	}
 }
 
+// A late answer to another request is not mixed with ours.
+func TestRowsBehindALateAnswer(t *testing.T) {
+	for _, scheme := range kamrpctest.Schemes() {
+		fake := kamrpctest.New(t)
+		fake.Handle("ul.dump", dumpOf(3))
+		fake.Misbehave(kamrpctest.LateThenRight)
+		n := 0
+		err := client(t, nil, fake.URI(scheme)).Rows(within(t, 2*time.Second), contacts, func(kamrpc.Above, kamrpc.Value) error { n++; return nil }, "ul.dump")
+		if err == nil && n != 3 {
+			t.Errorf("%s: %d rows and no error", scheme, n)
+		}
+	}
+}
+
 func TestRowsEndEarly(t *testing.T) {
 	fake := kamrpctest.New(t)
 	fake.Handle("ul.dump", dumpOf(3))
