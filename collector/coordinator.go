@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -112,7 +113,9 @@ func (c *Coordinator) join(ctx context.Context, names []string) *scrape {
 	filter := strings.Join(names, ",")
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.scrape[filter]; s != nil && s.joinable(c.limits.Reuse) {
+	// Clients choose the filters: what is of no more use must not pile up.
+	maps.DeleteFunc(c.scrape, func(_ string, s *scrape) bool { return !s.joinable(c.limits.Reuse) })
+	if s := c.scrape[filter]; s != nil {
 		s.waiting++
 		return s
 	}
@@ -120,6 +123,7 @@ func (c *Coordinator) join(ctx context.Context, names []string) *scrape {
 	// with the first client who asked for it.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	if deadline, ok := ctx.Deadline(); ok {
+		cancel()
 		work, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	}
 	s := &scrape{
@@ -156,11 +160,7 @@ func (c *Coordinator) leave(s *scrape) {
 	select {
 	case <-s.done:
 	default: // cancelled: not to be joined
-		for filter, other := range c.scrape {
-			if other == s {
-				delete(c.scrape, filter)
-			}
-		}
+		maps.DeleteFunc(c.scrape, func(_ string, other *scrape) bool { return other == s })
 	}
 }
 
