@@ -1,0 +1,964 @@
+//go:build linux && load
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+// make bench runs these tests, with -tags load and 15s: they measure for half an
+// hour, and want a machine to themselves. What they print is in BENCHMARKS.md.
+var load = flag.Duration("load", 0, "measure under load, each time for so long; 0 leaves these measurements out")
+
+const (
+	callsPerSecond = 100 // a quarter of what the demo's two SIP workers and one SIPp can do
+	rounds         = 7   // of all cases in turn
+	callLength     = time.Second
+)
+
+// One caller: an OPTIONS that Kamailio answers itself, then a call to a
+// registered phone that answers at once, so that the time from INVITE to 200 is
+// Kamailio's and not the phone's.
+const callerScenario = `<?xml version="1.0" encoding="UTF-8"?>
+<scenario name="ping, then call">
+  <send retrans="500"><![CDATA[
+OPTIONS sip:ping@example.net SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+From: <sip:caller@example.net>;tag=[pid]p[call_number]
+To: <sip:ping@example.net>
+Call-ID: [call_id]
+CSeq: 1 OPTIONS
+Max-Forwards: 70
+Content-Length: 0
+
+]]></send>
+  <recv response="200"/>
+  <send retrans="500"><![CDATA[
+INVITE sip:callee@example.net SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+From: <sip:caller@example.net>;tag=[pid]c[call_number]
+To: <sip:callee@example.net>
+Call-ID: [call_id]
+CSeq: 2 INVITE
+Contact: <sip:caller@[local_ip]:[local_port]>
+Max-Forwards: 70
+Content-Type: application/sdp
+Content-Length: [len]
+
+v=0
+o=- 1 1 IN IP[local_ip_type] [local_ip]
+s=-
+c=IN IP[media_ip_type] [media_ip]
+t=0 0
+m=audio 9 RTP/AVP 8
+a=rtpmap:8 PCMA/8000
+
+]]></send>
+  <recv response="100" optional="true"/>
+  <recv response="200" rrs="true"/>
+  <send><![CDATA[
+ACK [next_url] SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+[routes]
+From: <sip:caller@example.net>;tag=[pid]c[call_number]
+[last_To:]
+Call-ID: [call_id]
+CSeq: 2 ACK
+Max-Forwards: 70
+Content-Length: 0
+
+]]></send>
+  <pause/>
+  <send retrans="500"><![CDATA[
+BYE [next_url] SIP/2.0
+Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
+[routes]
+From: <sip:caller@example.net>;tag=[pid]c[call_number]
+[last_To:]
+Call-ID: [call_id]
+CSeq: 3 BYE
+Max-Forwards: 70
+Content-Length: 0
+
+]]></send>
+  <recv response="200"/>
+</scenario>
+`
+
+const calleeScenario = `<?xml version="1.0" encoding="UTF-8"?>
+<scenario name="phone that answers at once">
+  <recv request="INVITE"/>
+  <send retrans="500"><![CDATA[
+SIP/2.0 200 OK
+[last_Via:]
+[last_From:]
+[last_To:];tag=[pid]g[call_number]
+[last_Call-ID:]
+[last_CSeq:]
+[last_Record-Route:]
+Contact: <sip:callee@[local_ip]:[local_port]>
+Content-Length: 0
+
+]]></send>
+  <recv request="ACK"/>
+  <recv request="BYE"/>
+  <send><![CDATA[
+SIP/2.0 200 OK
+[last_Via:]
+[last_From:]
+[last_To:]
+[last_Call-ID:]
+[last_CSeq:]
+Content-Length: 0
+
+]]></send>
+</scenario>
+`
+
+// TestCallsUnderScrapes measures how fast Kamailio answers SIP, and what a scrape
+// costs it, with nobody scraping and with one and ten scrapers. The cases take
+// turns, so that all see the same machine.
+func TestCallsUnderScrapes(t *testing.T) {
+	if *load == 0 {
+		t.Skip("takes minutes: make bench runs it")
+	}
+	server := kamailiotest.Start(t, kamailiotest.Config{ShmMB: 1024})
+	const users = 100_000
+	register(t, server, 0, users)
+	phones := newPhones(t, server)
+	stock := runExporter(t, ways(server)["the stock pair"])
+	http := runExporter(t, ways(server)["HTTP"])
+	cases := []*loadCase{
+		{name: "no scrape", exporter: stock},
+		{name: "sockets, 1 scraper", exporter: stock, scrapers: 1},
+		{name: "sockets, 10 scrapers", exporter: stock, scrapers: 10},
+		{name: "HTTP, 1 scraper", exporter: http, scrapers: 1},
+		{name: "HTTP, 10 scrapers", exporter: http, scrapers: 10},
+	}
+	describeMachine(t, server)
+	measureInTurn(t, server, phones, cases, users, callsPerSecond)
+	printf(t, "\n%d users, %d calls per second, %d rounds of %v each. Median of the rounds (min..max).\n\n", users, callsPerSecond, rounds, *load)
+	printCalls(t, cases)
+	printCosts(t, cases)
+
+	cases = []*loadCase{
+		{name: "no scrape", exporter: stock},
+		{name: "sockets, 1 scraper", exporter: stock, scrapers: 1},
+		{name: "HTTP, 1 scraper", exporter: http, scrapers: 1},
+	}
+	measureInTurn(t, server, phones, cases, users, 0)
+	printf(t, "\n%d users, no calls, %d rounds of %v each.\n", users, rounds, *load)
+	printCosts(t, cases)
+	printf(t, "\n%s\n", loadAverage())
+}
+
+// loadCase is one way of being scraped, and what was measured.
+type loadCase struct {
+	name     string
+	exporter *exporterProcess
+	scrapers int
+	runs     []loadRun
+}
+
+type loadRun struct {
+	calls       callResult
+	kamailioCPU time.Duration
+	exporterCPU time.Duration
+	rss         float64 // of the exporter, at the end
+	scrapes     scrapeResult
+}
+
+// measureInTurn fills in the runs: every round begins with another case.
+func measureInTurn(t *testing.T, server *kamailiotest.Server, phones *phones, cases []*loadCase, users, rate int) {
+	t.Helper()
+	processes := processesOf(t, server)
+	for round := range rounds + 1 { // the first is for warming up
+		for i := range cases {
+			c := cases[(round+i)%len(cases)]
+			run := measure(t, processes, phones, c, rate)
+			if round == 0 {
+				continue
+			}
+			c.runs = append(c.runs, run)
+			if run.calls.failed > 0 {
+				t.Errorf("%s, round %d: %d calls failed", c.name, round, run.calls.failed)
+			}
+			for _, err := range run.scrapes.errs {
+				t.Errorf("%s, round %d: %v", c.name, round, err)
+			}
+			if c.scrapers > 0 {
+				checkCounts(t, run.scrapes.last, users)
+			}
+		}
+	}
+}
+
+func measure(t *testing.T, kamailio []int, phones *phones, c *loadCase, rate int) (run loadRun) {
+	t.Helper()
+	const before = 2 * time.Second // until calls begin and end at the same rate
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	scrapes := c.exporter.scrape(ctx, c.scrapers)
+	var calls *calls
+	if rate > 0 {
+		calls = phones.call(t, rate, before+*load)
+	}
+	time.Sleep(before)
+	began, kamailioCPU, exporterCPU := time.Now(), cpuTime(t, kamailio), cpuTime(t, []int{c.exporter.pid})
+	time.Sleep(*load)
+	run.kamailioCPU = cpuTime(t, kamailio) - kamailioCPU
+	run.exporterCPU = cpuTime(t, []int{c.exporter.pid}) - exporterCPU
+	ended := time.Now()
+	run.rss = residentMemory(t, c.exporter.pid)
+	cancel()
+	run.scrapes = scrapes()
+	if calls != nil {
+		run.calls = calls.result(t, began, ended)
+	}
+	return run
+}
+
+func printCalls(t *testing.T, cases []*loadCase) {
+	t.Helper()
+	printf(t, "| | INVITE to 200, median | p99 | to no scrape, by round | p99 of all rounds, to no scrape | OPTIONS to 200, median | p99 | calls/s | failed | retransmitted |\n")
+	printf(t, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	together := func(c *loadCase) float64 {
+		var all []time.Duration
+		for _, r := range c.runs {
+			all = append(all, r.calls.invite...)
+		}
+		return ms(quantile(all, 0.99))
+	}
+	for _, c := range cases {
+		p99 := func(r loadRun) float64 { return ms(quantile(r.calls.invite, 0.99)) }
+		var failed, retransmitted int
+		for _, r := range c.runs {
+			failed += r.calls.failed
+			retransmitted += r.calls.retransmitted
+		}
+		printf(t, "| %s | %s ms | %s ms | %s | %.2f ms, %.2f | %s ms | %s ms | %s | %d | %d |\n", c.name,
+			spread(c, "%.2f", func(r loadRun) float64 { return ms(quantile(r.calls.invite, 0.5)) }),
+			spread(c, "%.2f", p99),
+			paired(c, cases[0], "%.2f", func(with, without loadRun) float64 { return p99(with) / p99(without) }),
+			together(c), together(c)/together(cases[0]),
+			spread(c, "%.2f", func(r loadRun) float64 { return ms(quantile(r.calls.options, 0.5)) }),
+			spread(c, "%.2f", func(r loadRun) float64 { return ms(quantile(r.calls.options, 0.99)) }),
+			spread(c, "%.1f", func(r loadRun) float64 { return r.calls.perSecond }),
+			failed, retransmitted)
+	}
+}
+
+// printCosts says what a scrape costs: a page served, which for ten scrapers is
+// less than a scrape of Kamailio each.
+func printCosts(t *testing.T, cases []*loadCase) {
+	t.Helper()
+	printf(t, "\n| | pages/s | slowest | RPCs per page | reply bytes per page | Kamailio CPU per page | Kamailio CPU | exporter CPU per page | exporter memory |\n")
+	printf(t, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	for _, c := range cases {
+		cpu := spread(c, "%.1f", func(r loadRun) float64 { return r.kamailioCPU.Seconds() / load.Seconds() * 100 })
+		if c.scrapers == 0 {
+			printf(t, "| %s | | | | | | %s %% | | |\n", c.name, cpu)
+			continue
+		}
+		pages := float64(c.scrapers) * load.Seconds()
+		printf(t, "| %s | %s | %s ms | %s | %s | %s ms | %s %% | %s ms | %s MiB |\n", c.name,
+			spread(c, "%.1f", func(r loadRun) float64 { return r.scrapes.perSecond }),
+			spread(c, "%.1f", func(r loadRun) float64 { return ms(slices.Max(r.scrapes.times)) }),
+			spread(c, "%.1f", func(r loadRun) float64 { return r.scrapes.rpcs }),
+			spread(c, "%.0f", func(r loadRun) float64 { return r.scrapes.bytes }),
+			paired(c, cases[0], "%.2f", func(with, without loadRun) float64 { return ms(with.kamailioCPU-without.kamailioCPU) / pages }),
+			cpu,
+			spread(c, "%.2f", func(r loadRun) float64 { return ms(r.exporterCPU) / pages }),
+			spread(c, "%.1f", func(r loadRun) float64 { return r.rss / (1 << 20) }))
+	}
+}
+
+// TestRegistrations measures scrapes of a registrar as it fills, and how fast it
+// answers others meanwhile.
+func TestRegistrations(t *testing.T) {
+	if *load == 0 {
+		t.Skip("takes minutes: make bench runs it")
+	}
+	server := kamailiotest.Start(t, kamailiotest.Config{ShmMB: 1024})
+	byWay := ways(server)
+	exporters := map[string]*exporterProcess{
+		"sockets": runExporter(t, byWay["the stock pair"]),
+		"HTTP":    runExporter(t, byWay["HTTP"]),
+	}
+	describeMachine(t, server)
+	printf(t, "\n| users | contacts | scraped over | scrape, median | slowest | held back | other client, socket: p99, slowest | other client, HTTP: p99, slowest | pkg | shm |\n")
+	printf(t, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	users := 0
+	for _, n := range []int{100, 1000, 10_000, 100_000} {
+		register(t, server, users, n)
+		users = n
+		contacts := contactsOf(users)
+		before := memoryAtRest(t, server, ownCycle)
+		for _, way := range []string{"", "sockets", "HTTP"} {
+			ctx, cancel := context.WithCancel(t.Context())
+			end := func() scrapeResult { return scrapeResult{} }
+			if e := exporters[way]; e != nil {
+				// What is allocated once and for all is no growth.
+				if _, err := e.get(); err != nil {
+					t.Error(err)
+				}
+				end = e.scrape(ctx, 1)
+			}
+			socket, http := probe(ctx, t, byWay["the stock pair"][0]), probe(ctx, t, server.HTTPURL)
+			time.Sleep(*load)
+			cancel()
+			scrapes := end()
+			after := memoryAtRest(t, server, ownCycle)
+			others := fmt.Sprintf("%s | %s", worst(socket()), worst(http()))
+			growth := fmt.Sprintf("%+d B | %+d B", after.pkg-before.pkg, after.shm-before.shm)
+			before = after
+			if way == "" {
+				printf(t, "| %d | %d | not scraped | | | | %s | %s |\n", users, contacts, others, growth)
+				continue
+			}
+			for _, err := range scrapes.errs {
+				t.Errorf("%d users over %s: %v", users, way, err)
+			}
+			checkCounts(t, scrapes.last, users)
+			held := heldBack(scrapes.last)
+			if want := map[int]string{100: "0", 10_000: "1", 100_000: "1"}[users]; want != "" && held != want {
+				t.Errorf("%d users over %s: ul.dump is held back: %q, want %s", users, way, held, want)
+			}
+			printf(t, "| %d | %d | %s | %.1f ms | %.1f ms | %s | %s | %s |\n", users, contacts, way,
+				ms(quantile(scrapes.times, 0.5)), ms(slices.Max(scrapes.times)), held, others, growth)
+		}
+	}
+	printf(t, "\n%s\n", loadAverage())
+}
+
+func worst(times []time.Duration) string {
+	return fmt.Sprintf("%.2f ms, %.1f ms", ms(quantile(times, 0.99)), ms(slices.Max(times)))
+}
+
+var heldBackDump = regexp.MustCompile(`(?m)^kamailio_scrape_held_back\{[^}]*method="ul\.dump"[^}]*\} ([0-9]+)$`)
+
+// heldBack is "1" when the contacts are not looked into, for whatever reason, and
+// "0" when they are.
+func heldBack(page string) (held string) {
+	for _, found := range heldBackDump.FindAllStringSubmatch(page, -1) {
+		held = max(held, found[1])
+	}
+	return held
+}
+
+// TestHundredThousandUsers scrapes a registrar with very many users once a second
+// while it has calls to route: 100,000 users for a minute with -load, else fewer
+// for a shorter time.
+func TestHundredThousandUsers(t *testing.T) {
+	users, seconds, rate := 20_000, 8*time.Second, 20
+	if *load > 0 {
+		users, seconds, rate = 100_000, time.Minute, callsPerSecond
+	}
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			if *load == 0 {
+				t.Parallel() // nothing is measured, and most of it is waiting
+			}
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, ShmMB: 1024})
+			phones := newPhones(t, server)
+			register(t, server, 0, users)
+			exporter := runExporter(t, ways(server)["the stock pair"])
+
+			scrapesAndCalls := func(d time.Duration) scrapeResult {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				end := exporter.scrape(ctx, 1)
+				began := time.Now()
+				result := phones.call(t, rate, d).result(t, began, began.Add(d))
+				if result.failed > 0 {
+					t.Errorf("%d of %d calls failed", result.failed, len(result.invite))
+				}
+				cancel()
+				return end()
+			}
+			scrapesAndCalls(3 * time.Second) // takes what is taken once and for all
+			before := memoryAtRest(t, server, restOfCalls+ownCycle)
+			result := scrapesAndCalls(seconds)
+			after := memoryAtRest(t, server, restOfCalls+ownCycle)
+			for _, err := range result.errs {
+				t.Error(err)
+			}
+			if n := len(result.times); n < int(seconds/time.Second) {
+				t.Errorf("%d scrapes in %v", n, seconds)
+			}
+			checkCounts(t, result.last, users)
+			if held := heldBack(result.last); held != "1" {
+				t.Errorf("ul.dump is held back: %q, want 1", held)
+			}
+			// The pings that Kamailio waits for are not the same at both times.
+			const pkgNoise, shmNoise = 4 << 10, 128 << 10
+			if after.pkg > before.pkg+pkgNoise || after.shm > before.shm+shmNoise {
+				t.Errorf("Kamailio's memory grew from %+v to %+v", before, after)
+			}
+			t.Logf("%d users, %d calls/s: %d scrapes, median %.1f ms, slowest %.1f ms; memory %+v, then %+v", users, rate,
+				len(result.times), ms(quantile(result.times, 0.5)), ms(slices.Max(result.times)), before, after)
+		})
+	}
+}
+
+// exporterProcess is the exporter as a process of its own, whose CPU time and
+// memory are not mixed with the test's.
+type exporterProcess struct {
+	url string
+	pid int
+}
+
+// runExporter builds the program and runs it with its defaults until the test ends.
+func runExporter(t *testing.T, uris []string) *exporterProcess {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), programName)
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	args := []string{"--web.listen-address=127.0.0.1:0"}
+	for _, uri := range uris {
+		args = append(args, "--kamailio.uri="+uri)
+	}
+	p := runBound(t, exec.Command(program, args...))
+	p.out.mu.Lock()
+	defer p.out.mu.Unlock()
+	for {
+		text := p.out.text.String()
+		if found := listening.FindStringSubmatch(text); found != nil {
+			return &exporterProcess{"http://" + found[1], p.pid}
+		}
+		if strings.Contains(text, "ended:") {
+			t.Fatalf("the exporter ended: %s", text)
+		}
+		p.out.more.Wait()
+	}
+}
+
+// process is a program that runs until the test ends, or this process does.
+type process struct {
+	pid   int
+	out   *logBuffer // what it writes, and "ended: ..." at its end
+	ended chan struct{}
+	code  int // when it has ended
+}
+
+func runBound(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{out: newLogBuffer(), ended: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = p.out, p.out
+	// Sent when the thread ends that started it; Go ends none of its own accord.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.pid = cmd.Process.Pid
+	go func() {
+		defer close(p.ended)
+		fmt.Fprintln(p.out, "ended:", cmd.Wait())
+		p.code = cmd.ProcessState.ExitCode()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.ended:
+		case <-time.After(5 * time.Second):
+			_ = cmd.Process.Kill()
+			<-p.ended
+		}
+	})
+	return p
+}
+
+// scrapeClient keeps its connections and takes gzip, as Prometheus does.
+var scrapeClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 20}, Timeout: 10 * time.Second}
+
+// get fetches the page as a Prometheus does that scrapes once a second.
+func (e *exporterProcess) get() (page string, err error) {
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, e.url+"/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "1")
+	began := time.Now()
+	resp, err := scrapeClient.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	page, took := string(body), time.Since(began)
+	switch {
+	case err != nil:
+		return page, err
+	case resp.StatusCode != http.StatusOK || value(page, "kamailio_up") != "1":
+		return page, fmt.Errorf("status %d, kamailio_up %s", resp.StatusCode, value(page, "kamailio_up"))
+	case failed.MatchString(page):
+		return page, fmt.Errorf("collectors that failed: %s", names(failed.FindAllStringSubmatch(page, -1)))
+	case took > time.Second:
+		return page, fmt.Errorf("a scrape took %v", took)
+	}
+	return page, nil
+}
+
+// scrapeResult is what all scrapers saw together.
+type scrapeResult struct {
+	times       []time.Duration
+	errs        []error
+	first, last string  // pages
+	rpcs, bytes float64 // per page
+	perSecond   float64 // pages
+}
+
+// scrape scrapes once a second by each of n scrapers, at offsets spread over the
+// second, until ctx is done; the function that it returns waits for the end.
+func (e *exporterProcess) scrape(ctx context.Context, n int) (result func() scrapeResult) {
+	var (
+		mu      sync.Mutex
+		running sync.WaitGroup
+		r       scrapeResult
+		began   = time.Now()
+		counted float64 // pages after the first
+	)
+	one := func() {
+		asked := time.Now()
+		page, err := e.get()
+		took := time.Since(asked)
+		mu.Lock()
+		defer mu.Unlock()
+		r.times = append(r.times, took)
+		if err != nil {
+			r.errs = append(r.errs, err)
+			return
+		}
+		if r.first == "" {
+			r.first = page
+		} else {
+			counted++
+		}
+		r.last = page
+	}
+	for i := range n {
+		running.Go(func() {
+			if !sleep(ctx, time.Duration(i)*time.Second/time.Duration(n)) {
+				return
+			}
+			tick := time.NewTicker(time.Second)
+			defer tick.Stop()
+			for {
+				one()
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+			}
+		})
+	}
+	return func() scrapeResult {
+		running.Wait()
+		r.perSecond = float64(len(r.times)) / time.Since(began).Seconds()
+		r.rpcs = (sum(r.last, "rpc_requests_total") - sum(r.first, "rpc_requests_total")) / counted
+		r.bytes = (sum(r.last, "rpc_reply_bytes_total") - sum(r.first, "rpc_reply_bytes_total")) / counted
+		return r
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// sum adds up one of the exporter's own counters over its labels.
+func sum(page, name string) (n float64) {
+	for line := range strings.Lines(page) {
+		if strings.HasPrefix(line, programName+"_"+name+"{") {
+			v, _ := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]), 64)
+			n += v
+		}
+	}
+	return n
+}
+
+// phones call each other through a server.
+type phones struct {
+	dir    string
+	server string // its SIP address
+	port   int    // of the caller
+}
+
+// newPhones starts the phone that is called, and lifts those limits of the demo
+// that are meant for its few calls.
+func newPhones(t *testing.T, server *kamailiotest.Server) *phones {
+	t.Helper()
+	addr, err := net.ResolveUDPAddr("udp", server.SIPAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The server has 16 ports and leaves the last ones free.
+	p := &phones{dir: t.TempDir(), server: server.SIPAddr, port: addr.Port + 15}
+	callee := strconv.Itoa(addr.Port + 14)
+	for name, text := range map[string]string{"caller.xml": callerScenario, "callee.xml": calleeScenario} {
+		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Registered in another table than the users that are counted.
+	server.RPC(t, "ul.add", "location2", "callee@example.net", "sip:callee@127.0.0.1:"+callee, 0, 1.0, "", 0, 0, -1)
+	server.RPC(t, "pl.set_pipe", "invite", "TAILDROP", 100_000)
+	server.RPC(t, "rl.set_pipe", 1, "TAILDROP", 100_000)
+	server.RPC(t, "cfg.set_now_int", "core", "max_while_loops", 100_000) // of route[CDR]
+	runBound(t, p.sipp("callee.xml", "-p", callee, "-timeout", "3600"))
+	return p
+}
+
+func (p *phones) sipp(scenario string, args ...string) *exec.Cmd {
+	return exec.Command("sipp", append([]string{"-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", filepath.Join(p.dir, scenario)}, args...)...)
+}
+
+// calls are those of one SIPp.
+type calls struct {
+	sipp *process
+	dir  string
+}
+
+// call makes rate calls a second for d.
+func (p *phones) call(t *testing.T, rate int, d time.Duration) *calls {
+	t.Helper()
+	// -trace_rtt would do for the times, but its clock ticks every 4 ms; that of
+	// the log of messages counts microseconds.
+	cmd := p.sipp("caller.xml", "-p", strconv.Itoa(p.port), "-r", strconv.Itoa(rate),
+		"-m", strconv.Itoa(int(float64(rate)*d.Seconds())), "-d", strconv.Itoa(int(callLength.Milliseconds())),
+		"-timeout", strconv.Itoa(int(d.Seconds())+30), "-timeout_error",
+		"-trace_shortmsg", "-shortmessage_file", "messages", "-trace_stat", "-stf", "statistics", p.server)
+	dir, err := os.MkdirTemp(p.dir, "calls")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Dir = dir
+	return &calls{runBound(t, cmd), dir}
+}
+
+type callResult struct {
+	invite, options       []time.Duration // until the 200
+	perSecond             float64         // calls answered
+	failed, retransmitted int
+}
+
+// result waits for the end of the calls, and reads what SIPp wrote: of the times,
+// those of requests sent between began and ended.
+func (c *calls) result(t *testing.T, began, ended time.Time) (r callResult) {
+	t.Helper()
+	<-c.sipp.ended
+	if c.sipp.code > 1 || c.sipp.code < 0 { // 1: calls failed, which is counted
+		t.Fatalf("SIPp: %s", c.sipp.out)
+	}
+	from, to := float64(began.UnixMicro())/1e6, float64(ended.UnixMicro())/1e6
+	sent := map[string]float64{} // when, by call and method
+	for _, row := range readTable(t, filepath.Join(c.dir, "messages"), '\t') {
+		// Date, time, seconds, S or R, Call-ID, CSeq, first line.
+		if len(row) < 7 {
+			continue
+		}
+		at, _ := strconv.ParseFloat(row[2], 64)
+		_, method, _ := strings.Cut(strings.TrimPrefix(row[5], "CSeq:"), " ")
+		key := row[4] + method
+		switch {
+		case row[3] == "S" && sent[key] == 0:
+			sent[key] = at
+		case row[3] == "R" && strings.HasPrefix(row[6], "SIP/2.0 200") && sent[key] >= from && sent[key] < to:
+			took := time.Duration((at - sent[key]) * 1e9)
+			switch method {
+			case "INVITE":
+				r.invite = append(r.invite, took)
+			case "OPTIONS":
+				r.options = append(r.options, took)
+			}
+			sent[key] = -1 // the 200 may come again
+		}
+	}
+	r.perSecond = float64(len(r.invite)) / (to - from)
+	rows := readTable(t, filepath.Join(c.dir, "statistics"), ';')
+	last := rows[len(rows)-1]
+	number := func(column string) int {
+		n, err := strconv.Atoi(last[slices.Index(rows[0], column)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	r.failed, r.retransmitted = number("FailedCall(C)"), number("Retransmissions(C)")
+	return r
+}
+
+func readTable(t *testing.T, file string, comma rune) [][]string {
+	t.Helper()
+	var rows [][]string
+	for line := range strings.Lines(readText(t, file)) {
+		rows = append(rows, strings.Split(strings.TrimSuffix(line, "\n"), string(comma)))
+	}
+	return rows
+}
+
+// ownUsers are registered by the demo's configuration: its trunk at itself.
+const ownUsers = 1
+
+// contactsOf is how many contacts so many users have: each tenth has two.
+func contactsOf(users int) int { return users + users/10 }
+
+// register adds the users from one number to another.
+func register(t *testing.T, server *kamailiotest.Server, from, to int) {
+	t.Helper()
+	for range 100 { // the trunk registers within 5 s
+		if bytes.Contains(server.RPC(t, "stats.get_statistics", "all"), []byte("usrloc:location_users = "+strconv.Itoa(from+ownUsers)+`"`)) {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	const clients = 3 // fewer than Kamailio has TCP workers
+	var all sync.WaitGroup
+	for client := range clients {
+		way, err := kamrpc.Open(server.HTTPURL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			for i := from + client; i < to; i += clients {
+				for contact := range contactsOf(i+1) - contactsOf(i) {
+					request := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"ul.add","params":["location","user%d@example.com","sip:user%[1]d@192.0.2.%d:%d",86400,1.0,"",0,0,-1]}`,
+						i, contact, 1024+i%60000)
+					if err := ask(t.Context(), way, []byte(request)); err != nil {
+						t.Errorf("ul.add: %v", err)
+						return
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func checkCounts(t *testing.T, page string, users int) {
+	t.Helper()
+	for sample, want := range map[string]int{
+		`kamailio_usrloc_users{domain="location"}`:    users + ownUsers,
+		`kamailio_usrloc_contacts{domain="location"}`: contactsOf(users) + ownUsers,
+	} {
+		// A float: 100,000 is 1e+05.
+		if got, err := strconv.ParseFloat(value(page, sample), 64); err != nil || got != float64(want) {
+			t.Errorf("%s is %q, want %d", sample, value(page, sample), want)
+		}
+	}
+}
+
+// probe asks for core.uptime every 10 ms until ctx is done, and measures how long
+// it takes; the function that it returns waits for the end.
+func probe(ctx context.Context, t *testing.T, uri string) (times func() []time.Duration) {
+	t.Helper()
+	way, err := kamrpc.Open(uri, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []time.Duration
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			all = append(all, timed(func() {
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+				defer cancel()
+				if _, err := client.Call(ctx, "core.uptime"); err != nil {
+					t.Error(err)
+				}
+			}))
+		}
+	}()
+	return func() []time.Duration { <-done; return all }
+}
+
+// memory is what Kamailio has taken, in bytes.
+type memory struct {
+	pkg int // private, of all processes together
+	shm int
+}
+
+func memoryOf(t *testing.T, server *kamailiotest.Server) (m memory) {
+	t.Helper()
+	var processes []struct{ Used int }
+	if err := json.Unmarshal(server.RPC(t, "pkg.stats"), &processes); err != nil || len(processes) == 0 {
+		t.Fatalf("pkg.stats: %v", err)
+	}
+	for _, p := range processes {
+		m.pkg += p.Used
+	}
+	var shm struct{ Used int }
+	if err := json.Unmarshal(server.RPC(t, "core.shmmem"), &shm); err != nil || shm.Used == 0 {
+		t.Fatalf("core.shmmem: %v", err)
+	}
+	m.shm = shm.Used
+	return m
+}
+
+const (
+	restOfCalls = 7 * time.Second // until Kamailio forgets the last dialog and transaction
+	ownCycle    = 5 * time.Second // in which it has sent all its own pings once
+)
+
+// memoryAtRest is the least that Kamailio holds within some time.
+func memoryAtRest(t *testing.T, server *kamailiotest.Server, d time.Duration) memory {
+	t.Helper()
+	least := memoryOf(t, server)
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		m := memoryOf(t, server)
+		least = memory{min(least.pkg, m.pkg), min(least.shm, m.shm)}
+	}
+	return least
+}
+
+// processesOf are all processes of a server.
+func processesOf(t *testing.T, server *kamailiotest.Server) (pids []int) {
+	t.Helper()
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, stat := range stats {
+		text, _ := os.ReadFile(stat)
+		// pid (name) state ppid pgrp
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) > 2 && fields[2] == strconv.Itoa(server.PID()) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+			pids = append(pids, pid)
+		}
+	}
+	if len(pids) < 10 {
+		t.Fatalf("Kamailio has %d processes", len(pids))
+	}
+	return pids
+}
+
+// cpuTime is what processes have used so far, to the nanosecond: utime and stime
+// of /proc/PID/stat count in hundredths of a second.
+func cpuTime(t *testing.T, pids []int) (total time.Duration) {
+	t.Helper()
+	for _, pid := range pids {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		if len(threads) == 0 {
+			t.Fatalf("process %d is gone", pid)
+		}
+		for _, thread := range threads {
+			text, _ := os.ReadFile(thread)
+			on, _, _ := strings.Cut(string(text), " ")
+			ns, err := strconv.ParseInt(on, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			total += time.Duration(ns)
+		}
+	}
+	return total
+}
+
+// residentMemory of a process, in bytes.
+func residentMemory(t *testing.T, pid int) float64 {
+	t.Helper()
+	fields := strings.Fields(readText(t, fmt.Sprintf("/proc/%d/statm", pid)))
+	pages, err := strconv.Atoi(fields[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return float64(pages * os.Getpagesize())
+}
+
+func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }
+
+// quantile of what may be out of order; 0 of nothing.
+func quantile(d []time.Duration, q float64) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	d = slices.Sorted(slices.Values(d))
+	return d[min(int(q*float64(len(d))), len(d)-1)]
+}
+
+// spread is the median, least and greatest of one figure of a case.
+func spread(c *loadCase, format string, figure func(loadRun) float64) string {
+	var all []float64
+	for _, r := range c.runs {
+		all = append(all, figure(r))
+	}
+	return spreadOf(all, format)
+}
+
+// paired is the same of a figure of two runs of one round.
+func paired(c, other *loadCase, format string, figure func(run, other loadRun) float64) string {
+	var all []float64
+	for i, r := range c.runs {
+		all = append(all, figure(r, other.runs[i]))
+	}
+	return spreadOf(all, format)
+}
+
+func spreadOf(all []float64, format string) string {
+	slices.Sort(all)
+	median := fmt.Sprintf(format, all[len(all)/2])
+	least, greatest := fmt.Sprintf(format, all[0]), fmt.Sprintf(format, all[len(all)-1])
+	if least == greatest {
+		return median
+	}
+	return fmt.Sprintf("%s (%s..%s)", median, least, greatest)
+}
+
+// printf writes a part of the report.
+func printf(t *testing.T, format string, args ...any) {
+	t.Helper()
+	fmt.Fprintf(t.Output(), format, args...)
+}
+
+func describeMachine(t *testing.T, server *kamailiotest.Server) {
+	t.Helper()
+	cpu := regexp.MustCompile(`model name\s*: (.*)`).FindStringSubmatch(readText(t, "/proc/cpuinfo"))
+	var kamailio string
+	if err := json.Unmarshal(server.RPC(t, "core.version"), &kamailio); err != nil {
+		t.Fatal(err)
+	}
+	printf(t, "%d cores, %s, %s, %s, %s\n", runtime.NumCPU(), cpu[1], kamailio, runtime.Version(), loadAverage())
+}
+
+func loadAverage() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	return "load average " + strings.Join(strings.Fields(string(text))[:3], " ")
+}
