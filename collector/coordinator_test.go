@@ -237,6 +237,24 @@ func TestARestartIsMetAnew(t *testing.T) {
 	}
 }
 
+func TestWhatIsFixedIsAskedOncePerStart(t *testing.T) {
+	server := recorded(t, "5.6.3")
+	c := collector.NewCoordinator(client(t, server), collector.All(collector.Options{}), collector.Limits{})
+	for start, version := range map[string]string{"Mon Nov 23 04:10:00 2026": "5.6.3", "Mon Nov 23 05:10:00 2026": "6.0.1"} {
+		server.Handle("core.uptime", uptimeSince(start))
+		server.Handle("core.info", `{"version":"kamailio `+version+`"}`)
+		asked := server.CallCount("core.info")
+		for range 3 {
+			if page := samples(t, scrape(t, c, "core")); !strings.Contains(page, `version="`+version+`"`) {
+				t.Errorf("the version is not %s:\n%s", version, page)
+			}
+		}
+		if n := server.CallCount("core.info") - asked; n != 1 {
+			t.Errorf("core.info was asked %d times in three scrapes", n)
+		}
+	}
+}
+
 func TestAMethodOfTheScriptIsLearnedOncePerStart(t *testing.T) {
 	for _, served := range []bool{true, false} {
 		server := bare(t)

@@ -60,7 +60,7 @@ func (c core) Update(ctx context.Context, s *Session, emit Emit) error {
 	}
 	emit(startTimeDesc, start)
 
-	info, err := s.Call(ctx, "core.info")
+	info, err := s.CallFixed(ctx, "core.info") // core/core_cmd.c: made at start
 	if err != nil {
 		return err
 	}

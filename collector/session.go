@@ -50,6 +50,7 @@ type server struct {
 	scripted map[string]bool // unlisted methods that were tried: did the script answer?
 	missing  map[string]bool // methods that turned out not to be there
 	guards   map[string]*guardState
+	fixed    map[string]kamrpc.Value // answers that stay the same until a restart
 }
 
 // NewSession makes a session for a server that offers these methods (nil: not
@@ -63,7 +64,7 @@ func newSession(target Target, timeout time.Duration, srv *server) *Session {
 }
 
 func newServer(start string, methods []string) *server {
-	srv := &server{start: start, scripted: map[string]bool{}, missing: map[string]bool{}, guards: map[string]*guardState{}}
+	srv := &server{start: start, scripted: map[string]bool{}, missing: map[string]bool{}, guards: map[string]*guardState{}, fixed: map[string]kamrpc.Value{}}
 	if methods != nil {
 		srv.methods = make(map[string]bool, len(methods))
 		for _, m := range methods {
@@ -97,6 +98,25 @@ func (s *Session) Call(ctx context.Context, method string, params ...any) (kamrp
 		}
 		return v, err
 	})
+}
+
+// CallFixed is Call for what stays the same until Kamailio restarts: it is asked
+// once per start.
+func (s *Session) CallFixed(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
+	key := key(method, params)
+	s.server.mu.Lock()
+	v, known := s.server.fixed[key]
+	s.server.mu.Unlock()
+	if known {
+		return v, nil
+	}
+	v, err := s.Call(ctx, method, params...)
+	if err == nil && s.server.start != "" { // else a restart would not be seen
+		s.server.mu.Lock()
+		s.server.fixed[key] = v
+		s.server.mu.Unlock()
+	}
+	return v, err
 }
 
 // CallUnlisted asks for a method that only the operator's script may serve.

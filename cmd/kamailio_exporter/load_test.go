@@ -240,6 +240,89 @@ func measure(t *testing.T, kamailio []int, phones *phones, c *loadCase, rate int
 	return run
 }
 
+// TestAnswerTimesInPairs compares the p99 of Kamailio's answer times with and
+// without scrapes as closely as a machine that is never quiet allows: in each run
+// a scraper comes and goes every few seconds while the calls go on, so that what
+// else the machine does falls on both sides.
+func TestAnswerTimesInPairs(t *testing.T) {
+	if *load == 0 {
+		t.Skip("takes minutes: make bench runs it")
+	}
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, ShmMB: 1024})
+			const users = 100_000
+			register(t, server, 0, users)
+			phones := newPhones(t, server)
+			exporter := runExporter(t, ways(server)["the stock pair"])
+			describeMachine(t, server)
+			printf(t, "\n%d users, %d calls per second, %d runs of %d windows of %v, every other one with a scrape per second.\n\n", users, callsPerSecond, pairedRuns, windows, *load)
+			printf(t, "| run | INVITE to 200 without scrapes: median, p99 | with: median, p99 | ratio of the medians | of the p99 | slowest scrape |\n| --- | --- | --- | --- | --- | --- |\n")
+			var medians, p99s []float64
+			for run := range pairedRuns {
+				with, without, slowest := pairedRun(t, phones, exporter, users)
+				medianRatio := ms(quantile(with, 0.5)) / ms(quantile(without, 0.5))
+				p99Ratio := ms(quantile(with, 0.99)) / ms(quantile(without, 0.99))
+				medians, p99s = append(medians, medianRatio), append(p99s, p99Ratio)
+				printf(t, "| %d | %.2f, %.2f ms | %.2f, %.2f ms | %.3f | %.3f | %.1f ms |\n", run+1,
+					ms(quantile(without, 0.5)), ms(quantile(without, 0.99)), ms(quantile(with, 0.5)), ms(quantile(with, 0.99)),
+					medianRatio, p99Ratio, ms(slowest))
+			}
+			printf(t, "| all | | | %s | %s | |\n\n%s\n", spreadOf(medians, "%.3f"), spreadOf(p99s, "%.3f"), loadAverage())
+		})
+	}
+}
+
+const (
+	pairedRuns = 7
+	windows    = 8 // of a run, half of them with scrapes
+)
+
+// pairedRun makes calls for all windows without a break, and sorts their answer
+// times by whether somebody scraped when they were sent.
+func pairedRun(t *testing.T, phones *phones, exporter *exporterProcess, users int) (with, without []time.Duration, slowest time.Duration) {
+	t.Helper()
+	const before = 2 * time.Second
+	calls := phones.call(t, callsPerSecond, before+windows**load)
+	time.Sleep(before)
+	began := time.Now()
+	var turns []time.Time // when a window began; every second one has scrapes
+	for i := range windows {
+		turns = append(turns, time.Now())
+		end := time.After(time.Until(began.Add(time.Duration(i+1) * *load)))
+		if i%2 == 0 {
+			<-end
+			continue
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		scrapes := exporter.scrape(ctx, 1)
+		<-end
+		cancel()
+		r := scrapes()
+		slowest = max(slowest, slices.Max(r.times))
+		for _, err := range r.errs {
+			t.Error(err)
+		}
+		checkCounts(t, r.last, users)
+	}
+	r := calls.result(t, began, time.Now())
+	if r.failed > 0 {
+		t.Errorf("%d calls failed", r.failed)
+	}
+	for i, sent := range r.inviteSent {
+		window := len(turns) - 1
+		for sent.Before(turns[window]) && window > 0 {
+			window--
+		}
+		if window%2 == 0 {
+			without = append(without, r.invite[i])
+		} else {
+			with = append(with, r.invite[i])
+		}
+	}
+	return with, without, slowest
+}
+
 func printCalls(t *testing.T, cases []*loadCase) {
 	t.Helper()
 	printf(t, "| | INVITE to 200, median | p99 | to no scrape, by round | p99 of all rounds, to no scrape | OPTIONS to 200, median | p99 | calls/s | failed | retransmitted |\n")
@@ -369,27 +452,23 @@ func heldBack(page string) (held string) {
 }
 
 // TestHundredThousandUsers scrapes a registrar with very many users once a second
-// while it has calls to route: 100,000 users for a minute with -load, else fewer
-// for a shorter time.
+// for a minute, while it has calls to route.
 func TestHundredThousandUsers(t *testing.T) {
-	users, seconds, rate := 20_000, 8*time.Second, 20
-	if *load > 0 {
-		users, seconds, rate = 100_000, time.Minute, callsPerSecond
+	if *load == 0 {
+		t.Skip("takes minutes: make bench runs it")
 	}
+	const users, seconds, rate = 100_000, time.Minute, callsPerSecond
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
-			if *load == 0 {
-				t.Parallel() // nothing is measured, and most of it is waiting
-			}
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, ShmMB: 1024})
 			phones := newPhones(t, server)
 			register(t, server, 0, users)
 			exporter := runExporter(t, ways(server)["the stock pair"])
 
-			scrapesAndCalls := func(d time.Duration) scrapeResult {
+			callsAndScrapes := func(d time.Duration, scrapers int) scrapeResult {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				end := exporter.scrape(ctx, 1)
+				end := exporter.scrape(ctx, scrapers)
 				began := time.Now()
 				result := phones.call(t, rate, d).result(t, began, began.Add(d))
 				if result.failed > 0 {
@@ -398,9 +477,12 @@ func TestHundredThousandUsers(t *testing.T) {
 				cancel()
 				return end()
 			}
-			scrapesAndCalls(3 * time.Second) // takes what is taken once and for all
+			// What is taken once and for all: by the first scrapes, and by as many
+			// calls as will come with the others.
+			callsAndScrapes(3*time.Second, 1)
+			callsAndScrapes(seconds, 0)
 			before := memoryAtRest(t, server, restOfCalls+ownCycle)
-			result := scrapesAndCalls(seconds)
+			result := callsAndScrapes(seconds, 1)
 			after := memoryAtRest(t, server, restOfCalls+ownCycle)
 			for _, err := range result.errs {
 				t.Error(err)
@@ -666,6 +748,7 @@ func (p *phones) call(t *testing.T, rate int, d time.Duration) *calls {
 
 type callResult struct {
 	invite, options       []time.Duration // until the 200
+	inviteSent            []time.Time     // when each of invite was sent
 	perSecond             float64         // calls answered
 	failed, retransmitted int
 }
@@ -696,6 +779,7 @@ func (c *calls) result(t *testing.T, began, ended time.Time) (r callResult) {
 			switch method {
 			case "INVITE":
 				r.invite = append(r.invite, took)
+				r.inviteSent = append(r.inviteSent, time.UnixMicro(int64(sent[key]*1e6)))
 			case "OPTIONS":
 				r.options = append(r.options, took)
 			}
