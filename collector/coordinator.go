@@ -254,6 +254,17 @@ func texts(list kamrpc.Value) []string {
 	return out
 }
 
+// refusals are those of the collector's calls that are dangerous on some version,
+// and whether they are on this one.
+func refusals(c Collector, s *Session) (all []Refusal) {
+	for _, method := range c.Methods() {
+		if dangerousAtAll(method) {
+			all = append(all, Refusal{method, Reason{"danger", s.refusedSince(method)}})
+		}
+	}
+	return all
+}
+
 // update runs one collector. Nothing that it does ends more than itself.
 func update(ctx context.Context, c Collector, s *Session, now func() time.Time) (r *Result) {
 	began := time.Now()
@@ -264,6 +275,7 @@ func update(ctx context.Context, c Collector, s *Session, now func() time.Time) 
 			r.Err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			r.Samples = nil
 		}
+		r.Refusals = refusals(c, s)
 		r.Duration = time.Since(began)
 	}()
 	for _, method := range c.Methods() {

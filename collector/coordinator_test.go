@@ -59,7 +59,8 @@ func TestFiftyScrapesAtOnceAreOne(t *testing.T) {
 		}
 	}
 	for method, n := range server.Calls() {
-		if n > 1 {
+		// The version is asked before each call that is dangerous on some.
+		if n > 1 && method != "core.version" {
 			t.Errorf("%s was called %d times", method, n)
 		}
 	}

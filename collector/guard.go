@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type Guard struct {
 	// Rows tells the size afterwards, where it is not known before. After a reply
 	// above Limit (0: none) the call is not made for tooLongPause.
 	Rows func(samples []Sample) int
+	// FirstPause after a failure, where a minute is too short.
+	FirstPause time.Duration
 }
 
 // countOf counts the samples of one metric.
@@ -33,6 +36,24 @@ func countOf(d *Desc, samples []Sample) (n int) {
 		}
 	}
 	return n
+}
+
+// guardedTable is a table whose reply is a list that grows.
+type guardedTable struct {
+	*table
+	listLimits
+	method string
+}
+
+// guardTable makes one of a Module whose first metric is one sample a row.
+func guardTable(m Module, method string, limits listLimits) guardedTable {
+	return guardedTable{m.Collector().(*table), limits, method}
+}
+
+func (g guardedTable) base() *table { return g.table }
+
+func (g guardedTable) Guard() Guard {
+	return g.guard(g.method, func(samples []Sample) int { return countOf(g.descs[0], samples) })
 }
 
 // guarded is a Collector with a Guard.
@@ -48,7 +69,7 @@ type Held struct {
 
 // Reason is why a call is held back.
 type Reason struct {
-	Name  string // size or pause
+	Name  string // size, pause or danger
 	Since time.Time
 }
 
@@ -173,7 +194,7 @@ func (g *guardState) finish(err error, b *batch, guard Guard, now time.Time) {
 	}
 	g.failures++
 	g.failure = err
-	pause := time.Duration(math.Min(float64(longestPause), float64(firstPause)*math.Pow(2, float64(g.failures-1))))
+	pause := time.Duration(math.Min(float64(longestPause), float64(cmp.Or(guard.FirstPause, firstPause))*math.Pow(2, float64(g.failures-1))))
 	g.pausedUntil = now.Add(pause)
 	g.pausedSince = since(g.pausedSince, true, now)
 }

@@ -7,6 +7,9 @@ type Options struct {
 	// DialogProfiles are the dialog profiles to count. Kamailio has no list of
 	// their names.
 	DialogProfiles []string
+	// Dialplans are the ids of the dialplans to count. Kamailio has no list of
+	// them either.
+	Dialplans []int
 	// PikeAddresses is how many blocked source addresses are shown one by one;
 	// 0 shows none: addresses are personal data, and an attack brings any number.
 	PikeAddresses int
@@ -18,8 +21,9 @@ type Options struct {
 	// ListRows is how many rows a list may have whose size is not known
 	// beforehand: after a longer one it is not asked for an hour. 0 is no limit.
 	ListRows int
-	// GrowingInterval is how often ul.dump and dlg.briefing are asked at the
-	// most, and other growing lists if it is below 5 s, their own interval.
+	// GrowingInterval is how often ul.dump, dlg.briefing and lists that are seldom
+	// different are asked at the most, and other growing lists if it is below 5 s,
+	// their own interval.
 	GrowingInterval time.Duration
 }
 
@@ -57,6 +61,8 @@ func (l listLimits) guard(method string, rows func([]Sample) int) Guard {
 // All lists the collectors. A new module is one line here.
 func All(o Options) []Collector {
 	lists := listLimits{rows: o.ListRows, interval: min(listInterval, o.GrowingInterval)}
+	// What changes with a reload only, or is counted for trends.
+	slow := listLimits{rows: o.ListRows, interval: o.GrowingInterval}
 	all := []Collector{
 		newCore(),
 		coreTrafficModule.Collector(),
@@ -71,6 +77,17 @@ func All(o Options) []Collector {
 		dispatcher{lists},
 		drouting{lists},
 		htableModule.Collector(),
+		mqueueModule.Collector(),
+		mtreeModule.Collector(),
+		domains{slow},
+		permissions{slow},
+		newPermissionsTrusted(slow),
+		dialplans{slow, o.Dialplans},
+		carrierroute{slow},
+		presence{slow},
+		guardTable(pipelimitModule, "pl.list", lists),
+		ratelimitModule.Collector(),
+		secfilterModule.Collector(),
 		kafkaModule.Collector(),
 		msiloModule.Collector(),
 		newPike(o.PikeAddresses, lists),

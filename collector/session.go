@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,8 +48,9 @@ type server struct {
 	methods map[string]bool // system.listMethods; nil when unknown
 
 	mu       sync.Mutex
-	scripted map[string]bool // unlisted methods that were tried: did the script answer?
-	missing  map[string]bool // methods that turned out not to be there
+	scripted map[string]bool      // unlisted methods that were tried: did the script answer?
+	missing  map[string]bool      // methods that turned out not to be there
+	refused  map[string]time.Time // methods that are dangerous on this version, and since when that is known
 	guards   map[string]*guardState
 	fixed    map[string]kamrpc.Value // answers that stay the same until a restart
 }
@@ -64,7 +66,10 @@ func newSession(target Target, timeout time.Duration, srv *server) *Session {
 }
 
 func newServer(start string, methods []string) *server {
-	srv := &server{start: start, scripted: map[string]bool{}, missing: map[string]bool{}, guards: map[string]*guardState{}, fixed: map[string]kamrpc.Value{}}
+	srv := &server{
+		start: start, scripted: map[string]bool{}, missing: map[string]bool{}, refused: map[string]time.Time{},
+		guards: map[string]*guardState{}, fixed: map[string]kamrpc.Value{},
+	}
 	if methods != nil {
 		srv.methods = make(map[string]bool, len(methods))
 		for _, m := range methods {
@@ -84,18 +89,26 @@ func (s *Session) Has(method string) bool {
 	return s.server.methods == nil || s.server.methods[method]
 }
 
+// refusedSince tells since when a method is known to be dangerous on this
+// version; the zero time: it is not known to be.
+func (s *Session) refusedSince(method string) time.Time {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	return s.server.refused[method]
+}
+
 // Call asks the server, once per session for the same method and parameters. A
 // method that the server does not have is kamrpc.ErrMethodNotFound, and is not
-// asked for: each such call is an ERROR line in Kamailio's log.
+// asked for: each such call is an ERROR line in Kamailio's log. One that is
+// dangerous on this version is kamrpc.ErrDangerous: for a collector with more to
+// tell that is no failure, and the page says that it is held back.
 func (s *Session) Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
-	if !s.Has(method) {
-		return kamrpc.Value{}, fmt.Errorf("%s: %w", method, kamrpc.ErrMethodNotFound)
+	if err := s.allowed(method); err != nil {
+		return kamrpc.Value{}, err
 	}
 	return s.once(ctx, key(method, params), func(ctx context.Context) (kamrpc.Value, error) {
 		v, err := s.target.Call(ctx, method, params...)
-		if errors.Is(err, kamrpc.ErrMethodNotFound) {
-			s.learn(s.server.missing, method, true)
-		}
+		s.learnOf(method, err)
 		return v, err
 	})
 }
@@ -117,6 +130,38 @@ func (s *Session) CallFixed(ctx context.Context, method string, params ...any) (
 		s.server.mu.Unlock()
 	}
 	return v, err
+}
+
+// allowed is why a method is not asked for.
+func (s *Session) allowed(method string) error {
+	if !s.Has(method) {
+		return fmt.Errorf("%s: %w", method, kamrpc.ErrMethodNotFound)
+	}
+	if !s.refusedSince(method).IsZero() {
+		return fmt.Errorf("%s: %w", method, kamrpc.ErrDangerous)
+	}
+	return nil
+}
+
+// learnOf keeps what an error says about the server for as long as it runs.
+func (s *Session) learnOf(method string, err error) {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	switch {
+	case errors.Is(err, kamrpc.ErrMethodNotFound):
+		s.server.missing[method] = true
+	// Whether a call is dangerous may depend on its parameters; of such a method
+	// nothing is kept.
+	case errors.Is(err, kamrpc.ErrDangerous) && dangerousAtAll(method):
+		s.server.refused[method] = time.Now()
+	}
+}
+
+// dangerousAtAll tells whether a method is refused on some version, whatever its
+// parameters.
+func dangerousAtAll(method string) bool {
+	price, _ := kamrpc.PriceOf(method)
+	return slices.ContainsFunc(price.Dangers, func(d kamrpc.Danger) bool { return d.MinParams == 0 })
 }
 
 // CallUnlisted asks for a method that only the operator's script may serve.
@@ -144,15 +189,13 @@ func (s *Session) CallUnlisted(ctx context.Context, method string, params ...any
 // Call it is not kept for whoever else wants it. After an error the rows so far are not to
 // be used.
 func (s *Session) Rows(ctx context.Context, rows kamrpc.Rows, yield func(above kamrpc.Above, row kamrpc.Value) error, method string, params ...any) error {
-	if !s.Has(method) {
-		return fmt.Errorf("%s: %w", method, kamrpc.ErrMethodNotFound)
+	if err := s.allowed(method); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	err := s.target.Rows(ctx, rows, yield, method, params...)
-	if errors.Is(err, kamrpc.ErrMethodNotFound) {
-		s.learn(s.server.missing, method, true)
-	}
+	s.learnOf(method, err)
 	return err
 }
 

@@ -21,6 +21,14 @@ type Result struct {
 	// labels came before.
 	Duplicates int
 	Held       Held // of a collector that has a Guard
+	Refusals   []Refusal
+}
+
+// Refusal is a call that is dangerous on some version of Kamailio; its reason
+// holds where it is on the version that runs.
+type Refusal struct {
+	Method string
+	Reason Reason
 }
 
 // Snapshot is the outcome of one scrape. It is complete and does not change; as
@@ -42,8 +50,8 @@ var (
 	collectTimeDesc = NewDesc("kamailio_scrape_collector_duration_seconds", "Time that the collector took.", gauge, "the exporter", "collector")
 	duplicateDesc   = NewDesc("kamailio_scrape_collector_duplicates", "Samples that were dropped because others had the same labels.", gauge, "the exporter", "collector")
 
-	heldBackDesc  = NewDesc("kamailio_scrape_held_back", "1 while a costly call is not made, else 0: because the server holds more than the configured limit (size), or for a while after it failed (pause).", gauge, "the exporter", "collector", "method", "reason")
-	heldSinceDesc = NewDesc("kamailio_scrape_held_back_since_timestamp_seconds", "Unix time since when a costly call is held back. Only while it is.", gauge, "the exporter", "collector", "method", "reason")
+	heldBackDesc  = NewDesc("kamailio_scrape_held_back", "1 while a call is not made, else 0: because the server holds more than the configured limit (size), for a while after it failed (pause), or because it can kill this version of Kamailio (danger).", gauge, "the exporter", "collector", "method", "reason")
+	heldSinceDesc = NewDesc("kamailio_scrape_held_back_since_timestamp_seconds", "Unix time since when a call is held back. Only while it is.", gauge, "the exporter", "collector", "method", "reason")
 	ageDesc       = NewDesc("kamailio_scrape_data_age_seconds", "Age of the samples of a collector whose costly call is not made at every scrape.", gauge, "the exporter", "collector")
 )
 
@@ -70,10 +78,10 @@ func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 			g.add(duplicateDesc, float64(r.Duplicates), r.Collector)
 		}
 		for _, reason := range r.Held.Reasons {
-			g.add(heldBackDesc, bool01(reason.Holds()), r.Collector, r.Held.Method, reason.Name)
-			if reason.Holds() {
-				g.add(heldSinceDesc, float64(reason.Since.Unix()), r.Collector, r.Held.Method, reason.Name)
-			}
+			g.addReason(r.Collector, r.Held.Method, reason)
+		}
+		for _, refusal := range r.Refusals {
+			g.addReason(r.Collector, refusal.Method, refusal.Reason)
 		}
 		if r.Held.HasAge {
 			g.add(ageDesc, r.Held.Age.Seconds(), r.Collector)
@@ -83,6 +91,13 @@ func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 		}
 	}
 	return g.sorted(), nil
+}
+
+func (g *gathering) addReason(collector, method string, reason Reason) {
+	g.add(heldBackDesc, bool01(reason.Holds()), collector, method, reason.Name)
+	if reason.Holds() {
+		g.add(heldSinceDesc, float64(reason.Since.Unix()), collector, method, reason.Name)
+	}
 }
 
 // gathering is a page in the making.

@@ -33,6 +33,12 @@ type Query struct {
 	// Empty is the text of the error that Kamailio answers where another server
 	// would answer an empty list, for instance "No Destination Sets".
 	Empty string
+	// MustTell: a reply without content is no empty list, but a server that does
+	// not tell.
+	MustTell bool
+	// Line, for rows that are texts, is a regular expression for a whole one; its
+	// named groups are the fields.
+	Line string
 	// Rows is the path to the rows, see kamrpc.Value.All. Without it the reply
 	// is the row. Of statistics it is the group.
 	Rows    string
@@ -63,6 +69,10 @@ type Metric struct {
 	// looks negative is 2^32 more (core/rpc: struct_add "d").
 	Wrap32 bool
 
+	// Source is where Kamailio tells it, for a metric of many fields; without it
+	// it is the fields' names.
+	Source string
+
 	// Instead marks a field that is known and on purpose no metric of its own:
 	// the metric, or the reason, that stands for it.
 	Instead string
@@ -75,6 +85,9 @@ func (m Module) Collector() Collector {
 	byName := map[string]*Desc{}
 	for _, q := range m.Queries {
 		c := compiledQuery{Query: q, fields: map[string]*compiledMetric{}}
+		if q.Line != "" {
+			c.line = regexp.MustCompile("^(?:" + q.Line + ")$")
+		}
 		for _, metric := range q.Metrics {
 			cm := compile(m.Subsystem, q, metric)
 			if cm.desc != nil {
@@ -115,6 +128,7 @@ type table struct {
 
 type compiledQuery struct {
 	Query
+	line     *regexp.Regexp
 	fields   map[string]*compiledMetric
 	patterns []*compiledMetric
 	paths    []*compiledMetric
@@ -140,6 +154,9 @@ func compile(subsystem string, q Query, m Metric) *compiledMetric {
 	}
 	if m.Instead != "" {
 		return c
+	}
+	if m.Source != "" {
+		source = q.Method + " " + m.Source
 	}
 	var labels []string
 	for _, l := range q.Labels {
@@ -219,21 +236,41 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 	if fault := (*kamrpc.Fault)(nil); q.Empty != "" && errors.As(err, &fault) && fault.Message == q.Empty {
 		return 1, nil
 	}
+	if errors.Is(err, kamrpc.ErrDangerous) {
+		return 1, nil
+	}
 	if err != nil {
 		return 0, err
 	}
 	rows, known := 0, 0
 	for row := range reply.All(q.Rows) {
-		if row.Len() == 0 {
+		if row.Len() == 0 && (q.line == nil || row.Text() == "") {
 			continue // success without content is {} or ""
 		}
 		rows++
+		if q.line != nil {
+			row = q.parseLine(row.Text())
+		}
 		known += q.row(row, emit)
+	}
+	if rows == 0 && q.MustTell {
+		return 0, nil
 	}
 	if rows > 0 && known == 0 {
 		return 0, fmt.Errorf("%s: none of the known fields is in the reply: a Kamailio that is newer than this exporter?", q.Method)
 	}
 	return 1 + known, nil // an empty list is an empty list, and an answer
+}
+
+// parseLine makes a row of a text; of one that it does not know an empty one.
+func (q *compiledQuery) parseLine(text string) kamrpc.Value {
+	var fields []kamrpc.Member
+	if found := q.line.FindStringSubmatch(text); found != nil {
+		for i, name := range q.line.SubexpNames()[1:] {
+			fields = append(fields, kamrpc.Member{Name: name, Value: kamrpc.StringValue(found[i+1])})
+		}
+	}
+	return kamrpc.ObjectValue(fields)
 }
 
 // row emits the metrics of one row and counts its known fields.

@@ -17,6 +17,7 @@ import (
 func emitted(t *testing.T, c Collector, replies map[string]string) (string, error) {
 	t.Helper()
 	server := kamrpctest.New(t)
+	server.Handle("core.version", `"kamailio 6.0.1 (x86_64/linux) "`)
 	var methods []string
 	for method, result := range replies {
 		methods = append(methods, method)

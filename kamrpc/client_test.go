@@ -293,12 +293,13 @@ func TestDangerous(t *testing.T) {
 	}{
 		{"kamailio 5.6.3 (x86_64/linux) ", "permissions.addressDump", nil, true},
 		{"kamailio 6.0.1 (x86_64/linux) ", "permissions.addressDump", nil, false},
-		{"kamailio 5.6.3 (x86_64/linux) ", "pdt.list", nil, false},
+		{"kamailio 5.6.3 (x86_64/linux) ", "permissions.subnetDump", nil, false},
+		{"kamailio 5.6.3 (x86_64/linux) ", "pdt.list", nil, true},
 		{"kamailio 6.0.1 (x86_64/linux) ", "pdt.list", nil, true},
 		{"kamailio 7.0.0 (x86_64/linux) ", "mtree.list", nil, true},
 		{"kamailio 6.0.1 (x86_64/linux) ", "secfilter.print", nil, true},
 		{"kamailio 6.0.1 (x86_64/linux) ", "secfilter.print", []any{"bl"}, false},
-		{"", "pdt.list", nil, true}, // a version that is not known is none that is safe
+		{"", "permissions.addressDump", nil, true}, // a version that is not known is none that is safe
 	} {
 		fake := kamrpctest.New(t)
 		fake.Handle("core.version", `"`+test.version+`"`)

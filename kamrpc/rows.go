@@ -13,7 +13,8 @@ import (
 // only good until yield returns; its texts may be kept.
 type Rows struct {
 	// Path leads to them, by the rules of [Value.All]:
-	// "Domains/Domain/AoRs/Info/Contacts/Contact". Empty: the result is a list.
+	// "Domains/Domain/AoRs/Info/Contacts/Contact". Empty: the result is a list. A
+	// name may be *: any.
 	Path string
 	// Fields are the members of a row that are wanted; the rest is passed over
 	// without being kept. Empty means all.
@@ -23,6 +24,8 @@ type Rows struct {
 // Above are the members of the objects that hold a row, outermost first, as far
 // as they came before it and are neither objects nor lists: the name of the
 // domain that a contact is in, the number of the set that a destination is in.
+// Of a name that repeats it is the last: Kamailio writes some lists as one object
+// in which each row's members follow each other (permissions.domainDump).
 type Above struct{ open [][]Member }
 
 // Text is a member's text, from the innermost object that has it.
@@ -111,7 +114,7 @@ func (w *rowWalk) object(at, depth int) error {
 		w.members = true
 		kind := w.d.dec.PeekKind()
 		if kind == jsontext.KindBeginObject || kind == jsontext.KindBeginArray {
-			if name != w.path[at] {
+			if name != w.path[at] && w.path[at] != "*" {
 				return w.skip()
 			}
 			w.found = true
@@ -119,11 +122,20 @@ func (w *rowWalk) object(at, depth int) error {
 		}
 		v, err := w.d.value(depth + 1)
 		w.d.values = 0
-		if beside := &w.above.open[level]; len(*beside) < maxAbove {
-			*beside = append(*beside, Member{name, v})
-		}
+		w.keep(level, Member{name, v})
 		return err
 	})
+}
+
+// keep puts a member beside the rows; one that was there before it is of an
+// earlier row.
+func (w *rowWalk) keep(level int, m Member) {
+	beside := w.above.open[level]
+	if i := slices.IndexFunc(beside, func(known Member) bool { return known.Name == m.Name }); i >= 0 {
+		beside[i] = m
+	} else if len(beside) < maxAbove {
+		w.above.open[level] = append(beside, m)
+	}
 }
 
 // maxAbove bounds what is kept of an object that is not a row.

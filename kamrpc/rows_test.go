@@ -64,6 +64,42 @@ func TestRows(t *testing.T) {
 	}
 }
 
+// Some lists are one object in which rows follow each other, and what is beside a
+// row is of that row only; others are side by side under names that do not matter.
+func TestRowsThatFollowEachOther(t *testing.T) {
+	var long []string
+	for i := range 200 { // more than is kept beside a row
+		long = append(long, fmt.Sprintf(`"table":%d,"group":%d,"item":{"n":%d}`, i, i%3, i))
+	}
+	for _, test := range []struct{ name, path, result, want string }{
+		{"groups", "item", `{"table":85,"group":6,"item":{"n":"a"},"table":87,"group":7,"item":{"n":"b"},"group":6,"item":{"n":"c"}}`, "6a 7b 6c"},
+		{"a list in each", "RECORDS/ENTRY", `{"group":"x","RECORDS":{"ENTRY":{"n":1},"ENTRY":{"n":2}},"group":"y","RECORDS":{"ENTRY":{"n":3}}}`, "x1 x2 y3"},
+		{"many", "item", "{" + strings.Join(long, ",") + "}", ""},
+		{"any name", "*", `{"group":"g","a":[{"n":1},{"n":2}],"b":[],"c":{"n":3}}`, "g1 g2 g g3"},
+		{"any name, nothing", "*", `{}`, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fake := kamrpctest.New(t)
+			fake.Handle("ul.dump", test.result)
+			var got []string
+			err := client(t, nil, fake.URI("http")).Rows(within(t, patience), kamrpc.Rows{Path: test.path}, func(above kamrpc.Above, row kamrpc.Value) error {
+				got = append(got, above.Text("group")+row.Get("n").Text())
+				return nil
+			}, "ul.dump")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.name == "many" {
+				if len(got) != 200 || got[199] != "1199" || got[100] != "1100" {
+					t.Errorf("%d rows: %v", len(got), got)
+				}
+			} else if s := strings.Join(got, " "); s != test.want {
+				t.Errorf("got %q, want %q", s, test.want)
+			}
+		})
+	}
+}
+
 // Rows of a reply that was cut, or is another's, end in an error.
 func TestRowsOfABadReply(t *testing.T) {
 	for name, mode := range map[string]kamrpctest.Mode{"cut": kamrpctest.Truncate, "another's": kamrpctest.OtherID, "garbage": kamrpctest.Garbage, "empty": kamrpctest.Empty} {

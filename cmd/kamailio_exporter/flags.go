@@ -78,6 +78,8 @@ func newApp(s *settings) *kingpin.Application {
 	}
 	app.Flag("collector.dialog_profile.names", "Dialog profile to count; repeatable.").
 		PlaceHolder("NAME").StringsVar(&s.collectors.DialogProfiles)
+	app.Flag("collector.dialplan.ids", "Id of a dialplan whose rules to count; repeatable.").
+		PlaceHolder("ID").IntsVar(&s.collectors.Dialplans)
 	app.Flag("collector.pike.addresses", "Show up to so many blocked source addresses one by one. They are personal data, hence none by default.").
 		Default("0").IntVar(&s.collectors.PikeAddresses)
 	app.Flag("collector.usrloc_contacts.limit", "Look into the contacts (ul.dump) while there are at most so many; 0 is never. Its cost is quadratic, and it locks the location service.").
@@ -85,9 +87,9 @@ func newApp(s *settings) *kingpin.Application {
 
 	app.Flag("collector.dialog_age.limit", "Look at the dialogs one by one (dlg.briefing) while there are at most so many; 0 is never.").
 		Default(fmt.Sprint(collector.DefaultListDialogs)).IntVar(&s.collectors.ListDialogs)
-	app.Flag("scrape.list-limit", "Longest list (of destinations, gateways, blocked addresses) that is asked for again; after a longer one it is not for an hour. 0 is no limit.").
+	app.Flag("scrape.list-limit", "Longest list (of destinations, gateways, blocked addresses, domains, ...) that is asked for again; after a longer one it is not for an hour. 0 is no limit.").
 		Default(fmt.Sprint(collector.DefaultListRows)).IntVar(&s.collectors.ListRows)
-	app.Flag("scrape.growing-interval", "ul.dump and dlg.briefing are asked at most this often; in between their last samples are served, with their age.").
+	app.Flag("scrape.growing-interval", "ul.dump, dlg.briefing and lists that only a reload changes are asked at most this often; in between their last samples are served, with their age.").
 		Default(collector.DefaultGrowingInterval.String()).DurationVar(&s.collectors.GrowingInterval)
 
 	app.Flag("web.telemetry-path", "Path of the metrics.").

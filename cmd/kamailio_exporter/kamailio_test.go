@@ -5,6 +5,8 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -75,7 +77,7 @@ func TestFullKamailio(t *testing.T) {
 }
 
 func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
-	h := handlerFor(t, append(uriFlags(uris), "--collector.dialog_profile.names=inbound")...)
+	h := handlerFor(t, append(uriFlags(uris), "--collector.dialog_profile.names=inbound", "--collector.dialplan.ids=1", "--collector.dialplan.ids=2")...)
 	code, page := scrapePage(h, "10")
 	if code != 200 || value(page, "kamailio_up") != "1" {
 		t.Fatalf("status %d\n%.500s", code, page)
@@ -87,11 +89,11 @@ func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
 	if f := failed.FindAllStringSubmatch(page, -1); f != nil {
 		t.Errorf("collectors that failed: %s", names(f))
 	}
-	// The demo has no Kafka, and tls counts nothing before Kamailio 6. Only HTTP
+	// The demo has no Kafka, and secfilter and tls tell nothing before Kamailio 6. Only HTTP
 	// leads through the script that serves drouting.gw_status.
 	missing := "kafka"
 	if strings.HasPrefix(server.Version, "5") {
-		missing += " tls"
+		missing = "secfilter kafka tls"
 	}
 	if slices.Contains(uris, server.HTTPURL) {
 		checkGateways(t, page)
@@ -102,6 +104,8 @@ func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
 		t.Errorf("collectors not supported: %q, want %q", got, missing)
 	}
 	checkAgainstServer(t, server, page)
+	checkAgainstDatabase(t, server, page)
+	checkPresence(t, server, page)
 
 	lines := server.LogLines()
 	for range 100 {
@@ -161,6 +165,84 @@ func checkAgainstServer(t *testing.T, server *kamailiotest.Server, page string) 
 	if !strings.Contains(page, "\nkamailio_dispatcher_destination_up{") || !strings.Contains(page, `index="1"`) {
 		t.Error("the demo has a URI twice in one set, the page has not")
 	}
+}
+
+// checkAgainstDatabase counts the rows that Kamailio loaded, by another client
+// still.
+func checkAgainstDatabase(t *testing.T, server *kamailiotest.Server, page string) {
+	t.Helper()
+	five := strings.HasPrefix(server.Version, "5")
+	for _, c := range []struct {
+		sample, query string
+		dangerous     bool // on 5.6
+	}{
+		{`kamailio_permissions_addresses{group="1"}`, "FROM address WHERE grp=1 AND mask=32", true},
+		{`kamailio_permissions_addresses{group="3"}`, "FROM address WHERE grp=3", true},
+		{`kamailio_permissions_subnets{group="2"}`, "FROM address WHERE grp=2", false},
+		{`kamailio_permissions_domains{group="4"}`, "FROM address WHERE grp=4", false},
+		{`kamailio_permissions_trusted_peers`, "FROM trusted", true},
+		{`kamailio_domain_domains`, "FROM domain", false},
+		{`kamailio_domain_attributes`, "FROM domain_attrs", false},
+		{`kamailio_mtree_items{tree="prefixes"}`, "FROM mtree", false},
+		{`kamailio_mtree_items{tree="none"}`, "FROM mtree_none", false},
+		{`kamailio_dialplan_rules{dialplan="1"}`, "FROM dialplan WHERE dpid=1", false},
+		{`kamailio_dialplan_rules{dialplan="2"}`, "FROM dialplan WHERE dpid=2", false},
+		{`kamailio_carrierroute_routes{carrier="default",domain="proxy"}`, "FROM carrierroute WHERE carrier=1 AND domain=1", false},
+		{`kamailio_pipelimit_pipe_limit{pipe="register"}`, "", false},
+	} {
+		query := "SELECT count(*) " + c.query
+		if c.query == "" {
+			query = "SELECT plimit FROM pl_pipes WHERE pipeid='register'"
+		}
+		want := sqlite(t, server, query)
+		if c.dangerous && five {
+			want = ""
+		}
+		if got := value(page, c.sample); got != want {
+			t.Errorf("%s is %q, the database says %q", c.sample, got, want)
+		}
+	}
+	for sample, want := range map[string]string{
+		`kamailio_mqueue_messages{queue="backlog"}`:                                                                   "3",
+		`kamailio_htable_expire_seconds{table="ipban"}`:                                                               "300",
+		`kamailio_htable_expire_seconds{table="empty"}`:                                                               "0",
+		`kamailio_ratelimit_pipe_limit{pipe="1"}`:                                                                     "1000",
+		`kamailio_scrape_held_back{collector="permissions",method="permissions.addressDump",reason="danger"}`:         yes(five),
+		`kamailio_scrape_held_back{collector="permissions_trusted",method="permissions.trustedDump",reason="danger"}`: yes(five),
+	} {
+		if got := value(page, sample); got != want {
+			t.Errorf("%s is %q, want %q", sample, got, want)
+		}
+	}
+}
+
+// checkPresence: what was published expires after a minute.
+func checkPresence(t *testing.T, server *kamailiotest.Server, page string) {
+	t.Helper()
+	want := ""
+	if n := strings.Count(string(server.RPC(t, "presence.presentity_list")), `"event"`); n > 0 {
+		want = strconv.Itoa(n)
+	}
+	got := value(page, `kamailio_presence_presentities{event="presence"}`)
+	if got != want && want != "" {
+		t.Errorf("%s presentities, Kamailio says %s", got, want)
+	}
+}
+
+func yes(is bool) string {
+	if is {
+		return "1"
+	}
+	return "0"
+}
+
+func sqlite(t *testing.T, server *kamailiotest.Server, query string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "sqlite3", filepath.Join(server.Dir, "kamailio.sqlite"), query).Output()
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 func lastLines(text string, n int) string {

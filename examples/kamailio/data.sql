@@ -46,7 +46,10 @@ INSERT INTO address (grp, ip_addr, mask, port, tag) VALUES
 	(1, '192.0.2.10', 32, 5070, 'carrier-a'),
 	(2, '198.51.100.0', 24, 0, 'office'),
 	(2, '2001:db8::', 32, 0, 'office-v6'),
-	(3, '203.0.113.5', 32, 0, NULL);
+	(3, '203.0.113.5', 32, 0, NULL),
+	(4, 'peer-a.example.com', 32, 5060, 'named'),
+	(4, 'peer-b.example.com', 32, 0, 'named'),
+	(5, 'peer-c.example.net', 32, 0, NULL);
 INSERT INTO trusted (src_ip, proto, from_pattern, ruri_pattern, tag, priority) VALUES
 	('192.0.2.20', 'any', '^sip:.*@example.com$', NULL, 'pbx', 10),
 	('192.0.2.20', 'udp', NULL, '^sip:00', 'pbx', 5),

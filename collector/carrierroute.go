@@ -1,0 +1,56 @@
+package collector
+
+import (
+	"context"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+const carrierrouteMethod = "cr.dump_routes"
+
+var (
+	carrierRoutes        = NewDesc("kamailio_carrierroute_routes", "Routes of a carrier in a routing domain.", gauge, carrierrouteMethod, "carrier", "domain")
+	carrierRoutesEnabled = NewDesc("kamailio_carrierroute_routes_enabled", "Routes of a carrier in a routing domain that are not switched off (cr.deactivate_host).", gauge, carrierrouteMethod+" status", "carrier", "domain")
+)
+
+// carrierroute counts routes (carrierroute/cr_rpc.c).
+type carrierroute struct{ listLimits }
+
+func (carrierroute) Name() string      { return "carrierroute" }
+func (carrierroute) About() string     { return "Routes of carrierroute, by carrier and domain" }
+func (carrierroute) Methods() []string { return []string{carrierrouteMethod} }
+func (carrierroute) Descs() []*Desc    { return []*Desc{carrierRoutes, carrierRoutesEnabled} }
+
+func (c carrierroute) Guard() Guard { return c.guard(carrierrouteMethod, sumOf(carrierRoutes)) }
+
+var carrierRows = kamrpc.Rows{Path: "routes/domains/data", Fields: []string{"host", "status"}}
+
+func (carrierroute) Update(ctx context.Context, s *Session, emit Emit) error {
+	var all, enabled counts
+	err := countRows(ctx, s, carrierRows, func(above kamrpc.Above, row kamrpc.Value) bool {
+		carrier, domain := above.Text("carrier"), above.Text("domain")
+		if !row.Exists() { // an empty list: of routes, of domains or of carriers
+			if domain != "" {
+				all.add(0, carrier, domain)
+				enabled.add(0, carrier, domain)
+			}
+			return true
+		}
+		all.add(1, carrier, domain)
+		switch row.Get("status").Text() {
+		case "ON":
+			enabled.add(1, carrier, domain)
+		case "OFF":
+			enabled.add(0, carrier, domain)
+		default:
+			return false
+		}
+		return true
+	}, carrierrouteMethod)
+	if err != nil {
+		return err
+	}
+	all.emit(carrierRoutes, emit)
+	enabled.emit(carrierRoutesEnabled, emit)
+	return nil
+}

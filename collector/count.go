@@ -1,0 +1,80 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// counts tallies rows by their labels, in the order of first appearance.
+type counts struct {
+	labels [][]string
+	n      []float64
+	at     map[string]int
+}
+
+func (c *counts) add(n float64, labels ...string) {
+	if c.at == nil {
+		c.at = map[string]int{}
+	}
+	key := strings.Join(labels, "\xff") // in no text of Kamailio's that is UTF-8
+	i, ok := c.at[key]
+	if !ok {
+		i = len(c.n)
+		c.at[key] = i
+		c.labels, c.n = append(c.labels, labels), append(c.n, 0)
+	}
+	c.n[i] += n
+}
+
+func (c *counts) emit(d *Desc, emit Emit) {
+	for i, labels := range c.labels {
+		emit(d, c.n[i], labels...)
+	}
+}
+
+// countRows asks for a list and hands each row to count while it passes by: none
+// is kept, however many there are. count returns false for a row that it does not
+// know; rows of which it knows none are an error, like a table's.
+func countRows(ctx context.Context, s *Session, rows kamrpc.Rows, count func(above kamrpc.Above, row kamrpc.Value) bool, method string, params ...any) error {
+	seen, known, blank := 0, 0, 0
+	err := s.Rows(ctx, rows, func(above kamrpc.Above, row kamrpc.Value) error {
+		seen++
+		switch {
+		case row.Exists() && row.Len() == 0:
+			blank++
+		case count(above, row):
+			known++
+		}
+		return nil
+	}, method, params...)
+	nothing := rows.Path == "" && seen == 1 && blank == 1 // success without content is {}
+	if err == nil && seen > 0 && known == 0 && !nothing {
+		return fmt.Errorf("%s: none of the known fields is in the reply: a Kamailio that is newer than this exporter?", method)
+	}
+	return err
+}
+
+// isFault tells whether Kamailio refused a call with just this text.
+func isFault(err error, message string) bool {
+	var fault *kamrpc.Fault
+	return errors.As(err, &fault) && fault.Message == message
+}
+
+// sumOf adds the values of some metrics up: how many rows were counted.
+func sumOf(descs ...*Desc) func([]Sample) int {
+	return func(samples []Sample) int {
+		sum := 0.0
+		for _, sample := range samples {
+			for _, d := range descs {
+				if sample.Desc == d {
+					sum += sample.Value
+				}
+			}
+		}
+		return int(sum)
+	}
+}

@@ -1,0 +1,22 @@
+package collector
+
+// ratelimitModule is the older module for limits of rates (ratelimit/ratelimit.c).
+// Its RPC writes a line for each pipe and is not marked as one that answers a
+// list, so that over JSON-RPC each line replaces the one before it
+// (jsonrpcs_mod.c, jsonrpc_rpl_printf).
+var ratelimitModule = Module{
+	Subsystem: "ratelimit",
+	Summary:   "The last pipe of ratelimit, which is the one that Kamailio tells",
+	Queries: []Query{{
+		Method: "rl.get_pipes", Line: `PIPE\[(?P<pipe>[0-9]+)\]: [0-9]+:.* (?P<last_counter>-?[0-9]+)/(?P<limit>-?[0-9]+) \(drop rate: (?P<load>-?[0-9]+)\) \[(?P<counter>-?[0-9]+)\]`,
+		Labels: []Label{{Name: "pipe", Field: "pipe"}},
+		Metrics: []Metric{
+			{Field: "limit", Name: "pipe_limit", Kind: gauge, Help: "Limit of the pipe: requests per second, or percent of CPU (algorithm FEEDBACK), or bytes that wait to be read (NETWORK). " + lastPipe},
+			{Field: "counter", Name: "pipe_requests", Kind: gauge, Help: "Requests that came to the pipe in the present interval (timer_interval), refused ones included. " + lastPipe},
+			{Field: "last_counter", Name: "pipe_last_requests", Kind: gauge, Help: "Requests that came to the pipe in the last whole interval, refused ones included. " + lastPipe},
+			{Field: "load", Name: "pipe_load", Kind: gauge, Help: "Requests of the last interval as a multiple of the limit, rounded down: above 0 the pipe refuses some (algorithm RED). For algorithm NETWORK 1 is above the limit and -1 below. " + lastPipe},
+		},
+	}},
+}
+
+const lastPipe = "Kamailio tells only the last pipe in use."

@@ -1,0 +1,22 @@
+package collector
+
+// UnreadMethod is a method that would tell something and is not asked, or tells
+// less than its name says.
+type UnreadMethod struct{ Method, Why string }
+
+// Unread lists what operators may miss on the page, with the reason.
+func Unread() []UnreadMethod {
+	return []UnreadMethod{
+		{"dialplan.dump", "without an id it is an error, and Kamailio does not list the ids: name them with --collector.dialplan.ids"},
+		{"htable.dump", "what is in the script's tables is its own business, may be personal data, and grows with it; the numbers of entries are in htable.stats"},
+		{"mtree.list", "kills every version when it races mtree.reload; mtree.summary tells the numbers"},
+		{"pdt.list", "writes two ERROR lines into Kamailio's log for each source domain at each call (modules/pdt/pdt.c), and kills Kamailio 6 when it races pdt.reload; there is no other method that counts prefixes"},
+		{"permissions.addressDump", "kills Kamailio 5.6 when it races permissions.addressReload; asked from 6 on. 5.6 tells the subnets and domain names only"},
+		{"permissions.trustedDump", "kills Kamailio 5.6 when it races permissions.trustedReload; asked from 6 on"},
+		{"presence.watcher_list", "lists the watchers of one presentity, which must be named; watchers in total are told nowhere"},
+		{"rl.get_pipes, rl.get_queues, rl.stats", "over JSON-RPC each line of the reply replaces the one before it: only the last pipe in use is told, the last queue, and of rl.stats pipe 31. pipelimit, the newer module, tells all"},
+		{"secfilter.print", "without a parameter it kills Kamailio 5.6; the lists grow, and with one it answers an empty text there, as each line replaces the one before it"},
+		{"secfilter.stats", "Kamailio 5.6 answers an empty text, the last of its lines; read from 6 on"},
+		{"ws.dump", "lists connections one by one, 50 at the most; the statistics of websocket count them"},
+	}
+}
