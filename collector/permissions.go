@@ -3,7 +3,6 @@ package collector
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
@@ -98,20 +97,9 @@ func (permissions) Update(ctx context.Context, s *Session, emit Emit) error {
 	return errors.Join(addressList.count(ctx, s, emit), subnetList.count(ctx, s, emit))
 }
 
-// DefaultTrustedRows is how many trusted peers and domain names are counted: 2,000
-// take Kamailio 0.1 s, 5,000 up to 2.2 s and 20,000 half a minute.
-const DefaultTrustedRows = 2000
-
 // permissionsTrusted counts the lists whose cost is quadratic: their replies are
 // one object, to which Kamailio adds each row behind all others.
 type permissionsTrusted struct{ listLimits }
-
-func newPermissionsTrusted(l listLimits) permissionsTrusted {
-	if l.rows == 0 || l.rows > DefaultTrustedRows {
-		l.rows = DefaultTrustedRows
-	}
-	return permissionsTrusted{l}
-}
 
 func (permissionsTrusted) Name() string { return "permissions_trusted" }
 func (permissionsTrusted) About() string {
@@ -121,11 +109,7 @@ func (permissionsTrusted) Methods() []string { return []string{trustedMethod, na
 func (permissionsTrusted) Descs() []*Desc    { return []*Desc{trustedList.desc, nameList.desc} }
 
 func (p permissionsTrusted) Guard() Guard {
-	g := p.guard(namesMethod, sumOf(trustedList.desc, nameList.desc))
-	// A list that was not answered in time is a long one, on which Kamailio may
-	// still be at work.
-	g.FirstPause = time.Hour
-	return g
+	return p.guard(namesMethod, sumOf(trustedList.desc, nameList.desc))
 }
 
 func (permissionsTrusted) Update(ctx context.Context, s *Session, emit Emit) error {
