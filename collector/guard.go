@@ -35,6 +35,16 @@ func countOf(d *Desc, samples []Sample) (n int) {
 	return n
 }
 
+// longest is the number of rows of a table: of the metric that most of them have.
+func longest(samples []Sample) (most int) {
+	counts := map[*Desc]int{}
+	for _, s := range samples {
+		counts[s.Desc]++
+		most = max(most, counts[s.Desc])
+	}
+	return most
+}
+
 // guarded is a Collector with a Guard.
 type guarded interface{ Guard() Guard }
 
