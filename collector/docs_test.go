@@ -46,6 +46,17 @@ Every method that this program may call; it cannot call another. *Constant*: the
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", p.Method, p.Effect, p.Cost, p.Of, cell(p.Size), p.Locks, cell(p.Note))
 	}
 	b.WriteString(`
+### Not read
+
+What could be missed on the page, and why it is not there.
+
+| method | why |
+| --- | --- |
+`)
+	for _, u := range collector.Unread() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", u.Method, cell(u.Why))
+	}
+	b.WriteString(`
 ### Never called
 
 These are refused, on the versions named, whatever the flags say.

@@ -75,7 +75,7 @@ func TestFullKamailio(t *testing.T) {
 }
 
 func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
-	h := handlerFor(t, append(uriFlags(uris), "--collector.dialog_profile.names=inbound")...)
+	h := handlerFor(t, append(uriFlags(uris), "--collector.dialog_profile.names=inbound", "--collector.cfg.variables=core.debug")...)
 	code, page := scrapePage(h, "10")
 	if code != 200 || value(page, "kamailio_up") != "1" {
 		t.Fatalf("status %d\n%.500s", code, page)
@@ -87,12 +87,9 @@ func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
 	if f := failed.FindAllStringSubmatch(page, -1); f != nil {
 		t.Errorf("collectors that failed: %s", names(f))
 	}
-	// The demo has no Kafka, and tls counts nothing before Kamailio 6. Only HTTP
-	// leads through the script that serves drouting.gw_status.
-	missing := "kafka"
-	if strings.HasPrefix(server.Version, "5") {
-		missing += " tls"
-	}
+	// The demo has no Kafka, and rtpengine in place of rtpproxy. Only HTTP leads
+	// through the script that serves drouting.gw_status.
+	missing := "kafka rtpproxy"
 	if slices.Contains(uris, server.HTTPURL) {
 		checkGateways(t, page)
 	} else {
@@ -102,6 +99,7 @@ func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
 		t.Errorf("collectors not supported: %q, want %q", got, missing)
 	}
 	checkAgainstServer(t, server, page)
+	checkPeers(t, page)
 
 	lines := server.LogLines()
 	for range 100 {
@@ -160,6 +158,53 @@ func checkAgainstServer(t *testing.T, server *kamailiotest.Server, page string) 
 	}
 	if !strings.Contains(page, "\nkamailio_dispatcher_destination_up{") || !strings.Contains(page, `index="1"`) {
 		t.Error("the demo has a URI twice in one set, the page has not")
+	}
+}
+
+// checkPeers looks for what the demo has of each kind of peer: up, dead, switched
+// off.
+func checkPeers(t *testing.T, page string) {
+	t.Helper()
+	for _, want := range []string{
+		`rtpengine_node_up\{index="0",set="0",url="udp:127\.0\.0\.1:[0-9]+"\} 1`,
+		`rtpengine_node_up\{index="0",set="0",url="udp:127\.0\.0\.1:[0-9]+"\} 0`,
+		`rtpengine_node_enabled\{index="0",set="1",url="udp:127\.0\.0\.2:[0-9]+"\} 0`,
+		`rtpengine_set_nodes_up\{set="0"\} 1`, `rtpengine_set_nodes_up\{set="1"\} 0`,
+		`dmq_node_up\{host="127\.0\.0\.1",index="0",local="1",port="[0-9]+"\} 1`, `dmq_nodes 2`,
+		`uac_registration_up\{uuid="trunk-a"\} 1`, `uac_registration_up\{uuid="trunk-dead"\} 0`, `uac_registration_enabled\{uuid="trunk-off"\} 0`,
+		`lcr_gateways\{lcr="1"\} 2`, `lcr_gateway_up\{gateway="1",lcr="1",name="lcr-a"\} 1`,
+		`keepalive_destination_state\{index="0",owner="_params",uri="sip:127\.0\.0\.1:[0-9]+"\} [012]`,
+		`tls_connections_by_state\{state="established"\} 1`, `tls_connections_by_version\{version="TLSv1\.3"\} 1`, `tls_connections 1`,
+		`pkg_total_bytes\{index="0",process="tcp main process"\} 8\.388608e\+06`,
+		`core_listen_socket_info\{address="127\.0\.0\.1",port="[0-9]+",protocol="tls"\} 1`,
+		`cfg_value\{group="core",name="debug"\} -?[0-9]+`,
+	} {
+		if !regexp.MustCompile(`(?m)^kamailio_` + want + `$`).MatchString(page) {
+			t.Errorf("no line kamailio_%s", want)
+		}
+	}
+}
+
+// TestRTPProxy scrapes a server with rtpproxy in place of rtpengine.
+func TestRTPProxy(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, RTPProxy: true, Traffic: true})
+			for name, uris := range ways(server) {
+				_, page := scrapePage(handlerFor(t, uriFlags(uris)...), "10")
+				for _, want := range []string{
+					`scrape_collector_supported\{collector="rtpengine"\} 0`, `scrape_collector_success\{collector="rtpproxy"\} 1`,
+					`rtpproxy_node_up\{index="0",set="0",url="udp:127\.0\.0\.1:[0-9]+"\} 1`,
+					`rtpproxy_node_up\{index="0",set="0",url="udp:127\.0\.0\.1:[0-9]+"\} 0`,
+					`rtpproxy_node_up\{index="0",set="1",url="udp:127\.0\.0\.2:[0-9]+"\} 0`,
+					`rtpproxy_node_weight\{index="0",set="0",url="udp:127\.0\.0\.1:[0-9]+"\} 2`,
+				} {
+					if !regexp.MustCompile(`(?m)^kamailio_` + want + `$`).MatchString(page) {
+						t.Errorf("%s: no line kamailio_%s", name, want)
+					}
+				}
+			}
+		})
 	}
 }
 
