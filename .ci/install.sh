@@ -15,6 +15,7 @@ run=(
 	module/db_sqlite.so:kamailio-sqlite-modules
 	module/tls.so:kamailio-tls-modules
 	module/websocket.so:kamailio-websocket-modules
+	rtpengine:rtpengine-daemon
 	sipp:sip-tester
 	sqlite3:sqlite3
 	openssl:openssl

@@ -36,9 +36,11 @@ dangerous() {
 # params METHOD: its parameters, for those that need any.
 params() {
 	case $1 in
+	cfg.get) echo '["core","debug"]' ;;
 	dialplan.dump) echo '[1]' ;;
 	dlg.briefing) echo '["sSI"]' ;;
 	dlg.profile_get_size) echo '["inbound"]' ;;
+	rtpengine.show) echo '["all"]' ;;
 	stats.get_statistics) echo '["all"]' ;;
 	*) echo '[]' ;;
 	esac
@@ -104,16 +106,17 @@ up() { # the TCP main process is the last that Kamailio forks
 	ask core.psa | grep -q 'tcp main process'
 }
 
-record() { # host or 6.0
-	local port version method to
+record() { # host or 6.0, MEDIA, METHOD...
+	local port version method to methods=("${@:3}")
+	[ ${#methods[@]} -gt 0 ] || return 0
 	port=$(free_ports)
-	export KAM_VERSION=$1 KAM_CONFIG=full KAM_DIR=$dir/$1 TRAFFIC_ONCE=1
+	export KAM_VERSION=$1 KAM_CONFIG=full KAM_MEDIA=$2 KAM_DIR=$dir/$1-$2 TRAFFIC_ONCE=1
 	export KAM_SIP_PORT=$port KAM_TLS_PORT=$((port + 1)) KAM_RPC_PORT=$((port + 2)) \
 		KAM_RPC_TCP_PORT=$((port + 3)) KAM_GW_PORT=$((port + 5))
 	mkdir -p "$KAM_DIR/replies"
 	setsid examples/demo/start-kamailio.sh >"$KAM_DIR/start.log" 2>&1 &
 	groups+=($!)
-	await 30 "Kamailio ($1)" up
+	await 30 "Kamailio ($KAM_VERSION)" up
 	setsid examples/demo/traffic.sh >"$KAM_DIR/traffic.log" 2>&1 &
 	groups+=($!)
 	await 60 "the traffic" test -e "$KAM_DIR/traffic.ready"
@@ -135,9 +138,22 @@ record() { # host or 6.0
 	echo "$to: ${methods[*]}"
 }
 
-record host
+# Of the modules for media relays one server can have only one.
+rtpproxy=() others=()
+for method in "${methods[@]}"; do
+	case $method in
+	rtpproxy.*) rtpproxy+=("$method") ;;
+	*) others+=("$method") ;;
+	esac
+done
+record_all() { # host or 6.0
+	record "$1" rtpengine "${others[@]}"
+	record "$1" rtpproxy "${rtpproxy[@]}"
+}
+
+record_all host
 if ! PATH=$PATH:/usr/sbin kamailio -v | grep -q 'kamailio 6\.0'; then
 	KAM_ROOT=$(.ci/trixie-root.sh)
 	export KAM_ROOT
-	record 6.0
+	record_all 6.0
 fi

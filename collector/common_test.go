@@ -138,7 +138,7 @@ func equal(t *testing.T, got, want string) {
 	}
 }
 
-var wavering = regexp.MustCompile(`(?m)^((?:kamailio_start_time_seconds|kamailio_scrape_(?:(?:collector_)?duration|data_age|held_back_since_timestamp)_seconds|kamailio_dialog_(?:oldest_dialog_seconds|dialogs_older_than))(?:{[^}]*})?) .*$`)
+var wavering = regexp.MustCompile(`(?m)^((?:kamailio_start_time_seconds|kamailio_keepalive_destination_last_[a-z]+_timestamp_seconds|kamailio_scrape_(?:(?:collector_)?duration|data_age|held_back_since_timestamp)_seconds|kamailio_dialog_(?:oldest_dialog_seconds|dialogs_older_than))(?:{[^}]*})?) .*$`)
 
 // steady zeroes what differs from run to run: times.
 func steady(page string) string { return wavering.ReplaceAllString(page, "$1 0") }

@@ -111,7 +111,25 @@ func startTime(uptime kamrpc.Value, now time.Time) (seconds float64, ok bool) {
 	if err != nil {
 		return near, true
 	}
-	const zoneStep = 15 * 60
 	since := float64(local.Unix())
 	return since + math.Round((near-since)/zoneStep)*zoneStep, true
+}
+
+// zoneStep is by how many seconds time zones differ.
+const zoneStep = 15 * 60
+
+// serverClock is Kamailio's own Unix time, which its timestamps are in: ours may
+// differ.
+func serverClock(ctx context.Context, s *Session) (float64, error) {
+	uptime, err := s.Call(ctx, uptimeMethod)
+	if err != nil {
+		return 0, err
+	}
+	now := time.Now()
+	if start, ok := startTime(uptime, now); ok {
+		if ago, ok := uptime.Get("uptime").Float(); ok {
+			return start + ago, nil
+		}
+	}
+	return float64(now.Unix()), nil
 }

@@ -48,16 +48,9 @@ var ageSteps = []float64{0, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400}
 var dialogStates = map[string]string{"1": "starting", "2": "connecting", "3": "answering", "4": "ongoing", "5": "deleted"}
 
 func (c dialogAges) Update(ctx context.Context, s *Session, emit Emit) error {
-	uptime, err := s.Call(ctx, uptimeMethod)
+	now, err := serverClock(ctx, s)
 	if err != nil {
 		return err
-	}
-	// Kamailio's own clock, which set the timestamps: ours may differ.
-	now := float64(time.Now().Unix())
-	if start, ok := startTime(uptime, time.Now()); ok {
-		if ago, ok := uptime.Get("uptime").Float(); ok {
-			now = start + ago
-		}
 	}
 	counts := map[string][]float64{}
 	oldest := map[string]float64{}

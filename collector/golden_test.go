@@ -14,7 +14,10 @@ func TestGoldenPages(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			server := recorded(t, version)
 			c := collector.NewCoordinator(client(t, server),
-				collector.All(collector.Options{DialogProfiles: []string{"caller"}, PikeAddresses: 1, DumpContacts: 1000, ListDialogs: 1000, Dialplans: []int{1}}),
+				collector.All(collector.Options{
+					DialogProfiles: []string{"caller"}, PikeAddresses: 1, DumpContacts: 1000, ListDialogs: 1000,
+					TLSConnections: 1000, CfgVariables: []string{"core.debug"}, Dialplans: []int{1},
+				}),
 				collector.Limits{})
 			s := scrape(t, c)
 			for _, r := range s.Results {

@@ -38,22 +38,14 @@ func countOf(d *Desc, samples []Sample) (n int) {
 	return n
 }
 
-// guardedTable is a table whose reply is a list that grows.
-type guardedTable struct {
-	*table
-	listLimits
-	method string
-}
-
-// guardTable makes one of a Module whose first metric is one sample a row.
-func guardTable(m Module, method string, limits listLimits) guardedTable {
-	return guardedTable{m.Collector().(*table), limits, method}
-}
-
-func (g guardedTable) base() *table { return g.table }
-
-func (g guardedTable) Guard() Guard {
-	return g.guard(g.method, func(samples []Sample) int { return countOf(g.descs[0], samples) })
+// longest is the number of rows of a table: of the metric that most of them have.
+func longest(samples []Sample) (most int) {
+	counts := map[*Desc]int{}
+	for _, s := range samples {
+		counts[s.Desc]++
+		most = max(most, counts[s.Desc])
+	}
+	return most
 }
 
 // guarded is a Collector with a Guard.

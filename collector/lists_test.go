@@ -110,13 +110,13 @@ func TestLists(t *testing.T) {
 		}, "expire_seconds a 3600\nslots a 16\nentries a 9\nlargest_slot_entries a 2\n", ""},
 		{"htable: no tables", htableModule.Collector(), map[string]string{"htable.listTables": "fault: No htables", "htable.stats": "fault: No htables"}, "", ""},
 
-		{"pipelimit: none", guardTable(pipelimitModule, "pl.list", limits), map[string]string{"pl.list": `[]`, "pl.stats": `[]`}, "", ""},
-		{"pipelimit: a name like a line", guardTable(pipelimitModule, "pl.list", limits), map[string]string{
+		{"pipelimit: none", limits.collector(pipelimitModule), map[string]string{"pl.list": `[]`, "pl.stats": `[]`}, "", ""},
+		{"pipelimit: a name like a line", limits.collector(pipelimitModule), map[string]string{
 			"pl.list":  `[{"name":"a load=7 counter=8","algorithm":"RED","limit":50,"counter":3,"last_counter":120,"unused_intervals":0}]`,
 			"pl.stats": `["PIPE: id=a load=7 counter=8 load=2 counter=120","noise"]`,
 		}, "pipe_limit a load=7 counter=8 50\npipe_requests a load=7 counter=8 3\npipe_last_requests a load=7 counter=8 120\npipe_load a load=7 counter=8 2\n", ""},
-		{"pipelimit: one line, not in a list", guardTable(pipelimitModule, "pl.list", limits), map[string]string{"pl.list": `[]`, "pl.stats": `"PIPE: id=a load=-1 counter=0"`}, "pipe_load a -1\n", ""},
-		{"pipelimit: another line", guardTable(pipelimitModule, "pl.list", limits), map[string]string{"pl.list": `[]`, "pl.stats": `["pipe a: 7"]`}, "", unknown("pl.stats")},
+		{"pipelimit: one line, not in a list", limits.collector(pipelimitModule), map[string]string{"pl.list": `[]`, "pl.stats": `"PIPE: id=a load=-1 counter=0"`}, "pipe_load a -1\n", ""},
+		{"pipelimit: another line", limits.collector(pipelimitModule), map[string]string{"pl.list": `[]`, "pl.stats": `["pipe a: 7"]`}, "", unknown("pl.stats")},
 
 		{"ratelimit: none", ratelimitModule.Collector(), map[string]string{"rl.get_pipes": `{}`}, "", ""},
 		{"ratelimit: the last pipe", ratelimitModule.Collector(), map[string]string{"rl.get_pipes": `"PIPE[20]: 1:RED 250/100 (drop rate: 2) [17]"`},
@@ -199,12 +199,13 @@ func TestListsOfModulesThatAreNotThere(t *testing.T) {
 	var lines []string
 	for _, c := range All(Options{Dialplans: []int{1}}) {
 		switch c.Name() {
-		case "permissions", "permissions_trusted", "domain", "dialplan", "carrierroute", "presence", "mtree", "mqueue", "htable", "pipelimit", "ratelimit", "secfilter":
+		case "permissions", "permissions_trusted", "domain", "dialplan", "carrierroute", "presence", "mtree", "mqueue", "htable", "pipelimit", "ratelimit", "secfilter",
+			"dispatcher", "dmq", "drouting", "keepalive", "lcr", "pike", "pkg", "rtpengine", "rtpproxy", "sockets", "tls_connections", "uac_registrations":
 			g.c.collectors = append(g.c.collectors, c)
 			lines = append(lines, "scrape_collector_supported "+c.Name()+" = 0", "no scrape_collector_success "+c.Name())
 		}
 	}
-	if len(g.c.collectors) != 12 {
+	if len(g.c.collectors) != 24 {
 		t.Fatalf("%d collectors", len(g.c.collectors))
 	}
 	g.after(0, 0, lines...)

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -30,7 +33,7 @@ type Query struct {
 	// Optional: a server without the method only lacks these metrics. The
 	// methods of the other queries are what the module cannot work without.
 	Optional bool
-	// Empty is the text of the error that Kamailio answers where another server
+	// Empty is how the error begins that Kamailio answers where another server
 	// would answer an empty list, for instance "No Destination Sets".
 	Empty string
 	// MustTell: a reply without content is no empty list, but a server that does
@@ -40,14 +43,47 @@ type Query struct {
 	// named groups are the fields.
 	Line string
 	// Rows is the path to the rows, see kamrpc.Value.All. Without it the reply
-	// is the row. Of statistics it is the group.
-	Rows    string
-	Labels  []Label // on every metric of the query
+	// is the row, or a list of rows. Of statistics it is the group.
+	Rows string
+	// Stream reads the rows one after the other as they come, however many they
+	// are, and of each only the fields that the query names.
+	Stream bool
+	// Where tells which rows are meant; nil is all.
+	Where  func(row kamrpc.Value) bool
+	Labels []Label // on every metric of the query
+	// Index adds a label of that name: rows with the same Labels, which Kamailio
+	// allows, are 0 for the first, 1 for the next.
+	Index   bool
 	Metrics []Metric
+	Counts  []Count
 }
 
 // Label takes its value from a field of the row, or is the same everywhere.
-type Label struct{ Name, Field, Value string }
+type Label struct {
+	Name, Field, Value string
+	Word               func(string) string // rewrites the field's text; may be nil
+}
+
+func (l Label) of(row kamrpc.Value) string {
+	switch {
+	case l.Field == "":
+		return l.Value
+	case l.Word != nil:
+		return l.Word(row.Get(l.Field).Text())
+	}
+	return row.Get(l.Field).Text()
+}
+
+// Count is a metric of all rows together: a gauge. Counts with the same name are
+// one metric, for fields that versions name in different ways.
+type Count struct {
+	Name, Help string
+	By         []Label // rows with the same values are counted together
+	// Field makes it a sum: of what Map says that the field's text stands for.
+	// Without a row whose text is in Map there is no sample.
+	Field string
+	Map   map[string]float64
+}
 
 // Metric maps a field to a metric. A field that is absent, or not a number, is
 // no sample: a zero is never invented.
@@ -63,7 +99,8 @@ type Metric struct {
 	Help  string
 	Kind  prometheus.ValueType
 	Const []Label            // labels with a fixed value, to make one metric of several fields
-	Map   map[string]float64 // words to numbers
+	Map   map[string]float64 // words to numbers; "*" is any other word
+	None  string             // the text that stands for no value: "-1"
 	Scale float64            // 0 is 1; 0.001 makes seconds of milliseconds
 	// Wrap32: Kamailio counts in 64 bits but prints this through an int: what
 	// looks negative is 2^32 more (core/rpc: struct_add "d").
@@ -84,33 +121,77 @@ func (m Module) Collector() Collector {
 	t := &table{module: m}
 	byName := map[string]*Desc{}
 	for _, q := range m.Queries {
-		c := compiledQuery{Query: q, fields: map[string]*compiledMetric{}}
+		c := compiledQuery{Query: q, fields: map[string][]*compiledMetric{}}
 		if q.Line != "" {
 			c.line = regexp.MustCompile("^(?:" + q.Line + ")$")
 		}
 		for _, metric := range q.Metrics {
 			cm := compile(m.Subsystem, q, metric)
-			if cm.desc != nil {
-				if known := byName[cm.desc.Name]; known == nil {
-					byName[cm.desc.Name] = cm.desc
-					t.descs = append(t.descs, cm.desc)
-				} else {
-					known.Source = appendSource(known.Source, cm.desc.Source)
-					cm.desc = known
-				}
-			}
+			cm.desc = t.describe(byName, cm.desc)
 			switch {
 			case cm.pattern != nil:
 				c.patterns = append(c.patterns, cm)
 			case strings.Contains(metric.Field, "/"):
 				c.paths = append(c.paths, cm)
 			default:
-				c.fields[metric.Field] = cm
+				c.fields[metric.Field] = append(c.fields[metric.Field], cm)
 			}
+		}
+		for _, count := range q.Counts {
+			var labels []string
+			for _, l := range count.By {
+				labels = append(labels, l.Name)
+			}
+			d := NewDesc("kamailio_"+m.Subsystem+"_"+count.Name, count.Help, gauge, strings.TrimSpace(q.Method+" "+count.Field), labels...)
+			c.counts = append(c.counts, compiledCount{count, t.describe(byName, d)})
+		}
+		if q.Stream {
+			c.wanted = c.names()
 		}
 		t.queries = append(t.queries, c)
 	}
 	return t
+}
+
+// describe makes one Desc of those with the same name.
+func (t *table) describe(byName map[string]*Desc, d *Desc) *Desc {
+	if d == nil {
+		return nil
+	}
+	if known := byName[d.Name]; known != nil {
+		known.Source = appendSource(known.Source, d.Source)
+		return known
+	}
+	byName[d.Name] = d
+	t.descs = append(t.descs, d)
+	return d
+}
+
+// names are the members of a row that the query needs. It panics where it cannot
+// know them.
+func (q *compiledQuery) names() []string {
+	if len(q.patterns) > 0 {
+		panic(q.Method + ": the fields of a Pattern are not known beforehand: no Stream")
+	}
+	set := map[string]bool{}
+	add := func(path string) {
+		if name, _, _ := strings.Cut(path, "/"); name != "" {
+			set[name] = true
+		}
+	}
+	for _, l := range q.Labels {
+		add(l.Field)
+	}
+	for _, m := range q.Metrics {
+		add(m.Field)
+	}
+	for _, c := range q.Counts {
+		add(c.Field)
+		for _, l := range c.By {
+			add(l.Field)
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
 }
 
 func appendSource(all, one string) string {
@@ -129,9 +210,16 @@ type table struct {
 type compiledQuery struct {
 	Query
 	line     *regexp.Regexp
-	fields   map[string]*compiledMetric
+	fields   map[string][]*compiledMetric
 	patterns []*compiledMetric
 	paths    []*compiledMetric
+	counts   []compiledCount
+	wanted   []string // of a streamed row
+}
+
+type compiledCount struct {
+	Count
+	desc *Desc
 }
 
 type compiledMetric struct {
@@ -161,6 +249,9 @@ func compile(subsystem string, q Query, m Metric) *compiledMetric {
 	var labels []string
 	for _, l := range q.Labels {
 		labels = append(labels, l.Name)
+	}
+	if q.Index {
+		labels = append(labels, indexLabel)
 	}
 	for _, l := range m.Const {
 		labels = append(labels, l.Name)
@@ -230,11 +321,16 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 			return 0, err
 		}
 		// None of the group's statistics: the module is not loaded.
-		return q.row(reply.Get(q.Rows), emit), nil
+		return q.row(reply.Get(q.Rows), &totals{}, emit), nil
 	}
-	reply, err := s.Call(ctx, q.Method, q.Params...)
-	if fault := (*kamrpc.Fault)(nil); q.Empty != "" && errors.As(err, &fault) && fault.Message == q.Empty {
-		return 1, nil
+	rows, known := 0, 0
+	totals := totals{seen: map[string]int{}}
+	err = q.rows(ctx, s, func(row kamrpc.Value) {
+		rows++
+		known += q.row(row, &totals, emit)
+	})
+	if fault := (*kamrpc.Fault)(nil); q.Empty != "" && errors.As(err, &fault) && strings.HasPrefix(fault.Message, q.Empty) {
+		err = nil
 	}
 	if errors.Is(err, kamrpc.ErrDangerous) {
 		return 1, nil
@@ -242,23 +338,13 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 	if err != nil {
 		return 0, err
 	}
-	rows, known := 0, 0
-	for row := range reply.All(q.Rows) {
-		if row.Len() == 0 && (q.line == nil || row.Text() == "") {
-			continue // success without content is {} or ""
-		}
-		rows++
-		if q.line != nil {
-			row = q.parseLine(row.Text())
-		}
-		known += q.row(row, emit)
-	}
 	if rows == 0 && q.MustTell {
 		return 0, nil
 	}
 	if rows > 0 && known == 0 {
 		return 0, fmt.Errorf("%s: none of the known fields is in the reply: a Kamailio that is newer than this exporter?", q.Method)
 	}
+	totals.emit(q.counts, emit)
 	return 1 + known, nil // an empty list is an empty list, and an answer
 }
 
@@ -273,16 +359,42 @@ func (q *compiledQuery) parseLine(text string) kamrpc.Value {
 	return kamrpc.ObjectValue(fields)
 }
 
-// row emits the metrics of one row and counts its known fields.
-func (q *compiledQuery) row(row kamrpc.Value, emit Emit) (known int) {
-	shared := make([]string, len(q.Labels))
-	for i, l := range q.Labels {
-		if shared[i] = l.Value; l.Field != "" {
-			shared[i] = row.Get(l.Field).Text()
+func (q *compiledQuery) rows(ctx context.Context, s *Session, yield func(kamrpc.Value)) error {
+	if q.Stream {
+		return s.Rows(ctx, kamrpc.Rows{Path: q.Rows, Fields: q.wanted}, func(_ kamrpc.Above, row kamrpc.Value) error {
+			if row.Exists() {
+				yield(row)
+			}
+			return nil
+		}, q.Method, q.Params...)
+	}
+	reply, err := s.Call(ctx, q.Method, q.Params...)
+	for row := range reply.All(q.Rows) {
+		switch {
+		case q.line != nil && row.Text() != "":
+			yield(q.parseLine(row.Text()))
+		case row.Len() > 0: // success without content is {} or ""
+			yield(row)
 		}
 	}
+	return err
+}
+
+// row emits the metrics of one row and counts its known fields.
+func (q *compiledQuery) row(row kamrpc.Value, totals *totals, emit Emit) (known int) {
+	shared := make([]string, len(q.Labels), len(q.Labels)+1)
+	for i, l := range q.Labels {
+		shared[i] = l.of(row)
+	}
+	if q.Index {
+		shared = append(shared, totals.index(shared))
+	}
+	if q.Where != nil && !q.Where(row) {
+		return 1 // it was understood
+	}
 	for m := range row.Members() {
-		if metric, groups, ok := q.find(m.Name); ok {
+		metrics, groups := q.find(m.Name)
+		for _, metric := range metrics {
 			known++
 			metric.emit(m.Value, shared, groups, emit)
 		}
@@ -293,23 +405,90 @@ func (q *compiledQuery) row(row kamrpc.Value, emit Emit) (known int) {
 			metric.emit(v, shared, nil, emit)
 		}
 	}
+	for _, c := range q.counts {
+		known += totals.add(c, row)
+	}
 	return known
 }
 
 // find looks a member's name up in the table.
-func (q *compiledQuery) find(name string) (metric *compiledMetric, groups []string, ok bool) {
-	if metric, ok = q.fields[name]; ok {
-		return metric, nil, true
+func (q *compiledQuery) find(name string) (metrics []*compiledMetric, groups []string) {
+	if metrics = q.fields[name]; metrics != nil {
+		return metrics, nil
 	}
-	for _, metric := range q.patterns {
+	for i, metric := range q.patterns {
 		if !strings.HasPrefix(name, metric.prefix) {
 			continue
 		}
 		if found := metric.pattern.FindStringSubmatch(name); found != nil {
-			return metric, found[1:], true
+			return q.patterns[i : i+1], found[1:]
 		}
 	}
-	return nil, nil, false
+	return nil, nil
+}
+
+// indexLabel tells rows apart that have the same labels else.
+const indexLabel = "index"
+
+// totals is what is known of all rows so far.
+type totals struct {
+	seen  map[string]int // rows, by their labels
+	order []totalOf
+	sums  map[string]float64
+}
+
+type totalOf struct {
+	desc   *Desc
+	labels []string
+	key    string
+}
+
+// index counts the earlier rows with these labels.
+func (t *totals) index(labels []string) string {
+	key := strings.Join(labels, "\xff")
+	n := t.seen[key]
+	t.seen[key]++
+	return strconv.Itoa(n)
+}
+
+// add counts a row, and tells how many of the count's fields it has.
+func (t *totals) add(c compiledCount, row kamrpc.Value) (known int) {
+	n := 1.0
+	if c.Field != "" {
+		var ok bool
+		if n, ok = c.Map[row.Get(c.Field).Text()]; !ok {
+			return 0
+		}
+		known++
+	}
+	of := totalOf{desc: c.desc, labels: make([]string, len(c.By))}
+	for i, l := range c.By {
+		if l.Field != "" && row.Get(l.Field).Exists() {
+			known++
+		}
+		of.labels[i] = l.of(row)
+	}
+	of.key = c.desc.Name + "\xff" + strings.Join(of.labels, "\xff")
+	if t.sums == nil {
+		t.sums = map[string]float64{}
+	}
+	if _, ok := t.sums[of.key]; !ok {
+		t.order = append(t.order, of)
+	}
+	t.sums[of.key] += n
+	return known
+}
+
+// emit hands the sums in. Of no rows the number is known too: it is 0.
+func (t *totals) emit(counts []compiledCount, emit Emit) {
+	for _, of := range t.order {
+		emit(of.desc, t.sums[of.key], of.labels...)
+	}
+	for _, c := range counts {
+		if _, ok := t.sums[c.desc.Name+"\xff"]; !ok && len(c.By) == 0 && c.Field == "" {
+			emit(c.desc, 0)
+		}
+	}
 }
 
 func (m *compiledMetric) emit(v kamrpc.Value, shared, groups []string, emit Emit) {
@@ -335,8 +514,14 @@ func (m *compiledMetric) emit(v kamrpc.Value, shared, groups []string, emit Emit
 }
 
 func (m *compiledMetric) number(v kamrpc.Value) (float64, bool) {
+	if m.None != "" && v.Text() == m.None {
+		return 0, false
+	}
 	if m.Map != nil {
 		value, ok := m.Map[v.Text()]
+		if !ok && v.Exists() {
+			value, ok = m.Map["*"]
+		}
 		return value, ok
 	}
 	value, ok := v.Float()
@@ -349,13 +534,22 @@ func (m *compiledMetric) number(v kamrpc.Value) (float64, bool) {
 	return value, ok
 }
 
+// guardedTable is a table that is held in check.
+type guardedTable struct {
+	*table
+	check Guard
+}
+
+func (t guardedTable) base() *table { return t.table }
+func (t guardedTable) Guard() Guard { return t.check }
+
 // claims tells whether a table of the module knows the statistic.
 func (t *table) claims(statistic string) bool {
 	for _, q := range t.queries {
 		if q.Method != statisticsMethod || !strings.HasPrefix(statistic, q.Rows+":") {
 			continue
 		}
-		if _, _, ok := q.find(statistic); ok {
+		if metrics, _ := q.find(statistic); metrics != nil {
 			return true
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,22 @@ func emitted(t *testing.T, c Collector, replies map[string]string) (string, erro
 			server.Handle(method, result)
 		}
 	}
+	return emittedFrom(t, c, server, methods)
+}
+
+// emittedRaw is emitted for one method that answers this whole reply; its "id":1
+// becomes the request's.
+func emittedRaw(t *testing.T, c Collector, method, reply string) (string, error) {
+	t.Helper()
+	server := kamrpctest.New(t)
+	server.HandleFunc(method, func(r kamrpctest.Request) kamrpctest.Response {
+		return kamrpctest.Response{Raw: regexp.MustCompile(`"id":\s*1\b`).ReplaceAll([]byte(reply), []byte(`"id":`+r.ID))}
+	})
+	return emittedFrom(t, c, server, []string{method})
+}
+
+func emittedFrom(t *testing.T, c Collector, server *kamrpctest.Server, methods []string) (string, error) {
+	t.Helper()
 	way, err := kamrpc.Open(server.URI("http"), nil)
 	if err != nil {
 		t.Fatal(err)

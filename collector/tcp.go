@@ -41,14 +41,3 @@ var dnsModule = Module{
 		Metric{Field: "dns:slow_dns_request", Name: "slow_requests_total", Kind: counter, Help: "DNS requests slower than dns_slow_query_ms. A worker that waits for DNS serves no SIP."},
 	)},
 }
-
-// tlsModule is the tls module's statistics, from Kamailio 6 on (tls/tls_mod.c).
-var tlsModule = Module{
-	Subsystem: "tls",
-	Summary:   "Statistics of the tls module",
-	Queries: []Query{statistics("tls",
-		Metric{Field: "tls:opened_connections", Name: "connections", Kind: gauge, Help: "Open TLS connections."},
-		Metric{Field: "tls:max_connections", Name: "max_connections", Kind: gauge, Help: "Limit of TLS connections."},
-		Metric{Field: "tls:clear_text_write_queued_bytes", Name: "write_queue_bytes", Kind: gauge, Help: "Bytes that wait to be encrypted and sent."},
-	)},
-}

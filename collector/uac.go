@@ -1,5 +1,13 @@
 package collector
 
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
 // uacModule is the totals of outgoing registrations (uac/uac_reg.c). Kamailio's
 // regactive can fall below zero.
 var uacModule = Module{
@@ -10,4 +18,106 @@ var uacModule = Module{
 		Metric{Field: "uac:regactive", Name: "registrations_active", Kind: gauge, Help: "Outgoing registrations that are registered, as Kamailio counts them: the count can fall below zero."},
 		Metric{Field: "uac:regdisabled", Name: "registrations_disabled", Kind: gauge, Help: "Outgoing registrations that are switched off."},
 	)},
+}
+
+func registrationDesc(name, help, field string, more ...string) *Desc {
+	return NewDesc("kamailio_uac_registration_"+name, help, gauge, regDumpMethod+" "+field, append([]string{"uuid"}, more...)...)
+}
+
+var (
+	regUp        = registrationDesc("up", "1 while the registration is accepted by the other server and not run out, else 0.", "flags, diff_expires")
+	regEnabled   = registrationDesc("enabled", "0 if the registration is switched off, by an operator or after a failure without reg_retry_interval, else 1.", "flags")
+	regOngoing   = registrationDesc("ongoing", "1 while Kamailio waits for the answer to a REGISTER. Stuck at 1, none comes.", "flags")
+	regAuthSent  = registrationDesc("auth_sent", "1 while Kamailio waits for the answer to a REGISTER with credentials.", "flags")
+	regExpiresIn = registrationDesc("expires_in_seconds", "Time until the registration runs out; Kamailio renews it before. Only while it is up.", "diff_expires")
+	regExpires   = registrationDesc("expires_seconds", "Lifetime that is asked for.", "expires")
+	regInfo      = registrationDesc("info", "Always 1; the labels tell the other server's domain, and the proxy that is asked in its place.", "r_domain, auth_proxy", "domain", "proxy")
+)
+
+const regDumpMethod = "uac.reg_dump"
+
+// The bits of flags (uac/uac_reg.c, UAC_REG_*).
+const (
+	regFlagDisabled = 1 << 0
+	regFlagOngoing  = 1 << 1
+	regFlagOnline   = 1 << 2
+	regFlagAuthSent = 1 << 3
+)
+
+// uacRegistrations is the outgoing registrations one by one (uac/uac_reg.c,
+// rpc_uac_reg_add_node_helper). Kamailio's reply has their passwords in clear: it
+// is only ever read row by row, and of a row nothing but these fields is kept.
+type uacRegistrations struct{ listLimits }
+
+var registrationRows = kamrpc.Rows{Fields: []string{"l_uuid", "r_domain", "auth_proxy", "expires", "flags", "diff_expires"}}
+
+func (uacRegistrations) Name() string { return "uac_registrations" }
+func (uacRegistrations) About() string {
+	return "Outgoing registrations (uac module), one by one: up, enabled, time left"
+}
+func (uacRegistrations) Methods() []string { return []string{regDumpMethod} }
+func (uacRegistrations) Descs() []*Desc {
+	return []*Desc{regUp, regEnabled, regOngoing, regAuthSent, regExpiresIn, regExpires, regInfo}
+}
+
+func (c uacRegistrations) Guard() Guard { return c.guard(regDumpMethod, longest) }
+
+func (uacRegistrations) Update(ctx context.Context, s *Session, emit Emit) error {
+	rows, known := 0, 0
+	err := s.Rows(ctx, registrationRows, func(_ kamrpc.Above, reg kamrpc.Value) error {
+		rows++
+		known += emitRegistration(reg, emit)
+		return nil
+	}, regDumpMethod)
+	if fault := (*kamrpc.Fault)(nil); errors.As(err, &fault) && fault.Message == "Not enabled" {
+		return ErrNoData // uac is loaded without reg_db_url: it only authenticates
+	}
+	if err != nil {
+		return err
+	}
+	if rows > 0 && known == 0 {
+		return errors.New(regDumpMethod + ": no registration has flags that are known: a Kamailio that is newer than this exporter?")
+	}
+	return nil
+}
+
+func emitRegistration(reg kamrpc.Value, emit Emit) (known int) {
+	uuid := reg.Get("l_uuid").Text()
+	if bits, ok := reg.Get("flags").Float(); ok {
+		known++
+		flags := int64(bits)
+		left, leftKnown := reg.Get("diff_expires").Float()
+		// As Kamailio itself decides it (uac_reg_status). Else diff_expires is the
+		// time until the next try, or nothing.
+		up := flags&regFlagOnline != 0 && leftKnown && left > 0
+		emit(regUp, bool01(up), uuid)
+		emit(regEnabled, bool01(flags&regFlagDisabled == 0), uuid)
+		emit(regOngoing, bool01(flags&regFlagOngoing != 0), uuid)
+		emit(regAuthSent, bool01(flags&regFlagAuthSent != 0), uuid)
+		if up {
+			emit(regExpiresIn, left, uuid)
+		}
+	}
+	if expires, ok := reg.Get("expires").Float(); ok {
+		emit(regExpires, expires, uuid)
+	}
+	emit(regInfo, 1, uuid, reg.Get("r_domain").Text(), proxyWithoutUser(reg.Get("auth_proxy").Text()))
+	return known
+}
+
+// proxyWithoutUser is a SIP URI without user and password: "sip:me:secret@proxy"
+// is "sip:proxy". Kamailio writes "none" where there is no proxy.
+func proxyWithoutUser(uri string) string {
+	if uri == "none" {
+		return ""
+	}
+	at := strings.LastIndex(uri, "@")
+	if at < 0 {
+		return uri
+	}
+	scheme, _, found := strings.Cut(uri[:at], ":")
+	if !found {
+		return uri[at+1:]
+	}
+	return scheme + ":" + uri[at+1:]
 }

@@ -7,8 +7,12 @@ type UnreadMethod struct{ Method, Why string }
 // Unread lists what operators may miss on the page, with the reason.
 func Unread() []UnreadMethod {
 	return []UnreadMethod{
+		{"core.tcp_list", "one row for each connection, while all of TCP is locked (core/core_cmd.c); core.tcp_info and the statistics tcp tell the totals at constant cost"},
 		{"dialplan.dump", "without an id it is an error, and Kamailio does not list the ids: name them with --collector.dialplan.ids"},
+		{"dns.mem_info, dst_blocklist.mem_info", "over JSON-RPC the second of the two numbers, the limit, replaces the first, the memory in use (core/dns_cache.c, core/dst_blocklist.c); dns.view, dst_blocklist.view and their debug variants print all entries while these are locked"},
 		{"htable.dump", "what is in the script's tables is its own business, may be personal data, and grows with it; the numbers of entries are in htable.stats"},
+		{"keepalive.list", "asked, but over JSON-RPC each destination replaces the one before it: only the last is told"},
+		{"lcr.dump_rules", "reads the rules without a lock while lcr.reload frees them: it kills Kamailio 5.6, and 6.0 has the same code; over JSON-RPC it also tells the last LCR instance only"},
 		{"mtree.list", "kills every version when it races mtree.reload; mtree.summary tells the numbers"},
 		{"pdt.list", "writes two ERROR lines into Kamailio's log for each source domain at each call (modules/pdt/pdt.c), and kills Kamailio 6 when it races pdt.reload; there is no other method that counts prefixes"},
 		{"permissions.addressDump", "kills Kamailio 5.6 when it races permissions.addressReload; asked from 6 on. 5.6 tells the subnets and domain names only"},
@@ -17,6 +21,9 @@ func Unread() []UnreadMethod {
 		{"rl.get_pipes, rl.get_queues, rl.stats", "over JSON-RPC each line of the reply replaces the one before it: only the last pipe in use is told, the last queue, and of rl.stats pipe 31. pipelimit, the newer module, tells all"},
 		{"secfilter.print", "without a parameter it kills Kamailio 5.6; the lists grow, and with one it answers an empty text there, as each line replaces the one before it"},
 		{"secfilter.stats", "Kamailio 5.6 answers an empty text, the last of its lines; read from 6 on"},
+		{"tls.options", "names the files of the certificates; when they expire is told by no method up to Kamailio 6.1 (tls/tls_rpc.c). Probe the TLS port itself, for instance with the blackbox exporter"},
+		{"tm.hash_stats", "an error unless Kamailio was compiled with TM_HASH_STATS, which packages are not (tm/h_table.h)"},
+		{"uac.reg_info", "tells of one registration what uac.reg_dump tells of all"},
 		{"ws.dump", "lists connections one by one, 50 at the most; the statistics of websocket count them"},
 	}
 }

@@ -69,9 +69,11 @@ func (d Danger) applies(version string, params int) bool {
 func PriceList() []Price { return slices.Clone(prices) }
 
 var prices = []Price{
+	{Method: "cfg.get", Note: "modules/cfg_rpc/cfg_rpc.c: one variable; asked for only with --collector.cfg.variables"},
 	{Method: "core.info", Note: "core/core_cmd.c: text made at start"},
 	{Method: "core.psx", Cost: Walk, Of: "Kamailio's processes", Note: "core/core_cmd.c: no lock"},
 	{Method: "core.shmmem", Note: "core/core_cmd.c: totals of the allocator"},
+	{Method: "core.sockets_list", Cost: Walk, Of: "listening sockets", Note: "core/core_cmd.c: no lock; prints a line for each to Kamailio's standard output, so it is asked once an hour"},
 	{Method: "core.tcp_info", Note: "core/core_cmd.c: a fault when TCP is off"},
 	{Method: "core.uptime", Note: "core/core_cmd.c"},
 	{Method: "core.version", Note: "core/core_cmd.c"},
@@ -81,12 +83,15 @@ var prices = []Price{
 	{Method: "dlg.briefing", Cost: Growing, Of: "dialogs", Size: "dlg.stats_active all", Locks: "one hash slot of the dialogs at a time, while it prints it", Note: "modules/dialog/dialog.c; with its default fields 1,000 take 31 ms over HTTP, 4,800 0.5 to 1.5 s, 18,000 are never answered (FIFO: 1.7 to 6.4 s)"},
 	{Method: "dlg.profile_get_size", Cost: Walk, Of: "entries of one profile", Locks: "the profile", Note: "modules/dialog/dlg_profile.c: counts"},
 	{Method: "dlg.stats_active", Cost: Walk, Of: "dialogs", Locks: "one hash slot of the dialogs at a time", Note: "modules/dialog/dialog.c: counts"},
+	{Method: "dmq.list_nodes", Cost: Growing, Of: "nodes of the cluster", Locks: "nothing: reads the live list", Note: "modules/dmq/dmq.c"},
 	{Method: "domain.dump", Cost: Growing, Of: "domains and their attributes", Locks: "nothing: reads the live table", Note: "modules/domain/domain_mod.c; 5,000 take 0.1 s, 20,000 0.65 s; ran against domain.reload unharmed"},
 	{Method: "drouting.carrier_status", Cost: Growing, Of: "carriers", Note: "not in upstream Kamailio: some builds, or the operator's script"},
 	{Method: "drouting.gw_status", Cost: Growing, Of: "gateways", Note: "not in upstream Kamailio: some builds, or the operator's script"},
 	{Method: "htable.listTables", Note: "modules/htable/htable.c: parameters of the tables"},
 	{Method: "htable.stats", Cost: Walk, Of: "slots of all tables", Locks: "one slot at a time", Note: "modules/htable/htable.c: counts"},
-	{Method: "lcr.dump_rules", Cost: Growing, Of: "rules", Dangers: []Danger{{Versions: "5.", What: "kills the server when it races lcr.reload"}}, Note: "modules/lcr"},
+	{Method: "keepalive.list", Cost: Walk, Of: "destinations", Locks: "nothing: reads the live list", Dangers: []Danger{{Versions: "5.1", What: uninitialised}, {Versions: "5.2", What: uninitialised}, {Versions: "5.3", What: uninitialised}, {Versions: "5.4", What: uninitialised}}, Note: "modules/keepalive/keepalive_rpc.c, keepalive_mod.c; over JSON-RPC each row replaces the one before"},
+	{Method: "lcr.dump_gws", Cost: Growing, Of: "gateways", Locks: "nothing: the table is never freed", Note: "modules/lcr/lcr_rpc.c"},
+	{Method: "lcr.dump_rules", Cost: Growing, Of: "rules", Dangers: []Danger{{What: "kills the server when it races lcr.reload"}}, Note: "modules/lcr/lcr_rpc.c: no lock; seen on 5.6.3, and 6.0 has the same code"},
 	{Method: "mqueue.get_sizes", Locks: "one queue at a time", Note: "modules/mqueue/mqueue_mod.c: a counter of each queue"},
 	{Method: "mtree.list", Cost: Growing, Of: "items", Dangers: []Danger{{What: "kills the server when it races mtree.reload"}}, Note: "modules/mtree: mtree.summary is safe"},
 	{Method: "mtree.summary", Note: "modules/mtree/mtree_mod.c: counters of each tree; ran against mtree.reload unharmed"},
@@ -96,18 +101,26 @@ var prices = []Price{
 	{Method: "permissions.subnetDump", Cost: Growing, Of: "subnets, of which there are at most max_subnets (512)", Locks: "nothing: reads the live table", Note: "modules/permissions/hash.c; ran against permissions.addressReload unharmed"},
 	{Method: "permissions.trustedDump", Cost: Growing, Of: "trusted peers", Locks: "nothing: reads the live table", Dangers: []Danger{{Versions: "5.", What: "kills the server when it races permissions.trustedReload"}}, Note: "modules/permissions/hash.c: quadratic, 2,000 take 0.06 s, 5,000 0.3 s, 20,000 17 s"},
 	{Method: "pike.top", Cost: Growing, Of: "source addresses over the limit", Locks: "one branch of the address tree at a time", Note: "modules/pike/pike_rpc.c: walks the whole tree of source addresses; without a parameter it lists only the hot ones"},
+	{Method: "pkg.stats", Cost: Walk, Of: "Kamailio's processes", Note: "modules/kex/pkg_stats.c: no lock; what each process wrote down"},
 	{Method: "pl.list", Cost: Growing, Of: "pipes", Locks: "one slot of the pipes at a time, while it prints it", Note: "modules/pipelimit/pl_ht.c; 5,000 take 0.15 to 0.2 s"},
 	{Method: "pl.stats", Cost: Growing, Of: "pipes", Locks: "one slot of the pipes at a time, while it prints it", Note: "modules/pipelimit/pl_ht.c"},
 	{Method: "presence.presentity_list", Cost: Growing, Of: "presentities in memory (publ_cache)", Locks: "one slot of the presentities at a time, while it prints it", Note: "modules/presence/presence.c; 5,000 take 0.2 to 0.3 s"},
 	{Method: "rl.get_pipes", Locks: "all pipes, of which there are 32", Note: "modules/ratelimit/ratelimit.c"},
+	{Method: "rtpengine.show", Cost: Growing, Of: "nodes", Locks: "the list of the sets, and one set at a time: calls that need a node wait", Note: "modules/rtpengine/rtpengine.c, build_rtpp_socks: the first call in a process, and the first after rtpengine.reload, pings all nodes while it holds these locks, up to rtpengine_tout_ms times rtpengine_retr for each that is dead, with two ERROR lines. The FIFO is one process; over HTTP each TCP worker is"},
+	{Method: "rtpproxy.list", Cost: Growing, Of: "nodes", Locks: "nothing: the list does not change while Kamailio runs", Note: "modules/rtpproxy/rtpproxy.c"},
 	{Method: "secfilter.print", Cost: Growing, Of: "entries", Dangers: []Danger{{MinParams: 1, What: "kills 5.6.3 when it gets no parameter"}}, Note: "modules/secfilter"},
 	{Method: "secfilter.stats", Note: "modules/secfilter/secfilter_rpc.c: 26 counters"},
 	{Method: "sl.stats", Note: "modules/sl/sl_stats.c: sums one record per process"},
 	{Method: "stats.get_statistics", Note: "modules/kex/core_stats.c: 0.4 ms with any number of users"},
 	{Method: "system.listMethods", Note: "modules/jsonrpcs/jsonrpcs_mod.c: names in the binary"},
+	{Method: "tls.info", Note: "modules/tls/tls_rpc.c: totals"},
+	{Method: "tls.list", Cost: Growing, Of: "TCP and TLS connections", Size: "tls.info opened_connections", Locks: "all of TCP, while it prints", Note: "modules/tls/tls_rpc.c; over HTTP 500 TLS connections take 4 ms on 5.6.3 and 20 ms on 6.0.1, 1,000 10 and 30 ms, 4,000 0.1 to 0.3 s"},
 	{Method: "tm.stats", Note: "modules/tm/t_stats.c: sums one record per process"},
+	{Method: "uac.reg_dump", Cost: Growing, Of: "outgoing registrations", Locks: "one hash slot of the registrations at a time", Note: "modules/uac/uac_reg.c; the reply holds passwords in clear: read row by row, without them"},
 	{Method: "ul.dump", Cost: Growing, Of: "registered contacts", Size: "usrloc:<table>_contacts", Locks: "one hash slot of the location service at a time, while it prints it", Note: "modules/usrloc/ul_rpc.c: quadratic; over HTTP no answer from 5,000 contacts up, over the FIFO 20,000 take 2.2 s and leave that process at 117 MB"},
 }
+
+const uninitialised = "can kill the server while it has no destination: the list is not initialised"
 
 // PriceOf finds a method's price.
 func PriceOf(method string) (Price, bool) {

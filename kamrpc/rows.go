@@ -17,7 +17,8 @@ type Rows struct {
 	// name may be *: any.
 	Path string
 	// Fields are the members of a row that are wanted; the rest is passed over
-	// without being kept. Empty means all.
+	// without being kept. Empty means all. A row with none of them is a row, an
+	// object with nothing in it is not: it is what Kamailio answers for nothing.
 	Fields []string
 }
 
@@ -145,7 +146,9 @@ const maxAbove = 64
 func (w *rowWalk) row(depth int) error {
 	w.d.values = 0 // the limit is for what is kept, and no row is
 	mark := len(w.d.stack)
+	members := false
 	err := w.d.rawMembers(func(raw []byte) error {
+		members = true
 		name, wanted := w.wanted(raw)
 		if !wanted {
 			return w.skip()
@@ -154,7 +157,7 @@ func (w *rowWalk) row(depth int) error {
 		w.d.stack = append(w.d.stack, Member{name, v})
 		return err
 	})
-	if err == nil {
+	if err == nil && members {
 		err = w.hand(Value{kind: Object, list: w.d.stack[mark:]})
 	}
 	clear(w.d.stack[mark:])

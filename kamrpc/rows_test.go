@@ -26,6 +26,8 @@ func TestRows(t *testing.T) {
 		{"an empty list", `{"Domains":[]}`, " is empty", ""},
 		{"empty lists further in", `{"Domains":[{"Domain":{"Domain":"l1","AoRs":[]}},{"Domain":{"Domain":"l2","AoRs":[]}}]}`, "l1 is empty l2 is empty", ""},
 		{"an empty struct", `{}`, "", ""},
+		{"an empty row", `{"Domains":{"Domain":{"Domain":"l1","AoRs":{"Info":{"AoR":"u","Contacts":[{"Contact":{}}]}}}}}`, "", ""},
+		{"a row with none of the fields", `{"Domains":{"Domain":{"Domain":"l1","AoRs":{"Info":{"AoR":"u","Contacts":[{"Contact":{"Addr":1}}]}}}}}`, "l1 u  =", ""},
 		{"an empty string", `""`, "", ""},
 		{"null on the way", `{"Domains":[{"Domain":null}]}`, "", ""},
 		{"another shape", `{"Tables":[{"Table":1}]}`, "", "bad reply: nothing at Domains/Domain/AoRs/Info/Contacts/Contact: a Kamailio that is newer than this program?"},

@@ -87,9 +87,13 @@ func newApp(s *settings) *kingpin.Application {
 
 	app.Flag("collector.dialog_age.limit", "Look at the dialogs one by one (dlg.briefing) while there are at most so many; 0 is never.").
 		Default(fmt.Sprint(collector.DefaultListDialogs)).IntVar(&s.collectors.ListDialogs)
+	app.Flag("collector.tls_connections.limit", "Look at the TLS connections (tls.list) while there are at most so many; 0 is never. It locks all of TCP.").
+		Default(fmt.Sprint(collector.DefaultTLSConnections)).IntVar(&s.collectors.TLSConnections)
+	app.Flag("collector.cfg.variables", "Numeric setting to show, such as core.debug; repeatable.").
+		PlaceHolder("GROUP.NAME").StringsVar(&s.collectors.CfgVariables)
 	app.Flag("scrape.list-limit", "Longest list (of destinations, gateways, blocked addresses, domains, ...) that is asked for again; after a longer one it is not for an hour. 0 is no limit.").
 		Default(fmt.Sprint(collector.DefaultListRows)).IntVar(&s.collectors.ListRows)
-	app.Flag("scrape.growing-interval", "ul.dump, dlg.briefing and lists that only a reload changes are asked at most this often; in between their last samples are served, with their age.").
+	app.Flag("scrape.growing-interval", "ul.dump, dlg.briefing, tls.list and lists that only a reload changes are asked at most this often; in between their last samples are served, with their age.").
 		Default(collector.DefaultGrowingInterval.String()).DurationVar(&s.collectors.GrowingInterval)
 
 	app.Flag("web.telemetry-path", "Path of the metrics.").
@@ -171,6 +175,8 @@ func (s *settings) check() error {
 		return fmt.Errorf("--collector.usrloc_contacts.limit must be at least 0, not %d", s.collectors.DumpContacts)
 	case s.collectors.ListDialogs < 0:
 		return fmt.Errorf("--collector.dialog_age.limit must be at least 0, not %d", s.collectors.ListDialogs)
+	case s.collectors.TLSConnections < 0:
+		return fmt.Errorf("--collector.tls_connections.limit must be at least 0, not %d", s.collectors.TLSConnections)
 	case s.collectors.ListRows < 0:
 		return fmt.Errorf("--scrape.list-limit must be at least 0, not %d", s.collectors.ListRows)
 	case s.collectors.GrowingInterval < 0:
@@ -179,6 +185,11 @@ func (s *settings) check() error {
 		return fmt.Errorf("--web.telemetry-path must be a path below /, such as /metrics, not %q", s.telemetryPath)
 	case strings.HasPrefix(s.telemetryPath, "/-/") || strings.ContainsAny(s.telemetryPath, " {}"):
 		return fmt.Errorf("--web.telemetry-path %q is not free for metrics", s.telemetryPath)
+	}
+	for _, v := range s.collectors.CfgVariables {
+		if group, name, ok := strings.Cut(v, "."); !ok || group == "" || name == "" {
+			return fmt.Errorf("--collector.cfg.variables is a group and a name, such as core.debug, not %q", v)
+		}
 	}
 	return nil
 }

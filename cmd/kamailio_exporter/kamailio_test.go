@@ -77,7 +77,9 @@ func TestFullKamailio(t *testing.T) {
 }
 
 func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
-	h := handlerFor(t, append(uriFlags(uris), "--collector.dialog_profile.names=inbound", "--collector.dialplan.ids=1", "--collector.dialplan.ids=2")...)
+	h := handlerFor(t, append(uriFlags(uris), "--collector.dialog_profile.names=inbound", "--collector.dialplan.ids=1", "--collector.dialplan.ids=2",
+		"--collector.cfg.variables=core.debug")...)
+	pings := strings.Count(server.Log(), deadRelay)
 	code, page := scrapePage(h, "10")
 	if code != 200 || value(page, "kamailio_up") != "1" {
 		t.Fatalf("status %d\n%.500s", code, page)
@@ -89,11 +91,12 @@ func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
 	if f := failed.FindAllStringSubmatch(page, -1); f != nil {
 		t.Errorf("collectors that failed: %s", names(f))
 	}
-	// The demo has no Kafka, and secfilter and tls tell nothing before Kamailio 6. Only HTTP
-	// leads through the script that serves drouting.gw_status.
-	missing := "kafka"
+	// The demo has no Kafka, and rtpengine in place of rtpproxy; secfilter tells
+	// nothing before Kamailio 6. Only HTTP leads through the script that serves
+	// drouting.gw_status.
+	missing := "kafka rtpproxy"
 	if strings.HasPrefix(server.Version, "5") {
-		missing = "secfilter kafka tls"
+		missing += " secfilter"
 	}
 	if slices.Contains(uris, server.HTTPURL) {
 		checkGateways(t, page)
@@ -106,16 +109,31 @@ func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
 	checkAgainstServer(t, server, page)
 	checkAgainstDatabase(t, server, page)
 	checkPresence(t, server, page)
+	checkPeers(t, page)
 
-	lines := server.LogLines()
+	lines := linesBut(server.Log(), firstShow)
 	for range 100 {
 		if code, page := scrapePage(h, "10"); code != 200 || value(page, "kamailio_up") != "1" {
 			t.Fatalf("status %d\n%.500s", code, page)
 		}
 	}
-	if server.LogLines() != lines {
-		t.Errorf("100 scrapes added to Kamailio's log:\n%s", lastLines(server.Log(), server.LogLines()-lines))
+	if now := linesBut(server.Log(), firstShow); len(now) != len(lines) {
+		t.Errorf("100 scrapes added to Kamailio's log:\n%s", strings.Join(now[len(lines):], ""))
 	}
+	// Four TCP workers, the datagram socket, the FIFO and TCP.
+	if n := strings.Count(server.Log(), deadRelay) - pings; n > 7 {
+		t.Errorf("%d pings of the media relay that is dead: more than one for each process that can be asked", n)
+	}
+}
+
+// firstShow is what Kamailio logs at the first rtpengine.show in a process, which
+// pings the nodes: two lines for each that is dead.
+var firstShow = regexp.MustCompile(`ERROR: rtpengine \[`)
+
+const deadRelay = "rtpp_test(): proxy did not respond to ping"
+
+func linesBut(log string, but *regexp.Regexp) []string {
+	return slices.DeleteFunc(slices.Collect(strings.Lines(log)), but.MatchString)
 }
 
 // The gateways that the demo's calls found dead, seen by the include.
@@ -216,6 +234,30 @@ func checkAgainstDatabase(t *testing.T, server *kamailiotest.Server, page string
 	}
 }
 
+// checkPeers looks for what the demo has of each kind of peer: up, dead, switched
+// off.
+func checkPeers(t *testing.T, page string) {
+	t.Helper()
+	for _, want := range []string{
+		`rtpengine_node_up\{index="0",set="0",url="udp:127\.0\.0\.1:[0-9]+"\} 1`,
+		`rtpengine_node_up\{index="0",set="0",url="udp:127\.0\.0\.1:[0-9]+"\} 0`,
+		`rtpengine_node_enabled\{index="0",set="1",url="udp:127\.0\.0\.2:[0-9]+"\} 0`,
+		`rtpengine_set_nodes_up\{set="0"\} 1`, `rtpengine_set_nodes_up\{set="1"\} 0`,
+		`dmq_node_up\{host="127\.0\.0\.1",index="0",local="1",port="[0-9]+"\} 1`, `dmq_nodes 2`,
+		`uac_registration_up\{uuid="trunk-a"\} 1`, `uac_registration_up\{uuid="trunk-dead"\} 0`, `uac_registration_enabled\{uuid="trunk-off"\} 0`,
+		`lcr_gateways\{lcr="1"\} 2`, `lcr_gateway_up\{gateway="1",lcr="1",name="lcr-a"\} 1`,
+		`keepalive_destination_state\{index="0",owner="_params",uri="sip:127\.0\.0\.1:[0-9]+"\} [012]`,
+		`tls_connections_by_state\{state="[a-z_]+"\} 1`, `tls_connections_by_version\{version="TLSv1\.3"\} 1`, `tls_connections 1`,
+		`pkg_total_bytes\{index="0",process="tcp main process"\} 8\.388608e\+06`,
+		`core_listen_socket_info\{address="127\.0\.0\.1",port="[0-9]+",protocol="tls"\} 1`,
+		`cfg_value\{group="core",name="debug"\} -?[0-9]+`,
+	} {
+		if !regexp.MustCompile(`(?m)^kamailio_` + want + `$`).MatchString(page) {
+			t.Errorf("no line kamailio_%s", want)
+		}
+	}
+}
+
 // checkPresence: what was published expires after a minute.
 func checkPresence(t *testing.T, server *kamailiotest.Server, page string) {
 	t.Helper()
@@ -243,6 +285,29 @@ func sqlite(t *testing.T, server *kamailiotest.Server, query string) string {
 		t.Fatalf("%s: %v", query, err)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// TestRTPProxy scrapes a server with rtpproxy in place of rtpengine.
+func TestRTPProxy(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, RTPProxy: true, Traffic: true})
+			for name, uris := range ways(server) {
+				_, page := scrapePage(handlerFor(t, uriFlags(uris)...), "10")
+				for _, want := range []string{
+					`scrape_collector_supported\{collector="rtpengine"\} 0`, `scrape_collector_success\{collector="rtpproxy"\} 1`,
+					`rtpproxy_node_up\{index="0",set="0",url="udp:127\.0\.0\.1:[0-9]+"\} 1`,
+					`rtpproxy_node_up\{index="0",set="0",url="udp:127\.0\.0\.1:[0-9]+"\} 0`,
+					`rtpproxy_node_up\{index="0",set="1",url="udp:127\.0\.0\.2:[0-9]+"\} 0`,
+					`rtpproxy_node_weight\{index="0",set="0",url="udp:127\.0\.0\.1:[0-9]+"\} 2`,
+				} {
+					if !regexp.MustCompile(`(?m)^kamailio_` + want + `$`).MatchString(page) {
+						t.Errorf("%s: no line kamailio_%s", name, want)
+					}
+				}
+			}
+		})
+	}
 }
 
 func lastLines(text string, n int) string {

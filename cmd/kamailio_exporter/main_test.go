@@ -284,6 +284,8 @@ func TestMistakes(t *testing.T) {
 		{"--kamailio.max-reply-size=1B", []string{"--kamailio.max-reply-size must be"}},
 		{"--collector.pike.addresses=-1", []string{"--collector.pike.addresses must be"}},
 		{"--collector.usrloc_contacts.limit=-1", []string{"--collector.usrloc_contacts.limit must be"}},
+		{"--collector.tls_connections.limit=-1", []string{"--collector.tls_connections.limit must be"}},
+		{"--collector.cfg.variables=debug", []string{"--collector.cfg.variables is a group and a name, such as core.debug", `"debug"`}},
 		{"--collector.dialog_age.limit=-1", []string{"--collector.dialog_age.limit must be"}},
 		{"--scrape.growing-interval=-1s", []string{"--scrape.growing-interval must be"}},
 		{"--web.telemetry-path=metrics", []string{"--web.telemetry-path must be"}},
@@ -447,5 +449,39 @@ func TestWebConfigFile(t *testing.T) {
 	credentials := base64.StdEncoding.EncodeToString([]byte("me:test"))
 	if resp, body := e.get(t, "/metrics", "Authorization", "Basic "+credentials); resp.StatusCode != 200 || !strings.Contains(body, "\nkamailio_up 1\n") {
 		t.Errorf("with the password: %s", resp.Status)
+	}
+}
+
+// The passwords of outgoing registrations, which Kamailio answers in clear, are on
+// no page and in no log, at its most talkative, also when the reply is broken.
+func TestPasswordsOfRegistrations(t *testing.T) {
+	const row = `{"l_uuid":"trunk","auth_password":"hunter2-planted","auth_ha1":"ha1-planted","flags":20,"diff_expires":9,"expires":300}`
+	for name, reply := range map[string]string{
+		"whole":     `{"jsonrpc":"2.0","result":[` + row + `],"id":ID}`,
+		"cut off":   `{"jsonrpc":"2.0","result":[` + row + `,{"auth_password":"hunter2-planted`,
+		"garbage":   `{"jsonrpc":"2.0","result":[` + row + `,{"auth_password":hunter2-planted}],"id":ID}`,
+		"no result": `hunter2-planted`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := fake(t)
+			server.HandleFunc("uac.reg_dump", func(r kamrpctest.Request) kamrpctest.Response {
+				return kamrpctest.Response{Raw: []byte(strings.Replace(reply, "ID", r.ID, 1))}
+			})
+			e := start(t, "--kamailio.uri="+server.URI("http"), "--log.level=debug")
+			_, page := e.get(t, "/metrics")
+			_, landing := e.get(t, "/")
+			if strings.Contains(page+landing+e.stderr.String(), "planted") {
+				t.Errorf("the password is out:\n%s", e.stderr.String())
+			}
+			want := `kamailio_scrape_collector_success{collector="uac_registrations"} 0`
+			if name == "whole" {
+				want = `kamailio_uac_registration_up{uuid="trunk"} 1`
+			} else if !strings.Contains(e.stderr.String(), "uac.reg_dump") {
+				t.Error("the log does not say what failed")
+			}
+			if !strings.Contains(page, "\n"+want+"\n") {
+				t.Errorf("no %s", want)
+			}
+		})
 	}
 }

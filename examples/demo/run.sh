@@ -5,7 +5,7 @@
 #
 #   DEMO_LISTEN       where the exporter listens (default 127.0.0.1:9494)
 #   KAM_SIP_PORT (15060), KAM_TLS_PORT (15061), KAM_RPC_PORT (15080),
-#   KAM_RPC_TCP_PORT (15081), KAM_GW_PORT (15090, to +4)
+#   KAM_RPC_TCP_PORT (15081), KAM_GW_PORT (15090, to +7)
 #   KAM_VERSION=6.0   Kamailio 6.0 in the root that KAM_ROOT names
 #   TRAFFIC_RATE, TRAFFIC_HOLD_MS, TRAFFIC_USERS    see traffic.sh
 set -euo pipefail
@@ -48,7 +48,7 @@ free "$KAM_SIP_PORT" KAM_SIP_PORT
 free "$KAM_TLS_PORT" KAM_TLS_PORT
 free "$KAM_RPC_PORT" KAM_RPC_PORT
 free "$KAM_RPC_TCP_PORT" KAM_RPC_TCP_PORT
-for port in 0 1 2 3 4; do
+for port in {0..7}; do
 	free $((KAM_GW_PORT + port)) KAM_GW_PORT
 done
 

@@ -12,8 +12,10 @@
 #   KAM_SIP_PORT, KAM_TLS_PORT, KAM_RPC_PORT (HTTP), KAM_RPC_TCP_PORT (6.0)
 #   KAM_RPC_UDP_PORT  if set, the datagram RPC socket is this UDP port of
 #                 127.0.0.1 and no longer $KAM_DIR/kamailio_rpc.sock
-#   KAM_GW_PORT   first of the ports of the demo's gateways; KAM_GW_PORT+8 is
-#                 taken as the address of what is meant to be dead
+#   KAM_MEDIA     "rtpengine" (default) or "rtpproxy": the module for media relays
+#   KAM_GW_PORT   first of the ports of the demo's gateways; KAM_GW_PORT+5 is the
+#                 media relay's, KAM_GW_PORT+8 is taken as the address of what is
+#                 meant to be dead
 #   KAM_PKG_MB, KAM_SHM_MB    memory, 8 and 64 as in Kamailio itself
 #
 # The log goes to $KAM_DIR/kamailio.log. SIGTERM stops all of the server. This
@@ -36,7 +38,9 @@ tls_port=${KAM_TLS_PORT:-15061}
 rpc_port=${KAM_RPC_PORT:-15080}
 rpc_tcp_port=${KAM_RPC_TCP_PORT:-15081}
 rpc_udp_port=${KAM_RPC_UDP_PORT:-}
+media=${KAM_MEDIA:-rtpengine}
 gw_port=${KAM_GW_PORT:-15090}
+media_port=$((gw_port + 5))
 dead_port=$((gw_port + 8))
 
 PATH=$PATH:/usr/sbin:/sbin # where kamailio and chroot are
@@ -99,7 +103,13 @@ full)
 		--substdef "!RPC_PORT!$rpc_port!g"
 		--substdef "!JSON_TCP_PORT!$rpc_tcp_port!g"
 		--substdef "!GW_PORT!$gw_port!g"
+		--substdef "!MEDIA_PORT!$media_port!g"
 		--substdef "!DEAD_PORT!$dead_port!g")
+	case $media in
+	rtpengine) ;;
+	rtpproxy) args+=(-A WITH_RTPPROXY) ;;
+	*) fail "KAM_MEDIA is rtpengine or rtpproxy, not $media" ;;
+	esac
 	if [ -n "$rpc_udp_port" ]; then
 		args+=(--substdef "!RPC_DGRAM!udp:127.0.0.1:$rpc_udp_port!g")
 	fi

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Traffic for the Kamailio that start-kamailio.sh runs: gateways that answer,
-# refuse and ring, phones that register, and callers. All of it is SIPp, and all
-# of it stays on loopback. Runs until it is stopped (SIGTERM, SIGINT), and then
+# refuse and ring, phones that register, callers, and a media relay (rtpengine
+# without its kernel module). All of it stays on loopback. Runs until it is stopped (SIGTERM, SIGINT), and then
 # stops what it started.
 #
 #   KAM_DIR           the server's work directory (required); SIPp's files go to
 #                     traffic/ in it
-#   KAM_SIP_PORT, KAM_TLS_PORT, KAM_GW_PORT    as for start-kamailio.sh
+#   KAM_SIP_PORT, KAM_TLS_PORT, KAM_RPC_PORT, KAM_GW_PORT, KAM_MEDIA    as for
+#                     start-kamailio.sh
 #   TRAFFIC_RATE      calls per second, in tenths: 10 (default) is one per second
 #   TRAFFIC_HOLD_MS   how long an answered call lasts (default 8000)
 #   TRAFFIC_USERS     phones that register (default 40)
@@ -20,7 +21,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 dir=${KAM_DIR:?set KAM_DIR to the work directory of the server}
 sip_port=${KAM_SIP_PORT:-15060}
 tls_port=${KAM_TLS_PORT:-15061}
+rpc_port=${KAM_RPC_PORT:-15080}
 gw_port=${KAM_GW_PORT:-15090}
+media=${KAM_MEDIA:-rtpengine}
+media_port=$((gw_port + 5)) dead_port=$((gw_port + 8))
 rate=${TRAFFIC_RATE:-10}
 hold=${TRAFFIC_HOLD_MS:-8000}
 users=${TRAFFIC_USERS:-40}
@@ -103,6 +107,29 @@ if grep -q '^00000000000000000000000000000001 ' /proc/net/if_inet6 2>/dev/null; 
 	address=::1 gateway gw-ipv6 $((gw_port + 4)) uas-answer
 fi
 gateways=("${pids[@]}")
+
+# The media relay. Kamailio found it dead when it started, before it was there:
+# enabling a node makes it look again. (rtpproxy's does not look, so none needs to
+# run.)
+enable() { # URL 0|1
+	curl -sS --noproxy '*' -m 5 "http://127.0.0.1:$rpc_port/RPC" \
+		-d '{"jsonrpc":"2.0","method":"'"$media.enable"'","params":["'"$1"'",'"$2"'],"id":1}'
+}
+answer='"result":'
+if [ "$media" = rtpengine ]; then
+	answer='"status":\s*"enable"'
+	command -v rtpengine >/dev/null || fail "rtpengine is missing: run .ci/install.sh run"
+	rtpengine --config-file=none --table=-1 --foreground --log-stderr --log-level=4 \
+		--interface=127.0.0.1 --listen-ng="127.0.0.1:$media_port" --num-threads=1 \
+		--port-min=$((gw_port + 6)) --port-max=$((gw_port + 7)) >rtpengine.out 2>&1 &
+	pids+=($!)
+fi
+for ((i = 0; i < 50; i++)); do
+	enable "udp:127.0.0.1:$media_port" 1 | grep -q "$answer" && break
+	sleep 0.1
+done
+((i < 50)) || fail "Kamailio finds no media relay; see $work/rtpengine.out"
+enable "udp:127.0.0.2:$dead_port" 0 >/dev/null
 
 # A TLS connection, so that there is one to be counted. (Debian's SIPp has no
 # TLS.) The FIFO is open for writing too, so openssl never sees its end.

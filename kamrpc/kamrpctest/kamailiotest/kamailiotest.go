@@ -59,6 +59,9 @@ type Config struct {
 	// UDP puts the datagram RPC on a UDP port in place of the Unix socket:
 	// Kamailio serves one of the two.
 	UDP bool
+	// RTPProxy loads the module rtpproxy in place of rtpengine: Kamailio can have
+	// only one of them.
+	RTPProxy bool
 	// Traffic starts gateways, registers Users phones, makes some calls of each
 	// kind and keeps Calls more up. Start returns when all that is done.
 	Traffic bool
@@ -217,6 +220,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		"KAM_DIR":          dir,
 		"KAM_VERSION":      "host",
 		"KAM_CONFIG":       "full",
+		"KAM_MEDIA":        "rtpengine",
 		"KAM_SIP_PORT":     strconv.Itoa(port),
 		"KAM_TLS_PORT":     strconv.Itoa(port + 1),
 		"KAM_RPC_PORT":     strconv.Itoa(port + 2),
@@ -232,6 +236,9 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 	if cfg.Version != hostVersion() {
 		env["KAM_VERSION"] = "6.0"
 		env["KAM_ROOT"] = root60()
+	}
+	if cfg.RTPProxy {
+		env["KAM_MEDIA"] = "rtpproxy"
 	}
 	if cfg.StockHTTP {
 		env["KAM_STOCK_DEFINE"] = "WITH_JSONRPC"

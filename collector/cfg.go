@@ -1,0 +1,52 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+var cfgValue = NewDesc("kamailio_cfg_value", "Value of a setting of Kamailio's configuration framework, of those named by --collector.cfg.variables.", gauge, cfgMethod, "group", "name")
+
+const cfgMethod = "cfg.get"
+
+// cfgVariables is settings that an operator compares across servers (cfg_rpc,
+// cfg_rpc.c). Only numbers: a text may be a secret.
+type cfgVariables struct {
+	names    []string // group.name
+	interval time.Duration
+}
+
+func (cfgVariables) Name() string { return "cfg" }
+func (cfgVariables) About() string {
+	return "Numeric settings of Kamailio named by --collector.cfg.variables"
+}
+func (cfgVariables) Methods() []string { return []string{cfgMethod} }
+func (cfgVariables) Descs() []*Desc    { return []*Desc{cfgValue} }
+
+// Guard, not for the cost: settings hardly change, and a variable that is not
+// there would be asked for at every scrape.
+func (c cfgVariables) Guard() Guard { return Guard{Method: cfgMethod, Interval: c.interval} }
+
+func (c cfgVariables) Update(ctx context.Context, s *Session, emit Emit) error {
+	for _, variable := range c.names {
+		group, name, _ := strings.Cut(variable, ".")
+		v, err := s.Call(ctx, cfgMethod, group, name)
+		if fault := (*kamrpc.Fault)(nil); errors.As(err, &fault) {
+			return fmt.Errorf("setting %s: %w", variable, err)
+		}
+		if err != nil {
+			return err
+		}
+		value, ok := v.Float()
+		if !ok || v.Kind() != kamrpc.Number {
+			return fmt.Errorf("setting %s is not a number: remove it from --collector.cfg.variables", variable)
+		}
+		emit(cfgValue, value, group, name)
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+func keepaliveDesc(name, help, field string) *Desc {
+	return NewDesc("kamailio_keepalive_destination_"+name, help, gauge, keepaliveMethod+" "+field, "uri", "owner", indexLabel)
+}
+
+var (
+	keepaliveUp       = keepaliveDesc("up", "1 while the destination answers pings, 0 while it does not. None before the first answer.", "state")
+	keepaliveState    = keepaliveDesc("state", "State of the destination: 0 not known yet, 1 up, 2 down.", "state")
+	keepaliveChecked  = keepaliveDesc("last_checked_timestamp_seconds", "Unix time of the last ping.", "last checked")
+	keepaliveLastUp   = keepaliveDesc("last_up_timestamp_seconds", "Unix time of the last ping that was answered with success.", "last up, last down")
+	keepaliveLastDown = keepaliveDesc("last_down_timestamp_seconds", "Unix time of the last ping that was not.", "last up, last down")
+)
+
+const keepaliveMethod = "keepalive.list"
+
+// keepalive is the destinations that Kamailio pings (keepalive/keepalive_rpc.c).
+// Over JSON-RPC it tells the last of them only: each row replaces the one before,
+// since the method is not marked as one that answers a list. Should it be one day,
+// all are here.
+type keepalive struct{ listLimits }
+
+var keepaliveRows = kamrpc.Rows{Fields: []string{"uri", "owner", "state", "last checked", "last up", "last down"}}
+
+func (keepalive) Name() string { return "keepalive" }
+func (keepalive) About() string {
+	return "The destination that keepalive pings; of several, Kamailio tells the last only"
+}
+func (keepalive) Methods() []string { return []string{keepaliveMethod} }
+func (keepalive) Descs() []*Desc {
+	return []*Desc{keepaliveUp, keepaliveState, keepaliveChecked, keepaliveLastUp, keepaliveLastDown}
+}
+func (c keepalive) Guard() Guard { return c.guard(keepaliveMethod, longest) }
+
+func (keepalive) Update(ctx context.Context, s *Session, emit Emit) error {
+	uptime, err := s.Call(ctx, uptimeMethod)
+	if err != nil {
+		return err
+	}
+	offset, zoneKnown := zoneOffset(uptime, time.Now())
+	stamp := func(v kamrpc.Value) (float64, bool) {
+		local, err := time.Parse(time.ANSIC, strings.TrimSpace(v.Text()))
+		// 1970, or the evening before, is never.
+		if err != nil || !zoneKnown || local.Year() <= 1970 {
+			return 0, false
+		}
+		return float64(local.Unix()) + offset, true
+	}
+	index := totals{seen: map[string]int{}}
+	rows, known := 0, 0
+	err = s.Rows(ctx, keepaliveRows, func(_ kamrpc.Above, dest kamrpc.Value) error {
+		rows++
+		labels := []string{dest.Get("uri").Text(), dest.Get("owner").Text()}
+		labels = append(labels, index.index(labels))
+		state, ok := dest.Get("state").Float()
+		if !ok || state < 0 || state > 2 {
+			return nil
+		}
+		known++
+		emit(keepaliveState, state, labels...)
+		if state != 0 {
+			emit(keepaliveUp, bool01(state == 1), labels...)
+		}
+		if at, ok := stamp(dest.Get("last checked")); ok {
+			emit(keepaliveChecked, at, labels...)
+		}
+		// Up to 5.6.5 the two are swapped (keepalive_core.c). The later one is that
+		// of the present state, whatever it is called.
+		up, down := keepaliveLastUp, keepaliveLastDown
+		later, laterKnown := stamp(dest.Get("last up"))
+		earlier, earlierKnown := stamp(dest.Get("last down"))
+		if earlierKnown && (!laterKnown || earlier > later) {
+			later, laterKnown, earlier, earlierKnown = earlier, earlierKnown, later, laterKnown
+		}
+		if state == 2 {
+			up, down = down, up
+		}
+		if laterKnown && state != 0 {
+			emit(up, later, labels...)
+		}
+		if earlierKnown && state != 0 {
+			emit(down, earlier, labels...)
+		}
+		return nil
+	}, keepaliveMethod)
+	if err != nil {
+		return err
+	}
+	if rows > 0 && known == 0 {
+		return errors.New(keepaliveMethod + ": no destination has a state that is known: a Kamailio that is newer than this exporter?")
+	}
+	return nil
+}
+
+// zoneOffset is what to add to Kamailio's local time, read as UTC, to have UTC:
+// zones differ by quarters of an hour, and the clocks by less.
+func zoneOffset(uptime kamrpc.Value, now time.Time) (seconds float64, ok bool) {
+	local, err := time.Parse(time.ANSIC, strings.TrimSpace(uptime.Get("now").Text()))
+	if err != nil {
+		return 0, false
+	}
+	return math.Round(now.Sub(local).Seconds()/zoneStep) * zoneStep, true
+}
