@@ -21,6 +21,9 @@ type Options struct {
 	// GrowingInterval is how often ul.dump and dlg.briefing are asked at the
 	// most, and other growing lists if it is below 5 s, their own interval.
 	GrowingInterval time.Duration
+	// Promotions are the statistics that have metrics of their own; see
+	// [CheckPromotions].
+	Promotions []Promotion
 }
 
 // DefaultDumpContacts of [Options.DumpContacts]: at 1,000 contacts ul.dump took
@@ -81,13 +84,18 @@ func All(o Options) []Collector {
 		usrlocContacts{limit: o.DumpContacts, interval: o.GrowingInterval},
 		websocketModule.Collector(),
 	}
+	return append(all, newStatistics(tablesOf(all), o.Promotions))
+}
+
+// tablesOf remembers which statistics the collectors' tables know.
+func tablesOf(all []Collector) *claimed {
 	known := &claimed{}
 	for _, c := range all {
 		if t, ok := tableOf(c); ok {
 			known.tables = append(known.tables, t)
 		}
 	}
-	return append(all, statisticsCollector{known})
+	return known
 }
 
 // tableOf is the table of a collector that is one, or is built on one.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/alecthomas/units"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
@@ -38,6 +39,8 @@ type settings struct {
 
 	collectors collector.Options
 	switches   map[string]*bool // by collector
+
+	promotedCounters, promotedGauges []string
 
 	telemetryPath          string
 	disableExporterMetrics bool
@@ -83,6 +86,10 @@ func newApp(s *settings) *kingpin.Application {
 	app.Flag("collector.usrloc_contacts.limit", "Look into the contacts (ul.dump) while there are at most so many; 0 is never. Its cost is quadratic, and it locks the location service.").
 		Default(fmt.Sprint(collector.DefaultDumpContacts)).IntVar(&s.collectors.DumpContacts)
 
+	app.Flag("collector.statistics.counter", "Statistic that only grows, to be a counter kamailio_GROUP_NAME_total with this help text rather than a kamailio_statistic; repeatable. In the name, \\= is an equals sign, \\\\ a backslash and \\xHH any byte.").
+		PlaceHolder("GROUP:NAME=HELP").StringsVar(&s.promotedCounters)
+	app.Flag("collector.statistics.gauge", "The same for a statistic that goes up and down, as a gauge kamailio_GROUP_NAME; repeatable.").
+		PlaceHolder("GROUP:NAME=HELP").StringsVar(&s.promotedGauges)
 	app.Flag("collector.dialog_age.limit", "Look at the dialogs one by one (dlg.briefing) while there are at most so many; 0 is never.").
 		Default(fmt.Sprint(collector.DefaultListDialogs)).IntVar(&s.collectors.ListDialogs)
 	app.Flag("scrape.list-limit", "Longest list (of destinations, gateways, blocked addresses) that is asked for again; after a longer one it is not for an hour. 0 is no limit.").
@@ -177,6 +184,34 @@ func (s *settings) check() error {
 		return fmt.Errorf("--web.telemetry-path must be a path below /, such as /metrics, not %q", s.telemetryPath)
 	case strings.HasPrefix(s.telemetryPath, "/-/") || strings.ContainsAny(s.telemetryPath, " {}"):
 		return fmt.Errorf("--web.telemetry-path %q is not free for metrics", s.telemetryPath)
+	}
+	return s.promote()
+}
+
+// promote reads the statistics that are to have metrics of their own.
+func (s *settings) promote() error {
+	const counterFlag, gaugeFlag = "--collector.statistics.counter", "--collector.statistics.gauge"
+	for _, f := range []struct {
+		flag  string
+		texts []string
+		kind  prometheus.ValueType
+	}{
+		{counterFlag, s.promotedCounters, prometheus.CounterValue},
+		{gaugeFlag, s.promotedGauges, prometheus.GaugeValue},
+	} {
+		for _, text := range f.texts {
+			p, err := collector.ParsePromotion(text, f.kind)
+			if err != nil {
+				return fmt.Errorf("%s=%q: %w", f.flag, text, err)
+			}
+			if !*s.switches["statistics"] {
+				return fmt.Errorf("%s needs the collector statistics, which is switched off", f.flag)
+			}
+			s.collectors.Promotions = append(s.collectors.Promotions, p)
+		}
+	}
+	if err := collector.CheckPromotions(s.collectors.Promotions, programName+"_", "kamailio_xhttp_prom_"); err != nil {
+		return fmt.Errorf("%s, %s: %w", counterFlag, gaugeFlag, err)
 	}
 	return nil
 }

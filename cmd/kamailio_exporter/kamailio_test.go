@@ -74,6 +74,53 @@ func TestFullKamailio(t *testing.T) {
 	}
 }
 
+// TestPromotedStatisticsOfARealKamailio promotes the demo's, odd names included,
+// and compares them with what an exporter without promotions shows.
+func TestPromotedStatisticsOfARealKamailio(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
+			for name, uris := range ways(server) {
+				t.Run(name, func(t *testing.T) { scrapePromoted(t, uriFlags(uris)) })
+			}
+		})
+	}
+}
+
+func scrapePromoted(t *testing.T, flags []string) {
+	_, plain := scrapePage(handlerFor(t, flags...), "10")
+	_, page := scrapePage(handlerFor(t, append(flags,
+		"--collector.statistics.counter=script:demo_calls=Calls that the script routed.",
+		"--collector.statistics.gauge=script:demo_balance=Goes down with every call.",
+		"--collector.statistics.counter=script:with space=A name with a space.",
+		`--collector.statistics.counter=script:quo"te=A name with a quote.`,
+		`--collector.statistics.counter=script:brace{a\=1}=A name with braces and an equals sign.`,
+		`--collector.statistics.counter=script:umlaut_\xc3\xbc=A name with a letter that is not ASCII.`,
+		"--collector.statistics.counter=script:Foo=Not foo.",
+		"--collector.statistics.counter=script:nosuch=Never there.")...), "10")
+	for metric, statistic := range map[string]string{
+		"kamailio_script_demo_calls_total": "demo_calls",
+		"kamailio_script_demo_balance":     "demo_balance",
+		"kamailio_script_with_space_total": "with space",
+		"kamailio_script_quo_te_total":     `quo\"te`,
+		"kamailio_script_brace_a_1_total":  "brace{a=1}",
+		"kamailio_script_umlaut_total":     "umlaut_ü",
+		"kamailio_script_foo_total":        "Foo",
+	} {
+		untyped := `kamailio_statistic{group="script",name="` + statistic + `"}`
+		if want := value(plain, untyped); want == "" || want == "0" || value(page, metric) != want {
+			t.Errorf("%s is %q, %s was %q", metric, value(page, metric), untyped, want)
+		}
+		if value(page, untyped) != "" {
+			t.Errorf("%s is still there", untyped)
+		}
+	}
+	if value(page, `kamailio_statistic{group="script",name="foo"}`) == "" || strings.Contains(page, "nosuch") {
+		t.Error("foo is gone, or what the server lacks is there")
+	}
+	checkMetrics(t, page)
+}
+
 func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
 	h := handlerFor(t, append(uriFlags(uris), "--collector.dialog_profile.names=inbound")...)
 	code, page := scrapePage(h, "10")
