@@ -42,6 +42,10 @@ type settings struct {
 
 	promotedCounters, promotedGauges []string
 
+	pageURL     string
+	pageTimeout time.Duration
+	pageSize    units.Base2Bytes
+
 	telemetryPath          string
 	disableExporterMetrics bool
 	web                    *web.FlagConfig
@@ -96,6 +100,13 @@ func newApp(s *settings) *kingpin.Application {
 		Default(fmt.Sprint(collector.DefaultListRows)).IntVar(&s.collectors.ListRows)
 	app.Flag("scrape.growing-interval", "ul.dump and dlg.briefing are asked at most this often; in between their last samples are served, with their age.").
 		Default(collector.DefaultGrowingInterval.String()).DurationVar(&s.collectors.GrowingInterval)
+
+	app.Flag("xhttp_prom.url", "Merge the metrics that your script defines for Kamailio's module xhttp_prom, from its page at this http:// or https:// URL, asked as --kamailio.http-config-file says.").
+		PlaceHolder("URL").StringVar(&s.pageURL)
+	app.Flag("xhttp_prom.timeout", "Longest time for that page; it is never waited for longer than the scrape may take.").
+		Default("2s").DurationVar(&s.pageTimeout)
+	app.Flag("xhttp_prom.max-size", "Largest page that is merged.").
+		Default("2MiB").BytesVar(&s.pageSize)
 
 	app.Flag("web.telemetry-path", "Path of the metrics.").
 		Default("/metrics").StringVar(&s.telemetryPath)
@@ -170,6 +181,10 @@ func (s *settings) check() error {
 		return fmt.Errorf("--kamailio.max-concurrent-rpcs must be at least 1, not %d", s.maxConcurrent)
 	case s.maxReply < 4096:
 		return fmt.Errorf("--kamailio.max-reply-size must be at least 4KiB, not %s", s.maxReply)
+	case s.pageTimeout <= 0:
+		return fmt.Errorf("--xhttp_prom.timeout must be more than 0, not %s", s.pageTimeout)
+	case s.pageSize < 1024:
+		return fmt.Errorf("--xhttp_prom.max-size must be at least 1KiB, not %s", s.pageSize)
 	case s.collectors.PikeAddresses < 0:
 		return fmt.Errorf("--collector.pike.addresses must be at least 0, not %d", s.collectors.PikeAddresses)
 	case s.collectors.DumpContacts < 0:
@@ -184,6 +199,11 @@ func (s *settings) check() error {
 		return fmt.Errorf("--web.telemetry-path must be a path below /, such as /metrics, not %q", s.telemetryPath)
 	case strings.HasPrefix(s.telemetryPath, "/-/") || strings.ContainsAny(s.telemetryPath, " {}"):
 		return fmt.Errorf("--web.telemetry-path %q is not free for metrics", s.telemetryPath)
+	}
+	if s.pageURL != "" {
+		if err := checkPageURL(s.pageURL); err != nil {
+			return err
+		}
 	}
 	return s.promote()
 }
@@ -210,7 +230,7 @@ func (s *settings) promote() error {
 			s.collectors.Promotions = append(s.collectors.Promotions, p)
 		}
 	}
-	if err := collector.CheckPromotions(s.collectors.Promotions, programName+"_", "kamailio_xhttp_prom_"); err != nil {
+	if err := collector.CheckPromotions(s.collectors.Promotions, programName+"_"); err != nil {
 		return fmt.Errorf("%s, %s: %w", counterFlag, gaugeFlag, err)
 	}
 	return nil

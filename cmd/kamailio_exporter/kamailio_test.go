@@ -3,6 +3,7 @@
 package main
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -119,6 +120,64 @@ func scrapePromoted(t *testing.T, flags []string) {
 		t.Error("foo is gone, or what the server lacks is there")
 	}
 	checkMetrics(t, page)
+}
+
+// TestMergedPageOfARealKamailio merges what the demo's script counts for
+// xhttp_prom, and nothing of the statistics on the same page.
+func TestMergedPageOfARealKamailio(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
+			url := strings.TrimSuffix(server.HTTPURL, "/RPC") + "/metrics"
+			flags := append(uriFlags([]string{server.HTTPURL}), "--xhttp_prom.url="+url)
+			h := handlerFor(t, flags...)
+			_, page := scrapePage(h, "10")
+			resp, err := http.Get(url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			theirs := regexp.MustCompile(`(?m)^(kamailio_demo_calls\{.*\}) ([0-9]+) [0-9]+$`).FindAllStringSubmatch(string(text), -1)
+			if len(theirs) == 0 || !strings.Contains(string(text), "kamailio_core_rcv_requests") {
+				t.Fatalf("the demo's page has no calls, or no statistics:\n%.600s", text)
+			}
+			for _, sample := range theirs {
+				if value(page, sample[1]) != sample[2] || sample[2] == "0" {
+					t.Errorf("%s is %q, Kamailio says %s", sample[1], value(page, sample[1]), sample[2])
+				}
+			}
+			if got := foreign(page); strings.Count(got, "kamailio_demo_calls{") != len(theirs) || !strings.HasSuffix(got, dropped(0, 0, 0, 0)) {
+				t.Errorf("got\n%s", got)
+			}
+			if strings.Contains(page, "kamailio_core_rcv_requests") || strings.Contains(page, "kamailio_script_") {
+				t.Error("Kamailio's own statistics are merged too")
+			}
+			checkMetrics(t, regexp.MustCompile(`(?m)^.*kamailio_demo_calls.*\n`).ReplaceAllString(page, "")) // the script's has no help text
+			wholePage(t, page)
+
+			lines := server.LogLines()
+			for range 100 {
+				if _, page := scrapePage(h, "10"); value(page, "kamailio_xhttp_prom_up") != "1" {
+					t.Fatalf("the page failed:\n%s", foreign(page))
+				}
+			}
+			if server.LogLines() != lines {
+				t.Errorf("100 scrapes added to Kamailio's log:\n%s", lastLines(server.Log(), server.LogLines()-lines))
+			}
+			server.Stop()
+			if _, page := scrapePage(h, "2"); foreign(page) != "up 0\n" || value(page, "kamailio_up") != "0" {
+				t.Errorf("with Kamailio down:\n%s", foreign(page))
+			}
+			server.Restart()
+			if _, page := scrapePage(h, "10"); value(page, "kamailio_xhttp_prom_up") != "1" {
+				t.Errorf("after a restart:\n%s", foreign(page))
+			}
+		})
+	}
 }
 
 func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
@@ -35,6 +36,8 @@ type failureLog struct {
 	logger log.Logger
 	mu     sync.Mutex
 	failed map[string]bool // by collector; "" is Kamailio itself
+	// dropped is what was left out of xhttp_prom's page.
+	dropped string
 }
 
 func newFailureLog(logger log.Logger) *failureLog {
@@ -60,6 +63,32 @@ func (f *failureLog) note(s *collector.Snapshot) {
 		} else {
 			_ = level.Info(f.logger).Log("msg", "collector works again", "collector", r.Collector)
 		}
+	}
+}
+
+// notePage is the same for the page of xhttp_prom, and names what of it is left
+// out whenever that is something else than before.
+func (f *failureLog) notePage(m *collector.Merged) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed("--xhttp_prom.url", m.Err) {
+		if m.Err != nil {
+			_ = level.Error(f.logger).Log("msg", "the page of xhttp_prom cannot be read", "err", m.Err)
+		} else {
+			_ = level.Info(f.logger).Log("msg", "the page of xhttp_prom can be read again")
+		}
+	}
+	if m.Err != nil {
+		return
+	}
+	const most = 10 // a page of rubbish must not be a page in the log
+	dropped := fmt.Sprintf("%.80q %.80q", m.Collisions[:min(most, len(m.Collisions))], m.InvalidFamilies[:min(most, len(m.InvalidFamilies))])
+	if dropped == f.dropped {
+		return
+	}
+	f.dropped = dropped
+	if len(m.Collisions)+len(m.InvalidFamilies) > 0 {
+		_ = level.Warn(f.logger).Log("msg", "metrics of xhttp_prom's page are left out", "dropped", dropped)
 	}
 }
 
