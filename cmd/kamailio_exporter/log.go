@@ -1,9 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,7 +36,7 @@ type failureLog struct {
 	logger log.Logger
 	mu     sync.Mutex
 	failed map[string]bool // by collector; "" is Kamailio itself
-	// dropped is what was left out of xhttp_prom's page.
+	// dropped names what was left out of the page of xhttp_prom.
 	dropped string
 }
 
@@ -81,15 +81,31 @@ func (f *failureLog) notePage(m *collector.Merged) {
 	if m.Err != nil {
 		return
 	}
-	const most = 10 // a page of rubbish must not be a page in the log
-	dropped := fmt.Sprintf("%.80q %.80q", m.Collisions[:min(most, len(m.Collisions))], m.InvalidFamilies[:min(most, len(m.InvalidFamilies))])
-	if dropped == f.dropped {
-		return
+	collision, invalid := someOf(m.Collisions), someOf(m.InvalidFamilies)
+	if now := collision + "\n" + invalid; now != f.dropped {
+		f.dropped = now
+		if collision+invalid != "" {
+			_ = level.Warn(f.logger).Log("msg", "metrics of the page of xhttp_prom are left out", "collision", collision, "invalid", invalid)
+		}
 	}
-	f.dropped = dropped
-	if len(m.Collisions)+len(m.InvalidFamilies) > 0 {
-		_ = level.Warn(f.logger).Log("msg", "metrics of xhttp_prom's page are left out", "dropped", dropped)
+}
+
+// someOf lists names, not all of them: a page of rubbish must not be a page in
+// the log.
+func someOf(names []string) string {
+	const most, longest = 10, 100
+	var b strings.Builder
+	for i, name := range names {
+		if i == most {
+			b.WriteString(" …")
+			break
+		}
+		if i > 0 {
+			b.WriteString(" ")
+		}
+		b.WriteString(name[:min(longest, len(name))])
 	}
+	return b.String()
 }
 
 func (f *failureLog) changed(what string, err error) bool {

@@ -161,7 +161,7 @@ func TestBrokenPage(t *testing.T) {
 		"too large": {textPage(strings.Repeat("my_a 1\n", 1<<18)), "larger than --xhttp_prom.max-size"},
 		"endless": {func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
-				_, _ = io.WriteString(w, "my_a 1\n")
+				_, _ = io.WriteString(w, strings.Repeat("my_a 1\n", 1000))
 			}
 		}, "larger than --xhttp_prom.max-size"},
 		"gzip": {func(w http.ResponseWriter, _ *http.Request) {
@@ -188,7 +188,11 @@ func TestBrokenPage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := start(t, "--kamailio.uri="+fake(t).URI("http"), "--xhttp_prom.url="+scriptServer(t, tc.handler), "--xhttp_prom.timeout=300ms", "--xhttp_prom.max-size=1MiB", "--scrape.reuse=0s")
+			timeout := "20s"
+			if strings.HasPrefix(name, "hung") {
+				timeout = "300ms"
+			}
+			e := start(t, "--kamailio.uri="+fake(t).URI("http"), "--xhttp_prom.url="+scriptServer(t, tc.handler), "--xhttp_prom.timeout="+timeout, "--xhttp_prom.max-size=1MiB", "--scrape.reuse=0s")
 			for range 2 {
 				_, page := e.get(t, "/metrics")
 				if got := foreign(page); got != "up 0\n" || value(page, "kamailio_xhttp_prom_duration_seconds") == "" || value(page, "kamailio_tm_transactions_total") == "" {
@@ -275,7 +279,7 @@ func TestPageLog(t *testing.T) {
 		e.get(t, "/metrics")
 	}
 	log := e.stderr.String()
-	for _, want := range []string{`msg="metrics of xhttp_prom's page are left out"`, "kamailio_up", "my_b", "cannot be read", "can be read again"} {
+	for _, want := range []string{`msg="metrics of the page of xhttp_prom are left out" collision=kamailio_up invalid=my_b`, "cannot be read", "can be read again"} {
 		if strings.Count(log, want) != 1 {
 			t.Errorf("not one line with %s:\n%s", want, log)
 		}
