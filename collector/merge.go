@@ -13,8 +13,8 @@ import (
 // Kamailio's module xhttp_prom serves for the operator's script. As a
 // prometheus.Gatherer it is these and the metrics about them.
 type Merged struct {
-	Err      error // why there are no families; nil also when the page has none
-	Duration time.Duration
+	Err      error         // why there are no families; nil also when the page has none
+	Duration time.Duration // 0: the page was not asked for
 	Families []*dto.MetricFamily
 	// What was dropped: families for their name, and those of which nothing
 	// could be read; samples that could not be read, and those whose labels
@@ -25,7 +25,7 @@ type Merged struct {
 
 var (
 	mergedUpDesc       = NewDesc("kamailio_xhttp_prom_up", "1 when the page of Kamailio's module xhttp_prom was read, 0 when its metrics are missing. The log tells why. Only with --xhttp_prom.url.", gauge, "the page")
-	mergedDurationDesc = NewDesc("kamailio_xhttp_prom_duration_seconds", "Time that the page took.", gauge, "the exporter")
+	mergedDurationDesc = NewDesc("kamailio_xhttp_prom_duration_seconds", "Time that the page took. None while it is not asked for.", gauge, "the exporter")
 	mergedFamiliesDesc = NewDesc("kamailio_xhttp_prom_dropped_families", "Metrics of the page that are left out: because the name is one of the exporter's own metrics, or comes twice (collision), or because nothing of it could be read (invalid).", gauge, "the page", "reason")
 	mergedSamplesDesc  = NewDesc("kamailio_xhttp_prom_dropped_samples", "Lines of the page that are left out: because they could not be read (invalid), or because others have the same labels (duplicate).", gauge, "the page", "reason")
 )
@@ -39,7 +39,9 @@ func MergedDescs() []*Desc {
 func (m *Merged) Gather() ([]*dto.MetricFamily, error) {
 	g := gathering{families: map[string]*family{}}
 	g.add(mergedUpDesc, bool01(m.Err == nil))
-	g.add(mergedDurationDesc, m.Duration.Seconds())
+	if m.Duration > 0 {
+		g.add(mergedDurationDesc, m.Duration.Seconds())
+	}
 	if m.Err != nil {
 		return g.sorted(), nil
 	}

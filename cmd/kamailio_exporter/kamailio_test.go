@@ -132,17 +132,9 @@ func TestMergedPageOfARealKamailio(t *testing.T) {
 			flags := append(uriFlags([]string{server.HTTPURL}), "--xhttp_prom.url="+url)
 			h := handlerFor(t, flags...)
 			_, page := scrapePage(h, "10")
-			resp, err := http.Get(url)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer resp.Body.Close()
-			text, err := io.ReadAll(resp.Body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			theirs := regexp.MustCompile(`(?m)^(kamailio_demo_calls\{.*\}) ([0-9]+) [0-9]+$`).FindAllStringSubmatch(string(text), -1)
-			if len(theirs) == 0 || !strings.Contains(string(text), "kamailio_core_rcv_requests") {
+			text := body(t, url)
+			theirs := regexp.MustCompile(`(?m)^(kamailio_demo_calls\{.*\}) ([0-9]+) [0-9]+$`).FindAllStringSubmatch(text, -1)
+			if len(theirs) == 0 || !strings.Contains(text, "kamailio_core_rcv_requests") {
 				t.Fatalf("the demo's page has no calls, or no statistics:\n%.600s", text)
 			}
 			for _, sample := range theirs {
@@ -178,6 +170,25 @@ func TestMergedPageOfARealKamailio(t *testing.T) {
 			}
 		})
 	}
+}
+
+// body is what a URL answers.
+func body(t *testing.T, url string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
