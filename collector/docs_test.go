@@ -35,6 +35,13 @@ A field that a server does not answer is no sample: a zero is always Kamailio's 
 		table(&b, c.Descs())
 	}
 	b.WriteString(`
+## The page of xhttp_prom
+
+Metrics about the page that --xhttp_prom.url names, and with them on our page the metrics that your script defines for the module xhttp_prom, under the names that it gives them.
+
+`)
+	table(&b, collector.MergedDescs())
+	b.WriteString(`
 ## What each call costs Kamailio
 
 Every method that this program may call; it cannot call another. *Constant*: the same however busy the server is. *Walk*: counted in place. *Growing*: the reply grows with what the server holds; such a call is made only below a limit and at most once in an interval, and after a failure not for a minute, then two, four, up to an hour, or until Kamailio restarts.

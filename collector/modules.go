@@ -30,6 +30,9 @@ type Options struct {
 	// are seldom different are asked at the most, and other growing lists if it is
 	// below 5 s, their own interval.
 	GrowingInterval time.Duration
+	// Promotions are the statistics that have metrics of their own; see
+	// [CheckPromotions].
+	Promotions []Promotion
 }
 
 // DefaultDumpContacts of [Options.DumpContacts]: at 1,000 contacts ul.dump took
@@ -138,13 +141,18 @@ func All(o Options) []Collector {
 		uacRegistrations{lists},
 		websocketModule.Collector(),
 	}
+	return append(all, newStatistics(tablesOf(all), o.Promotions))
+}
+
+// tablesOf remembers which statistics the collectors' tables know.
+func tablesOf(all []Collector) *claimed {
 	known := &claimed{}
 	for _, c := range all {
 		if t, ok := tableOf(c); ok {
 			known.tables = append(known.tables, t)
 		}
 	}
-	return append(all, statisticsCollector{known})
+	return known
 }
 
 // tableOf is the table of a collector that is one, or is built on one.

@@ -59,7 +59,20 @@ func parseStatistics(reply kamrpc.Value) (kamrpc.Value, error) {
 // statisticsCollector exports every statistic that no module's table knows, so
 // that none is lost: those of modules without a table here, and the counters of
 // the operator's own script (update_stat()) from the first minute.
-type statisticsCollector struct{ known *claimed }
+type statisticsCollector struct {
+	known    *claimed
+	promoted map[string]*Desc // by "group:name"
+	descs    []*Desc
+}
+
+func newStatistics(known *claimed, promotions []Promotion) statisticsCollector {
+	c := statisticsCollector{known: known, promoted: map[string]*Desc{}, descs: []*Desc{statisticDesc}}
+	for _, p := range promotions {
+		c.promoted[p.Statistic] = p.desc()
+		c.descs = append(c.descs, c.promoted[p.Statistic])
+	}
+	return c
+}
 
 var statisticDesc = NewDesc("kamailio_statistic",
 	"Value of a Kamailio statistic that has no metric of its own, such as the update_stat() counters of the configuration script. Whether it only grows is not known, hence untyped.",
@@ -70,7 +83,7 @@ func (statisticsCollector) About() string {
 	return "Every statistic without a metric of its own, script counters included"
 }
 func (statisticsCollector) Methods() []string { return []string{statisticsMethod} }
-func (statisticsCollector) Descs() []*Desc    { return []*Desc{statisticDesc} }
+func (c statisticsCollector) Descs() []*Desc  { return c.descs }
 
 func (c statisticsCollector) Update(ctx context.Context, s *Session, emit Emit) error {
 	all, err := s.Statistics(ctx)
@@ -81,6 +94,10 @@ func (c statisticsCollector) Update(ctx context.Context, s *Session, emit Emit) 
 		for m := range group.Value.Members() {
 			value, ok := m.Value.Float()
 			if !ok || c.known.has(m.Name) {
+				continue
+			}
+			if desc := c.promoted[m.Name]; desc != nil {
+				emit(desc, value)
 				continue
 			}
 			_, name, _ := strings.Cut(m.Name, ":")

@@ -543,17 +543,24 @@ type guardedTable struct {
 func (t guardedTable) base() *table { return t.table }
 func (t guardedTable) Guard() Guard { return t.check }
 
-// claims tells whether a table of the module knows the statistic.
-func (t *table) claims(statistic string) bool {
+// claims is the metric of a statistic that the module's table knows, or what
+// stands for it; "" for one that it does not know.
+func (t *table) claims(statistic string) string {
 	for _, q := range t.queries {
 		if q.Method != statisticsMethod || !strings.HasPrefix(statistic, q.Rows+":") {
 			continue
 		}
-		if metrics, _ := q.find(statistic); metrics != nil {
-			return true
+		metrics, _ := q.find(statistic)
+		for _, m := range metrics {
+			if m.desc != nil {
+				return m.desc.Name
+			}
+		}
+		if len(metrics) > 0 {
+			return metrics[0].Instead
 		}
 	}
-	return false
+	return ""
 }
 
 // claimed remembers which statistics some table knows: their names do not
@@ -574,14 +581,20 @@ func (c *claimed) has(statistic string) bool {
 	if ok {
 		return is
 	}
-	for _, t := range c.tables {
-		if is = t.claims(statistic); is {
-			break
-		}
-	}
+	is = c.metricOf(statistic) != ""
 	if c.known == nil || len(c.known) >= maxClaimed {
 		c.known = map[string]bool{}
 	}
 	c.known[statistic] = is
 	return is
+}
+
+// metricOf is what stands for a statistic that some table knows, else "".
+func (c *claimed) metricOf(statistic string) string {
+	for _, t := range c.tables {
+		if metric := t.claims(statistic); metric != "" {
+			return metric
+		}
+	}
+	return ""
 }

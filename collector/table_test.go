@@ -196,7 +196,7 @@ func TestParseStatistics(t *testing.T) {
 		{"1,000", "[" + strings.Join(long, ",") + "]", "", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := emitted(t, statisticsCollector{&claimed{}}, map[string]string{statisticsMethod: tc.reply})
+			got, err := emitted(t, newStatistics(&claimed{}, nil), map[string]string{statisticsMethod: tc.reply})
 			if tc.name == "1,000" {
 				if n := strings.Count(got, "\n"); n != 1000 {
 					t.Errorf("%d of 1000", n)

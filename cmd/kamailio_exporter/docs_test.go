@@ -20,7 +20,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-var update = flag.Bool("update", false, "rewrite the generated parts of README.md")
+var update = flag.Bool("update", false, "rewrite the generated parts of README.md and MIGRATING.md")
 
 var readmeFile = filepath.Join("..", "..", "README.md")
 
@@ -30,13 +30,20 @@ func TestDocs(t *testing.T) {
 	readme := readText(t, readmeFile)
 	want := replacePart(t, readme, "flags", flagTable(t))
 	want = replacePart(t, want, "collectors", collectorTable(t))
-	if want == readme {
+	writeDocument(t, readmeFile, readme, want)
+}
+
+// writeDocument writes what a document should be, with -update, and else checks
+// that it is that.
+func writeDocument(t *testing.T, file, is, want string) {
+	t.Helper()
+	if want == is {
 		return
 	}
 	if !*update {
-		t.Fatal("the tables of README.md are not those of the flags and the collectors: make docs")
+		t.Fatalf("the tables of %s are not what they are made from: make docs", filepath.Base(file))
 	}
-	if err := os.WriteFile(readmeFile, []byte(want), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -57,7 +64,7 @@ func part(t *testing.T, text, name string) (begin, end int) {
 	begin = strings.Index(text, opening) + len(opening)
 	end = strings.Index(text, closing)
 	if begin < len(opening) || end < begin {
-		t.Fatalf("README.md has no part between %q and %q", opening, closing)
+		t.Fatalf("there is no part between %q and %q", opening, closing)
 	}
 	return begin, end
 }
@@ -154,7 +161,7 @@ func TestCollectorsAreNamedEverywhere(t *testing.T) {
 // The samples that README.md shows are of metrics that exist, with these labels.
 func TestReadmeSamples(t *testing.T) {
 	labels := map[string]string{}
-	descs := collector.ScrapeDescs()
+	descs := append(collector.ScrapeDescs(), collector.MergedDescs()...)
 	for _, c := range collector.All(collector.Options{}) {
 		descs = append(descs, c.Descs()...)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/alecthomas/units"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
@@ -38,6 +39,12 @@ type settings struct {
 
 	collectors collector.Options
 	switches   map[string]*bool // by collector
+
+	promotedCounters, promotedGauges []string
+
+	pageURL     string
+	pageTimeout time.Duration
+	pageSize    units.Base2Bytes
 
 	telemetryPath          string
 	disableExporterMetrics bool
@@ -85,6 +92,10 @@ func newApp(s *settings) *kingpin.Application {
 	app.Flag("collector.usrloc_contacts.limit", "Look into the contacts (ul.dump) while there are at most so many; 0 is never. Its cost is quadratic, and it locks the location service.").
 		Default(fmt.Sprint(collector.DefaultDumpContacts)).IntVar(&s.collectors.DumpContacts)
 
+	app.Flag("collector.statistics.counter", "Statistic that only grows, to be a counter kamailio_GROUP_NAME_total with this help text rather than a kamailio_statistic; repeatable. In the name, \\= is an equals sign, \\\\ a backslash and \\xHH any byte.").
+		PlaceHolder("GROUP:NAME=HELP").StringsVar(&s.promotedCounters)
+	app.Flag("collector.statistics.gauge", "The same for a statistic that goes up and down, as a gauge kamailio_GROUP_NAME; repeatable.").
+		PlaceHolder("GROUP:NAME=HELP").StringsVar(&s.promotedGauges)
 	app.Flag("collector.dialog_age.limit", "Look at the dialogs one by one (dlg.briefing) while there are at most so many; 0 is never.").
 		Default(fmt.Sprint(collector.DefaultListDialogs)).IntVar(&s.collectors.ListDialogs)
 	app.Flag("collector.tls_connections.limit", "Look at the TLS connections (tls.list) while there are at most so many; 0 is never. It locks all of TCP.").
@@ -95,6 +106,13 @@ func newApp(s *settings) *kingpin.Application {
 		Default(fmt.Sprint(collector.DefaultListRows)).IntVar(&s.collectors.ListRows)
 	app.Flag("scrape.growing-interval", "ul.dump, dlg.briefing, tls.list and lists that only a reload changes are asked at most this often; in between their last samples are served, with their age.").
 		Default(collector.DefaultGrowingInterval.String()).DurationVar(&s.collectors.GrowingInterval)
+
+	app.Flag("xhttp_prom.url", "Merge the metrics that your script defines for Kamailio's module xhttp_prom, from its page at this http:// or https:// URL, asked as --kamailio.http-config-file says.").
+		PlaceHolder("URL").StringVar(&s.pageURL)
+	app.Flag("xhttp_prom.timeout", "Longest time for that page; it is never waited for longer than the scrape may take.").
+		Default("2s").DurationVar(&s.pageTimeout)
+	app.Flag("xhttp_prom.max-size", "Largest page that is merged.").
+		Default("2MiB").BytesVar(&s.pageSize)
 
 	app.Flag("web.telemetry-path", "Path of the metrics.").
 		Default("/metrics").StringVar(&s.telemetryPath)
@@ -169,6 +187,10 @@ func (s *settings) check() error {
 		return fmt.Errorf("--kamailio.max-concurrent-rpcs must be at least 1, not %d", s.maxConcurrent)
 	case s.maxReply < 4096:
 		return fmt.Errorf("--kamailio.max-reply-size must be at least 4KiB, not %s", s.maxReply)
+	case s.pageTimeout <= 0:
+		return fmt.Errorf("--xhttp_prom.timeout must be more than 0, not %s", s.pageTimeout)
+	case s.pageSize < 1024:
+		return fmt.Errorf("--xhttp_prom.max-size must be at least 1KiB, not %s", s.pageSize)
 	case s.collectors.PikeAddresses < 0:
 		return fmt.Errorf("--collector.pike.addresses must be at least 0, not %d", s.collectors.PikeAddresses)
 	case s.collectors.DumpContacts < 0:
@@ -190,6 +212,39 @@ func (s *settings) check() error {
 		if group, name, ok := strings.Cut(v, "."); !ok || group == "" || name == "" {
 			return fmt.Errorf("--collector.cfg.variables is a group and a name, such as core.debug, not %q", v)
 		}
+	}
+	if s.pageURL != "" {
+		if err := checkPageURL(s.pageURL); err != nil {
+			return err
+		}
+	}
+	return s.promote()
+}
+
+// promote reads the statistics that are to have metrics of their own.
+func (s *settings) promote() error {
+	const counterFlag, gaugeFlag = "--collector.statistics.counter", "--collector.statistics.gauge"
+	for _, f := range []struct {
+		flag  string
+		texts []string
+		kind  prometheus.ValueType
+	}{
+		{counterFlag, s.promotedCounters, prometheus.CounterValue},
+		{gaugeFlag, s.promotedGauges, prometheus.GaugeValue},
+	} {
+		for _, text := range f.texts {
+			p, err := collector.ParsePromotion(text, f.kind)
+			if err != nil {
+				return fmt.Errorf("%s=%q: %w", f.flag, text, err)
+			}
+			if !*s.switches["statistics"] {
+				return fmt.Errorf("%s needs the collector statistics, which is switched off", f.flag)
+			}
+			s.collectors.Promotions = append(s.collectors.Promotions, p)
+		}
+	}
+	if err := collector.CheckPromotions(s.collectors.Promotions, programName+"_"); err != nil {
+		return fmt.Errorf("%s, %s: %w", counterFlag, gaugeFlag, err)
 	}
 	return nil
 }

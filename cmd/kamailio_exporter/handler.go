@@ -22,9 +22,13 @@ func newHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collect
 	if err != nil {
 		return nil, err
 	}
+	script, err := s.newScriptPage()
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", landing) // GET serves HEAD too
-	mux.Handle("GET "+s.telemetryPath, newMetricsHandler(s, logger, slogger, c, own))
+	mux.Handle("GET "+s.telemetryPath, newMetricsHandler(s, logger, slogger, c, own, script))
 	// Neither asks Kamailio: that it is down is no reason to restart the exporter.
 	mux.Handle("GET /-/healthy", plainText("Healthy.\n"))
 	mux.Handle("GET /-/ready", plainText("Ready.\n"))

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -74,6 +75,122 @@ func TestFullKamailio(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPromotedStatisticsOfARealKamailio promotes the demo's, odd names included,
+// and compares them with what an exporter without promotions shows.
+func TestPromotedStatisticsOfARealKamailio(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
+			for name, uris := range ways(server) {
+				t.Run(name, func(t *testing.T) { scrapePromoted(t, uriFlags(uris)) })
+			}
+		})
+	}
+}
+
+func scrapePromoted(t *testing.T, flags []string) {
+	_, plain := scrapePage(handlerFor(t, flags...), "10")
+	_, page := scrapePage(handlerFor(t, append(flags,
+		"--collector.statistics.counter=script:demo_calls=Calls that the script routed.",
+		"--collector.statistics.gauge=script:demo_balance=Goes down with every call.",
+		"--collector.statistics.counter=script:with space=A name with a space.",
+		`--collector.statistics.counter=script:quo"te=A name with a quote.`,
+		`--collector.statistics.counter=script:brace{a\=1}=A name with braces and an equals sign.`,
+		`--collector.statistics.counter=script:umlaut_\xc3\xbc=A name with a letter that is not ASCII.`,
+		"--collector.statistics.counter=script:Foo=Not foo.",
+		"--collector.statistics.counter=script:nosuch=Never there.")...), "10")
+	for metric, statistic := range map[string]string{
+		"kamailio_script_demo_calls_total": "demo_calls",
+		"kamailio_script_demo_balance":     "demo_balance",
+		"kamailio_script_with_space_total": "with space",
+		"kamailio_script_quo_te_total":     `quo\"te`,
+		"kamailio_script_brace_a_1_total":  "brace{a=1}",
+		"kamailio_script_umlaut_total":     "umlaut_ü",
+		"kamailio_script_foo_total":        "Foo",
+	} {
+		untyped := `kamailio_statistic{group="script",name="` + statistic + `"}`
+		if want := value(plain, untyped); want == "" || want == "0" || value(page, metric) != want {
+			t.Errorf("%s is %q, %s was %q", metric, value(page, metric), untyped, want)
+		}
+		if value(page, untyped) != "" {
+			t.Errorf("%s is still there", untyped)
+		}
+	}
+	if value(page, `kamailio_statistic{group="script",name="foo"}`) == "" || strings.Contains(page, "nosuch") {
+		t.Error("foo is gone, or what the server lacks is there")
+	}
+	checkMetrics(t, page)
+}
+
+// TestMergedPageOfARealKamailio merges what the demo's script counts for
+// xhttp_prom, and nothing of the statistics on the same page.
+func TestMergedPageOfARealKamailio(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
+			url := strings.TrimSuffix(server.HTTPURL, "/RPC") + "/metrics"
+			flags := append(uriFlags([]string{server.HTTPURL}), "--xhttp_prom.url="+url)
+			h := handlerFor(t, flags...)
+			_, page := scrapePage(h, "10")
+			text := body(t, url)
+			theirs := regexp.MustCompile(`(?m)^(kamailio_demo_calls\{.*\}) ([0-9]+) [0-9]+$`).FindAllStringSubmatch(text, -1)
+			if len(theirs) == 0 || !strings.Contains(text, "kamailio_core_rcv_requests") {
+				t.Fatalf("the demo's page has no calls, or no statistics:\n%.600s", text)
+			}
+			for _, sample := range theirs {
+				if value(page, sample[1]) != sample[2] || sample[2] == "0" {
+					t.Errorf("%s is %q, Kamailio says %s", sample[1], value(page, sample[1]), sample[2])
+				}
+			}
+			if got := foreign(page); strings.Count(got, "kamailio_demo_calls{") != len(theirs) || !strings.HasSuffix(got, dropped(0, 0, 0, 0)) {
+				t.Errorf("got\n%s", got)
+			}
+			if strings.Contains(page, "kamailio_core_rcv_requests") || strings.Contains(page, "kamailio_script_") {
+				t.Error("Kamailio's own statistics are merged too")
+			}
+			checkMetrics(t, regexp.MustCompile(`(?m)^.*kamailio_demo_calls.*\n`).ReplaceAllString(page, "")) // the script's has no help text
+			wholePage(t, page)
+
+			lines := server.LogLines()
+			for range 100 {
+				if _, page := scrapePage(h, "10"); value(page, "kamailio_xhttp_prom_up") != "1" {
+					t.Fatalf("the page failed:\n%s", foreign(page))
+				}
+			}
+			if server.LogLines() != lines {
+				t.Errorf("100 scrapes added to Kamailio's log:\n%s", lastLines(server.Log(), server.LogLines()-lines))
+			}
+			server.Stop()
+			if _, page := scrapePage(h, "2"); foreign(page) != "up 0\n" || value(page, "kamailio_up") != "0" {
+				t.Errorf("with Kamailio down:\n%s", foreign(page))
+			}
+			server.Restart()
+			if _, page := scrapePage(h, "10"); value(page, "kamailio_xhttp_prom_up") != "1" {
+				t.Errorf("after a restart:\n%s", foreign(page))
+			}
+		})
+	}
+}
+
+// body is what a URL answers.
+func body(t *testing.T, url string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +36,8 @@ type failureLog struct {
 	logger log.Logger
 	mu     sync.Mutex
 	failed map[string]bool // by collector; "" is Kamailio itself
+	// dropped names what was left out of the page of xhttp_prom.
+	dropped string
 }
 
 func newFailureLog(logger log.Logger) *failureLog {
@@ -61,6 +64,48 @@ func (f *failureLog) note(s *collector.Snapshot) {
 			_ = level.Info(f.logger).Log("msg", "collector works again", "collector", r.Collector)
 		}
 	}
+}
+
+// notePage is the same for the page of xhttp_prom, and names what of it is left
+// out whenever that is something else than before.
+func (f *failureLog) notePage(m *collector.Merged) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed("--xhttp_prom.url", m.Err) {
+		if m.Err != nil {
+			_ = level.Error(f.logger).Log("msg", "the page of xhttp_prom cannot be read", "err", m.Err)
+		} else {
+			_ = level.Info(f.logger).Log("msg", "the page of xhttp_prom can be read again")
+		}
+	}
+	if m.Err != nil {
+		return
+	}
+	collision, invalid := someOf(m.Collisions), someOf(m.InvalidFamilies)
+	if now := collision + "\n" + invalid; now != f.dropped {
+		f.dropped = now
+		if collision+invalid != "" {
+			_ = level.Warn(f.logger).Log("msg", "metrics of the page of xhttp_prom are left out", "collision", collision, "invalid", invalid)
+		}
+	}
+}
+
+// someOf lists names, not all of them: a page of rubbish must not be a page in
+// the log.
+func someOf(names []string) string {
+	const most, longest = 10, 100
+	var b strings.Builder
+	for i, name := range names {
+		if i == most {
+			b.WriteString(" …")
+			break
+		}
+		if i > 0 {
+			b.WriteString(" ")
+		}
+		b.WriteString(name[:min(longest, len(name))])
+	}
+	return b.String()
 }
 
 func (f *failureLog) changed(what string, err error) bool {

@@ -288,6 +288,15 @@ func TestMistakes(t *testing.T) {
 		{"--collector.cfg.variables=debug", []string{"--collector.cfg.variables is a group and a name, such as core.debug", `"debug"`}},
 		{"--collector.dialog_age.limit=-1", []string{"--collector.dialog_age.limit must be"}},
 		{"--scrape.growing-interval=-1s", []string{"--scrape.growing-interval must be"}},
+		{"--xhttp_prom.url=127.0.0.1:5060/metrics", []string{"--xhttp_prom.url", "http://127.0.0.1:5060/metrics"}},
+		{"--xhttp_prom.url=unix:///metrics", []string{"--xhttp_prom.url", "http://127.0.0.1:5060/metrics"}},
+		{"--xhttp_prom.url=http://u:s3cret@127.0.0.1/metrics", []string{"--xhttp_prom.url", "HTTP configuration file"}},
+		{"--xhttp_prom.timeout=0s", []string{"--xhttp_prom.timeout must be"}},
+		{"--xhttp_prom.max-size=1B", []string{"--xhttp_prom.max-size must be"}},
+		{"--collector.statistics.counter=script:calls", []string{"--collector.statistics.counter", "no help text", "GROUP:NAME=HELP"}},
+		{"--collector.statistics.gauge=calls=Calls.", []string{"--collector.statistics.gauge", "not GROUP:NAME"}},
+		{"--collector.statistics.counter=tmx:UAS_transactions=X.", []string{"--collector.statistics.counter", "kamailio_tmx_uas_transactions_total"}},
+		{"--collector.statistics.counter=exporter:build_info=X.", []string{"--collector.statistics.counter", "the exporter's own"}},
 		{"--web.telemetry-path=metrics", []string{"--web.telemetry-path must be"}},
 		{"--web.telemetry-path=/-/ready", []string{"not free"}},
 		{"--log.level=loud", []string{"loud"}},
@@ -350,6 +359,39 @@ func TestFlagsFromTheEnvironment(t *testing.T) {
 		if c.Name() == "dispatcher" {
 			t.Error("dispatcher is on")
 		}
+	}
+}
+
+// A statistic that is promoted on the command line has a metric of its own, and
+// kamailio_statistic no longer has it.
+func TestPromotedStatistics(t *testing.T) {
+	server := fake(t)
+	server.Handle("stats.get_statistics", `["script:demo_calls = 539","script:demo_calls_failed = 3","script:quo\"te = 1","script:demo_balance = 18446744073709551615"]`)
+	h := handlerFor(t, "--kamailio.uri="+server.URI("http"),
+		"--collector.statistics.counter=script:demo_calls=Calls that the script routed.",
+		`--collector.statistics.counter=script:quo"te=Odd "name".`,
+		"--collector.statistics.gauge=script:demo_balance=Calls begun less calls ended.",
+		"--collector.statistics.counter=script:nosuch=Never there.")
+	_, page := scrapePage(h, "10")
+	for _, want := range []string{
+		"# HELP kamailio_script_demo_calls_total Calls that the script routed.\n# TYPE kamailio_script_demo_calls_total counter\nkamailio_script_demo_calls_total 539\n",
+		"\n# HELP kamailio_script_quo_te_total Odd \"name\".\n",
+		"\n# TYPE kamailio_script_demo_balance gauge\nkamailio_script_demo_balance -1\n",
+		"\nkamailio_statistic{group=\"script\",name=\"demo_calls_failed\"} ",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+	for _, gone := range []string{`name="demo_calls"`, `name="demo_balance"`, "nosuch"} {
+		if strings.Contains(page, gone) {
+			t.Errorf("the page has %s", gone)
+		}
+	}
+	checkMetrics(t, page)
+	_, err := parseFlags([]string{"--no-collector.statistics", "--collector.statistics.gauge=a:b=C."}, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "switched off") {
+		t.Errorf("without the collector: %v", err)
 	}
 }
 

@@ -63,15 +63,16 @@ func (m *ownMetrics) observe(o kamrpc.Observation) {
 type metricsHandler struct {
 	coordinator *collector.Coordinator
 	own         prometheus.Gatherer
+	script      *scriptPage // nil: none to merge
 	timeout     time.Duration
 	offset      time.Duration
 	failures    *failureLog
 	slogger     *slog.Logger
 }
 
-func newMetricsHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collector.Coordinator, own prometheus.Gatherer) *metricsHandler {
+func newMetricsHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collector.Coordinator, own prometheus.Gatherer, script *scriptPage) *metricsHandler {
 	return &metricsHandler{
-		coordinator: c, own: own, timeout: s.scrapeTimeout, offset: s.timeoutOffset,
+		coordinator: c, own: own, script: script, timeout: s.scrapeTimeout, offset: s.timeoutOffset,
 		failures: newFailureLog(logger), slogger: slogger,
 	}
 }
@@ -89,16 +90,29 @@ func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), h.deadline(r.Header))
 	defer cancel()
+	var script func() *collector.Merged
+	if h.script != nil && len(query["collect[]"]) == 0 {
+		script = h.script.begin(ctx) // beside the scrape
+	}
 	snapshot, err := h.coordinator.Scrape(ctx, names...)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	all := page{snapshot, h.own}
+	var merged *collector.Merged
+	if script != nil {
+		merged = script()
+		all = append(all, merged)
+	}
 	if r.Context().Err() != nil {
 		return // the client is gone, and what it cancelled is no failure
 	}
 	h.failures.note(snapshot)
-	promhttp.HandlerFor(page{snapshot, h.own}, promhttp.HandlerOpts{
+	if merged != nil {
+		h.failures.notePage(merged)
+	}
+	promhttp.HandlerFor(all, promhttp.HandlerOpts{
 		ErrorLog:          promErrorLog{h.slogger},
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,

@@ -3,24 +3,74 @@ package main
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
+
+// promtool runs it; it must not fail. It returns what it prints.
+func promtool(t *testing.T, input string, args ...string) string {
+	t.Helper()
+	program, err := exec.LookPath("promtool")
+	if err != nil {
+		if os.Getenv("KAMAILIO_TEST") == "require" {
+			t.Fatal("promtool is missing: apt install prometheus")
+		}
+		t.Skip("SKIPPED: promtool is missing (apt install prometheus): nothing was checked by it")
+	}
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
 
 // checkMetrics is promtool check metrics, which must have nothing to say about
 // our own metrics.
 func checkMetrics(t *testing.T, page string) {
 	t.Helper()
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("KAMAILIO_TEST") == "require" {
-			t.Fatal("promtool is missing: apt install prometheus")
-		}
-		t.Skip("SKIPPED: promtool is missing (apt install prometheus), the page is not linted")
+	if out := promtool(t, page, "check", "metrics"); out != "" {
+		t.Errorf("promtool check metrics:\n%s", out)
 	}
-	cmd := exec.CommandContext(t.Context(), promtool, "check", "metrics")
-	cmd.Stdin = strings.NewReader(page)
-	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("promtool check metrics: %v\n%s", err, out)
+}
+
+var prometheusExamples = filepath.Join("..", "..", "examples", "prometheus")
+
+func TestPrometheusExamples(t *testing.T) {
+	file := func(name string) string { return filepath.Join(prometheusExamples, name) }
+	promtool(t, "", "check", "config", file("prometheus.yml"))
+	promtool(t, "", "check", "rules", "--lint=all", "--lint-fatal", file("florentchauveau.rules.yml"))
+	promtool(t, "", "test", "rules", file("florentchauveau.test.yml"))
+}
+
+// The rules give every metric of florentchauveau's exporter that MIGRATING.md has
+// a match for, of metrics that exist, and each is in the unit test.
+func TestRulesGiveTheOldNames(t *testing.T) {
+	rules := readText(t, filepath.Join(prometheusExamples, "florentchauveau.rules.yml"))
+	tests := readText(t, filepath.Join(prometheusExamples, "florentchauveau.test.yml"))
+	recorded := map[string]bool{}
+	for _, found := range regexp.MustCompile(`(?m)^ +- record: (\S+)$`).FindAllStringSubmatch(rules, -1) {
+		recorded[found[1]] = true
+		if !strings.Contains(tests, "- expr: "+found[1]+"\n") {
+			t.Errorf("%s is not tested", found[1])
+		}
+	}
+	for _, m := range migrations(t) {
+		name, _, _ := strings.Cut(m.theirs, "{")
+		if m.exporter != "florentchauveau" || name == "kamailio_up" || !strings.HasPrefix(name, "kamailio_") || strings.HasPrefix(name, programName) {
+			continue
+		}
+		if !recorded[name] {
+			t.Errorf("no rule records %s", name)
+		}
+	}
+	exported := exported(t)
+	for _, found := range regexp.MustCompile(`(?m)^ +(?:#   +)?expr: (.+)$`).FindAllStringSubmatch(rules, -1) {
+		for _, wrong := range wrongNames(exported, found[1]) {
+			t.Errorf("%s: %s", found[1], wrong)
+		}
 	}
 }
