@@ -286,9 +286,17 @@ func (r *receivers) all() map[string]string {
 func startAlertmanager(t *testing.T, binary, config string) string {
 	t.Helper()
 	address := freeAddress(t)
-	var log bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), binary, "--config.file="+config, "--storage.path="+t.TempDir(),
+	start(t, address, binary, "--config.file="+config, "--storage.path="+t.TempDir(),
 		"--web.listen-address="+address, "--cluster.listen-address=")
+	return "http://" + address + "/api/v2"
+}
+
+// start runs a server of Prometheus' family until the test ends, and waits until
+// it is ready.
+func start(t *testing.T, address, binary string, args ...string) {
+	t.Helper()
+	var log bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), binary, args...)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -303,15 +311,15 @@ func startAlertmanager(t *testing.T, binary, config string) string {
 		if r, err := http.Get("http://" + address + "/-/ready"); err == nil {
 			r.Body.Close()
 			if r.StatusCode == http.StatusOK {
-				return "http://" + address + "/api/v2"
+				return
 			}
 		}
 		select {
 		case err := <-ended:
 			ended <- err
-			t.Fatalf("alertmanager: %v\n%s", err, log.String())
+			t.Fatalf("%s: %v\n%s", filepath.Base(binary), err, log.String())
 		case <-deadline:
-			t.Fatal("alertmanager is not ready after 30 s")
+			t.Fatalf("%s is not ready after 30 s", filepath.Base(binary))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
