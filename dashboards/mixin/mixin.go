@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
@@ -108,7 +107,7 @@ func (n Names) checkSelector(s *parser.VectorSelector) (problems []string) {
 		return []string{fmt.Sprintf("%s: the exporter has no such metric", s.Name)}
 	}
 	for _, m := range s.LabelMatchers {
-		if m.Name != labels.MetricName && !slices.Contains(metricLabels, m.Name) && !slices.Contains(targetLabels, m.Name) {
+		if m.Name != "__name__" && !slices.Contains(metricLabels, m.Name) && !slices.Contains(targetLabels, m.Name) {
 			problems = append(problems, fmt.Sprintf("%s has no label %s", s.Name, m.Name))
 		}
 	}

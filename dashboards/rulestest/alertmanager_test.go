@@ -301,8 +301,9 @@ func start(t *testing.T, address, binary string, args ...string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	var exit error
+	ended := make(chan struct{})
+	go func() { exit = cmd.Wait(); close(ended) }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-ended
@@ -315,9 +316,8 @@ func start(t *testing.T, address, binary string, args ...string) {
 			}
 		}
 		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("%s: %v\n%s", filepath.Base(binary), err, log.String())
+		case <-ended:
+			t.Fatalf("%s: %v\n%s", filepath.Base(binary), exit, log.String())
 		case <-deadline:
 			t.Fatalf("%s is not ready after 30 s", filepath.Base(binary))
 		case <-time.After(50 * time.Millisecond):
