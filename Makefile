@@ -20,7 +20,7 @@ LINT := go tool -modfile=.ci/tools/go.mod golangci-lint
 ENGINE = $(shell for e in podman docker buildah; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
 IMAGE  = kamailio_exporter:$(VERSION)
 
-.PHONY: help run test unit lint check docs fixtures bench build image clean
+.PHONY: help run test unit rules lint check docs fixtures bench build image clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -34,20 +34,26 @@ test: ## test all, against Kamailio 5.6 and 6.0, and lint; installs what it need
 		go test -race -count=1 -timeout=20m ./...
 	# 5,000 scrapes in each state take too long under the race detector.
 	go test -count=1 -timeout=10m -run TestNothingGrows ./cmd/kamailio_exporter
+	$(MAKE) rules
 	$(MAKE) lint
 
 unit: ## test what needs no Kamailio
 	KAMAILIO_TEST=skip go test ./...
 
+rules: ## check and test alerts/: the rules with promtool, the Alertmanager example with a real one
+	cd dashboards && KAMAILIO_TEST=require go test -count=1 ./mixin ./rulestest
+
 lint: ## check style, and who imports whom (.golangci.yml)
 	$(LINT) run ./...
+	cd dashboards && go tool -modfile=../.ci/tools/go.mod golangci-lint run ./...
 
 check: ## before a commit: vet, lint, unit
 	go vet ./...
 	$(MAKE) lint unit
 
-docs: ## write METRICS.md and the tables of README.md and MIGRATING.md anew
+docs: ## write METRICS.md and the tables of the READMEs and MIGRATING.md anew
 	go test ./collector ./cmd/kamailio_exporter -run 'TestDocs|TestMigratingDocs' -update
+	cd dashboards && go test ./rulestest -run TestReadme -update
 
 fixtures: ## record the replies of running Kamailios into collector/testdata
 	.ci/record.sh

@@ -21,10 +21,12 @@ run=(
 	openssl:openssl
 	curl:curl
 )
-# gcc is for "go test -race", promtool for the alert rules.
+# gcc is for "go test -race", promtool, amtool and the Alertmanager for the alert
+# rules and the example of alertmanager.yml.
 test=(
 	debootstrap:debootstrap
 	promtool:prometheus
+	prometheus-alertmanager:prometheus-alertmanager
 	gcc:gcc
 	header/stdlib.h:libc6-dev
 	shellcheck:shellcheck

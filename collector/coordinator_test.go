@@ -95,7 +95,7 @@ func TestOneFailureCostsNothingElse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := recorded(t, "5.6.3")
 			target := client(t, server)
-			limits := collector.Limits{CallTimeout: 300 * time.Millisecond}
+			limits := collector.Limits{CallTimeout: 2 * time.Second}
 			whole := scrape(t, collector.NewCoordinator(target, collector.All(collector.Options{}), limits))
 			breakIt(server)
 			s := scrape(t, collector.NewCoordinator(target, collector.All(collector.Options{}), limits))

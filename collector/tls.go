@@ -40,7 +40,7 @@ var tlsConnectionsModule = Module{
 		Method: tlsListMethod, Stream: true,
 		Counts: []Count{
 			{Name: "connections_by_state", By: []Label{{Name: "state", Field: "state", Word: tlsState}}, Help: "TLS connections by state: accept and connect are handshakes in progress, pre_init has not begun one."},
-			{Name: "connections_by_version", By: []Label{{Name: "version", Field: "cipher", Word: tlsVersion}}, Help: "TLS connections by TLS version; unknown before the handshake is done."},
+			{Name: "connections_by_version", By: []Label{{Name: "version", Field: "cipher", Word: tlsVersion}}, Help: "TLS connections by the version that their cipher came with: TLSv1.3 is exact, any other is the lowest that it can be. Unknown before the handshake is done."},
 		},
 	}},
 }

@@ -1,0 +1,139 @@
+// Package mixin tells which metrics and labels a dashboard or a rule may use, and
+// checks PromQL against them. The names come from the exporter's own tables.
+package mixin
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+)
+
+// targetLabels are on every series that Prometheus scrapes; cluster is what many
+// add to tell their sites apart.
+var targetLabels = []string{"job", "instance", "cluster"}
+
+// Names are metrics with their labels, those of the target left out.
+type Names map[string][]string
+
+// Known are all metrics that the exporter has, and those that Prometheus makes
+// of a scrape.
+func Known() Names {
+	names := Names{
+		"up":                                    nil,
+		"scrape_duration_seconds":               nil,
+		"scrape_samples_scraped":                nil,
+		"scrape_samples_post_metric_relabeling": nil,
+		"scrape_series_added":                   nil,
+		"ALERTS":                                {"alertname", "alertstate", "severity"},
+		// Of the program cmd/kamailio_exporter (newOwnMetrics).
+		"kamailio_exporter_rpc_requests_total":    {"method"},
+		"kamailio_exporter_rpc_failures_total":    {"method"},
+		"kamailio_exporter_rpc_reply_bytes_total": {"method"},
+		"kamailio_exporter_build_info":            {"version", "revision", "branch", "goversion", "goos", "goarch", "tags"},
+		"process_cpu_seconds_total":               nil,
+		"process_open_fds":                        nil,
+		"process_max_fds":                         nil,
+		"process_resident_memory_bytes":           nil,
+		"process_start_time_seconds":              nil,
+		"go_goroutines":                           nil,
+		"go_memstats_heap_inuse_bytes":            nil,
+	}
+	everything := collector.Options{DialogProfiles: []string{"any"}, PikeAddresses: 1, DumpContacts: 1}
+	descs := append(collector.ScrapeDescs(), collector.MergedDescs()...)
+	for _, c := range collector.All(everything) {
+		descs = append(descs, c.Descs()...)
+	}
+	for _, d := range descs {
+		names[d.Name] = d.Labels
+	}
+	return names
+}
+
+// Recorded adds what recording rules make to the names, by name and expression.
+// A recording rule has the labels that are left of its expression's; all are
+// allowed here.
+func (n Names) Recorded(rules map[string]string) {
+	for record, expr := range rules {
+		if e, err := Parse(expr); err == nil {
+			n[record] = n.labelsIn(e)
+		}
+	}
+}
+
+// Parse parses an expression with what a Prometheus has without feature flags.
+func Parse(expr string) (parser.Expr, error) {
+	return parser.NewParser(parser.Options{}).ParseExpr(expr)
+}
+
+// Check returns what is wrong with an expression: that it does not parse, or uses
+// a metric or a label that does not exist.
+func (n Names) Check(expr string) (problems []string) {
+	e, err := Parse(expr)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
+		switch node := node.(type) {
+		case *parser.VectorSelector:
+			problems = append(problems, n.checkSelector(node)...)
+		case *parser.AggregateExpr:
+			problems = append(problems, n.checkLabels(node, node.Grouping)...)
+		case *parser.BinaryExpr:
+			if m := node.VectorMatching; m != nil {
+				problems = append(problems, n.checkLabels(node, m.MatchingLabels)...)
+				problems = append(problems, n.checkLabels(node, m.Include)...)
+			}
+		}
+		return nil
+	})
+	return problems
+}
+
+func (n Names) checkSelector(s *parser.VectorSelector) (problems []string) {
+	if s.Name == "" {
+		return []string{fmt.Sprintf("%s: a selector without the name of a metric", s)}
+	}
+	metricLabels, ok := n[s.Name]
+	if !ok {
+		return []string{fmt.Sprintf("%s: the exporter has no such metric", s.Name)}
+	}
+	for _, m := range s.LabelMatchers {
+		if m.Name != "__name__" && !slices.Contains(metricLabels, m.Name) && !slices.Contains(targetLabels, m.Name) {
+			problems = append(problems, fmt.Sprintf("%s has no label %s", s.Name, m.Name))
+		}
+	}
+	return problems
+}
+
+// checkLabels wants each of some labels on at least one metric below a node, or
+// made there by label_replace or label_join.
+func (n Names) checkLabels(node parser.Expr, wanted []string) (problems []string) {
+	have := n.labelsIn(node)
+	for _, l := range wanted {
+		if !slices.Contains(have, l) && !slices.Contains(targetLabels, l) {
+			problems = append(problems, fmt.Sprintf("label %s is on no metric of %s", l, strings.Join(strings.Fields(node.String()), " ")))
+		}
+	}
+	return problems
+}
+
+func (n Names) labelsIn(node parser.Expr) (all []string) {
+	parser.Inspect(node, func(node parser.Node, _ []parser.Node) error {
+		switch node := node.(type) {
+		case *parser.VectorSelector:
+			all = append(all, n[node.Name]...)
+		case *parser.Call:
+			if node.Func.Name == "label_replace" || node.Func.Name == "label_join" {
+				if to, ok := node.Args[1].(*parser.StringLiteral); ok {
+					all = append(all, to.Val)
+				}
+			}
+		}
+		return nil
+	})
+	return all
+}

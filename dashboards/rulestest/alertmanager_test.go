@@ -1,0 +1,366 @@
+package rulestest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	alertmanagerFile = folder + "alertmanager.yml"
+	templateFile     = folder + "kamailio.tmpl"
+)
+
+// routed is the label set of an alert, and the receiver that gets it.
+var routed = []struct{ labels, receiver string }{
+	{"alertname=KamailioDown severity=critical", "pager"},
+	{"alertname=KamailioDispatcherSetDown severity=critical", "pager"},
+	{"alertname=KamailioTrunkRegistrationDown severity=critical", "pager"},
+	{"alertname=KamailioRestarted severity=info", "nobody"},
+	{"alertname=KamailioPikeBlocking severity=info", "nobody"},
+	{"alertname=KamailioDispatcherDestinationDown severity=warning", "carriers"},
+	{"alertname=KamailioTrunkRegistrationDisabled severity=warning", "carriers"},
+	{"alertname=KamailioDroutingGatewayDown severity=warning", "carriers"},
+	{"alertname=KamailioLCRGatewayDown severity=warning", "carriers"},
+	{"alertname=KamailioKeepaliveDestinationDown severity=warning", "carriers"},
+	{"alertname=KamailioSharedMemoryAlmostFull severity=warning", "chat"},
+	{"alertname=KamailioCollectorFailing severity=warning", "chat"},
+	{"alertname=SomethingElse severity=warning", "chat"},
+}
+
+func TestAmtool(t *testing.T) {
+	amtool := tool(t, "amtool", "prometheus-alertmanager")
+	run(t, amtool, "check-config", alertmanagerFile)
+	run(t, amtool, "check-config", localConfig(t, "http://127.0.0.1:9"))
+	for _, r := range routed {
+		run(t, amtool, append([]string{"config", "routes", "test", "--config.file=" + alertmanagerFile, "--verify.receivers=" + r.receiver}, strings.Fields(r.labels)...)...)
+	}
+}
+
+// localConfig is the example with the template beside it, receivers at a URL, and
+// no waiting.
+func localConfig(t *testing.T, url string) string {
+	t.Helper()
+	dir := t.TempDir()
+	template, err := filepath.Abs(templateFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slack := filepath.Join(dir, "slack-url")
+	config := read(t, alertmanagerFile)
+	for _, change := range [][2]string{
+		{"/etc/alertmanager/kamailio.tmpl", template},
+		{"/etc/alertmanager/slack-url", slack},
+		{"http://127.0.0.1:9095", url},
+	} {
+		if !strings.Contains(config, change[0]) {
+			t.Fatalf("%s has no %s", alertmanagerFile, change[0])
+		}
+		config = strings.ReplaceAll(config, change[0], change[1])
+	}
+	config = regexp.MustCompile(`group_wait: \w+`).ReplaceAllString(config, "group_wait: 1s")
+	for name, text := range map[string]string{"slack-url": url + "/chat", "alertmanager.yml": config} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "alertmanager.yml")
+}
+
+type labelSet map[string]string
+
+func (l labelSet) String() string {
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(l)) {
+		fmt.Fprintf(&b, "%s=%s ", k, l[k])
+	}
+	return b.String()
+}
+
+type inhibition struct {
+	source       string
+	mutes, stays []string
+}
+
+// inhibited are the cases of the inhibition rules, in their order: a source, what
+// it mutes, and what it leaves active.
+var inhibited = []inhibition{
+	{"KamailioDown instance=a1",
+		[]string{"KamailioSharedMemoryAlmostFull instance=a1", "KamailioDispatcherSetDown instance=a1 set=1", "KamailioRestarted instance=a1"},
+		[]string{"KamailioSharedMemoryAlmostFull instance=b1", "KamailioRestartLoop instance=a1", "KamailioCallsFarBelowLastWeek", "SomethingElse instance=a1"}},
+	{"KamailioRestartLoop instance=a2",
+		[]string{"KamailioRestarted instance=a2"},
+		[]string{"KamailioRestarted instance=b2", "KamailioSharedMemoryAlmostFull instance=a2"}},
+	{"KamailioDispatcherSetDown instance=a3 set=1",
+		[]string{"KamailioDispatcherDestinationDown instance=a3 set=1 uri=sip:x", "KamailioDispatcherSetDegraded instance=a3 set=1", "KamailioDispatcherDestinationFlapping instance=a3 set=1 uri=sip:x"},
+		[]string{"KamailioDispatcherDestinationDown instance=a3 set=2 uri=sip:x", "KamailioDispatcherDestinationDown instance=b3 set=1 uri=sip:x", "KamailioDispatcherEmptied instance=a3"}},
+	{"KamailioDroutingAllGatewaysDown instance=a4",
+		[]string{"KamailioDroutingGatewayDown instance=a4 gateway=1"},
+		[]string{"KamailioDroutingGatewayDown instance=b4 gateway=1"}},
+	{"KamailioLCRAllGatewaysDown instance=a5 lcr=1",
+		[]string{"KamailioLCRGatewayDown instance=a5 lcr=1 gateway=1"},
+		[]string{"KamailioLCRGatewayDown instance=a5 lcr=2 gateway=1", "KamailioLCRGatewayDown instance=b5 lcr=1 gateway=1"}},
+	{"KamailioRTPEngineSetDown instance=a6 set=0",
+		[]string{"KamailioRTPEngineNodeDown instance=a6 set=0 url=udp:x"},
+		[]string{"KamailioRTPEngineNodeDown instance=a6 set=1 url=udp:x", "KamailioRTPEngineNodeDown instance=b6 set=0 url=udp:x", "KamailioDispatcherDestinationDown instance=a6 set=0"}},
+	{"KamailioRTPProxySetDown instance=a7 set=0",
+		[]string{"KamailioRTPProxyNodeDown instance=a7 set=0 url=udp:x"},
+		[]string{"KamailioRTPProxyNodeDown instance=a7 set=1 url=udp:x", "KamailioRTPProxyNodeDown instance=b7 set=0 url=udp:x"}},
+	{"KamailioSharedMemoryExhausted instance=a8",
+		[]string{"KamailioSharedMemoryAlmostFull instance=a8", "KamailioSharedMemoryFillingUp instance=a8"},
+		[]string{"KamailioSharedMemoryAlmostFull instance=b8", "KamailioPrivateMemoryAlmostFull instance=a8"}},
+	{"KamailioExporterDown instance=a9",
+		[]string{"KamailioRestarted instance=a9"},
+		[]string{"KamailioRestarted instance=b9", "KamailioCollectorFailing instance=a9 job=other"}},
+	{"KamailioDown instance=a10 cluster=x",
+		[]string{"KamailioScrapeSlow instance=a10 cluster=x"},
+		[]string{"KamailioScrapeSlow instance=a10 cluster=y"}},
+}
+
+// A real Alertmanager with the example: which alerts are active, which inhibited,
+// and what the receivers get.
+func TestAlertmanager(t *testing.T) {
+	binary := tool(t, "prometheus-alertmanager", "prometheus-alertmanager")
+	severity := map[string]string{"SomethingElse": "warning"}
+	for _, r := range load(t, alertFile) {
+		severity[r.Alert] = r.Labels["severity"]
+	}
+
+	var posted []map[string]any
+	want := map[string]string{}
+	post := func(text, state string) {
+		words := strings.Fields(text)
+		l := labelSet{"alertname": words[0], "job": "kamailio", "severity": severity[words[0]]}
+		if l["severity"] == "" {
+			t.Fatalf("there is no alert %s", words[0])
+		}
+		for _, w := range words[1:] {
+			k, v, _ := strings.Cut(w, "=")
+			l[k] = v
+		}
+		if _, twice := want[l.String()]; twice {
+			t.Fatalf("two cases with %s", l)
+		}
+		want[l.String()] = state
+		posted = append(posted, map[string]any{"labels": l, "annotations": labelSet{
+			"summary": "summary of " + text, "description": "d", "runbook_url": runbooks + words[0] + ".md",
+		}})
+	}
+	for _, c := range inhibited {
+		post(c.source, "active")
+		for _, a := range c.mutes {
+			post(a, "suppressed")
+		}
+		for _, a := range c.stays {
+			post(a, "active")
+		}
+	}
+
+	receivers := newReceivers(t)
+	api := startAlertmanager(t, binary, localConfig(t, receivers.URL))
+	body, err := json.Marshal(posted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request(t, http.MethodPost, api+"/alerts", body)
+
+	var got map[string]string
+	eventually(t, func() bool { got = states(t, api); return maps.Equal(got, want) }, func() string {
+		var b strings.Builder
+		for _, l := range slices.Sorted(maps.Keys(want)) {
+			if got[l] != want[l] {
+				fmt.Fprintf(&b, "%s is %q, not %q\n", l, got[l], want[l])
+			}
+		}
+		return b.String()
+	})
+
+	for path, texts := range map[string][]string{
+		"/pager":    {"summary of KamailioDown instance=a1", "summary of KamailioRestartLoop instance=a1"},
+		"/carriers": {"summary of KamailioDispatcherDestinationDown instance=b3 set=1 uri=sip:x"},
+		"/chat":     {"summary of KamailioSharedMemoryAlmostFull instance=b8", "[FIRING: ", runbooks + "KamailioSharedMemoryAlmostFull.md"},
+	} {
+		for _, text := range texts {
+			eventually(t, func() bool { return receivers.got(path, text) }, func() string {
+				return fmt.Sprintf("%s never got %q", path, text)
+			})
+		}
+	}
+	for _, c := range inhibited {
+		for _, a := range c.mutes {
+			for path := range receivers.all() {
+				if receivers.got(path, "summary of "+a+"\"") || receivers.got(path, "summary of "+a+"\\n") {
+					t.Errorf("%s was told of %s, which is inhibited", path, a)
+				}
+			}
+		}
+	}
+}
+
+// Each rule of the example has a case.
+func TestInhibitionIsTested(t *testing.T) {
+	var config struct {
+		InhibitRules []struct {
+			SourceMatchers []string `yaml:"source_matchers"`
+		} `yaml:"inhibit_rules"`
+	}
+	unmarshal(t, alertmanagerFile, &config)
+	if len(config.InhibitRules) == 0 {
+		t.Fatal("no inhibition rules")
+	}
+	for _, r := range config.InhibitRules {
+		sources := regexp.MustCompile(`Kamailio\w+`).FindAllString(r.SourceMatchers[0], -1)
+		for _, source := range sources {
+			if !slices.ContainsFunc(inhibited, func(c inhibition) bool { return strings.HasPrefix(c.source, source+" ") }) {
+				t.Errorf("no case for what %s mutes", source)
+			}
+		}
+	}
+}
+
+// states are the alerts that Alertmanager has, and whether they are active.
+func states(t *testing.T, api string) map[string]string {
+	t.Helper()
+	var alerts []struct {
+		Labels labelSet
+		Status struct{ State string }
+	}
+	if err := json.Unmarshal(request(t, http.MethodGet, api+"/alerts", nil), &alerts); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, a := range alerts {
+		got[a.Labels.String()] = a.Status.State
+	}
+	return got
+}
+
+// receivers keep what they are told.
+type receivers struct {
+	*httptest.Server
+	mu     sync.Mutex
+	bodies map[string]string
+}
+
+func newReceivers(t *testing.T) *receivers {
+	t.Helper()
+	r := &receivers{bodies: map[string]string{}}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.bodies[req.URL.Path] += string(body)
+		fmt.Fprint(w, "ok") // what Slack answers
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receivers) got(path, text string) bool { return strings.Contains(r.all()[path], text) }
+
+func (r *receivers) all() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.bodies)
+}
+
+// startAlertmanager returns the URL of its API.
+func startAlertmanager(t *testing.T, binary, config string) string {
+	t.Helper()
+	address := freeAddress(t)
+	start(t, address, binary, "--config.file="+config, "--storage.path="+t.TempDir(),
+		"--web.listen-address="+address, "--cluster.listen-address=")
+	return "http://" + address + "/api/v2"
+}
+
+// start runs a server of Prometheus' family until the test ends, and waits until
+// it is ready.
+func start(t *testing.T, address, binary string, args ...string) {
+	t.Helper()
+	var log bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var exit error
+	ended := make(chan struct{})
+	go func() { exit = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	})
+	for deadline := time.After(30 * time.Second); ; {
+		if r, err := http.Get("http://" + address + "/-/ready"); err == nil {
+			r.Body.Close()
+			if r.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		select {
+		case <-ended:
+			t.Fatalf("%s: %v\n%s", filepath.Base(binary), exit, log.String())
+		case <-deadline:
+			t.Fatalf("%s is not ready after 30 s", filepath.Base(binary))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// freeAddress is one that nobody listens on now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func request(t *testing.T, method, url string, body []byte) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	r, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	answer, err := io.ReadAll(r.Body)
+	if err != nil || r.StatusCode != http.StatusOK {
+		t.Fatalf("%s %s: %s %v\n%s", method, url, r.Status, err, answer)
+	}
+	return answer
+}
+
+// eventually waits until it is so, and tells otherwise what is wrong.
+func eventually(t *testing.T, so func() bool, wrong func() string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(wrong())
+		}
+	}
+}

@@ -1,0 +1,403 @@
+// Package rulestest tests what is in the folder alerts: the rules, their unit
+// tests, the runbooks and the example of alertmanager.yml.
+package rulestest
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/promql/parser"
+	"go.yaml.in/yaml/v2"
+
+	"github.com/kamailio-exporter/kamailio_exporter/dashboards/mixin"
+)
+
+const (
+	folder    = "../../alerts/"
+	alertFile = folder + "kamailio-alerts.yml"
+	ruleFile  = folder + "kamailio-rules.yml"
+	runbooks  = "https://github.com/kamailio-exporter/kamailio_exporter/blob/main/alerts/runbooks/"
+)
+
+var update = flag.Bool("update", false, "write the tables of alerts/README.md anew")
+
+// rule is an alert or a recording rule.
+type rule struct {
+	Alert, Record, Expr, For string
+	Labels, Annotations      map[string]string
+}
+
+func load(t *testing.T, path string) (rules []rule) {
+	t.Helper()
+	var file struct {
+		Groups []struct {
+			Name  string
+			Rules []rule
+		}
+	}
+	unmarshal(t, path, &file)
+	for _, g := range file.Groups {
+		rules = append(rules, g.Rules...)
+	}
+	if len(rules) == 0 {
+		t.Fatalf("%s has no rules", path)
+	}
+	return rules
+}
+
+func unmarshal(t *testing.T, path string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, into); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// tool is the path of a program of Debian, without which these tests are skipped
+// unless all is required.
+func tool(t *testing.T, name, debianPackage string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("KAMAILIO_TEST") == "require" {
+			t.Fatalf("%s is missing: apt install %s", name, debianPackage)
+		}
+		t.Skipf("SKIPPED: %s is missing (apt install %s), the rules are not tested", name, debianPackage)
+	}
+	return path
+}
+
+func run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%s %s: %v\n%s", filepath.Base(name), strings.Join(args, " "), err, out)
+	}
+}
+
+func TestPromtool(t *testing.T) {
+	promtool := tool(t, "promtool", "prometheus")
+	run(t, promtool, "check", "rules", "--lint=all", "--lint-fatal", alertFile, ruleFile)
+	for _, file := range testFiles(t) {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yml"), func(t *testing.T) {
+			t.Parallel()
+			run(t, promtool, "test", "rules", file)
+		})
+	}
+}
+
+func testFiles(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(folder + "tests/*.yml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tests: %v", err)
+	}
+	return files
+}
+
+var severities = []string{"critical", "warning", "info"}
+
+// Each alert says what it is, how urgent, and where to read on.
+func TestAlertsAreDescribed(t *testing.T) {
+	for _, r := range load(t, alertFile) {
+		if !regexp.MustCompile(`^Kamailio[A-Z]\w+$`).MatchString(r.Alert) {
+			t.Errorf("%s: the name of an alert begins with Kamailio", r.Alert)
+		}
+		if !slices.Contains(severities, r.Labels["severity"]) {
+			t.Errorf("%s: severity %q is none of %v", r.Alert, r.Labels["severity"], severities)
+		}
+		if got := slices.Sorted(maps.Keys(r.Labels)); !slices.Equal(got, []string{"severity"}) {
+			t.Errorf("%s: labels are %v, not severity alone", r.Alert, got)
+		}
+		if got := slices.Sorted(maps.Keys(r.Annotations)); !slices.Equal(got, []string{"description", "runbook_url", "summary"}) {
+			t.Errorf("%s: annotations are %v", r.Alert, got)
+		}
+		if got, want := r.Annotations["runbook_url"], runbooks+r.Alert+".md"; got != want {
+			t.Errorf("%s: runbook_url is %s, not %s", r.Alert, got, want)
+		}
+		if s := r.Annotations["summary"]; s == "" || strings.HasSuffix(s, ".") {
+			t.Errorf("%s: the summary is a line without a full stop, not %q", r.Alert, s)
+		}
+		if d := r.Annotations["description"]; !strings.HasSuffix(d, ".") && !strings.HasSuffix(d, "?") {
+			t.Errorf("%s: the description is a sentence, not %q", r.Alert, d)
+		}
+	}
+}
+
+// Each alert has a case in which it fires, with its texts, and one in which it
+// stays quiet.
+func TestEveryAlertIsTested(t *testing.T) {
+	fires, quiet := map[string]bool{}, map[string]bool{}
+	cases := map[string]string{}
+	for _, file := range testFiles(t) {
+		var tests struct {
+			Tests []struct {
+				Name           string
+				AlertRuleTests []struct {
+					Alertname string
+					ExpAlerts []struct {
+						ExpLabels      map[string]string `yaml:"exp_labels"`
+						ExpAnnotations map[string]string `yaml:"exp_annotations"`
+					} `yaml:"exp_alerts"`
+				} `yaml:"alert_rule_test"`
+			}
+		}
+		unmarshal(t, file, &tests)
+		for _, test := range tests.Tests {
+			if other, ok := cases[test.Name]; ok {
+				t.Errorf("%s: %q is also in %s", file, test.Name, other)
+			}
+			cases[test.Name] = file
+			for _, c := range test.AlertRuleTests {
+				// What healthy Kamailios do not raise is a test of all alerts at
+				// once, and says nothing about how close one comes.
+				if len(c.ExpAlerts) == 0 && filepath.Base(file) != "healthy.yml" {
+					quiet[c.Alertname] = true
+				}
+				for _, a := range c.ExpAlerts {
+					fires[c.Alertname] = true
+					if a.ExpAnnotations["summary"] == "" || a.ExpAnnotations["description"] == "" || a.ExpAnnotations["runbook_url"] == "" {
+						t.Errorf("%s: %q does not say what %s says", file, test.Name, c.Alertname)
+					}
+				}
+			}
+		}
+	}
+	alerts := map[string]bool{}
+	for _, r := range load(t, alertFile) {
+		alerts[r.Alert] = true
+	}
+	for _, set := range []struct {
+		what  string
+		cases map[string]bool
+	}{{"fires", fires}, {"stays quiet", quiet}} {
+		for _, a := range slices.Sorted(maps.Keys(alerts)) {
+			if !set.cases[a] {
+				t.Errorf("%s: no case in which it %s", a, set.what)
+			}
+		}
+		for _, a := range slices.Sorted(maps.Keys(set.cases)) {
+			if !alerts[a] {
+				t.Errorf("%s: a case in which it %s, but there is no such alert", a, set.what)
+			}
+		}
+	}
+}
+
+// Each recording rule has a test of its value.
+func TestEveryRecordIsTested(t *testing.T) {
+	tests := read(t, folder+"tests/rules.yml")
+	for _, r := range load(t, ruleFile) {
+		if !regexp.MustCompile(`expr: (round\()?` + regexp.QuoteMeta(r.Record) + `\b`).MatchString(tests) {
+			t.Errorf("%s: no test of its value", r.Record)
+		}
+	}
+}
+
+// Rules use what the exporter has. Alerts use nothing else, so that the file
+// works alone.
+func TestNames(t *testing.T) {
+	names := mixin.Known()
+	for _, r := range load(t, alertFile) {
+		for _, p := range names.Check(r.Expr) {
+			t.Errorf("%s: %s", r.Alert, p)
+		}
+	}
+	recorded := map[string]string{}
+	for _, r := range load(t, ruleFile) {
+		recorded[r.Record] = r.Expr
+	}
+	names.Recorded(recorded)
+	for _, r := range load(t, ruleFile) {
+		for _, p := range names.Check(r.Expr) {
+			t.Errorf("%s: %s", r.Record, p)
+		}
+		if !regexp.MustCompile(`^(instance|instance_method|job):kamailio_[a-z0-9_]+:(rate|ratio|mean)[a-z0-9_]*$`).MatchString(r.Record) {
+			t.Errorf("%s: the name is not level:metric:operation", r.Record)
+		}
+	}
+}
+
+// threshold is a number in an expression and the comment behind it.
+var threshold = regexp.MustCompile(`([<>]=?|==) ([0-9.]+)\)* # (.+)`)
+
+// What one may want to change has a comment, from which README.md is made.
+func TestThresholdsAreExplained(t *testing.T) {
+	for _, r := range load(t, alertFile) {
+		e, err := mixin.Parse(r.Expr)
+		if err != nil {
+			continue // TestNames tells
+		}
+		parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
+			b, ok := node.(*parser.BinaryExpr)
+			if !ok || b.ReturnBool || !slices.Contains([]parser.ItemType{parser.GTR, parser.LSS, parser.GTE, parser.LTE}, b.Op) {
+				return nil
+			}
+			number := ""
+			parser.Inspect(b.RHS, func(node parser.Node, _ []parser.Node) error {
+				if n, ok := node.(*parser.NumberLiteral); ok && number == "" {
+					number = n.String()
+				}
+				return nil
+			})
+			explained := slices.ContainsFunc(threshold.FindAllStringSubmatch(r.Expr, -1), func(m []string) bool {
+				return m[1] == b.Op.String() && m[2] == number
+			})
+			// Comparisons with 0 and 1 ask whether there is any, or one.
+			if !explained && number != "0" && number != "1" {
+				t.Errorf("%s: no comment behind %s %s", r.Alert, b.Op, number)
+			}
+			return nil
+		})
+	}
+}
+
+var sections = []string{"Meaning", "Impact", "Look closer", "Mend", "Silence or tune"}
+
+// notRecorded are RPCs that no recorded server had, and the file of Kamailio's
+// source that has them.
+var notRecorded = map[string]string{
+	"rtpproxy.list":   "modules/rtpproxy/rtpproxy.c",
+	"rtpproxy.enable": "modules/rtpproxy/rtpproxy.c",
+}
+
+// A runbook for each alert, none for others; its RPCs, flags, metrics and links
+// exist.
+func TestRunbooks(t *testing.T) {
+	names := mixin.Known()
+	recorded := map[string]string{}
+	for _, r := range load(t, ruleFile) {
+		recorded[r.Record] = r.Expr
+	}
+	names.Recorded(recorded)
+	methods := recordedMethods(t)
+	readme := read(t, "../../README.md")
+	wanted := map[string]bool{}
+	for _, r := range load(t, alertFile) {
+		wanted[r.Alert+".md"] = true
+	}
+	files, err := os.ReadDir(folder + "runbooks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if !wanted[f.Name()] {
+			t.Errorf("%s: there is no such alert", f.Name())
+		}
+		delete(wanted, f.Name())
+		page := read(t, folder+"runbooks/"+f.Name())
+		if title := "# " + strings.TrimSuffix(f.Name(), ".md") + "\n"; !strings.HasPrefix(page, title) {
+			t.Errorf("%s: the title is not the alert's name", f.Name())
+		}
+		var got []string
+		for _, part := range strings.Split(page, "\n## ")[1:] {
+			title, text, _ := strings.Cut(part, "\n")
+			got = append(got, title)
+			if len(strings.TrimSpace(text)) < 15 {
+				t.Errorf("%s: nothing is said under %s", f.Name(), title)
+			}
+		}
+		if !slices.Equal(got, sections) {
+			t.Errorf("%s: the sections are %q, not %q", f.Name(), got, sections)
+		}
+		for _, m := range regexp.MustCompile(`kamcmd (\S+?)[`+"`"+`\s]`).FindAllStringSubmatch(page, -1) {
+			if !methods[m[1]] && notRecorded[m[1]] == "" {
+				t.Errorf("%s: no recorded Kamailio has the RPC %s", f.Name(), m[1])
+			}
+		}
+		for _, block := range regexp.MustCompile("(?s)```promql\n(.*?)```").FindAllStringSubmatch(page, -1) {
+			for expr := range strings.Lines(block[1]) {
+				for _, p := range names.Check(strings.TrimSpace(expr)) {
+					t.Errorf("%s: %s", f.Name(), p)
+				}
+			}
+		}
+		for _, m := range regexp.MustCompile("`(--[a-z][a-z0-9_.-]+)").FindAllStringSubmatch(page, -1) {
+			if !strings.Contains(readme, "`"+m[1]+"`") && !strings.Contains(m[1], "--no-") {
+				t.Errorf("%s: the exporter has no flag %s", f.Name(), m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(page, -1) {
+			if _, err := os.Stat(folder + "runbooks/" + m[1]); err != nil {
+				t.Errorf("%s: %v", f.Name(), err)
+			}
+		}
+	}
+	for f := range wanted {
+		t.Errorf("%s is missing", f)
+	}
+}
+
+// recordedMethods are the RPCs of the servers in collector/testdata.
+func recordedMethods(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob("../../collector/testdata/*/system.listMethods.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no recordings: %v", err)
+	}
+	methods := map[string]bool{}
+	for _, f := range files {
+		for _, m := range regexp.MustCompile(`"([a-z_0-9]+\.\w+)"`).FindAllStringSubmatch(read(t, f), -1) {
+			methods[m[1]] = true
+		}
+	}
+	return methods
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestReadme writes the tables of alerts/README.md, with -update, and else checks
+// them.
+func TestReadme(t *testing.T) {
+	var list, numbers, records strings.Builder
+	list.WriteString("| alert | severity | after | what it says |\n| --- | --- | --- | --- |\n")
+	numbers.WriteString("| alert | threshold | of what |\n| --- | --- | --- |\n")
+	for _, r := range load(t, alertFile) {
+		summary := regexp.MustCompile(`\{\{ \$labels\.(\w+)[^}]*\}\}`).ReplaceAllString(r.Annotations["summary"], "*$1*")
+		summary = regexp.MustCompile(`\{\{[^}]*\}\}`).ReplaceAllString(summary, "*value*")
+		fmt.Fprintf(&list, "| [%s](runbooks/%s.md) | %s | %s | %s |\n", r.Alert, r.Alert, r.Labels["severity"], r.For, summary)
+		for _, m := range threshold.FindAllStringSubmatch(r.Expr, -1) {
+			fmt.Fprintf(&numbers, "| %s | `%s %s` | %s |\n", r.Alert, m[1], m[2], m[3])
+		}
+	}
+	for _, r := range load(t, ruleFile) {
+		fmt.Fprintf(&records, "- `%s`\n", r.Record)
+	}
+	path := folder + "README.md"
+	before := read(t, path)
+	after := before
+	for name, table := range map[string]string{"alerts": list.String(), "thresholds": numbers.String(), "records": records.String()} {
+		marked := regexp.MustCompile(`(?s)(<!-- ` + name + ` -->\n).*?(<!-- /` + name + ` -->)`)
+		if !marked.MatchString(after) {
+			t.Errorf("%s has no place for the table %s", path, name)
+		}
+		after = marked.ReplaceAllString(after, "${1}"+strings.ReplaceAll(table, "$", "$$")+"${2}")
+	}
+	if after == before {
+		return
+	}
+	if !*update {
+		t.Fatalf("%s is not what the rules say: run make docs", path)
+	}
+	if err := os.WriteFile(path, []byte(after), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
