@@ -20,13 +20,16 @@ LINT := go tool -modfile=.ci/tools/go.mod golangci-lint
 ENGINE = $(shell for e in podman docker buildah; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
 IMAGE  = kamailio_exporter:$(VERSION)
 
-.PHONY: help run test unit lint check docs fixtures bench build image clean
+.PHONY: help run demo test unit lint check docs fixtures bench build image clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 run: ## start Kamailio with some calls, and the exporter beside it; Ctrl-C stops both
 	@exec examples/demo/run.sh
+
+demo: ## the same with Prometheus, the alert rules and Alertmanager
+	@exec examples/demo/run.sh monitored
 
 test: ## test all, against Kamailio 5.6 and 6.0, and lint; installs what it needs
 	.ci/install.sh test

@@ -30,7 +30,7 @@ type Dashboard struct {
 
 // All returns the dashboards, in the order in which one gets to know them.
 func All() []Dashboard {
-	return []Dashboard{overview()}
+	return []Dashboard{overview(), calls(), gateways(), security(), resources(), exporter(), fleet()}
 }
 
 type row struct {
@@ -91,8 +91,7 @@ const (
 	seconds  unit = "s"
 	octets   unit = "bytes"
 	requests unit = "reqps"
-	callRate unit = "suffix: calls/s"
-	events   unit = "suffix:/s"
+	rate     unit = "suffix:/s"
 	words    unit = "none" // states, by name
 )
 
@@ -162,10 +161,13 @@ const (
 	grey   = "#8e8e8e"
 )
 
-// badAbove and badBelow are thresholds.
+// badAbove and badBelow are thresholds, in ascending order.
 func badAbove(warn, crit float64) []step { return []step{{0, green}, {warn, orange}, {crit, red}} }
-func badBelow(warn, crit float64) []step { return []step{{0, red}, {crit, orange}, {warn, green}} }
-func always(color string) []step         { return []step{{0, color}} }
+func badBelow(crit, warn float64) []step { return []step{{0, red}, {crit, orange}, {warn, green}} }
+
+// noneMay is for what is counted and should be none.
+func noneMay(color string) []step { return []step{{0, green}, {1, color}} }
+func always(color string) []step  { return []step{{0, color}} }
 
 // anyIsBad is for what should not happen at all.
 func anyIsBad() []step { return []step{{0, green}, {0.0001, orange}} }

@@ -38,7 +38,7 @@ func overview() Dashboard {
 				{
 					kind: kindStat, width: 3, height: 5, title: "Servers",
 					help: "The worst of the chosen servers. Down: the exporter runs and Kamailio does not answer it. No exporter: it was scraped in the time shown and no longer is.",
-					unit: words, none: "No exporter is scraped", steps: badBelow(1, 1), states: []state{{-1, "No exporter", red}, {0, "Down", red}, {1, "All up", green}},
+					unit: words, none: "No exporter is scraped", steps: []step{{0, red}, {1, green}}, states: []state{{-1, "No exporter", red}, {0, "Down", red}, {1, "All up", green}},
 					queries: []query{{expr: `min(` + up + `)`, legend: "state"}},
 				},
 				{
@@ -50,7 +50,7 @@ func overview() Dashboard {
 				{
 					kind: kindStat, width: 3, height: 5, title: "New calls",
 					help: "Call attempts per second, each counted once (dialogs begun).",
-					unit: callRate, none: "dialog is not loaded", steps: always(blue), places: ptr(2.0),
+					unit: rate, none: "dialog is not loaded", steps: always(blue), places: ptr(2.0),
 					queries: []query{{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "calls/s"}},
 				},
 				{
@@ -67,7 +67,7 @@ func overview() Dashboard {
 				{
 					kind: kindStat, width: 3, height: 5, title: "Gateways down",
 					help: "Destinations of dispatcher and gateways of drouting that get no calls because they do not answer. Those that an operator disabled are not counted.",
-					unit: number, none: "No gateways known", steps: []step{{0, green}, {1, red}},
+					unit: number, none: "No gateways known", steps: noneMay(red),
 					queries: []query{{expr: `sum(` + gatewaysDown + `)`, legend: "down"}},
 				},
 				{
@@ -79,7 +79,7 @@ func overview() Dashboard {
 				{
 					kind: kindStat, width: 3, height: 5, title: "Firing alerts",
 					help: "Alerts named Kamailio… that fire now in this Prometheus. \"None\" is also what it says where the rules are not loaded.",
-					unit: number, none: "None", steps: []step{{0, green}, {1, red}},
+					unit: number, none: "None", steps: noneMay(red),
 					queries: []query{{expr: `count(ALERTS{A,alertname=~"Kamailio.+",alertstate="firing"})`, legend: "alerts"}},
 				},
 			}},
@@ -96,7 +96,7 @@ func overview() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "New calls", help: "Call attempts per second and how they end. Each call counts once, however often its messages are sent again. Failed are all that got 300 to 699, so busy and cancelled calls too.",
-					unit: callRate, none: "dialog is not loaded",
+					unit: rate, none: "dialog is not loaded",
 					queries: []query{
 						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "attempts", style: neutral},
 						{expr: `sum(rate(kamailio_dialog_failed_total{S}[R]))`, legend: "failed", style: bad},
@@ -120,7 +120,7 @@ func overview() Dashboard {
 				{
 					kind: kindGraph, width: 8, height: 8, title: "Replies received",
 					help: "SIP replies per second by class, as they arrive: retransmissions count. 4xx are mostly busy, unknown or asked for a password; 5xx and 6xx come from a gateway in trouble. Replies that Kamailio makes itself are not in it.",
-					unit: events, none: "kex is not loaded", stacked: true, colors: classColors,
+					unit: rate, none: "kex is not loaded", stacked: true, colors: classColors,
 					queries: []query{{expr: `sum by (class) (rate(kamailio_core_replies_received_by_class_total{S}[R])) > 0`, legend: "{{class}}"}},
 				},
 			}},
@@ -129,7 +129,7 @@ func overview() Dashboard {
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Internal errors",
 					help: "Replies 500 and other 5xx that the script or a module made itself: no route, no memory, no database. Should be 0.",
-					unit: events, none: "sl is not loaded", steps: anyIsBad(),
+					unit: rate, none: "sl is not loaded", steps: anyIsBad(),
 					queries: []query{
 						{expr: `sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))`, legend: "{{instance}}"},
 					},
@@ -137,7 +137,7 @@ func overview() Dashboard {
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Request and reply errors",
 					help: "Requests and replies that Kamailio could not process or forward (core err_requests, err_replies). Should be near 0.",
-					unit: events, none: "kex is not loaded",
+					unit: rate, none: "kex is not loaded",
 					queries: []query{
 						{expr: `sum by (instance) (rate(kamailio_core_request_errors_total{S}[R]) + rate(kamailio_core_reply_errors_total{S}[R]))`, legend: "{{instance}}"},
 					},
@@ -145,25 +145,25 @@ func overview() Dashboard {
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Calls that expired",
 					help: "Dialogs ended by their timeout: the BYE or the ACK never came. Lost packets, or a peer that ignores Record-Route. Should be 0.",
-					unit: callRate, none: "dialog is not loaded",
+					unit: rate, none: "dialog is not loaded",
 					queries: []query{{expr: `sum by (instance) (rate(kamailio_dialog_expired_total{S}[R]))`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Failed TCP connects",
 					help: "TCP and TLS connections that Kamailio tried to open in vain: the peer is down, a firewall is in between, or a phone has gone.",
-					unit: events, none: "No server answers, or TCP is off",
+					unit: rate, none: "No server answers, or TCP is off",
 					queries: []query{{expr: `sum by (instance) (rate(kamailio_tcp_connects_failed_total{S}[R]))`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Failed DNS look-ups",
 					help: "Look-ups that failed. A worker waits for the answer, so a dead resolver slows everything down.",
-					unit: events, none: "No DNS statistics",
+					unit: rate, none: "No DNS statistics",
 					queries: []query{{expr: `sum by (instance) (rate(kamailio_dns_failed_requests_total{S}[R]))`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Blocked addresses",
 					help: "Times that pike blocked a source address for sending too much: scanners and floods, or a customer behind one address and a limit that is too low.",
-					unit: events, none: "pike is not loaded",
+					unit: rate, none: "pike is not loaded",
 					queries: []query{{expr: `sum by (instance) (rate(kamailio_pike_blocked_total{S}[R]))`, legend: "{{instance}}"}},
 				},
 			}},
@@ -177,9 +177,9 @@ var classColors = []color{{"1xx", blue}, {"2xx", green}, {"3xx", "purple"}, {"4x
 // serverTable has a row for each server, from which one gets to its dashboards.
 func serverTable() panel {
 	return panel{
-		kind: kindTable, width: 24, height: 8, title: "Servers",
+		kind: kindTable, width: 24, height: 6, title: "Servers",
 		help: "One row for each server; the links behind its name lead to its other dashboards.",
-		unit: number, none: "No exporter is scraped", sort: "Instance", hidden: nil,
+		unit: number, none: "No exporter is scraped", sort: "Instance",
 		queries: []query{
 			{expr: `min by (job, instance) (` + up + `)`},
 			{expr: `max by (job, instance) (time() - kamailio_start_time_seconds{S})`},
@@ -193,13 +193,13 @@ func serverTable() panel {
 			{expr: `max by (job, instance, version) (kamailio_build_info{S})`},
 		},
 		columns: []column{
-			{title: "Instance", label: "instance", width: 260, links: true},
+			{title: "Instance", label: "instance", links: true},
 			{title: "Job", label: "job", width: 150},
 			{title: "State", query: 0, unit: words, width: 110, states: serverStates},
 			{title: "Version", label: "version", width: 90},
 			{title: "Uptime", query: 1, unit: seconds, width: 110, places: ptr(1.0)},
 			{title: "Calls", query: 2, unit: number, width: 90},
-			{title: "New calls", query: 3, unit: callRate, width: 130, places: ptr(2.0)},
+			{title: "New calls", query: 3, unit: rate, width: 130, places: ptr(2.0)},
 			{title: "SER, 15 min", query: 4, unit: ratio, width: 110, places: ptr(1.0), steps: badBelow(0.4, 0.6)},
 			{title: "Users", query: 5, unit: number, width: 90},
 			{title: "Shared memory", query: 6, unit: ratio, width: 130, places: ptr(1.0), steps: badAbove(0.85, 0.95)},

@@ -80,13 +80,9 @@ func (q query) target(place int, isTable bool) (*prometheus.Dataquery, error) {
 func refID(place int) string { return string(rune('A' + place)) }
 
 func (p panel) stat() (dashboard.Panel, error) {
-	graph := common.BigValueGraphModeArea
-	if p.height < 5 || p.states != nil {
-		graph = common.BigValueGraphModeNone // a line would run through the number
-	}
 	return stat.NewPanelBuilder().
 		ColorMode(common.BigValueColorModeValue).
-		GraphMode(graph).
+		GraphMode(common.BigValueGraphModeNone). // a line would run through the number
 		TextMode(common.BigValueTextModeAuto).
 		JustifyMode(common.BigValueJustifyModeCenter).
 		ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"})).
@@ -114,6 +110,9 @@ func (p panel) graph() (dashboard.Panel, error) {
 		SpanNulls(common.BoolOrFloat64{Float64: ptr(120_000.0)}).
 		ColorScheme(dashboard.NewFieldColorBuilder().Mode(dashboard.FieldColorModeIdPaletteClassic)).
 		AxisSoftMin(0)
+	if top, ok := axisTop[p.unit]; ok {
+		b = b.AxisSoftMax(top)
+	}
 	if p.stacked {
 		b = b.FillOpacity(35).Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal).Group("A"))
 	}
@@ -130,6 +129,10 @@ func (p panel) graph() (dashboard.Panel, error) {
 	}
 	return b.Build()
 }
+
+// axisTop is how far an axis reaches at least: one on which all is 0 would reach
+// to 100.
+var axisTop = map[unit]float64{number: 1, ratio: 0.1, requests: 0.1, rate: 0.1}
 
 func (s style) properties() []dashboard.DynamicConfigValue {
 	dashes := dashboard.DynamicConfigValue{Id: "custom.lineStyle", Value: map[string]any{"fill": "dash", "dash": []int{6, 6}}}
@@ -205,11 +208,15 @@ func (c column) properties() []dashboard.DynamicConfigValue {
 	add := func(id string, value any) {
 		properties = append(properties, dashboard.DynamicConfigValue{Id: id, Value: value})
 	}
+	add("noValue", "–")
 	if c.width > 0 {
 		add("custom.width", c.width)
 	}
 	if c.label == "" {
 		add("unit", string(c.unit))
+	}
+	if c.states != nil {
+		add("custom.align", "left")
 	}
 	if c.places != nil {
 		add("decimals", *c.places)
