@@ -67,8 +67,10 @@ start() {
 		"$@" </dev/null >"$work/$name.out" 2>&1 &
 	pids+=($!)
 }
+# Its process id is in a file too, so that it can be made to fail.
 gateway() { # NAME PORT SCENARIO
 	start "$1" -p "$2" -sf "$here/sipp/$3.xml"
+	echo $! >"$work/$1.pid"
 }
 caller() { # NAME SCENARIO NUMBERS ARGUMENT...
 	start "$1" -sf "$here/sipp/$2.xml" -inf "$work/$3.csv" "${@:4}" "127.0.0.1:$sip_port"
@@ -107,11 +109,12 @@ gateway gw-rings $((gw_port + 3)) uas-ring
 gateways=("${pids[@]}")
 
 # in_turn FUNCTION: runs it again and again, in the background.
+# shellcheck disable=SC2030,SC2031 # a list of its own, on purpose
 in_turn() {
 	(
 		trap 'stop; exit 143' TERM
 		while :; do
-			pids=()
+			pids=() # the subshell's own
 			"$1"
 		done
 	) &

@@ -62,8 +62,10 @@ type Config struct {
 	// Traffic starts gateways, registers Users phones, makes some calls of each
 	// kind and keeps Calls more up. Start returns when all that is done.
 	Traffic bool
-	Users   int // 40 if zero
-	Calls   int // 5 if zero
+	// Stream is Traffic that goes on: some calls of each kind every second.
+	Stream bool
+	Users  int // 40 if zero
+	Calls  int // 5 if zero; none are kept up with Stream
 	// PkgMB and ShmMB are Kamailio's private and shared memory; 8 and 64 if zero.
 	PkgMB, ShmMB int
 }
@@ -164,7 +166,7 @@ func Start(tb testing.TB, cfg Config) *Server {
 		tb.SkipNow()
 	}
 	cfg.Stock = cfg.Stock || cfg.StockHTTP
-	if cfg.Stock && (cfg.UDP || cfg.Traffic) {
+	if cfg.Stock && (cfg.UDP || cfg.Traffic || cfg.Stream) {
 		tb.Fatal("kamailiotest: the stock configuration has neither UDP nor traffic")
 	}
 	const tries = 5
@@ -229,6 +231,11 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		"TRAFFIC_USERS":    strconv.Itoa(orDefault(cfg.Users, 40)),
 		"TRAFFIC_CALLS":    strconv.Itoa(orDefault(cfg.Calls, 5)),
 	}
+	if cfg.Stream {
+		env["TRAFFIC_ONCE"] = ""
+		env["TRAFFIC_RATE"] = "40"
+		env["TRAFFIC_HOLD_MS"] = "4000"
+	}
 	if cfg.Version != hostVersion() {
 		env["KAM_VERSION"] = "6.0"
 		env["KAM_ROOT"] = root60()
@@ -261,8 +268,12 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 	if err := s.launch(scripts); err != nil {
 		return nil, err
 	}
-	if cfg.Traffic {
-		if err := s.startTraffic(scripts, orDefault(cfg.Calls, 5)); err != nil {
+	calls := orDefault(cfg.Calls, 5)
+	if cfg.Stream {
+		calls = 1
+	}
+	if cfg.Traffic || cfg.Stream {
+		if err := s.startTraffic(scripts, calls); err != nil {
 			return nil, err
 		}
 	}
@@ -468,6 +479,27 @@ func (s *Server) stopTraffic() {
 	if s.traffic != nil {
 		stopGroup(s.tb, s.traffic.Process.Pid)
 		s.traffic = nil
+	}
+}
+
+// PauseGateway stops one of the traffic's gateways, as if it hung: "gw-answers",
+// "gw-busy", "gw-rejects", "gw-rings" or "gw-ipv6". ResumeGateway lets it go on.
+func (s *Server) PauseGateway(name string) { s.signalGateway(name, syscall.SIGSTOP) }
+
+// ResumeGateway lets a paused gateway go on.
+func (s *Server) ResumeGateway(name string) { s.signalGateway(name, syscall.SIGCONT) }
+
+func (s *Server) signalGateway(name string, sig syscall.Signal) {
+	s.tb.Helper()
+	text, err := os.ReadFile(filepath.Join(s.Dir, "traffic", name+".pid"))
+	if err == nil {
+		var pid int
+		if pid, err = strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+			err = syscall.Kill(pid, sig)
+		}
+	}
+	if err != nil {
+		s.tb.Errorf("kamailiotest: gateway %s: %v", name, err)
 	}
 }
 
