@@ -47,7 +47,7 @@ func calls() Dashboard {
 					kind: kindGraph, width: 12, height: 8, title: "Calls by state",
 					help: "Dialogs in memory: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing. Answering is normally 0 or 1: more of it means that ACKs are lost.",
 					unit: number, none: "dialog is not loaded", stacked: true,
-					colors:  []color{{"starting", blue}, {"connecting", yellow}, {"answering", red}, {"ongoing", green}},
+					colors:  stateColors,
 					queries: []query{{expr: `sum by (state) (kamailio_dialog_dialogs{S})`, legend: "{{state}}"}},
 				},
 				{
@@ -124,7 +124,7 @@ func calls() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Replies of Kamailio's own",
-					help: "Replies sent without a transaction, per second by code: what the script refuses (403, 404, 405, 483), what it asks a password for (401, 407), and what went wrong inside (500, 5xx).",
+					help: "Replies sent without a transaction, per second by code: what the script refuses (403, 404, 405, 483), what it asks a password for (401, 407), and what went wrong inside (500, 5xx). Replies of xhttp count as 200 here, so the exporter's own calls over HTTP do too.",
 					unit: rate, none: "sl is not loaded",
 					queries: []query{{expr: `sum by (code) (rate(kamailio_sl_replies_sent_by_code_total{S}[R])) > 0`, legend: "{{code}}"}},
 				},
@@ -139,7 +139,7 @@ func calls() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Oldest call",
 					help: "Age of the oldest dialog in each state. Ongoing for many hours is mostly a call whose BYE was never seen: it ends by the dialog timeout. Answering for more than a minute: its ACK was lost.",
-					unit: seconds, none: "dialog is not loaded, or there are more dialogs than --collector.dialog_age.limit",
+					unit: seconds, none: "dialog is not loaded, or there are more dialogs than --collector.dialog_age.limit", colors: stateColors,
 					queries: []query{{expr: `max by (state) (kamailio_dialog_oldest_dialog_seconds{S,state=~"starting|connecting|answering|ongoing"})`, legend: "{{state}}"}},
 				},
 				{
@@ -163,6 +163,9 @@ func calls() Dashboard {
 		},
 	}
 }
+
+// stateColors are for the states of dialogs.
+var stateColors = []color{{"starting", blue}, {"connecting", yellow}, {"answering", red}, {"ongoing", green}}
 
 const (
 	seerHelp = "Session Establishment Effectiveness Ratio (RFC 6076, 4.7; NER is nearly the same): the share of attempts that reached the callee, " +

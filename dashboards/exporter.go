@@ -61,7 +61,7 @@ func exporter() Dashboard {
 				{
 					kind: kindTable, width: 12, height: 8, title: "Held back",
 					help: "Costly calls that are not made. size: the server holds more than the limit of the collector's flag. pause: the call failed, and is not made again for a minute, then two, four, up to an hour.",
-					unit: words, none: "Nothing is held back", sort: "Collector", hidden: []string{"job", "Value"},
+					unit: words, none: "Nothing is held back", sort: "Collector", hidden: []string{"job"},
 					queries: []query{{expr: `max by (job, instance, collector, method, reason) (kamailio_scrape_held_back{S}) == 1`}},
 					columns: []column{
 						{title: "Collector", label: "collector", width: 180},
@@ -131,7 +131,7 @@ func exporter() Dashboard {
 				{
 					kind: kindTable, width: 24, height: 6, title: "Versions",
 					help: "Versions of the exporters and of the Kamailios. Different ones within a cluster: an upgrade that is not finished.",
-					unit: words, none: "No exporter is scraped", sort: "Instance", hidden: []string{"Value #A", "Value #B"},
+					unit: words, none: "No exporter is scraped", sort: "Instance",
 					queries: []query{
 						{expr: `max by (job, instance, exporter, goversion) (label_replace(kamailio_exporter_build_info{S}, "exporter", "$1", "version", "(.*)"))`},
 						{expr: `max by (job, instance, version) (kamailio_build_info{S})`},

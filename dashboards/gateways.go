@@ -82,7 +82,7 @@ func gateways() Dashboard {
 					kind: kindGraph, width: 12, height: 8, title: "Answer time to OPTIONS",
 					help: "Recent answer times weigh most. Kamailio measures in milliseconds. Slow answers come before none.",
 					unit: seconds, none: "dispatcher is not loaded, or without ds_ping_latency_stats=1",
-					queries: []query{{expr: `max by (set, uri) (kamailio_dispatcher_destination_latency_estimate_seconds{S})`, legend: "set {{set}} · {{uri}}"}},
+					queries: []query{{expr: nth(`max by (set, uri, index) (kamailio_dispatcher_destination_latency_estimate_seconds{S})`), legend: "set {{set}} · {{uri}}{{nth}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Destinations up, by set",

@@ -199,7 +199,7 @@ func serverTable() panel {
 			{title: "Version", label: "version", width: 90},
 			{title: "Uptime", query: 1, unit: seconds, width: 110, places: ptr(1.0)},
 			{title: "Calls", query: 2, unit: number, width: 90},
-			{title: "New calls", query: 3, unit: rate, width: 130, places: ptr(2.0)},
+			{title: "New calls, 5 min", query: 3, unit: rate, width: 140, places: ptr(2.0)},
 			{title: "SER, 15 min", query: 4, unit: ratio, width: 110, places: ptr(1.0), steps: badBelow(0.4, 0.6)},
 			{title: "Users", query: 5, unit: number, width: 90},
 			{title: "Shared memory", query: 6, unit: ratio, width: 130, places: ptr(1.0), steps: badAbove(0.85, 0.95)},

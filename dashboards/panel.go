@@ -113,6 +113,9 @@ func (p panel) graph() (dashboard.Panel, error) {
 	if top, ok := axisTop[p.unit]; ok {
 		b = b.AxisSoftMax(top)
 	}
+	if p.legendTable { // many lines, whose fillings would be mud
+		b = b.FillOpacity(0)
+	}
 	if p.stacked {
 		b = b.FillOpacity(35).Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal).Group("A"))
 	}
@@ -180,10 +183,7 @@ func (p panel) table() (dashboard.Panel, error) {
 	for i, c := range p.columns {
 		field := c.label
 		if field == "" {
-			field = "Value"
-			if len(p.queries) > 1 {
-				field = "Value #" + refID(c.query)
-			}
+			field = p.valueField(c.query)
 		}
 		names[field], places[field] = c.title, i
 		b = b.OverrideByName(c.title, c.properties())
@@ -191,6 +191,11 @@ func (p panel) table() (dashboard.Panel, error) {
 	hidden := map[string]bool{"Time": true}
 	for _, label := range p.hidden {
 		hidden[label] = true
+	}
+	for i := range p.queries {
+		if _, shown := places[p.valueField(i)]; !shown {
+			hidden[p.valueField(i)] = true
+		}
 	}
 	if title, down := strings.CutPrefix(p.sort, "-"); title != "" {
 		b = b.SortBy([]cog.Builder[common.TableSortByFieldState]{common.NewTableSortByFieldStateBuilder().DisplayName(title).Desc(down)})
@@ -201,6 +206,14 @@ func (p panel) table() (dashboard.Panel, error) {
 	return b.WithTransformation(dashboard.DataTransformerConfig{Id: "organize", Options: map[string]any{
 		"excludeByName": hidden, "indexByName": places, "renameByName": names,
 	}}).Build()
+}
+
+// valueField is how Grafana names the values of a query in a table.
+func (p panel) valueField(place int) string {
+	if len(p.queries) == 1 {
+		return "Value"
+	}
+	return "Value #" + refID(place)
 }
 
 func (c column) properties() []dashboard.DynamicConfigValue {

@@ -11,6 +11,7 @@
 #   DEMO_LISTEN       where the exporter listens (default 127.0.0.1:9494)
 #   DEMO_PROMETHEUS, DEMO_ALERTMANAGER    where these do (127.0.0.1:9090, :9093)
 #   DEMO_SCRAPE       scrape and rule interval (default 5s)
+#   DEMO_ALSO         another exporter to scrape, such as that of a second run.sh
 #   KAM_SIP_PORT (15060), KAM_TLS_PORT (15061), KAM_RPC_PORT (15080),
 #   KAM_RPC_TCP_PORT (15081), KAM_GW_PORT (15090, to +4)
 #   KAM_VERSION=6.0   Kamailio 6.0 in the root that KAM_ROOT names
@@ -172,7 +173,7 @@ if [ -n "$monitored" ]; then
 			scrape_configs:
 			  - job_name: kamailio
 			    static_configs:
-			      - targets: ["$listen"]
+			      - targets: ["$listen"${DEMO_ALSO:+, "$DEMO_ALSO"}]
 			alerting:
 			  alertmanagers:
 			    - static_configs:
