@@ -14,7 +14,8 @@ LDFLAGS := -s -w -X $v.Version=$(VERSION) -X $v.Revision=$(REVISION) -X $v.Branc
 
 # The linter has hundreds of dependencies: they have a go.mod of their own. The
 # first run compiles it, which takes some minutes.
-LINT := go tool -modfile=.ci/tools/go.mod golangci-lint
+LINT            := go tool -modfile=.ci/tools/go.mod golangci-lint
+LINT_DASHBOARDS := go tool -modfile=../.ci/tools/go.mod golangci-lint
 
 # The first of these that works here.
 ENGINE = $(shell for e in podman docker buildah; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
@@ -37,20 +38,27 @@ test: ## test all, against Kamailio 5.6 and 6.0, and lint; installs what it need
 		go test -race -count=1 -timeout=20m ./...
 	# 5,000 scrapes in each state take too long under the race detector.
 	go test -count=1 -timeout=10m -run TestNothingGrows ./cmd/kamailio_exporter
+	# A module of its own: the dashboards, and alerts on real faults.
+	root=$$(.ci/trixie-root.sh) && cd dashboards && KAMAILIO_TEST=require KAMAILIO_TEST_ROOT_60="$$root" \
+		go test -count=1 -timeout=10m ./...
 	$(MAKE) lint
 
 unit: ## test what needs no Kamailio
 	KAMAILIO_TEST=skip go test ./...
+	cd dashboards && KAMAILIO_TEST=skip go test -short ./...
 
 lint: ## check style, and who imports whom (.golangci.yml)
 	$(LINT) run ./...
+	cd dashboards && $(LINT_DASHBOARDS) run ./...
 
 check: ## before a commit: vet, lint, unit
 	go vet ./...
+	cd dashboards && go vet ./...
 	$(MAKE) lint unit
 
-docs: ## write METRICS.md and the tables of README.md anew
+docs: ## write METRICS.md, the tables of README.md and the dashboards anew
 	go test ./collector ./cmd/kamailio_exporter -run TestDocs -update
+	cd dashboards && go test . -run TestFiles -update
 
 fixtures: ## record the replies of running Kamailios into collector/testdata
 	.ci/record.sh

@@ -194,8 +194,9 @@ func (d Dashboard) JSON() ([]byte, error) {
 	return append(out, '\n'), err
 }
 
-var datasource = common.DataSourceRef{Type: ptr("prometheus"), Uid: ptr("${datasource}")}
+var datasource = common.DataSourceRef{Type: new("prometheus"), Uid: new("${datasource}")}
 
+//nolint:staticcheck // SA1019: schema v1 is what every Grafana imports, v2 only the newest
 func (d Dashboard) build() (dashboard.Dashboard, error) {
 	from := d.From
 	if from == "" {

@@ -21,24 +21,24 @@ func calls() Dashboard {
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "SER (answered)", help: serHelp,
-					unit: ratio, none: "No calls", steps: badBelow(0.4, 0.6), min: ptr(0.0), places: ptr(1.0),
+					unit: ratio, none: "No calls", steps: badBelow(0.4, 0.6), min: new(0.0), places: new(1.0),
 					queries: []query{{expr: ser, legend: "SER"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "SEER (reached)", help: seerHelp,
-					unit: ratio, none: "No calls, or dialog or kex is not loaded", steps: badBelow(0.7, 0.85), min: ptr(0.0), places: ptr(1.0),
+					unit: ratio, none: "No calls, or dialog or kex is not loaded", steps: badBelow(0.7, 0.85), min: new(0.0), places: new(1.0),
 					queries: []query{{expr: seer, legend: "SEER"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Mean call length",
 					help: "Calls in progress by calls answered per second, over the last hour (Little's law): right while traffic is steady, wrong for some call lengths after it began or stopped. A sudden fall means calls that break off.",
-					unit: seconds, none: "No answered calls in the last hour", steps: always(blue), places: ptr(0.0),
+					unit: seconds, none: "No answered calls in the last hour", steps: always(blue), places: new(0.0),
 					queries: []query{{expr: callLength, legend: "length"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "200s for each answer",
 					help: answersHelp,
-					unit: number, none: "No answered calls", steps: badAbove(1.3, 2), places: ptr(2.0),
+					unit: number, none: "No answered calls", steps: badAbove(1.3, 2), places: new(2.0),
 					queries: []query{{expr: answers, legend: "200s"}},
 				},
 			}},
@@ -82,7 +82,7 @@ func calls() Dashboard {
 			{title: "Indicators (RFC 6076)", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "SER and SEER", help: serHelp + "\n\n" + seerHelp,
-					unit: ratio, none: "No calls", min: ptr(0.0),
+					unit: ratio, none: "No calls", min: new(0.0),
 					queries: []query{
 						{expr: ser, legend: "SER (answered)", style: good},
 						{expr: seer, legend: "SEER (reached)", style: neutral},
@@ -92,7 +92,7 @@ func calls() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Cancelled calls",
 					help: "CANCEL requests received by call attempts: callers that hung up before an answer. More than usual: long ringing, no ring tone, or a dialer. A CANCEL that is sent again counts again.",
-					unit: ratio, none: "No calls", min: ptr(0.0),
+					unit: ratio, none: "No calls", min: new(0.0),
 					queries: []query{
 						{expr: `sum(rate(kamailio_core_requests_received_by_method_total{S,method="CANCEL"}[15m])) / (sum(rate(kamailio_dialog_processed_total{S}[15m])) > 0)`, legend: "cancelled"},
 					},
@@ -100,12 +100,12 @@ func calls() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Mean call length",
 					help: "Calls in progress by calls answered per second, over one hour (Little's law). Right while traffic is steady.",
-					unit: seconds, none: "No answered calls", min: ptr(0.0),
+					unit: seconds, none: "No answered calls", min: new(0.0),
 					queries: []query{{expr: callLength, legend: "mean length", style: neutral}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "200s for each answer", help: answersHelp,
-					unit: number, none: "No answered calls", min: ptr(0.0), limits: true, steps: []step{{0, "transparent"}, {1.3, orange}},
+					unit: number, none: "No answered calls", min: new(0.0), limits: true, steps: []step{{0, "transparent"}, {1.3, orange}},
 					queries: []query{{expr: answers, legend: "200s for each answer", style: neutral}},
 				},
 			}},

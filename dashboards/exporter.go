@@ -35,7 +35,7 @@ func exporter() Dashboard {
 				{
 					kind: kindStat, width: 4, height: 5, title: "Calls to Kamailio",
 					help: "RPCs per second, of all exporters chosen. Each occupies a Kamailio process while it lasts.",
-					unit: rate, none: "Exporter metrics are switched off", steps: always(blue), places: ptr(2.0),
+					unit: rate, none: "Exporter metrics are switched off", steps: always(blue), places: new(2.0),
 					queries: []query{{expr: `sum(rate(kamailio_exporter_rpc_requests_total{S}[R]))`, legend: "RPCs"}},
 				},
 				{
@@ -119,7 +119,7 @@ func exporter() Dashboard {
 				{
 					kind: kindGraph, width: 8, height: 7, title: "Memory",
 					help: "Memory of the exporter (resident).",
-					unit: octets, none: "Exporter metrics are switched off", min: ptr(0.0),
+					unit: octets, none: "Exporter metrics are switched off", min: new(0.0),
 					queries: []query{{expr: `sum by (instance) (process_resident_memory_bytes{S} and on (job, instance) kamailio_up{S})`, legend: "{{instance}}"}},
 				},
 				{

@@ -28,7 +28,7 @@ func fleet() Dashboard {
 				{
 					kind: kindStat, width: 6, height: 4, title: "Restarts, last day",
 					help: "Starts of any of the servers within the last 24 hours, as far as Prometheus saw them.",
-					unit: number, none: "No server answers", steps: anyIsBad(), places: ptr(0.0),
+					unit: number, none: "No server answers", steps: anyIsBad(), places: new(0.0),
 					queries: []query{{expr: `sum(changes(kamailio_start_time_seconds{S}[1d]))`, legend: "restarts"}},
 				},
 				func() panel { p := serverTable(); p.height = 12; return p }(),

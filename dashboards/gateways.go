@@ -22,7 +22,7 @@ func gateways() Dashboard {
 				{
 					kind: kindStat, width: 4, height: 5, title: "Worst set",
 					help: "The dispatcher set with the smallest share of destinations that get calls. At 0% the set's calls fail.",
-					unit: ratio, none: "dispatcher is not loaded", steps: badBelow(0.01, 1), min: ptr(0.0), max: ptr(1.0),
+					unit: ratio, none: "dispatcher is not loaded", steps: badBelow(0.01, 1), min: new(0.0), max: new(1.0),
 					queries: []query{{expr: `min(kamailio_dispatcher_set_destinations_up{S} / (kamailio_dispatcher_set_destinations{S} > 0))`, legend: "up"}},
 				},
 				{
@@ -72,8 +72,8 @@ func gateways() Dashboard {
 						{title: "State", query: 0, unit: words, width: 110, states: gatewayStates},
 						{title: "Answer time", query: 1, unit: seconds, width: 120, steps: badAbove(0.2, 0.5)},
 						{title: "Longest", query: 2, unit: seconds, width: 110},
-						{title: "Timeouts", query: 3, unit: number, width: 110, places: ptr(0.0), steps: []step{{0, green}, {1, orange}, {20, red}}},
-						{title: "Changes", query: 4, unit: number, width: 100, places: ptr(0.0), steps: []step{{0, green}, {1, orange}, {6, red}}},
+						{title: "Timeouts", query: 3, unit: number, width: 110, places: new(0.0), steps: []step{{0, green}, {1, orange}, {20, red}}},
+						{title: "Changes", query: 4, unit: number, width: 100, places: new(0.0), steps: []step{{0, green}, {1, orange}, {6, red}}},
 						{title: "Calls", query: 5, unit: number, width: 90},
 						{title: "Priority", query: 6, unit: number, width: 90},
 					},
@@ -87,7 +87,7 @@ func gateways() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Destinations up, by set",
 					help: "Share of a set's destinations that get calls. Disabled ones count as not up.",
-					unit: ratio, none: "dispatcher is not loaded, or it has no destinations", min: ptr(0.0), max: ptr(1.0),
+					unit: ratio, none: "dispatcher is not loaded, or it has no destinations", min: new(0.0), max: new(1.0),
 					queries: []query{{expr: `sum by (set) (kamailio_dispatcher_set_destinations_up{S}) / (sum by (set) (kamailio_dispatcher_set_destinations{S}) > 0)`, legend: "set {{set}}"}},
 				},
 			}},

@@ -50,12 +50,12 @@ func overview() Dashboard {
 				{
 					kind: kindStat, width: 3, height: 5, title: "New calls",
 					help: "Call attempts per second, each counted once (dialogs begun).",
-					unit: rate, none: "dialog is not loaded", steps: always(blue), places: ptr(2.0),
+					unit: rate, none: "dialog is not loaded", steps: always(blue), places: new(2.0),
 					queries: []query{{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "calls/s"}},
 				},
 				{
 					kind: kindStat, width: 3, height: 5, title: "Answered (SER)", help: serHelp,
-					unit: ratio, none: "No calls", steps: badBelow(0.4, 0.6), min: ptr(0.0), places: ptr(1.0),
+					unit: ratio, none: "No calls", steps: badBelow(0.4, 0.6), min: new(0.0), places: new(1.0),
 					queries: []query{{expr: ser, legend: "SER"}},
 				},
 				{
@@ -73,7 +73,7 @@ func overview() Dashboard {
 				{
 					kind: kindStat, width: 3, height: 5, title: "Shared memory",
 					help: "Shared memory in use, of the server where it is fullest. At 100% calls and registrations fail with 500; raise -m before.",
-					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: ptr(0.0), max: ptr(1.0), places: ptr(1.0),
+					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(` + sharedMemory + `)`, legend: "used"}},
 				},
 				{
@@ -105,7 +105,7 @@ func overview() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 8, height: 8, title: "Answered (SER)", help: serHelp,
-					unit: ratio, none: "No calls", min: ptr(0.0),
+					unit: ratio, none: "No calls", min: new(0.0),
 					queries: []query{
 						{expr: ser, legend: "SER", style: good},
 						{expr: `1 - sum(rate(kamailio_dialog_failed_total{S}[15m] offset 1w)) / (sum(rate(kamailio_dialog_processed_total{S}[15m] offset 1w)) > 0)`, legend: "last week", style: lastWeek},
@@ -114,7 +114,7 @@ func overview() Dashboard {
 				{
 					kind: kindGraph, width: 8, height: 8, title: "Requests received",
 					help: "SIP requests per second by method, as they arrive: retransmissions count. Many more INVITE, ACK or BYE than calls mean that messages are lost; many REGISTER or OPTIONS from few addresses are scanners.",
-					unit: requests, none: "kex is not loaded", stacked: true,
+					unit: requests, none: "kex is not loaded", stacked: true, colors: methodColors,
 					queries: []query{{expr: `sum by (method) (rate(kamailio_core_requests_received_by_method_total{S}[R])) > 0`, legend: "{{method}}"}},
 				},
 				{
@@ -174,6 +174,12 @@ func overview() Dashboard {
 // classColors are for the classes of SIP replies.
 var classColors = []color{{"1xx", blue}, {"2xx", green}, {"3xx", "purple"}, {"4xx", yellow}, {"5xx", red}, {"6xx", "dark-red"}}
 
+// methodColors are for SIP methods: what belongs to calls is blue.
+var methodColors = []color{
+	{"INVITE", blue}, {"ACK", "light-blue"}, {"BYE", "dark-blue"}, {"CANCEL", orange}, {"PRACK", "super-light-blue"},
+	{"REGISTER", green}, {"OPTIONS", grey}, {"MESSAGE", yellow}, {"SUBSCRIBE", "purple"}, {"NOTIFY", "light-purple"}, {"PUBLISH", "dark-purple"},
+}
+
 // serverTable has a row for each server, from which one gets to its dashboards.
 func serverTable() panel {
 	return panel{
@@ -197,13 +203,13 @@ func serverTable() panel {
 			{title: "Job", label: "job", width: 150},
 			{title: "State", query: 0, unit: words, width: 110, states: serverStates},
 			{title: "Version", label: "version", width: 90},
-			{title: "Uptime", query: 1, unit: seconds, width: 110, places: ptr(1.0)},
+			{title: "Uptime", query: 1, unit: seconds, width: 110, places: new(1.0)},
 			{title: "Calls", query: 2, unit: number, width: 90},
-			{title: "New calls, 5 min", query: 3, unit: rate, width: 140, places: ptr(2.0)},
-			{title: "SER, 15 min", query: 4, unit: ratio, width: 110, places: ptr(1.0), steps: badBelow(0.4, 0.6)},
+			{title: "New calls, 5 min", query: 3, unit: rate, width: 140, places: new(2.0)},
+			{title: "SER, 15 min", query: 4, unit: ratio, width: 110, places: new(1.0), steps: badBelow(0.4, 0.6)},
 			{title: "Users", query: 5, unit: number, width: 90},
-			{title: "Shared memory", query: 6, unit: ratio, width: 130, places: ptr(1.0), steps: badAbove(0.85, 0.95)},
-			{title: "Fullest process", query: 7, unit: ratio, width: 130, places: ptr(1.0), steps: badAbove(0.8, 0.9)},
+			{title: "Shared memory", query: 6, unit: ratio, width: 130, places: new(1.0), steps: badAbove(0.85, 0.95)},
+			{title: "Fullest process", query: 7, unit: ratio, width: 130, places: new(1.0), steps: badAbove(0.8, 0.9)},
 			{title: "Gateways down", query: 8, unit: number, width: 130, steps: []step{{0, green}, {1, red}}},
 		},
 	}

@@ -107,7 +107,7 @@ func (p panel) graph() (dashboard.Panel, error) {
 		FillOpacity(8).
 		ShowPoints(common.VisibilityModeNever).
 		// A scrape that is missed is no gap; a server that is down is one.
-		SpanNulls(common.BoolOrFloat64{Float64: ptr(120_000.0)}).
+		SpanNulls(common.BoolOrFloat64{Float64: new(120_000.0)}).
 		ColorScheme(dashboard.NewFieldColorBuilder().Mode(dashboard.FieldColorModeIdPaletteClassic)).
 		AxisSoftMin(0)
 	if top, ok := axisTop[p.unit]; ok {
@@ -281,7 +281,7 @@ func thresholds(steps []step) *dashboard.ThresholdsConfig {
 func mappings(states []state) []dashboard.ValueMapping {
 	options := map[string]dashboard.ValueMappingResult{}
 	for i, s := range states {
-		options[fmt.Sprint(s.value)] = dashboard.ValueMappingResult{Text: &s.text, Color: &s.color, Index: ptr(int32(i))}
+		options[fmt.Sprint(s.value)] = dashboard.ValueMappingResult{Text: &s.text, Color: &s.color, Index: new(int32(i))}
 	}
 	return []dashboard.ValueMapping{{ValueMap: &dashboard.ValueMap{Type: dashboard.MappingTypeValueToText, Options: options}}}
 }

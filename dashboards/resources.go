@@ -10,19 +10,19 @@ func resources() Dashboard {
 				{
 					kind: kindStat, width: 4, height: 5, title: "Shared memory",
 					help: "Shared memory in use, of the server where it is fullest. At 100% calls and registrations fail with 500; raise -m before.",
-					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: ptr(0.0), max: ptr(1.0), places: ptr(1.0),
+					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(` + sharedMemory + `)`, legend: "used"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Shared memory lasts",
 					help: "Time until the shared memory is full if it goes on as in the last hour. \"Steady\": it does not grow, or Kamailio is up for less than an hour.",
-					unit: seconds, none: "Steady", steps: []step{{0, red}, {4 * 3600, orange}, {24 * 3600, green}}, places: ptr(1.0),
+					unit: seconds, none: "Steady", steps: []step{{0, red}, {4 * 3600, orange}, {24 * 3600, green}}, places: new(1.0),
 					queries: []query{{expr: `min(kamailio_core_shm_free_bytes{S} / (-deriv(kamailio_core_shm_free_bytes{S}[1h]) > 1000)` + upForAnHour + `)`, legend: "time left"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Fullest process",
 					help: "Private memory in use, of the process where it is fullest. When it is full that one worker fails, and its calls with it; raise -M.",
-					unit: ratio, none: "No sizes of private memory", steps: badAbove(0.8, 0.9), min: ptr(0.0), max: ptr(1.0), places: ptr(1.0),
+					unit: ratio, none: "No sizes of private memory", steps: badAbove(0.8, 0.9), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`, legend: "used"}},
 				},
 				{
@@ -34,13 +34,13 @@ func resources() Dashboard {
 				{
 					kind: kindStat, width: 4, height: 5, title: "TCP connections",
 					help: "Open TCP and TLS connections by their limit (tcp_max_connections), of the server that is nearest to it. At the limit new ones are refused.",
-					unit: ratio, none: "TCP is off, or no server answers", steps: badAbove(0.7, 0.85), min: ptr(0.0), max: ptr(1.0), places: ptr(1.0),
+					unit: ratio, none: "TCP is off, or no server answers", steps: badAbove(0.7, 0.85), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(kamailio_tcp_connections{S} / (kamailio_tcp_max_connections{S} > 0))`, legend: "of the limit"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Youngest server",
 					help: "Time since the last start of any of the chosen servers. Short and not planned: look for a core dump, or for the kernel's out-of-memory killer.",
-					unit: seconds, none: "No server answers", steps: []step{{0, orange}, {3600, green}}, places: ptr(1.0),
+					unit: seconds, none: "No server answers", steps: []step{{0, orange}, {3600, green}}, places: new(1.0),
 					queries: []query{{expr: `min(time() - kamailio_start_time_seconds{S})`, legend: "up for"}},
 				},
 			}},
@@ -48,7 +48,7 @@ func resources() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Shared memory",
 					help: "Used with the allocator's overhead, the most that ever was used, and the size. A line that climbs day by day is a leak, or a hash table, dialogs or contacts that never end.",
-					unit: octets, none: "No server answers", min: ptr(0.0),
+					unit: octets, none: "No server answers", min: new(0.0),
 					queries: []query{
 						{expr: `sum by (instance) (kamailio_core_shm_real_used_bytes{S})`, legend: "used · {{instance}}"},
 						{expr: `sum by (instance) (kamailio_core_shm_max_used_bytes{S})`, legend: "most used · {{instance}}", style: lastWeek},
@@ -73,7 +73,7 @@ func resources() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Private memory, fullest processes",
 					help: "Private memory in use, of the ten processes where it is fullest. Each process has its own, and one that is full fails alone.",
-					unit: ratio, none: "No sizes of private memory", min: ptr(0.0), legendTable: true,
+					unit: ratio, none: "No sizes of private memory", min: new(0.0), legendTable: true,
 					queries: []query{{expr: `max by (instance, process) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S}) and topk(10, max by (instance, process) (kamailio_pkg_real_used_bytes{S} @ end() / kamailio_pkg_total_bytes{S} @ end()))`, legend: "{{process}}"}},
 				},
 			}},
@@ -179,7 +179,7 @@ func resources() Dashboard {
 					columns: []column{
 						{title: "Process", label: "process"},
 						{title: "Instance", label: "instance", width: 180},
-						{title: "Used", query: 0, unit: ratio, width: 90, places: ptr(1.0), steps: badAbove(0.8, 0.9)},
+						{title: "Used", query: 0, unit: ratio, width: 90, places: new(1.0), steps: badAbove(0.8, 0.9)},
 						{title: "Free", query: 1, unit: octets, width: 100},
 						{title: "Fragments", query: 2, unit: number, width: 100},
 					},

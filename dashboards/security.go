@@ -16,13 +16,13 @@ func security() Dashboard {
 				{
 					kind: kindStat, width: 6, height: 5, title: "Contacts for each user",
 					help: "Registered contacts by registered users. A rise without new users: phones that change their address and do not take the old one back, often behind a NAT.",
-					unit: number, none: "usrloc is not loaded, or nobody is registered", steps: badAbove(3, 6), places: ptr(2.0),
+					unit: number, none: "usrloc is not loaded, or nobody is registered", steps: badAbove(3, 6), places: new(2.0),
 					queries: []query{{expr: `sum(kamailio_usrloc_contacts{S}) / (sum(kamailio_usrloc_users{S}) > 0)`, legend: "contacts"}},
 				},
 				{
 					kind: kindStat, width: 6, height: 5, title: "Registrations refused",
 					help: "Share of registrations that save() refused, over 15 minutes: too many contacts, or a database that fails. What the script refuses before is not in it.",
-					unit: ratio, none: "registrar is not loaded, or nobody registers", steps: badAbove(0.05, 0.2), places: ptr(1.0),
+					unit: ratio, none: "registrar is not loaded, or nobody registers", steps: badAbove(0.05, 0.2), places: new(1.0),
 					queries: []query{{expr: refused, legend: "refused"}},
 				},
 				{

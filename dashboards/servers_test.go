@@ -208,3 +208,19 @@ func grafanaAt(instance string) *strings.Replacer {
 	escaped := strings.ReplaceAll(regexp.QuoteMeta(instance), `\`, `\\`)
 	return strings.NewReplacer("$__rate_interval", "15s", "$__range", "5m", "$job", "kamailio", "$instance", escaped)
 }
+
+// demoPorts gives the demo ports that are free.
+func demoPorts(t *testing.T) []string {
+	t.Helper()
+	first, release, err := kamailiotest.FreePorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	port := func(n int) string { return strconv.Itoa(first + n) }
+	return []string{
+		"KAM_SIP_PORT=" + port(0), "KAM_TLS_PORT=" + port(1), "KAM_RPC_PORT=" + port(2), "KAM_RPC_TCP_PORT=" + port(3),
+		"KAM_GW_PORT=" + port(4), // to +8
+		"DEMO_LISTEN=127.0.0.1:" + port(13), "DEMO_PROMETHEUS=127.0.0.1:" + port(14), "DEMO_ALERTMANAGER=127.0.0.1:" + port(15),
+	}
+}

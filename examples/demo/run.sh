@@ -186,14 +186,12 @@ if [ -n "$monitored" ]; then
 		--web.listen-address="$prometheus_listen" >"$KAM_DIR/prometheus.log" 2>&1 &
 	prometheus=$!
 
-	# Alerts are shown at its page; nobody is notified.
-	cat >"$KAM_DIR/alertmanager.yml" <<-YAML
-		route:
-		  receiver: page
-		  group_by: [job, instance]
-		receivers:
-		  - name: page
-	YAML
+	# The routes and the inhibition of alerts/alertmanager.yml, with receivers
+	# that only have names: nobody is notified.
+	awk '/^[a-z_]+:/ { block = $1 }
+		block == "templates:" { next }
+		block == "receivers:" && !/^receivers:/ && !/^ *- name:/ { next }
+		{ print }' "$top/alerts/alertmanager.yml" >"$KAM_DIR/alertmanager.yml"
 	setsid prometheus-alertmanager --config.file="$KAM_DIR/alertmanager.yml" \
 		--storage.path="$KAM_DIR/alertmanager" --cluster.listen-address= \
 		--web.listen-address="$alertmanager_listen" >"$KAM_DIR/alertmanager.log" 2>&1 &

@@ -188,7 +188,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, release, err := freePorts()
+	port, release, err := FreePorts()
 	if err != nil {
 		return nil, err
 	}
@@ -618,11 +618,11 @@ var starter = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
-// freePorts returns the first of portBlock ports that are free for UDP and TCP.
+// FreePorts returns the first of portBlock ports that are free for UDP and TCP.
 // They lie below the range from which the system takes ports for outgoing
 // connections, which could take one away at any time, and are reserved among
 // all test binaries by a name in the abstract socket space until release.
-func freePorts() (first int, release func(), err error) {
+func FreePorts() (first int, release func(), err error) {
 	const lowest, highest = 20000, 32000
 	for range 200 {
 		first = lowest + rand.IntN((highest-lowest)/portBlock)*portBlock
