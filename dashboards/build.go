@@ -172,8 +172,6 @@ func always(color string) []step  { return []step{{0, color}} }
 // anyIsBad is for what should not happen at all.
 func anyIsBad() []step { return []step{{0, green}, {0.0001, orange}} }
 
-func ptr[T any](v T) *T { return &v }
-
 var (
 	upDown = []state{{0, "Down", red}, {1, "Up", green}}
 	// As kamailio_dispatcher_destination_state and kamailio_drouting_gateway_state

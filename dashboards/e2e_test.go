@@ -12,7 +12,7 @@ import (
 // mayBeEmpty are queries that have no data on a server of a few minutes, with the
 // reason. The key is dashboard/panel/query.
 var mayBeEmpty = map[string]string{
-	"kamailio-overview/Firing alerts/A":                "no rules are loaded",
+	"kamailio-overview/Alerts/A":                       "no rules are loaded",
 	"kamailio-resources/Shared memory lasts/A":         "needs an hour",
 	"kamailio-resources/Shared memory in four hours/B": "needs an hour",
 	"kamailio-exporter/Held back/A":                    "nothing is held back",

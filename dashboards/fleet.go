@@ -31,7 +31,7 @@ func fleet() Dashboard {
 					unit: number, none: "No server answers", steps: anyIsBad(), places: new(0.0),
 					queries: []query{{expr: `sum(changes(kamailio_start_time_seconds{S}[1d]))`, legend: "restarts"}},
 				},
-				func() panel { p := serverTable(); p.height = 12; return p }(),
+				func() panel { p := serverTable(); p.height = 10; return p }(),
 			}},
 			{title: "State", panels: []panel{
 				{
@@ -54,8 +54,8 @@ func fleet() Dashboard {
 					`max by (instance) (`+sharedMemory+`)`),
 				sideBySide("Transactions in memory", "A server with many more than the others waits for something.", number, "tm is not loaded",
 					`sum by (instance) (kamailio_tm_transactions_current{S})`),
-				sideBySide("Requests received", "SIP requests per second.", requests, "kex is not loaded",
-					`sum by (instance) (rate(kamailio_core_requests_received_total{S}[R]))`),
+				sideBySide("Requests received", "SIP requests per second, retransmissions included: the sum of the methods, since Kamailio's total has HTTP requests in it too.", requests, "kex is not loaded",
+					`sum by (instance) (rate(kamailio_core_requests_received_by_method_total{S}[R]))`),
 				sideBySide("Internal errors", "Replies 5xx that the server made itself, per second. Should be 0.", rate, "sl is not loaded",
 					`sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))`),
 			}},

@@ -77,7 +77,7 @@ func (q query) target(place int, isTable bool) (*prometheus.Dataquery, error) {
 }
 
 // refID is how Grafana names the queries of a panel: A, B, C.
-func refID(place int) string { return string(rune('A' + place)) }
+func refID(place int) string { return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[place : place+1] }
 
 func (p panel) stat() (dashboard.Panel, error) {
 	return stat.NewPanelBuilder().

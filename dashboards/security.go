@@ -76,6 +76,7 @@ func security() Dashboard {
 					kind: kindGraph, width: 12, height: 8, title: "Contacts by time left",
 					help: "Registered contacts by the seconds until they expire. Many that expire at the same time come back at the same time.",
 					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or usrloc is not loaded", stacked: true,
+					colors:  []color{{"0-60 s", "super-light-blue"}, {"60-300 s", "light-blue"}, {"300-1800 s", blue}, {"1800-3600 s", "semi-dark-blue"}, {"3600- s", "dark-blue"}},
 					queries: []query{{expr: `sum by (remaining) (kamailio_usrloc_contacts_by_lifetime{S})`, legend: "{{remaining}} s"}},
 				},
 			}},
