@@ -8,7 +8,7 @@ func calls() Dashboard {
 		Rows: []row{
 			{title: "Now", panels: []panel{
 				{
-					kind: kindStat, width: 4, height: 5, title: "Calls in progress",
+					kind: kindStat, width: 4, height: 5, title: "In progress",
 					help: "Answered calls: dialogs that are not ended, without those that still ring.",
 					unit: number, none: "dialog is not loaded", steps: always(blue),
 					queries: []query{{expr: `sum(kamailio_dialog_active{S}) - sum(kamailio_dialog_early{S})`, legend: "in progress"}},
@@ -36,7 +36,7 @@ func calls() Dashboard {
 					queries: []query{{expr: callLength, legend: "length"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "200s for each answer",
+					kind: kindStat, width: 4, height: 5, title: "200s per answer",
 					help: answersHelp,
 					unit: number, none: "No answered calls", steps: badAbove(1.3, 2), places: new(2.0),
 					queries: []query{{expr: answers, legend: "200s"}},
@@ -104,9 +104,9 @@ func calls() Dashboard {
 					queries: []query{{expr: callLength, legend: "mean length", style: neutral}},
 				},
 				{
-					kind: kindGraph, width: 12, height: 8, title: "200s for each answer", help: answersHelp,
+					kind: kindGraph, width: 12, height: 8, title: "200s per answer", help: answersHelp,
 					unit: number, none: "No answered calls", min: new(0.0), limits: true, steps: []step{{0, "transparent"}, {1.3, orange}},
-					queries: []query{{expr: answers, legend: "200s for each answer", style: neutral}},
+					queries: []query{{expr: answers, legend: "200s per answer", style: neutral}},
 				},
 			}},
 			{title: "Replies", panels: []panel{

@@ -13,7 +13,7 @@ import (
 // reason. The key is dashboard/panel/query.
 var mayBeEmpty = map[string]string{
 	"kamailio-overview/Alerts/A":                       "no rules are loaded",
-	"kamailio-resources/Shared memory lasts/A":         "needs an hour",
+	"kamailio-resources/Memory lasts/A":                "needs an hour",
 	"kamailio-resources/Shared memory in four hours/B": "needs an hour",
 	"kamailio-exporter/Held back/A":                    "nothing is held back",
 	"kamailio-exporter/Failed RPCs/B":                  "nothing fails",

@@ -9,15 +9,15 @@ func exporter() Dashboard {
 		Rows: []row{
 			{title: "Now", panels: []panel{
 				{
-					kind: kindStat, width: 4, height: 5, title: "Kamailio answers",
+					kind: kindStat, width: 4, height: 5, title: "Kamailio",
 					help: "Whether each Kamailio answers its exporter; the worst of them. If not, the exporter's log tells why.",
 					unit: words, none: "No exporter is scraped", steps: []step{{0, red}, {1, green}}, states: serverStates,
 					queries: []query{{expr: `min(` + up + `)`, legend: "state"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Collectors that fail",
+					kind: kindStat, width: 4, height: 5, title: "Collectors",
 					help: "Collectors whose module is there and that could not be read at the last scrape: their metrics are missing, the others are whole.",
-					unit: number, none: "No exporter is scraped", steps: noneMay(red),
+					unit: "suffix: failing", none: "No exporter is scraped", steps: noneMay(red),
 					queries: []query{{expr: `sum(kamailio_scrape_collector_success{S} == bool 0 and kamailio_scrape_collector_supported{S} == 1)`, legend: "failing"}},
 				},
 				{
@@ -33,7 +33,7 @@ func exporter() Dashboard {
 					queries: []query{{expr: `max(kamailio_scrape_duration_seconds{S})`, legend: "scrape"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Calls to Kamailio",
+					kind: kindStat, width: 4, height: 5, title: "RPCs",
 					help: "RPCs per second, of all exporters chosen. Each occupies a Kamailio process while it lasts.",
 					unit: rate, none: "Exporter metrics are switched off", steps: always(blue), places: new(2.0),
 					queries: []query{{expr: `sum(rate(kamailio_exporter_rpc_requests_total{S}[R]))`, legend: "RPCs"}},

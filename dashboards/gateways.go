@@ -26,7 +26,7 @@ func gateways() Dashboard {
 					queries: []query{{expr: `min(kamailio_dispatcher_set_destinations_up{S} / (kamailio_dispatcher_set_destinations{S} > 0))`, legend: "up"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Media relays down",
+					kind: kindStat, width: 4, height: 5, title: "Relays down",
 					help: "rtpengine nodes that are enabled and do not answer. Without a relay there are calls without sound.",
 					unit: number, none: "rtpengine is not loaded", steps: noneMay(red),
 					queries: []query{{expr: `sum(kamailio_rtpengine_node_up{S} == bool 0 unless kamailio_rtpengine_node_enabled{S} == 0)`, legend: "down"}},
@@ -38,7 +38,7 @@ func gateways() Dashboard {
 					queries: []query{{expr: `sum(kamailio_uac_registration_up{S} == bool 0 unless kamailio_uac_registration_enabled{S} == 0)`, legend: "not registered"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Cluster nodes down",
+					kind: kindStat, width: 4, height: 5, title: "Nodes down",
 					help: "DMQ nodes that this node cannot reach: their state (dialogs, registrations, hash tables) drifts apart.",
 					unit: number, none: "dmq is not loaded, or the node is alone", steps: noneMay(red),
 					queries: []query{{expr: `sum(kamailio_dmq_node_up{S,local="0"} == bool 0)`, legend: "down"}},

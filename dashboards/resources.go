@@ -14,7 +14,7 @@ func resources() Dashboard {
 					queries: []query{{expr: `max(` + sharedMemory + `)`, legend: "used"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Shared memory lasts",
+					kind: kindStat, width: 4, height: 5, title: "Memory lasts",
 					help: "Time until the shared memory is full if it goes on as in the last hour. \"Steady\": it does not grow, or Kamailio is up for less than an hour.",
 					unit: seconds, none: "Steady", steps: []step{{0, red}, {4 * 3600, orange}, {24 * 3600, green}}, places: new(1.0),
 					queries: []query{{expr: `min(kamailio_core_shm_free_bytes{S} / (-deriv(kamailio_core_shm_free_bytes{S}[1h]) > 1000)` + upForAnHour + `)`, legend: "time left"}},
