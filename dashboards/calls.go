@@ -113,25 +113,25 @@ func calls() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Final replies to INVITE",
 					help: "Final replies to INVITE per second, as they arrive from gateways and phones. Retransmissions count: when ACKs are lost, 2xx is many times the number of calls. Replies that Kamailio makes itself (a 408, a 503) are not in it.",
-					unit: rate, none: "kex is not loaded", stacked: true, colors: classColors,
+					unit: rate, none: "None, or kex is not loaded", stacked: true, colors: classColors,
 					queries: []query{{expr: `sum by (class) (rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class!="1xx"}[R])) > 0`, legend: "{{class}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Replies by code",
 					help: "Replies per second with a code that this Kamailio counts, to requests of all methods. 5.6 counts 401, 404, 407, 480, 486 and 18x only. A wave of 404 or 401 is somebody who tries numbers or passwords.",
-					unit: rate, none: "kex is not loaded",
+					unit: rate, none: "None, or kex is not loaded",
 					queries: []query{{expr: `sum by (code) (rate(kamailio_core_replies_received_by_code_total{S}[R])) > 0`, legend: "{{code}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Replies of Kamailio's own",
 					help: "Replies sent without a transaction, per second by code: what the script refuses (403, 404, 405, 483), what it asks a password for (401, 407), and what went wrong inside (500, 5xx). Replies of xhttp count as 200 here, so the exporter's own calls over HTTP do too.",
-					unit: rate, none: "sl is not loaded",
+					unit: rate, none: "None, or sl is not loaded",
 					queries: []query{{expr: `sum by (code) (rate(kamailio_sl_replies_sent_by_code_total{S}[R])) > 0`, legend: "{{code}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Transactions by final reply",
 					help: "Transactions ended per second by the class of their final reply, of all methods, with the replies that Kamailio made itself. A BYE's 200 counts as much as an INVITE's, so no call ratio can be had from it.",
-					unit: rate, none: "tm is not loaded", stacked: true, colors: classColors,
+					unit: rate, none: "None, or tm is not loaded", stacked: true, colors: classColors,
 					queries: []query{{expr: `sum by (class) (rate(kamailio_tm_transactions_completed_total{S}[R])) > 0`, legend: "{{class}}"}},
 				},
 			}},
@@ -139,7 +139,7 @@ func calls() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Oldest call",
 					help: "Age of the oldest dialog in each state. Ongoing for many hours is mostly a call whose BYE was never seen: it ends by the dialog timeout. Answering for more than a minute: its ACK was lost.",
-					unit: seconds, none: "dialog is not loaded, or there are more dialogs than --collector.dialog_age.limit", colors: stateColors,
+					unit: seconds, none: "No dialogs; or dialog is not loaded, or there are more than --collector.dialog_age.limit", colors: stateColors,
 					queries: []query{{expr: `max by (state) (kamailio_dialog_oldest_dialog_seconds{S,state=~"starting|connecting|answering|ongoing"})`, legend: "{{state}}"}},
 				},
 				{

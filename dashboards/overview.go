@@ -114,13 +114,13 @@ func overview() Dashboard {
 				{
 					kind: kindGraph, width: 8, height: 8, title: "Requests received",
 					help: "SIP requests per second by method, as they arrive: retransmissions count. Many more INVITE, ACK or BYE than calls mean that messages are lost; many REGISTER or OPTIONS from few addresses are scanners.",
-					unit: requests, none: "kex is not loaded", stacked: true, colors: methodColors,
+					unit: requests, none: "None, or kex is not loaded", stacked: true, colors: methodColors,
 					queries: []query{{expr: `sum by (method) (rate(kamailio_core_requests_received_by_method_total{S}[R])) > 0`, legend: "{{method}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 8, title: "Replies received",
 					help: "SIP replies per second by class, as they arrive: retransmissions count. 4xx are mostly busy, unknown or asked for a password; 5xx and 6xx come from a gateway in trouble. Replies that Kamailio makes itself are not in it.",
-					unit: rate, none: "kex is not loaded", stacked: true, colors: classColors,
+					unit: rate, none: "None, or kex is not loaded", stacked: true, colors: classColors,
 					queries: []query{{expr: `sum by (class) (rate(kamailio_core_replies_received_by_class_total{S}[R])) > 0`, legend: "{{class}}"}},
 				},
 			}},
