@@ -77,6 +77,8 @@ type Server struct {
 	HTTPURL      string // http://127.0.0.1:PORT/RPC; "" with Config.Stock alone
 	UDPAddr      string // 127.0.0.1:PORT; "" without Config.UDP
 	TCPAddr      string // 127.0.0.1:PORT; "" before Kamailio 6 and with Config.Stock
+	CtlPath      string // BINRPC, unix stream
+	CtlAddr      string // BINRPC, 127.0.0.1:PORT; "" with Config.Stock
 	SIPAddr      string // 127.0.0.1:PORT, UDP and TCP
 	TLSAddr      string // 127.0.0.1:PORT; "" with Config.Stock
 	Version      string
@@ -202,6 +204,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		SocketPath:   filepath.Join(dir, "kamailio_rpc.sock"),
 		FIFOPath:     filepath.Join(dir, "kamailio_rpc.fifo"),
 		FIFOReplyDir: dir,
+		CtlPath:      filepath.Join(dir, "kamailio_ctl"),
 		SIPAddr:      addr(0),
 		Version:      cfg.Version,
 		tb:           tb,
@@ -222,6 +225,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		"KAM_RPC_PORT":     strconv.Itoa(port + 2),
 		"KAM_RPC_TCP_PORT": strconv.Itoa(port + 3),
 		"KAM_GW_PORT":      strconv.Itoa(port + 5),
+		"KAM_CTL_PORT":     strconv.Itoa(port + 14),
 		"KAM_RPC_UDP_PORT": "",
 		"KAM_PKG_MB":       strconv.Itoa(orDefault(cfg.PkgMB, 8)),
 		"KAM_SHM_MB":       strconv.Itoa(orDefault(cfg.ShmMB, 64)),
@@ -245,6 +249,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 	} else {
 		s.HTTPURL = "http://" + addr(2) + "/RPC"
 		s.TLSAddr = addr(1)
+		s.CtlAddr = addr(14)
 		if !strings.HasPrefix(cfg.Version, "5.") {
 			s.TCPAddr = addr(3)
 		}

@@ -1,0 +1,34 @@
+package kamrpc
+
+// shape is what BINRPC does not carry of a reply: it has one record for a list and
+// a structure, another for all integers, and none around the whole. JSON shows
+// what the method's C code says ("[" or "{", "u" or "d" in its format strings, and
+// RPC_RET_ARRAY where it is exported).
+type shape struct {
+	whole    bool     // the result is a list, also of one element or none
+	lists    []string // members that hold lists
+	unsigned []string // members that are unsigned 32-bit numbers
+}
+
+// shapes are those of the price list that are not plain. A method that is missing
+// here has a reply that collectors read all the same, but not the very same Value:
+// lists whose elements have names are objects, an empty list is an empty object,
+// and numbers from 2^31 up are negative.
+var shapes = map[string]shape{
+	"core.psx":                {whole: true},                                 // core/core_cmd.c
+	"dispatcher.list":         {lists: []string{"RECORDS", "TARGETS"}},       // modules/dispatcher/dispatcher.c
+	"dlg.briefing":            {whole: true},                                 // modules/dialog/dialog.c
+	"drouting.carrier_status": {lists: []string{"Carriers"}},                 // not upstream: as in OpenSIPS
+	"drouting.gw_status":      {lists: []string{"Gateways"}},                 // not upstream: as in OpenSIPS
+	"htable.stats":            {whole: true},                                 // modules/htable/htable.c
+	"lcr.dump_rules":          {lists: []string{"rule", "gw", "prefix_len"}}, // modules/lcr/lcr_rpc.c
+	"mtree.list":              {whole: true, lists: []string{"tvalue"}},      // modules/mtree/mtree_mod.c
+	"permissions.addressDump": {whole: true},                                 // modules/permissions/permissions.c
+	"pike.top":                {lists: []string{"list"}},                     // modules/pike/pike_rpc.c
+	"stats.get_statistics":    {whole: true},                                 // modules/kex/core_stats.c
+	"system.listMethods":      {whole: true},                                 // core/core_cmd.c
+	"ul.dump": { // modules/usrloc/ul_rpc.c
+		lists:    []string{"Domains", "AoRs", "Contacts"},
+		unsigned: []string{"HashID", "Flags", "CFlags", "Methods", "Reg-Id"},
+	},
+}
