@@ -67,7 +67,7 @@ func TestRows(t *testing.T) {
 // Rows of a reply that was cut, or is another's, end in an error.
 func TestRowsOfABadReply(t *testing.T) {
 	for name, mode := range map[string]kamrpctest.Mode{"cut": kamrpctest.Truncate, "another's": kamrpctest.OtherID, "garbage": kamrpctest.Garbage, "empty": kamrpctest.Empty} {
-		for _, scheme := range []string{"http", "fifo", "tcp"} {
+		for _, scheme := range []string{"http", "fifo", "tcp", "binrpc+unix"} {
 			fake := kamrpctest.New(t)
 			fake.Handle("ul.dump", dumpOf(3))
 			fake.Misbehave(mode)
