@@ -51,6 +51,7 @@ type server struct {
 	missing  map[string]bool // methods that turned out not to be there
 	guards   map[string]*guardState
 	fixed    map[string]kamrpc.Value // answers that stay the same until a restart
+	outgrown map[string]error        // calls whose reply did not fit any way
 }
 
 // NewSession makes a session for a server that offers these methods (nil: not
@@ -64,7 +65,7 @@ func newSession(target Target, timeout time.Duration, srv *server) *Session {
 }
 
 func newServer(start string, methods []string) *server {
-	srv := &server{start: start, scripted: map[string]bool{}, missing: map[string]bool{}, guards: map[string]*guardState{}, fixed: map[string]kamrpc.Value{}}
+	srv := &server{start: start, scripted: map[string]bool{}, missing: map[string]bool{}, guards: map[string]*guardState{}, fixed: map[string]kamrpc.Value{}, outgrown: map[string]error{}}
 	if methods != nil {
 		srv.methods = make(map[string]bool, len(methods))
 		for _, m := range methods {
@@ -86,18 +87,40 @@ func (s *Session) Has(method string) bool {
 
 // Call asks the server, once per session for the same method and parameters. A
 // method that the server does not have is kamrpc.ErrMethodNotFound, and is not
-// asked for: each such call is an ERROR line in Kamailio's log.
+// asked for: each such call is an ERROR line in Kamailio's log. Nor is what was
+// once kamrpc.ErrOutgrown, which is many such lines, until Kamailio restarts: only
+// then can its buffers be others.
 func (s *Session) Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
 	if !s.Has(method) {
 		return kamrpc.Value{}, fmt.Errorf("%s: %w", method, kamrpc.ErrMethodNotFound)
 	}
-	return s.once(ctx, key(method, params), func(ctx context.Context) (kamrpc.Value, error) {
+	key := key(method, params)
+	if err := s.outgrown(key); err != nil {
+		return kamrpc.Value{}, err
+	}
+	return s.once(ctx, key, func(ctx context.Context) (kamrpc.Value, error) {
 		v, err := s.target.Call(ctx, method, params...)
-		if errors.Is(err, kamrpc.ErrMethodNotFound) {
-			s.learn(s.server.missing, method, true)
-		}
+		s.learnFrom(err, method, key)
 		return v, err
 	})
+}
+
+func (s *Session) outgrown(key string) error {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	return s.server.outgrown[key]
+}
+
+// learnFrom remembers what need not be asked again.
+func (s *Session) learnFrom(err error, method, key string) {
+	switch {
+	case errors.Is(err, kamrpc.ErrMethodNotFound):
+		s.learn(s.server.missing, method, true)
+	case errors.Is(err, kamrpc.ErrOutgrown) && s.server.start != "": // else a restart would not be seen
+		s.server.mu.Lock()
+		defer s.server.mu.Unlock()
+		s.server.outgrown[key] = err
+	}
 }
 
 // CallFixed is Call for what stays the same until Kamailio restarts: it is asked
@@ -147,12 +170,14 @@ func (s *Session) Rows(ctx context.Context, rows kamrpc.Rows, yield func(above k
 	if !s.Has(method) {
 		return fmt.Errorf("%s: %w", method, kamrpc.ErrMethodNotFound)
 	}
+	key := key(method, params)
+	if err := s.outgrown(key); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	err := s.target.Rows(ctx, rows, yield, method, params...)
-	if errors.Is(err, kamrpc.ErrMethodNotFound) {
-		s.learn(s.server.missing, method, true)
-	}
+	s.learnFrom(err, method, key)
 	return err
 }
 
@@ -166,11 +191,16 @@ func (s *Session) learn(about map[string]bool, method string, is bool) {
 // each with a member "group:name" per statistic ([parseStatistics]).
 func (s *Session) Statistics(ctx context.Context) (kamrpc.Value, error) {
 	return s.once(ctx, "statistics, parsed", func(ctx context.Context) (kamrpc.Value, error) {
-		v, err := s.Call(ctx, statisticsMethod, "all")
+		replies := make([]kamrpc.Value, 1)
+		var err error
+		replies[0], err = s.Call(ctx, statisticsMethod, "all")
+		if errors.Is(err, kamrpc.ErrOutgrown) && s.Has(groupsMethod) {
+			replies, err = s.statisticsInParts(ctx)
+		}
 		if err != nil {
 			return kamrpc.Value{}, err
 		}
-		return parseStatistics(v)
+		return parseStatistics(replies...)
 	})
 }
 

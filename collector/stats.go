@@ -2,7 +2,9 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
@@ -17,34 +19,69 @@ func statistics(group string, metrics ...Metric) Query {
 	return Query{Method: statisticsMethod, Params: []any{"all"}, Rows: group, Metrics: metrics}
 }
 
+// groupsMethod lists the groups of the statistics. It belongs to the module
+// counters.
+const groupsMethod = "cnt.grps_list"
+
+// statisticsInParts asks for the statistics of some groups at a time, where all of
+// them together did not fit. What fits is learned once per start of Kamailio.
+func (s *Session) statisticsInParts(ctx context.Context) ([]kamrpc.Value, error) {
+	list, err := s.Call(ctx, groupsMethod)
+	if err != nil {
+		return nil, err
+	}
+	var groups []any
+	for _, group := range texts(list) {
+		groups = append(groups, group+":")
+	}
+	return s.statisticsOf(ctx, groups)
+}
+
+func (s *Session) statisticsOf(ctx context.Context, groups []any) (replies []kamrpc.Value, err error) {
+	for half := range slices.Chunk(groups, max(1, (len(groups)+1)/2)) {
+		reply, err := s.Call(ctx, statisticsMethod, half...)
+		more := []kamrpc.Value{reply}
+		if errors.Is(err, kamrpc.ErrOutgrown) && len(half) > 1 {
+			more, err = s.statisticsOf(ctx, half)
+		}
+		if err != nil {
+			return nil, err
+		}
+		replies = append(replies, more...)
+	}
+	return replies, nil
+}
+
 // parseStatistics turns the lines of stats.get_statistics, "group:name = value",
 // into an object of groups, each an object with a member "group:name" for each
 // statistic. The value is what follows the last " = ": a name that an operator's
 // script chose may hold anything, this separator too. A line that is none is
 // passed over, a reply of nothing else is an error: a change of shape must not
 // read as "no such statistic".
-func parseStatistics(reply kamrpc.Value) (kamrpc.Value, error) {
+func parseStatistics(replies ...kamrpc.Value) (kamrpc.Value, error) {
 	var order []string
 	groups := map[string][]kamrpc.Member{}
 	lines := 0
-	for line := range reply.All("") {
-		if line.Kind() == kamrpc.Object && line.Len() == 0 {
-			continue // success without content
+	for _, reply := range replies {
+		for line := range reply.All("") {
+			if line.Kind() == kamrpc.Object && line.Len() == 0 {
+				continue // success without content
+			}
+			lines++
+			at := strings.LastIndex(line.Text(), " = ")
+			if line.Kind() != kamrpc.String || at < 0 {
+				continue
+			}
+			name := line.Text()[:at]
+			group, _, _ := strings.Cut(name, ":")
+			if groups[group] == nil {
+				order = append(order, group)
+			}
+			groups[group] = append(groups[group], kamrpc.Member{
+				Name:  name,
+				Value: kamrpc.StringValue(line.Text()[at+len(" = "):]),
+			})
 		}
-		lines++
-		at := strings.LastIndex(line.Text(), " = ")
-		if line.Kind() != kamrpc.String || at < 0 {
-			continue
-		}
-		name := line.Text()[:at]
-		group, _, _ := strings.Cut(name, ":")
-		if groups[group] == nil {
-			order = append(order, group)
-		}
-		groups[group] = append(groups[group], kamrpc.Member{
-			Name:  name,
-			Value: kamrpc.StringValue(line.Text()[at+len(" = "):]),
-		})
 	}
 	if lines > 0 && len(order) == 0 {
 		return kamrpc.Value{}, fmt.Errorf("%s: no line of the reply is a statistic: a Kamailio that is newer than this exporter?", statisticsMethod)

@@ -15,6 +15,7 @@ type shape struct {
 // lists whose elements have names are objects, an empty list is an empty object,
 // and numbers from 2^31 up are negative.
 var shapes = map[string]shape{
+	"cnt.grps_list":           {whole: true},                                 // modules/counters/counters.c
 	"core.psx":                {whole: true},                                 // core/core_cmd.c
 	"dispatcher.list":         {lists: []string{"RECORDS", "TARGETS"}},       // modules/dispatcher/dispatcher.c
 	"dlg.briefing":            {whole: true},                                 // modules/dialog/dialog.c

@@ -28,6 +28,7 @@ func BenchmarkScrape(b *testing.B) {
 	for name, uris := range map[string][]string{
 		"http":       {server.HTTPURL},
 		"unix":       {"unix://" + server.SocketPath},
+		"binrpc":     {"binrpc+unix://" + server.CtlPath},
 		"stock-pair": ways(server)["the stock pair"],
 	} {
 		b.Run(name, func(b *testing.B) {

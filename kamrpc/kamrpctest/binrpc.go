@@ -12,13 +12,18 @@ import (
 	"math"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Limits of ctl, from its source.
-const binrpcRequestMax = 65_535 // io_listener.c
+const (
+	binrpcRequestMax   = 65_535 // io_listener.c
+	binrpcBodyMax      = 32_768 // binrpc_run.c
+	binrpcStructureMax = 8_192  // binrpc_run.c
+)
 
 // Records, as in modules/ctl/binrpc.h.
 const (
@@ -242,11 +247,26 @@ func binrpcPacket(method string, reply []byte) []byte {
 		return append(binrpcHeader(3, len(body), id), body...)
 	case result == nil:
 	case result.kind == '[':
+		space := binrpcBodyMax
 		for _, v := range result.list {
-			body = v.append(body)
+			// Each structure has a buffer of its own. What does not fit is left out,
+			// as by rpl_printf.
+			record := v.append(nil)
+			size := len(record)
+			if v.kind == '{' || v.kind == '[' {
+				size = 2
+			}
+			if size <= space {
+				body = append(body, record...)
+				space -= size
+			}
 		}
 	case result.kind != '{' || len(result.list) > 0:
 		body = result.append(nil)
+		if result.kind == '{' && len(body) > binrpcStructureMax && !result.nested() {
+			body = appendBinrpcString(appendBinrpcNumber(nil, "500"), binrpcString, "Internal error creating rpc")
+			return append(binrpcHeader(3, len(body), id), body...)
+		}
 	}
 	return append(binrpcHeader(1, len(body), id), body...)
 }
@@ -332,6 +352,11 @@ func rawString(quoted []byte) string {
 		rest = rest[size:]
 	}
 	return string(out)
+}
+
+// nested tells that there are structures within.
+func (n node) nested() bool {
+	return slices.ContainsFunc(n.list, func(m node) bool { return m.kind == '{' || m.kind == '[' })
 }
 
 // append writes a value's records.

@@ -64,6 +64,8 @@ type Config struct {
 	Traffic bool
 	Users   int // 40 if zero
 	Calls   int // 5 if zero
+	// Extra is added to the full configuration, behind loadmodule.
+	Extra string
 	// PkgMB and ShmMB are Kamailio's private and shared memory; 8 and 64 if zero.
 	PkgMB, ShmMB int
 }
@@ -258,6 +260,11 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		env["KAM_RPC_UDP_PORT"] = strconv.Itoa(port + 4)
 		s.UDPAddr = addr(4)
 		s.SocketPath = ""
+	}
+	if cfg.Extra != "" {
+		if err := os.WriteFile(filepath.Join(dir, "local.cfg"), []byte(cfg.Extra), 0o644); err != nil {
+			return nil, err
+		}
 	}
 	s.env = os.Environ()
 	for name, value := range env {
