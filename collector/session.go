@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -191,17 +192,25 @@ func (s *Session) learn(about map[string]bool, method string, is bool) {
 // each with a member "group:name" per statistic ([parseStatistics]).
 func (s *Session) Statistics(ctx context.Context) (kamrpc.Value, error) {
 	return s.once(ctx, "statistics, parsed", func(ctx context.Context) (kamrpc.Value, error) {
-		replies := make([]kamrpc.Value, 1)
-		var err error
-		replies[0], err = s.Call(ctx, statisticsMethod, "all")
+		v, err := s.Call(ctx, statisticsMethod, "all")
 		if errors.Is(err, kamrpc.ErrOutgrown) && s.Has(groupsMethod) {
-			replies, err = s.statisticsInParts(ctx)
+			return s.statisticsInParts(ctx)
 		}
 		if err != nil {
 			return kamrpc.Value{}, err
 		}
-		return parseStatistics(replies...)
+		return parseStatistics(v)
 	})
+}
+
+// StatisticsOf are those of one group. It fails only where this group is not to
+// be had.
+func (s *Session) StatisticsOf(ctx context.Context, group string) (kamrpc.Value, error) {
+	all, err := s.Statistics(ctx)
+	if lost := (*lostGroups)(nil); errors.As(err, &lost) && !slices.Contains(lost.groups, group) {
+		err = nil
+	}
+	return all.Get(group), err
 }
 
 func (s *Session) once(ctx context.Context, key string, ask func(context.Context) (kamrpc.Value, error)) (kamrpc.Value, error) {

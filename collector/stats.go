@@ -24,33 +24,62 @@ func statistics(group string, metrics ...Metric) Query {
 const groupsMethod = "cnt.grps_list"
 
 // statisticsInParts asks for the statistics of some groups at a time, where all of
-// them together did not fit. What fits is learned once per start of Kamailio.
-func (s *Session) statisticsInParts(ctx context.Context) ([]kamrpc.Value, error) {
+// them together did not fit. What fits is learned once per start of Kamailio. A
+// group that does not fit by itself is among the lostGroups of the error; the
+// others are there all the same.
+func (s *Session) statisticsInParts(ctx context.Context) (kamrpc.Value, error) {
 	list, err := s.Call(ctx, groupsMethod)
 	if err != nil {
-		return nil, err
+		return kamrpc.Value{}, err
 	}
-	var groups []any
-	for _, group := range texts(list) {
-		groups = append(groups, group+":")
+	var replies []kamrpc.Value
+	var lost lostGroups
+	if err := s.statisticsOfGroups(ctx, texts(list), &replies, &lost); err != nil {
+		return kamrpc.Value{}, err
 	}
-	return s.statisticsOf(ctx, groups)
+	all, err := parseStatistics(replies...)
+	if err == nil && lost.groups != nil {
+		err = &lost
+	}
+	return all, err
 }
 
-func (s *Session) statisticsOf(ctx context.Context, groups []any) (replies []kamrpc.Value, err error) {
+// statisticsOfGroups asks for one half of the groups and then for the other, and
+// halves again what does not fit.
+func (s *Session) statisticsOfGroups(ctx context.Context, groups []string, replies *[]kamrpc.Value, lost *lostGroups) error {
 	for half := range slices.Chunk(groups, max(1, (len(groups)+1)/2)) {
-		reply, err := s.Call(ctx, statisticsMethod, half...)
-		more := []kamrpc.Value{reply}
-		if errors.Is(err, kamrpc.ErrOutgrown) && len(half) > 1 {
-			more, err = s.statisticsOf(ctx, half)
+		params := make([]any, len(half))
+		for i, group := range half {
+			params[i] = group + ":"
+		}
+		reply, err := s.Call(ctx, statisticsMethod, params...)
+		switch outgrown := errors.Is(err, kamrpc.ErrOutgrown); {
+		case outgrown && len(half) > 1:
+			err = s.statisticsOfGroups(ctx, half, replies, lost)
+		case outgrown:
+			lost.groups, lost.err = append(lost.groups, half[0]), err
+			continue
+		default:
+			*replies = append(*replies, reply)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		replies = append(replies, more...)
 	}
-	return replies, nil
+	return nil
 }
+
+// lostGroups are groups of statistics that are each too large.
+type lostGroups struct {
+	groups []string
+	err    error // of the last
+}
+
+func (l *lostGroups) Error() string {
+	return fmt.Sprintf("group %s: %v", strings.Join(l.groups, ", "), l.err)
+}
+
+func (l *lostGroups) Unwrap() error { return l.err }
 
 // parseStatistics turns the lines of stats.get_statistics, "group:name = value",
 // into an object of groups, each an object with a member "group:name" for each

@@ -208,12 +208,12 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 		return 0, nil
 	}
 	if q.Method == statisticsMethod {
-		reply, err := s.Statistics(ctx)
+		group, err := s.StatisticsOf(ctx, q.Rows)
 		if err != nil {
 			return 0, err
 		}
 		// None of the group's statistics: the module is not loaded.
-		return q.row(reply.Get(q.Rows), emit), nil
+		return q.row(group, emit), nil
 	}
 	reply, err := s.Call(ctx, q.Method, q.Params...)
 	if fault := (*kamrpc.Fault)(nil); q.Empty != "" && errors.As(err, &fault) && fault.Message == q.Empty {
