@@ -382,7 +382,7 @@ func (r *binrpcReader) end(kind byte) error {
 	if len(r.levels) == 1 || l.end != kind || l.named {
 		return r.bad()
 	}
-	if full(l.buffer, binrpcStructBuffer) {
+	if full(l.buffer, binrpcStructBuffer, binrpcStructSlack) {
 		return ErrOutgrown
 	}
 	switch {
@@ -406,7 +406,7 @@ func (r *binrpcReader) finish() error {
 	switch {
 	case len(r.levels) > 1:
 		return r.bad()
-	case full(l.buffer, binrpcMaxReply):
+	case full(l.buffer, binrpcMaxReply, binrpcSlack):
 		return ErrOutgrown
 	case l.list:
 		r.put(`]`)
@@ -418,22 +418,25 @@ func (r *binrpcReader) finish() error {
 	return nil
 }
 
-// The buffer of a structure, binrpc_struct_max_body_size; and what is left of a
-// buffer when a record did not fit.
+// binrpcStructBuffer is that of a structure by default, binrpc_struct_max_body_size.
+const binrpcStructBuffer = 8 << 10
+
+// What is left of a buffer when a value did not fit: of the reply's own less than
+// a line of stats.get_statistics, of a structure's less than an element of a list
+// (pike.top, lcr.dump_rules). The other methods look whether their values were
+// taken, and answer a fault.
 const (
-	binrpcStructBuffer = 8 << 10
-	binrpcSlack        = 256
+	binrpcSlack       = 256
+	binrpcStructSlack = 8
 )
 
-// full tells that what a buffer holds may have been cut: not every method looks
-// whether its values were taken (stats.get_statistics does not), and ctl sends
-// what it has. How large the buffers are nobody tells: the default, or twice it,
-// and so on.
-func full(n, buffer int64) bool {
+// full tells that what a buffer holds may have been cut: ctl sends what it has.
+// How large the buffers are nobody tells: the default, or twice it, and so on.
+func full(n, buffer, slack int64) bool {
 	for buffer < n {
 		buffer *= 2
 	}
-	return n > buffer-binrpcSlack
+	return n > buffer-slack
 }
 
 func (r *binrpcReader) integer(size int64) error {

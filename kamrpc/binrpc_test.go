@@ -133,7 +133,7 @@ func TestBinrpcBad(t *testing.T) {
 	}
 	for _, fine := range []string{
 		reply(strings.Repeat("\x10\x05", 32<<9-128)),
-		reply(strings.Repeat(open+strings.Repeat("\x10\x05", 8<<9-128)+shut, 50)), // each has its own buffer
+		reply(strings.Repeat(open+strings.Repeat("\x10\x05", 8<<9-4)+shut, 50)), // each has its own buffer
 	} {
 		if _, err := io.Copy(io.Discard, newBinrpcReader(strings.NewReader(fine), "core.psx")); err != nil {
 			t.Errorf("%d bytes: %v", len(fine), err)
