@@ -46,11 +46,10 @@ func TestOutgrownKamailio(t *testing.T) {
 					method, params := call[0].(string), call[1:]
 					before := s.LogLines()
 					v, err := client(t, nil, uri).Call(within(t, patience), method, params...)
-					t.Log(err, v.Len(), s.LogLines()-before, "lines logged")
+					t.Logf("%d lines logged", s.LogLines()-before)
 					if !errors.Is(err, kamrpc.ErrOutgrown) {
-						t.Errorf("got %v", err)
+						t.Errorf("%d, %v", v.Len(), err)
 					}
-					t.Log(strings.SplitAfter(s.Log(), "\n")[before])
 					v, err = client(t, nil, uri, s.HTTPURL).Call(within(t, patience), method, params...)
 					if err != nil || v.Len() == 0 {
 						t.Errorf("with HTTP as a second way: %d, %v", v.Len(), err)
@@ -121,7 +120,7 @@ func differ(path string, got, want kamrpc.Value) []string {
 	case got.Kind() == kamrpc.Number && want.Kind() == kamrpc.Number:
 		g, _ := got.Float()
 		w, _ := want.Float()
-		if math.Abs(g-w) < 0.001 { // BINRPC has thousandths
+		if math.Abs(g-w) < 0.00101 { // BINRPC cuts off after thousandths, JSON rounds millionths
 			return nil
 		}
 	case got.Kind() == want.Kind() && got.Text() == want.Text() && got.Len() == want.Len():

@@ -2,6 +2,7 @@ package kamrpc
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"encoding/json"
 	"errors"
@@ -15,7 +16,8 @@ import (
 
 // packet is a BINRPC packet of this type, with cookie 7.
 func packet(kind byte, body string) string {
-	return string([]byte{0xA1, kind<<4 | 3<<2, byte(len(body) >> 24), byte(len(body) >> 16), byte(len(body) >> 8), byte(len(body)), 7}) + body
+	head := binary.BigEndian.AppendUint32([]byte{0xA1, kind<<4 | 3<<2}, uint32(len(body))) //nolint:gosec // short
+	return string(append(head, 7)) + body
 }
 
 func reply(body string) string { return packet(binrpcReplyType, body) }
@@ -199,7 +201,7 @@ func TestBinrpcRequest(t *testing.T) {
 			continue
 		}
 		body := str("tm.stats") + test.want
-		want := "\xA1\x0f\x00\x00\x00" + string(rune(len(body))) + "\x7f\xff\xff\xff" + body
+		want := "\xA1\x0f\x00\x00\x00" + string([]byte{byte(len(body))}) + "\x7f\xff\xff\xff" + body //nolint:gosec // short
 		if err != nil || method != "tm.stats" || string(got) != want {
 			t.Errorf("%v: got %q, %v\nwant %q", test.params, got, err, want)
 		}
