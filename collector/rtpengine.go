@@ -10,51 +10,74 @@ import "github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 var rtpengineModule = Module{
 	Subsystem: "rtpengine",
 	Summary:   "Media relays: rtpengine nodes up, enabled, weight",
-	Queries: []Query{{
+	Queries: []Query{
+		rtpengineNodes("active", hasActive,
+			Metric{Field: "active", Name: "node_up", Kind: gauge, Map: yesNo, Help: rtpengineUpHelp},
+			Metric{Field: "disabled", Name: "node_enabled", Kind: gauge, Map: noYes, Help: rtpengineEnabledHelp},
+		),
+		rtpengineNodes("disabled", func(node kamrpc.Value) bool { return !hasActive(node) },
+			Metric{Field: "disabled", Name: "node_up", Kind: gauge, Map: rtpengineUp, Help: rtpengineUpHelp},
+			Metric{Field: "disabled", Name: "node_enabled", Kind: gauge, Map: rtpengineEnabled, Help: rtpengineEnabledHelp},
+		),
+		{
+			// Of a node that is dead: one that is up may have an old time there.
+			Method: "rtpengine.show", Params: []any{"all"},
+			Empty:  noRelays,
+			Labels: relayLabels("set"), Index: true,
+			Where: func(node kamrpc.Value) bool {
+				if hasActive(node) {
+					return yesNo[node.Get("active").Text()] == 0
+				}
+				return node.Get("disabled").Text() == "1"
+			},
+			Metrics: []Metric{
+				{Field: "recheck_ticks", Name: "node_recheck_seconds", Kind: gauge, None: "-1", Help: "Time until Kamailio looks again at a node that it found dead; 0 is at the next call. Only for such a node."},
+			},
+		},
+	},
+}
+
+// rtpengineNodes is one of the shapes of a node; up is the field that tells
+// whether it is. The reply is asked for once for all.
+func rtpengineNodes(up string, where func(kamrpc.Value) bool, metrics ...Metric) Query {
+	isUp := map[string]map[string]float64{"active": yesNo, "disabled": rtpengineUp}[up]
+	return Query{
 		Method: "rtpengine.show", Params: []any{"all"},
 		Empty:  noRelays,
 		Labels: relayLabels("set"), Index: true,
-		Metrics: []Metric{
-			{Field: "active", Name: "node_up", Kind: gauge, Map: yesNo, Help: rtpengineUpHelp},
-			{Field: "disabled", Name: "node_up", Kind: gauge, Map: rtpengineUp, Help: rtpengineUpHelp},
-			{Field: "disabled", Name: "node_enabled", Kind: gauge, Map: rtpengineEnabled, Help: "0 if an operator or the database disabled the node, else 1."},
-			{Field: "weight", Name: "node_weight", Kind: gauge, Help: "Weight of the node: its part of the calls of its set."},
-			{Field: "index", Instead: "Kamailio's number of the node: not the label index"},
-		},
+		Where: where,
+		Metrics: append(metrics,
+			Metric{Field: "weight", Name: "node_weight", Kind: gauge, Help: "Weight of the node: its part of the calls of its set."},
+			Metric{Field: "index", Instead: "Kamailio's number of the node: not the label index"},
+		),
 		Counts: []Count{
 			{Name: "set_nodes", By: rtpengineSet, Help: "Nodes of a set."},
-			{Name: "set_nodes_up", By: rtpengineSet, Field: "active", Map: yesNo, Help: "Nodes of a set that get calls."},
-			{Name: "set_nodes_up", By: rtpengineSet, Field: "disabled", Map: rtpengineUp, Help: "Nodes of a set that get calls."},
+			{Name: "set_nodes_up", By: rtpengineSet, Field: up, Map: isUp, Help: "Nodes of a set that get calls."},
 		},
-	}, {
-		// Asked once for both. A node that is up may have an old time there.
-		Method: "rtpengine.show", Params: []any{"all"},
-		Empty:  noRelays,
-		Labels: relayLabels("set"), Index: true,
-		Where: func(node kamrpc.Value) bool {
-			return node.Get("active").Text() == "false" || node.Get("disabled").Text() == "1"
-		},
-		Metrics: []Metric{
-			{Field: "recheck_ticks", Name: "node_recheck_seconds", Kind: gauge, None: "-1", Help: "Time until Kamailio looks again at a node that it found dead; 0 is at the next call. Only for such a node."},
-		},
-	}},
+	}
 }
+
+func hasActive(node kamrpc.Value) bool { return node.Get("active").Exists() }
 
 func relayLabels(set string) []Label {
 	return []Label{{Name: "set", Field: set}, {Name: "url", Field: "url"}}
 }
 
-const rtpengineUpHelp = "1 while the node gets calls; 0 when Kamailio found it dead or it is disabled. It is looked at when a call needs it, and from Kamailio 6.0 on also each ping_interval."
+const (
+	rtpengineUpHelp      = "1 while the node gets calls; 0 when Kamailio found it dead or it is disabled. It is looked at when a call needs it, and from Kamailio 6.0 on also each ping_interval."
+	rtpengineEnabledHelp = "0 if an operator or the database disabled the node, else 1."
+)
 
 var (
-	rtpengineSet = []Label{{Name: "set", Field: "set"}}
-	// Of 5.6, and of no other: 6.0 has true and false there.
+	rtpengineSet     = []Label{{Name: "set", Field: "set"}}
 	rtpengineUp      = map[string]float64{"0": 1, "1": 0, "1(permanent)": 0}
-	rtpengineEnabled = map[string]float64{"0": 1, "1": 1, "1(permanent)": 0, "false": 1, "true": 0}
+	rtpengineEnabled = map[string]float64{"0": 1, "1": 1, "1(permanent)": 0}
+	// JSON has true and false, BINRPC 1 and 0.
+	yesNo = map[string]float64{"true": 1, "false": 0, "1": 1, "0": 0}
+	noYes = map[string]float64{"true": 0, "false": 1, "1": 0, "0": 1}
 	// The first is also "Instance not found (no sets loaded)". With the second a
 	// Kamailio that has not finished its start does not look yet.
 	noRelays = []string{"Instance not found", "Initializing"}
-	yesNo    = map[string]float64{"true": 1, "false": 0, "1": 1, "0": 0}
 )
 
 // rtpproxyModule is the same of the older relay (rtpproxy/rtpproxy.c,

@@ -53,6 +53,7 @@ type server struct {
 	refused  map[string]time.Time // methods that are dangerous on this version, and since when that is known
 	guards   map[string]*guardState
 	fixed    map[string]kamrpc.Value // answers that stay the same until a restart
+	outgrown map[string]error        // calls whose reply did not fit any way
 }
 
 // NewSession makes a session for a server that offers these methods (nil: not
@@ -68,7 +69,7 @@ func newSession(target Target, timeout time.Duration, srv *server) *Session {
 func newServer(start string, methods []string) *server {
 	srv := &server{
 		start: start, scripted: map[string]bool{}, missing: map[string]bool{}, refused: map[string]time.Time{},
-		guards: map[string]*guardState{}, fixed: map[string]kamrpc.Value{},
+		guards: map[string]*guardState{}, fixed: map[string]kamrpc.Value{}, outgrown: map[string]error{},
 	}
 	if methods != nil {
 		srv.methods = make(map[string]bool, len(methods))
@@ -99,18 +100,43 @@ func (s *Session) refusedSince(method string) time.Time {
 
 // Call asks the server, once per session for the same method and parameters. A
 // method that the server does not have is kamrpc.ErrMethodNotFound, and is not
-// asked for: each such call is an ERROR line in Kamailio's log. One that is
-// dangerous on this version is kamrpc.ErrDangerous: for a collector with more to
-// tell that is no failure, and the page says that it is held back.
+// asked for: each such call is an ERROR line in Kamailio's log. Nor is what was
+// once kamrpc.ErrOutgrown, which is many such lines, until Kamailio restarts: only
+// then can its buffers be others. One that is dangerous on this version is
+// kamrpc.ErrDangerous: for a collector with more to tell that is no failure, and
+// the page says that it is held back.
 func (s *Session) Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
-	if err := s.allowed(method); err != nil {
+	key := key(method, params)
+	if err := s.allowed(method, key); err != nil {
 		return kamrpc.Value{}, err
 	}
-	return s.once(ctx, key(method, params), func(ctx context.Context) (kamrpc.Value, error) {
+	return s.once(ctx, key, func(ctx context.Context) (kamrpc.Value, error) {
 		v, err := s.target.Call(ctx, method, params...)
-		s.learnOf(method, err)
+		s.learnFrom(err, method, key)
 		return v, err
 	})
+}
+
+func (s *Session) outgrown(key string) error {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	return s.server.outgrown[key]
+}
+
+// learnFrom keeps what an error says about the server for as long as it runs.
+func (s *Session) learnFrom(err error, method, key string) {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	switch {
+	case errors.Is(err, kamrpc.ErrMethodNotFound):
+		s.server.missing[method] = true
+	// Whether a call is dangerous may depend on its parameters; of such a method
+	// nothing is kept.
+	case errors.Is(err, kamrpc.ErrDangerous) && dangerousAtAll(method):
+		s.server.refused[method] = time.Now()
+	case errors.Is(err, kamrpc.ErrOutgrown) && s.server.start != "": // else a restart would not be seen
+		s.server.outgrown[key] = err
+	}
 }
 
 // CallFixed is Call for what stays the same until Kamailio restarts: it is asked
@@ -132,29 +158,15 @@ func (s *Session) CallFixed(ctx context.Context, method string, params ...any) (
 	return v, err
 }
 
-// allowed is why a method is not asked for.
-func (s *Session) allowed(method string) error {
+// allowed is why a call is not made.
+func (s *Session) allowed(method, key string) error {
 	if !s.Has(method) {
 		return fmt.Errorf("%s: %w", method, kamrpc.ErrMethodNotFound)
 	}
 	if !s.refusedSince(method).IsZero() {
 		return fmt.Errorf("%s: %w", method, kamrpc.ErrDangerous)
 	}
-	return nil
-}
-
-// learnOf keeps what an error says about the server for as long as it runs.
-func (s *Session) learnOf(method string, err error) {
-	s.server.mu.Lock()
-	defer s.server.mu.Unlock()
-	switch {
-	case errors.Is(err, kamrpc.ErrMethodNotFound):
-		s.server.missing[method] = true
-	// Whether a call is dangerous may depend on its parameters; of such a method
-	// nothing is kept.
-	case errors.Is(err, kamrpc.ErrDangerous) && dangerousAtAll(method):
-		s.server.refused[method] = time.Now()
-	}
+	return s.outgrown(key)
 }
 
 // dangerousAtAll tells whether a method is refused on some version, whatever its
@@ -189,13 +201,14 @@ func (s *Session) CallUnlisted(ctx context.Context, method string, params ...any
 // Call it is not kept for whoever else wants it. After an error the rows so far are not to
 // be used.
 func (s *Session) Rows(ctx context.Context, rows kamrpc.Rows, yield func(above kamrpc.Above, row kamrpc.Value) error, method string, params ...any) error {
-	if err := s.allowed(method); err != nil {
+	key := key(method, params)
+	if err := s.allowed(method, key); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	err := s.target.Rows(ctx, rows, yield, method, params...)
-	s.learnOf(method, err)
+	s.learnFrom(err, method, key)
 	return err
 }
 
@@ -210,11 +223,24 @@ func (s *Session) learn(about map[string]bool, method string, is bool) {
 func (s *Session) Statistics(ctx context.Context) (kamrpc.Value, error) {
 	return s.once(ctx, "statistics, parsed", func(ctx context.Context) (kamrpc.Value, error) {
 		v, err := s.Call(ctx, statisticsMethod, "all")
+		if errors.Is(err, kamrpc.ErrOutgrown) && s.Has(groupsMethod) {
+			return s.statisticsInParts(ctx)
+		}
 		if err != nil {
 			return kamrpc.Value{}, err
 		}
 		return parseStatistics(v)
 	})
+}
+
+// StatisticsOf are those of one group. It fails only where this group is not to
+// be had.
+func (s *Session) StatisticsOf(ctx context.Context, group string) (kamrpc.Value, error) {
+	all, err := s.Statistics(ctx)
+	if lost := (*lostGroups)(nil); errors.As(err, &lost) && !slices.Contains(lost.groups, group) {
+		err = nil
+	}
+	return all.Get(group), err
 }
 
 func (s *Session) once(ctx context.Context, key string, ask func(context.Context) (kamrpc.Value, error)) (kamrpc.Value, error) {

@@ -2,7 +2,9 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
@@ -17,34 +19,98 @@ func statistics(group string, metrics ...Metric) Query {
 	return Query{Method: statisticsMethod, Params: []any{"all"}, Rows: group, Metrics: metrics}
 }
 
+// groupsMethod lists the groups of the statistics. It belongs to the module
+// counters.
+const groupsMethod = "cnt.grps_list"
+
+// statisticsInParts asks for the statistics of some groups at a time, where all of
+// them together did not fit. What fits is learned once per start of Kamailio. A
+// group that does not fit by itself is among the lostGroups of the error; the
+// others are there all the same.
+func (s *Session) statisticsInParts(ctx context.Context) (kamrpc.Value, error) {
+	list, err := s.Call(ctx, groupsMethod)
+	if err != nil {
+		return kamrpc.Value{}, err
+	}
+	var replies []kamrpc.Value
+	var lost lostGroups
+	if err := s.statisticsOfGroups(ctx, texts(list), &replies, &lost); err != nil {
+		return kamrpc.Value{}, err
+	}
+	all, err := parseStatistics(replies...)
+	if err == nil && lost.groups != nil {
+		err = &lost
+	}
+	return all, err
+}
+
+// statisticsOfGroups asks for one half of the groups and then for the other, and
+// halves again what does not fit.
+func (s *Session) statisticsOfGroups(ctx context.Context, groups []string, replies *[]kamrpc.Value, lost *lostGroups) error {
+	for half := range slices.Chunk(groups, max(1, (len(groups)+1)/2)) {
+		params := make([]any, len(half))
+		for i, group := range half {
+			params[i] = group + ":"
+		}
+		reply, err := s.Call(ctx, statisticsMethod, params...)
+		switch outgrown := errors.Is(err, kamrpc.ErrOutgrown); {
+		case outgrown && len(half) > 1:
+			err = s.statisticsOfGroups(ctx, half, replies, lost)
+		case outgrown:
+			lost.groups, lost.err = append(lost.groups, half[0]), err
+			continue
+		default:
+			*replies = append(*replies, reply)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lostGroups are groups of statistics that are each too large.
+type lostGroups struct {
+	groups []string
+	err    error // of the last
+}
+
+func (l *lostGroups) Error() string {
+	return fmt.Sprintf("group %s: %v", strings.Join(l.groups, ", "), l.err)
+}
+
+func (l *lostGroups) Unwrap() error { return l.err }
+
 // parseStatistics turns the lines of stats.get_statistics, "group:name = value",
 // into an object of groups, each an object with a member "group:name" for each
 // statistic. The value is what follows the last " = ": a name that an operator's
 // script chose may hold anything, this separator too. A line that is none is
 // passed over, a reply of nothing else is an error: a change of shape must not
 // read as "no such statistic".
-func parseStatistics(reply kamrpc.Value) (kamrpc.Value, error) {
+func parseStatistics(replies ...kamrpc.Value) (kamrpc.Value, error) {
 	var order []string
 	groups := map[string][]kamrpc.Member{}
 	lines := 0
-	for line := range reply.All("") {
-		if line.Kind() == kamrpc.Object && line.Len() == 0 {
-			continue // success without content
+	for _, reply := range replies {
+		for line := range reply.All("") {
+			if line.Kind() == kamrpc.Object && line.Len() == 0 {
+				continue // success without content
+			}
+			lines++
+			at := strings.LastIndex(line.Text(), " = ")
+			if line.Kind() != kamrpc.String || at < 0 {
+				continue
+			}
+			name := line.Text()[:at]
+			group, _, _ := strings.Cut(name, ":")
+			if groups[group] == nil {
+				order = append(order, group)
+			}
+			groups[group] = append(groups[group], kamrpc.Member{
+				Name:  name,
+				Value: kamrpc.StringValue(line.Text()[at+len(" = "):]),
+			})
 		}
-		lines++
-		at := strings.LastIndex(line.Text(), " = ")
-		if line.Kind() != kamrpc.String || at < 0 {
-			continue
-		}
-		name := line.Text()[:at]
-		group, _, _ := strings.Cut(name, ":")
-		if groups[group] == nil {
-			order = append(order, group)
-		}
-		groups[group] = append(groups[group], kamrpc.Member{
-			Name:  name,
-			Value: kamrpc.StringValue(line.Text()[at+len(" = "):]),
-		})
 	}
 	if lines > 0 && len(order) == 0 {
 		return kamrpc.Value{}, fmt.Errorf("%s: no line of the reply is a statistic: a Kamailio that is newer than this exporter?", statisticsMethod)

@@ -285,7 +285,7 @@ func (t *table) Methods() []string {
 		switch {
 		case q.Method == statisticsMethod:
 			others = []string{q.Method}
-		case !q.Optional:
+		case !q.Optional && !slices.Contains(own, q.Method):
 			own = append(own, q.Method)
 		}
 	}
@@ -316,12 +316,12 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 		return 0, nil
 	}
 	if q.Method == statisticsMethod {
-		reply, err := s.Statistics(ctx)
+		group, err := s.StatisticsOf(ctx, q.Rows)
 		if err != nil {
 			return 0, err
 		}
 		// None of the group's statistics: the module is not loaded.
-		return q.row(reply.Get(q.Rows), &totals{}, emit), nil
+		return q.row(group, &totals{}, emit), nil
 	}
 	rows, known := 0, 0
 	totals := totals{seen: map[string]int{}}

@@ -50,11 +50,11 @@ func (usrlocContacts) Descs() []*Desc {
 
 func (c usrlocContacts) Guard() Guard {
 	return Guard{Method: dumpMethod, Interval: c.interval, Limit: c.limit, Size: func(ctx context.Context, s *Session) (size float64, known bool, err error) {
-		all, err := s.Statistics(ctx)
+		usrloc, err := s.StatisticsOf(ctx, "usrloc")
 		if err != nil {
 			return 0, false, err
 		}
-		for m := range all.Get("usrloc").Members() {
+		for m := range usrloc.Members() {
 			if strings.HasSuffix(m.Name, "_contacts") {
 				n, ok := m.Value.Float()
 				known = known || ok

@@ -1,6 +1,6 @@
 // Package kamrpc asks a running Kamailio over JSON-RPC, by each of the ways that
 // its jsonrpcs module offers: HTTP, the unix or UDP datagram socket, the FIFO and
-// (Kamailio 6) TCP.
+// (Kamailio 6) TCP; or over BINRPC, which its ctl module offers.
 //
 // A reply is foreign data: it is bounded in bytes, depth and number of values,
 // matched to its request by id, and kept byte for byte. The package knows
@@ -32,7 +32,8 @@ type Caller interface {
 	Call(ctx context.Context, method string, params ...any) (Value, error)
 }
 
-// Transport carries requests one way. It has no idea of JSON.
+// Transport carries requests one way. Both sides of it are JSON-RPC; only BINRPC
+// has to know that.
 type Transport interface {
 	// RoundTrip delivers the request and returns what comes back, as it comes.
 	// Reading ends with an error once ctx is done. A stream may hold more than
@@ -130,7 +131,7 @@ func (c *Client) Ways() []string {
 
 // Call asks one method of the price list and returns its result. The errors wrap
 // ErrNotPriced, ErrDangerous, ErrUnreachable, ErrNoAnswer, ErrTooLarge,
-// ErrBadReply or the *Fault that Kamailio answered, and name the method and the
+// ErrOutgrown, ErrBadReply or the *Fault that Kamailio answered, and name the method and the
 // way.
 func (c *Client) Call(ctx context.Context, method string, params ...any) (Value, error) {
 	price, err := c.allow(ctx, method, params)
@@ -143,6 +144,9 @@ func (c *Client) Call(ctx context.Context, method string, params ...any) (Value,
 	}
 	var result Value
 	err = c.try(ctx, ways, method, params, c.maxReply, keep(&result))
+	if _, outgrown := c.outgrown.Load(method); outgrown && errors.Is(err, ErrOutgrown) {
+		err = c.try(ctx, c.byCapacity, method, params, c.maxReply, keep(&result))
+	}
 	return result, err
 }
 
@@ -284,6 +288,10 @@ func (c *Client) ask(ctx context.Context, way Transport, method string, params [
 // explain turns a deadline into what it means on this way, and remembers the
 // method when another way could carry more.
 func (c *Client) explain(ctx context.Context, way Transport, method string, err error) error {
+	if errors.Is(err, ErrOutgrown) {
+		c.outgrow(way, method)
+		return err
+	}
 	if ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
@@ -293,15 +301,18 @@ func (c *Client) explain(ctx context.Context, way Transport, method string, err 
 	if errors.Is(err, ErrUnreachable) {
 		return err
 	}
-	traits := way.Traits()
-	if c.byCapacity[0].Traits().capacity() > traits.capacity() {
-		c.outgrown.Store(method, nil)
-	}
+	c.outgrow(way, method)
 	err = fmt.Errorf("%w before the deadline: kamailio hangs", ErrNoAnswer)
-	if traits.Silence != "" {
-		err = fmt.Errorf("%w, or %s", err, traits.Silence)
+	if silence := way.Traits().Silence; silence != "" {
+		err = fmt.Errorf("%w, or %s", err, silence)
 	}
 	return err
+}
+
+func (c *Client) outgrow(way Transport, method string) {
+	if c.byCapacity[0].Traits().capacity() > way.Traits().capacity() {
+		c.outgrown.Store(method, nil)
+	}
 }
 
 func (t Traits) capacity() int64 {
@@ -386,7 +397,7 @@ func badReply(err error) error {
 	switch {
 	case errors.As(err, &refused):
 		return refused.err
-	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnreachable):
+	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnreachable), errors.Is(err, ErrOutgrown):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: cut off", ErrBadReply)

@@ -29,6 +29,8 @@ func realURIs(s *kamailiotest.Server) map[string]string {
 	add("unix", "unix://", s.SocketPath, "")
 	add("udp", "udp://", s.UDPAddr, "")
 	add("tcp", "tcp://", s.TCPAddr, "")
+	add("binrpc+unix", "binrpc+unix://", s.CtlPath, "")
+	add("binrpc+tcp", "binrpc+tcp://", s.CtlAddr, "")
 	add("fifo", "fifo://", s.FIFOPath, "?reply_dir="+s.FIFOReplyDir)
 	return uris
 }

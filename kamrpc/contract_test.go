@@ -260,6 +260,9 @@ func TestParametersArrive(t *testing.T) {
 			if r.Transport != scheme || r.Method != "sl.stats" {
 				t.Errorf("got %s by %s", r.Method, r.Transport)
 			}
+			if strings.HasPrefix(scheme, "binrpc") {
+				return // there is no place for more
+			}
 			var members map[string]any
 			if err := json.Unmarshal(r.Raw, &members); err != nil {
 				t.Fatal(err)
@@ -288,17 +291,20 @@ func TestMisbehaviour(t *testing.T) {
 	}{
 		{name: "silent", mode: kamrpctest.Silent, schemes: "fifo tcp", deadline: soon, is: kamrpc.ErrNoAnswer, says: "no answer before the deadline"},
 		{name: "silent with a limit", mode: kamrpctest.Silent, schemes: "http unix udp", deadline: soon, is: kamrpc.ErrNoAnswer, says: datagram},
+		{name: "silent, BINRPC", mode: kamrpctest.Silent, schemes: "binrpc+unix binrpc+tcp", deadline: soon, is: kamrpc.ErrNoAnswer, says: "kamailio hangs, or the reply is larger than ctl can send without waiting (then name a socket of jsonrpcs as a further URI)"},
 		{name: "trickling", mode: kamrpctest.Trickle(20 * time.Millisecond), deadline: soon, is: kamrpc.ErrNoAnswer, says: "no answer before the deadline"},
 		{name: "trickling but in time", mode: kamrpctest.Trickle(10 * time.Microsecond), want: "right"},
-		{name: "empty, stream", mode: kamrpctest.Empty, schemes: "http tcp", is: kamrpc.ErrBadReply, says: "bad reply: cut off"},
+		{name: "empty, stream", mode: kamrpctest.Empty, schemes: "http tcp binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "bad reply: cut off"},
 		{name: "empty, datagram", mode: kamrpctest.Empty, schemes: "unix udp", deadline: soon, is: kamrpc.ErrNoAnswer, says: datagram},
-		{name: "garbage", mode: kamrpctest.Garbage, is: kamrpc.ErrBadReply, says: "bad reply: not JSON at byte 0"},
-		{name: "cut off, stream", mode: kamrpctest.Truncate, schemes: "http fifo tcp", is: kamrpc.ErrBadReply, says: "bad reply: cut off"},
+		{name: "garbage, BINRPC", mode: kamrpctest.Garbage, schemes: "binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "bad reply: not BINRPC at byte 0"},
+		{name: "garbage", mode: kamrpctest.Garbage, schemes: "http unix udp fifo tcp", is: kamrpc.ErrBadReply, says: "bad reply: not JSON at byte 0"},
+		{name: "cut off, stream", mode: kamrpctest.Truncate, schemes: "http fifo tcp binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "bad reply: cut off"},
 		{name: "cut off, datagram", mode: kamrpctest.Truncate, schemes: "unix udp", deadline: soon, is: kamrpc.ErrNoAnswer, says: datagram},
 		{name: "other id, stream", mode: kamrpctest.OtherID, schemes: "http fifo tcp", is: kamrpc.ErrBadReply, says: "bad reply: it carries another request's id"},
 		{name: "other id, datagram", mode: kamrpctest.OtherID, schemes: "unix udp", deadline: soon, is: kamrpc.ErrNoAnswer, says: datagram},
+		{name: "other id, connection open", mode: kamrpctest.OtherID, schemes: "binrpc+unix binrpc+tcp", deadline: soon, is: kamrpc.ErrNoAnswer, says: "no answer before the deadline"},
 		{name: "late, then right", mode: kamrpctest.LateThenRight, want: "right"},
-		{name: "deep, stream", mode: kamrpctest.Deep, schemes: "http fifo tcp", is: kamrpc.ErrBadReply, says: "bad reply: nested deeper than 64 levels"},
+		{name: "deep, stream", mode: kamrpctest.Deep, schemes: "http fifo tcp binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "bad reply: nested deeper than 64 levels"},
 		{name: "endless", mode: kamrpctest.Endless, is: kamrpc.ErrTooLarge, says: "reply too large: more than"},
 		{name: "Latin-1", mode: kamrpctest.Latin1, want: "Z\xfcrich"},
 		{name: "redirect", mode: kamrpctest.Redirect, schemes: "http", is: kamrpc.ErrBadReply, says: "bad reply: HTTP status 307"},
@@ -429,11 +435,11 @@ func TestCancel(t *testing.T) {
 }
 
 func TestLargeReply(t *testing.T) {
-	for _, scheme := range []string{"http", "fifo", "tcp"} {
+	for _, scheme := range []string{"http", "fifo", "tcp", "binrpc+unix", "binrpc+tcp"} {
 		t.Run(scheme, func(t *testing.T) {
 			fake := kamrpctest.New(t)
 			const rows = 10_000
-			fake.HandleFunc("ul.dump", func(kamrpctest.Request) kamrpctest.Response {
+			fake.HandleFunc("dlg.briefing", func(kamrpctest.Request) kamrpctest.Response {
 				return kamrpctest.Response{Stream: func(w io.Writer) error {
 					for i := range rows {
 						if _, err := fmt.Fprintf(w, "%c{\"AoR\":%q}", "[,"[min(i, 1)], strings.Repeat("x", 100)); err != nil {
@@ -446,11 +452,11 @@ func TestLargeReply(t *testing.T) {
 			})
 			var seen kamrpc.Observation
 			c := client(t, func(cfg *kamrpc.Config) { cfg.Observe = func(o kamrpc.Observation) { seen = o } }, fake.URI(scheme))
-			v, err := c.Call(within(t, patience), "ul.dump")
+			v, err := c.Call(within(t, patience), "dlg.briefing")
 			if err != nil || v.Len() != rows {
 				t.Errorf("%d rows, %v", v.Len(), err)
 			}
-			if seen.Bytes < 1<<20 || seen.Method != "ul.dump" || seen.Err != nil {
+			if seen.Bytes < 1<<20 || seen.Method != "dlg.briefing" || seen.Err != nil {
 				t.Errorf("observed %+v", seen)
 			}
 		})
@@ -529,7 +535,7 @@ func TestOutgrown(t *testing.T) {
 
 // A request that is too long for the way is not sent at all.
 func TestLongRequest(t *testing.T) {
-	for _, scheme := range []string{"unix", "udp", "fifo", "tcp"} {
+	for _, scheme := range []string{"unix", "udp", "fifo", "tcp", "binrpc+unix", "binrpc+tcp"} {
 		t.Run(scheme, func(t *testing.T) {
 			fake := newFake(t)
 			c := client(t, nil, fake.URI(scheme))
@@ -625,6 +631,9 @@ func TestUnreachable(t *testing.T) {
 	for _, test := range []struct{ name, uri, says string }{
 		{"http", "http://" + unused(t, "tcp") + "/RPC", nobody},
 		{"tcp", "tcp://" + unused(t, "tcp"), nobody},
+		{"binrpc+tcp", "binrpc+tcp://" + unused(t, "tcp"), nobody},
+		{"binrpc+unix, no file", "binrpc+unix://" + short + "/none", "kamailio is not reachable: there is no such file: Kamailio is not running, or ctl is not loaded or has another path"},
+		{"binrpc+unix, not a socket", "binrpc+unix://" + in("regular"), nobody},
 		{"udp", "udp://" + unused(t, "udp"), nobody},
 		{"unix, no file", "unix://" + short + "/none", noFile},
 		{"unix, nobody", "unix://" + short + "/stale", nobody},

@@ -33,6 +33,10 @@ var (
 	ErrUnreachable = errors.New("kamailio is not reachable")
 	// ErrNoAnswer is a request that was delivered and not answered in time.
 	ErrNoAnswer = errors.New("no answer")
+	// ErrOutgrown is a reply that did not fit into the buffers of the ctl module:
+	// Kamailio could not send it whole over BINRPC, and logged an error for each
+	// value that it left out.
+	ErrOutgrown = errors.New("the reply has outgrown ctl's buffers: raise its binrpc_max_body_size and binrpc_struct_max_body_size (to powers of two), or name a socket of jsonrpcs as a further URI")
 	// ErrBadReply is an answer that is not a JSON-RPC reply to the request:
 	// not JSON, cut off, or with another id.
 	ErrBadReply = errors.New("bad reply")

@@ -70,6 +70,7 @@ func PriceList() []Price { return slices.Clone(prices) }
 
 var prices = []Price{
 	{Method: "cfg.get", Note: "modules/cfg_rpc/cfg_rpc.c: one variable; asked for only with --collector.cfg.variables"},
+	{Method: "cnt.grps_list", Note: "modules/counters/counters.c: names; asked only where not all statistics fit into one reply over BINRPC"},
 	{Method: "core.info", Note: "core/core_cmd.c: text made at start"},
 	{Method: "core.psx", Cost: Walk, Of: "Kamailio's processes", Note: "core/core_cmd.c: no lock"},
 	{Method: "core.shmmem", Note: "core/core_cmd.c: totals of the allocator"},

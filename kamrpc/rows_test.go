@@ -31,7 +31,7 @@ func TestRows(t *testing.T) {
 		{"an empty string", `""`, "", ""},
 		{"null on the way", `{"Domains":[{"Domain":null}]}`, "", ""},
 		{"another shape", `{"Tables":[{"Table":1}]}`, "", "bad reply: nothing at Domains/Domain/AoRs/Info/Contacts/Contact: a Kamailio that is newer than this program?"},
-		{"deep off the path", `{"Domains":{},"Other":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `}`, "", ""},
+		{"deep off the path", `{"Domains":[],"Other":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `}`, " is empty", ""},
 		{"deep on the path", `{"Domains":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `}`, "", "nested deeper than 64 levels"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -105,7 +105,7 @@ func TestRowsThatFollowEachOther(t *testing.T) {
 // Rows of a reply that was cut, or is another's, end in an error.
 func TestRowsOfABadReply(t *testing.T) {
 	for name, mode := range map[string]kamrpctest.Mode{"cut": kamrpctest.Truncate, "another's": kamrpctest.OtherID, "garbage": kamrpctest.Garbage, "empty": kamrpctest.Empty} {
-		for _, scheme := range []string{"http", "fifo", "tcp"} {
+		for _, scheme := range []string{"http", "fifo", "tcp", "binrpc+unix"} {
 			fake := kamrpctest.New(t)
 			fake.Handle("ul.dump", dumpOf(3))
 			fake.Misbehave(mode)

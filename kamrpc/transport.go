@@ -24,6 +24,8 @@ import (
 //	fifo:///run/kamailio/kamailio_rpc.fifo   jsonrpcs fifo_name; ?reply_dir=/tmp is its fifo_reply_dir,
 //	                                         which has to end in a slash in kamailio.cfg
 //	tcp://host:port                          jsonrpcs tcp_socket (Kamailio 6)
+//	binrpc+unix:///run/kamailio/kamailio_ctl ctl, as Kamailio opens it where it is loaded
+//	binrpc+tcp://host:port                   ctl binrpc "tcp:host:port"
 //
 // httpClient serves the first two; nil means [http.DefaultTransport] without
 // redirects.
@@ -42,7 +44,7 @@ func Open(uri string, httpClient *http.Client) (Transport, error) {
 			return nil, fmt.Errorf("%s: no host: want for example http://127.0.0.1:5060/RPC", u.Scheme)
 		}
 		return newHTTP(u, httpClient), nil
-	case "unix":
+	case "unix", "binrpc+unix":
 		path, err := localPath(u)
 		if err != nil {
 			return nil, err
@@ -50,7 +52,10 @@ func Open(uri string, httpClient *http.Client) (Transport, error) {
 		if len(path) > maxUnixPath {
 			return nil, fmt.Errorf("%s: a unix socket's path has at most %d bytes", u, maxUnixPath)
 		}
-		return unixDatagram{path}, nil
+		if u.Scheme == "unix" {
+			return unixDatagram{path}, nil
+		}
+		return binrpc{"unix", path}, nil
 	case "udp":
 		if err := hostPort(u); err != nil {
 			return nil, err
@@ -61,6 +66,11 @@ func Open(uri string, httpClient *http.Client) (Transport, error) {
 			return nil, err
 		}
 		return tcpStream{u.Host}, nil
+	case "binrpc+tcp":
+		if err := hostPort(u); err != nil {
+			return nil, err
+		}
+		return binrpc{"tcp", u.Host}, nil
 	case "fifo":
 		path, err := localPath(u, "reply_dir")
 		if err != nil {
@@ -72,7 +82,7 @@ func Open(uri string, httpClient *http.Client) (Transport, error) {
 		}
 		return newFIFO(path, replyDir), nil
 	}
-	return nil, fmt.Errorf("unknown scheme %q: use http, https, unix, udp, tcp or fifo", u.Scheme)
+	return nil, fmt.Errorf("unknown scheme %q: use http, https, unix, udp, tcp, fifo, binrpc+unix or binrpc+tcp", u.Scheme)
 }
 
 // maxUnixPath is what sockaddr_un holds on Linux, with its final NUL.

@@ -28,6 +28,8 @@ func TestOpen(t *testing.T) {
 		{uri: "udp://[::1]:8090/", want: "udp://[::1]:8090"},
 		{uri: "tcp://kam.example.com:8091", want: "tcp://kam.example.com:8091"},
 		{uri: "fifo:///run/kamailio/kamailio_rpc.fifo", want: "fifo:///run/kamailio/kamailio_rpc.fifo"},
+		{uri: "binrpc+unix:///run/kamailio/kamailio_ctl", want: "binrpc+unix:///run/kamailio/kamailio_ctl"},
+		{uri: "binrpc+tcp://[::1]:2046", want: "binrpc+tcp://[::1]:2046"},
 		{uri: "fifo:///run/k.fifo?reply_dir=/run/replies", want: "fifo:///run/k.fifo"},
 
 		{uri: "", wantErr: notURI},
@@ -60,7 +62,11 @@ func TestOpen(t *testing.T) {
 		{uri: "tcp://:8090", wantErr: "tcp://:8090: want a host and a port: tcp://127.0.0.1:8090"},
 		{uri: "tcp://localhost:8090/RPC", wantErr: "tcp://localhost:8090/RPC: no path here: tcp://localhost:8090"},
 		{uri: "tcp://localhost:8090?x=1", wantErr: `tcp://localhost:8090?x=1: unknown parameter "x"`},
-		{uri: "binrpc:///run/kamailio/kamailio_ctl", wantErr: `unknown scheme "binrpc": use http, https, unix, udp, tcp or fifo`},
+		{uri: "binrpc+unix://run/kamailio_ctl", wantErr: "binrpc+unix://run/kamailio_ctl: want three slashes and an absolute path: binrpc+unix:///run/kamailio/…"},
+		{uri: "binrpc+unix:///" + strings.Repeat("x", 107), wantErr: "binrpc+unix:///" + strings.Repeat("x", 107) + ": a unix socket's path has at most 107 bytes"},
+		{uri: "binrpc+tcp://localhost", wantErr: "binrpc+tcp://localhost: want a host and a port: binrpc+tcp://127.0.0.1:8090"},
+		{uri: "binrpc+tcp://localhost:2046/ctl", wantErr: "binrpc+tcp://localhost:2046/ctl: no path here: binrpc+tcp://localhost:2046"},
+		{uri: "binrpc:///run/kamailio/kamailio_ctl", wantErr: `unknown scheme "binrpc": use http, https, unix, udp, tcp, fifo, binrpc+unix or binrpc+tcp`},
 	} {
 		t.Run(test.uri, func(t *testing.T) {
 			way, err := kamrpc.Open(test.uri, nil)
@@ -96,6 +102,8 @@ func TestTraits(t *testing.T) {
 		{"udp://h:1", kamrpc.Traits{MaxReply: 65_507}},
 		{"fifo:///f", kamrpc.Traits{}},
 		{"tcp://h:1", kamrpc.Traits{}},
+		{"binrpc+unix:///s", kamrpc.Traits{MaxReply: 32_768}},
+		{"binrpc+tcp://h:1", kamrpc.Traits{MaxReply: 32_768}},
 	} {
 		way, err := kamrpc.Open(test.uri, nil)
 		if err != nil {

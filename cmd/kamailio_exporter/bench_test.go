@@ -28,6 +28,7 @@ func BenchmarkScrape(b *testing.B) {
 	for name, uris := range map[string][]string{
 		"http":       {server.HTTPURL},
 		"unix":       {"unix://" + server.SocketPath},
+		"binrpc":     {"binrpc+unix://" + server.CtlPath},
 		"stock-pair": ways(server)["the stock pair"],
 	} {
 		b.Run(name, func(b *testing.B) {
@@ -128,7 +129,8 @@ func (r recordingWay) RoundTrip(ctx context.Context, request []byte) (io.ReadClo
 	return r.Transport.RoundTrip(ctx, request)
 }
 
-// ask reads up to the reply's last brace: a datagram has no end to wait for.
+// ask reads up to the reply's end: a datagram is one read, and over BINRPC the
+// connection stays open behind the only line break.
 func ask(ctx context.Context, way kamrpc.Transport, request []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -142,6 +144,13 @@ func ask(ctx context.Context, way kamrpc.Transport, request []byte) error {
 		n, err := reply.Read(buffer[:])
 		if err == nil && n == 0 {
 			err = fmt.Errorf("empty reply")
+		}
+		return err
+	}
+	if strings.HasPrefix(way.String(), "binrpc") {
+		var buffer [32 << 10]byte
+		for n := 0; err == nil && (n == 0 || buffer[n-1] != '\n'); {
+			n, err = reply.Read(buffer[:])
 		}
 		return err
 	}

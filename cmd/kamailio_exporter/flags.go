@@ -61,7 +61,7 @@ func newApp(s *settings) *kingpin.Application {
 	app.Version(version.Print(programName))
 	app.VersionFlag.NoEnvar()
 
-	app.Flag("kamailio.uri", "Where to ask Kamailio; repeatable. The first is preferred, large replies go by the way that carries most. Schemes: unix, fifo, http, https, udp, tcp.").
+	app.Flag("kamailio.uri", "Where to ask Kamailio; repeatable. The first is preferred, large replies go by the way that carries most. Schemes: unix, fifo, http, https, udp, tcp, binrpc+unix, binrpc+tcp.").
 		Default(stockURIs...).StringsVar(&s.uris)
 	app.Flag("kamailio.http-config-file", "YAML file with user, password, TLS and CA options for http:// and https:// (Prometheus' http_config).").
 		PlaceHolder("FILE").StringVar(&s.httpConfigFile)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -21,7 +22,7 @@ import (
 // Ways to reach the same Kamailio, as operators have them.
 func ways(s *kamailiotest.Server) map[string][]string {
 	pair := []string{"unix://" + s.SocketPath, "fifo://" + s.FIFOPath + "?reply_dir=" + s.FIFOReplyDir}
-	all := map[string][]string{"the stock pair": pair}
+	all := map[string][]string{"the stock pair": pair, "BINRPC": {"binrpc+unix://" + s.CtlPath}}
 	if s.HTTPURL != "" {
 		all["HTTP"] = []string{s.HTTPURL}
 		all["the stock pair and HTTP"] = append(pair, s.HTTPURL)
@@ -251,6 +252,55 @@ const deadRelay = "rtpp_test(): proxy did not respond to ping"
 
 func linesBut(log string, but *regexp.Regexp) []string {
 	return slices.DeleteFunc(slices.Collect(strings.Lines(log)), but.MatchString)
+}
+
+// More statistics than ctl can send at once are asked for in parts; more of one
+// group than it can send are a failure of that group only. Both cost Kamailio's log
+// something once.
+func TestManyStatisticsOverBINRPC(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		for _, test := range []struct {
+			name             string
+			groups, counters int
+			success          string
+			lost             int // collectors
+		}{
+			{"many groups", 20, 100, "1", 0},
+			{"one group", 1, 2000, "0", 1},
+		} {
+			t.Run(version+"/"+test.name, func(t *testing.T) {
+				var extra strings.Builder
+				for g := range test.groups {
+					for c := range test.counters {
+						fmt.Fprintf(&extra, "modparam(\"counters\", \"script_counter\", \"group%d.a_counter_of_the_script_%d\")\n", g, c)
+					}
+				}
+				server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Extra: extra.String()})
+				h := handlerFor(t, uriFlags([]string{"binrpc+unix://" + server.CtlPath})...)
+				_, page := scrapePage(h, "10")
+				lines := server.LogLines()
+				for range 3 {
+					if got := value(page, `kamailio_scrape_collector_success{collector="statistics"}`); got != test.success {
+						t.Errorf("success %q, want %s", got, test.success)
+					}
+					if n := strings.Count(page, "kamailio_statistic{group=\"group"); test.success == "1" && n != test.groups*test.counters || test.success == "0" && n > 0 {
+						t.Errorf("%d statistics", n)
+					}
+					if f := names(failed.FindAllStringSubmatch(page, -1)); value(page, "kamailio_up") != "1" || f != strings.Repeat("statistics", test.lost) {
+						t.Errorf("up %s; failed: %s", value(page, "kamailio_up"), f)
+					}
+					_, page = scrapePage(h, "10")
+				}
+				if server.LogLines() != lines {
+					t.Errorf("later scrapes added to Kamailio's log:\n%s", lastLines(server.Log(), server.LogLines()-lines))
+				}
+				_, over := scrapePage(handlerFor(t, uriFlags([]string{server.HTTPURL})...), "10")
+				if a, b := strings.Count(page, "\nkamailio_statistic{"), strings.Count(over, "\nkamailio_statistic{"); test.success == "1" && a != b {
+					t.Errorf("%d statistics, over HTTP %d", a, b)
+				}
+			})
+		}
+	}
 }
 
 // The gateways that the demo's calls found dead, seen by the include.

@@ -300,7 +300,7 @@ func TestMistakes(t *testing.T) {
 		{"--web.telemetry-path=metrics", []string{"--web.telemetry-path must be"}},
 		{"--web.telemetry-path=/-/ready", []string{"not free"}},
 		{"--log.level=loud", []string{"loud"}},
-		{"--kamailio.uri=gopher://x", []string{"--kamailio.uri", "gopher", "use http, https, unix, udp, tcp or fifo"}},
+		{"--kamailio.uri=gopher://x", []string{"--kamailio.uri", "gopher", "use http, https, unix, udp, tcp, fifo, binrpc+unix or binrpc+tcp"}},
 		{"--kamailio.uri=localhost:5060", []string{"--kamailio.uri", "not a URI", "unix:///run"}},
 		{"--kamailio.uri=unix://run/kamailio.sock", []string{"--kamailio.uri", "three slashes"}},
 		{"--kamailio.uri=udp://127.0.0.1", []string{"--kamailio.uri", "port"}},

@@ -9,7 +9,8 @@
 #   KAM_CONFIG    "full" (default): examples/kamailio/kamailio.cfg;
 #                 "stock": Debian's own /etc/kamailio/kamailio.cfg as it is, or
 #                 with the define that KAM_STOCK_DEFINE names (WITH_JSONRPC)
-#   KAM_SIP_PORT, KAM_TLS_PORT, KAM_RPC_PORT (HTTP), KAM_RPC_TCP_PORT (6.0)
+#   KAM_SIP_PORT, KAM_TLS_PORT, KAM_RPC_PORT (HTTP), KAM_RPC_TCP_PORT (6.0),
+#   KAM_CTL_PORT (BINRPC)
 #   KAM_RPC_UDP_PORT  if set, the datagram RPC socket is this UDP port of
 #                 127.0.0.1 and no longer $KAM_DIR/kamailio_rpc.sock
 #   KAM_MEDIA     "rtpengine" (default) or "rtpproxy": the module for media relays
@@ -37,6 +38,7 @@ sip_port=${KAM_SIP_PORT:-15060}
 tls_port=${KAM_TLS_PORT:-15061}
 rpc_port=${KAM_RPC_PORT:-15080}
 rpc_tcp_port=${KAM_RPC_TCP_PORT:-15081}
+ctl_port=${KAM_CTL_PORT:-15082}
 rpc_udp_port=${KAM_RPC_UDP_PORT:-}
 media=${KAM_MEDIA:-rtpengine}
 gw_port=${KAM_GW_PORT:-15090}
@@ -102,6 +104,7 @@ full)
 		--substdef "!TLS_PORT!$tls_port!g"
 		--substdef "!RPC_PORT!$rpc_port!g"
 		--substdef "!JSON_TCP_PORT!$rpc_tcp_port!g"
+		--substdef "!CTL_PORT!$ctl_port!g"
 		--substdef "!GW_PORT!$gw_port!g"
 		--substdef "!MEDIA_PORT!$media_port!g"
 		--substdef "!DEAD_PORT!$dead_port!g")

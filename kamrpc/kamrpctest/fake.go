@@ -1,5 +1,5 @@
-// Package kamrpctest is a fake Kamailio for tests. It answers JSON-RPC on every
-// transport that kamrpc knows, the way the real one does, and can be told to
+// Package kamrpctest is a fake Kamailio for tests. It answers on every transport
+// that kamrpc knows, the way the real one does, and can be told to
 // misbehave in the ways that real servers, dying servers and things that are no
 // Kamailio at all have been seen to.
 //
@@ -26,11 +26,11 @@ import (
 
 // Request is one call as the server got it.
 type Request struct {
-	Transport string // the scheme: http, unix, udp, fifo or tcp
+	Transport string // the scheme, one of Schemes
 	Method    string
 	Params    []any  // string, int64, float64, or what else JSON holds
 	ID        string // as it was written
-	Raw       []byte // the whole request
+	Raw       []byte // the whole request; of BINRPC what is behind the header
 }
 
 // Response is what a [Handler] answers: Raw, or a fault when Message is not
@@ -48,7 +48,9 @@ type Response struct {
 type Handler func(Request) Response
 
 // Schemes are the transports that a [Server] serves.
-func Schemes() []string { return []string{"http", "unix", "udp", "fifo", "tcp"} }
+func Schemes() []string {
+	return []string{"http", "unix", "udp", "fifo", "tcp", "binrpc+unix", "binrpc+tcp"}
+}
 
 // Server is a fake Kamailio.
 type Server struct {
@@ -83,6 +85,9 @@ func New(tb testing.TB) *Server {
 			"tcp":  "127.0.0.1:0",
 			"unix": filepath.Join(dir, "rpc.sock"),
 			"fifo": filepath.Join(dir, "rpc.fifo"),
+
+			"binrpc+unix": filepath.Join(dir, "ctl"),
+			"binrpc+tcp":  "127.0.0.1:0",
 		},
 		handlers: map[string]Handler{},
 		modes:    map[string]Mode{},
@@ -244,7 +249,7 @@ func (s *Server) Up() {
 	}
 	l := &life{server: s}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	for _, start := range []func() error{l.serveHTTP, l.serveUnix, l.serveUDP, l.serveFIFO, l.serveTCP} {
+	for _, start := range []func() error{l.serveHTTP, l.serveUnix, l.serveUDP, l.serveFIFO, l.serveTCP, l.serveBinrpcUnix, l.serveBinrpcTCP} {
 		if err := start(); err != nil {
 			l.end()
 			s.tb.Fatalf("fake kamailio: %v", err)

@@ -69,6 +69,8 @@ type Config struct {
 	Stream bool
 	Users  int // 40 if zero
 	Calls  int // 5 if zero; none are kept up with Stream
+	// Extra is added to the full configuration, behind loadmodule.
+	Extra string
 	// PkgMB and ShmMB are Kamailio's private and shared memory; 8 and 64 if zero.
 	PkgMB, ShmMB int
 }
@@ -82,6 +84,8 @@ type Server struct {
 	HTTPURL      string // http://127.0.0.1:PORT/RPC; "" with Config.Stock alone
 	UDPAddr      string // 127.0.0.1:PORT; "" without Config.UDP
 	TCPAddr      string // 127.0.0.1:PORT; "" before Kamailio 6 and with Config.Stock
+	CtlPath      string // BINRPC, unix stream
+	CtlAddr      string // BINRPC, 127.0.0.1:PORT; "" with Config.Stock
 	SIPAddr      string // 127.0.0.1:PORT, UDP and TCP
 	TLSAddr      string // 127.0.0.1:PORT; "" with Config.Stock
 	Version      string
@@ -207,6 +211,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		SocketPath:   filepath.Join(dir, "kamailio_rpc.sock"),
 		FIFOPath:     filepath.Join(dir, "kamailio_rpc.fifo"),
 		FIFOReplyDir: dir,
+		CtlPath:      filepath.Join(dir, "kamailio_ctl"),
 		SIPAddr:      addr(0),
 		Version:      cfg.Version,
 		tb:           tb,
@@ -228,6 +233,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		"KAM_RPC_PORT":     strconv.Itoa(port + 2),
 		"KAM_RPC_TCP_PORT": strconv.Itoa(port + 3),
 		"KAM_GW_PORT":      strconv.Itoa(port + 5),
+		"KAM_CTL_PORT":     strconv.Itoa(port + 14),
 		"KAM_RPC_UDP_PORT": "",
 		"KAM_PKG_MB":       strconv.Itoa(orDefault(cfg.PkgMB, 8)),
 		"KAM_SHM_MB":       strconv.Itoa(orDefault(cfg.ShmMB, 64)),
@@ -259,6 +265,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 	} else {
 		s.HTTPURL = "http://" + addr(2) + "/RPC"
 		s.TLSAddr = addr(1)
+		s.CtlAddr = addr(14)
 		if !strings.HasPrefix(cfg.Version, "5.") {
 			s.TCPAddr = addr(3)
 		}
@@ -267,6 +274,11 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		env["KAM_RPC_UDP_PORT"] = strconv.Itoa(port + 4)
 		s.UDPAddr = addr(4)
 		s.SocketPath = ""
+	}
+	if cfg.Extra != "" {
+		if err := os.WriteFile(filepath.Join(dir, "local.cfg"), []byte(cfg.Extra), 0o644); err != nil {
+			return nil, err
+		}
 	}
 	s.env = os.Environ()
 	for name, value := range env {

@@ -1,0 +1,155 @@
+package kamrpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// binrpc is Kamailio's ctl module, whose one process serves each connection in
+// turn (modules/ctl/io_listener.c). It speaks a binary format of its own
+// (modules/ctl/binrpc.h); what goes in and comes out here is JSON as by the other
+// ways, translated.
+//
+// A connection of its own for each request: no late answer, and none that
+// Kamailio has closed meanwhile.
+type binrpc struct{ network, address string }
+
+func (t binrpc) String() string { return "binrpc+" + t.network + "://" + t.address }
+
+// binrpcMaxReply is what ctl collects outside of structures by default
+// (binrpc_max_body_size). A structure has 8 KiB more, for itself.
+const binrpcMaxReply = 32 << 10
+
+func (t binrpc) Traits() Traits {
+	return Traits{MaxReply: binrpcMaxReply, Silence: "the reply is larger than ctl can send without waiting (then name a socket of jsonrpcs as a further URI)"}
+}
+
+// binrpcMaxRequest is the buffer of io_listener.c.
+const binrpcMaxRequest = 65_535
+
+func (t binrpc) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
+	method, packet, err := binrpcRequest(request)
+	if err != nil {
+		return nil, err
+	}
+	if len(packet) > binrpcMaxRequest {
+		return nil, fmt.Errorf("request of %d bytes: ctl reads %d", len(packet), binrpcMaxRequest)
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, t.network, t.address)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("%w: there is no such file: Kamailio is not running, or ctl is not loaded or has another path", ErrUnreachable)
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("%w: no permission: ctl opens its socket to Kamailio's own user only: set mode and group of ctl (and be a member), or run the exporter as that user", ErrUnreachable)
+	case err != nil:
+		return nil, unreachable(err)
+	}
+	release := bind(ctx, conn)
+	if _, err := conn.Write(packet); err != nil {
+		release()
+		conn.Close()
+		return nil, badReply(err)
+	}
+	return &binrpcReply{newBinrpcReader(conn, method), conn, release}, nil
+}
+
+type binrpcReply struct {
+	*binrpcReader
+	conn    net.Conn
+	release func()
+}
+
+// Close reads first what is left of a reply that nobody wants any more: Kamailio
+// 5.6 logs an error when its peer goes away with data unread.
+func (r *binrpcReply) Close() error {
+	r.release()
+	if r.left > 0 && !errors.Is(r.err, os.ErrDeadlineExceeded) {
+		_ = r.conn.SetDeadline(time.Now().Add(drainTime))
+		_, _ = io.CopyN(io.Discard, r.in, min(r.left, drainBytes))
+	}
+	return r.conn.Close()
+}
+
+// What a packet begins with, and the types of packets and records
+// (modules/ctl/binrpc.h).
+const (
+	binrpcMagic = 0xA1 // and version
+
+	binrpcRequestType = 0
+	binrpcReplyType   = 1
+	binrpcFaultType   = 3
+
+	binrpcInt    = 0
+	binrpcString = 1 // with a final zero
+	binrpcDouble = 2 // in thousandths
+	binrpcStruct = 3
+	binrpcArray  = 4 // Kamailio writes none: its lists are structures of values without names
+	binrpcName   = 5 // of the value behind it
+	binrpcBytes  = 6
+
+	binrpcLong = 8 // bit of the size: it is that of the length which follows
+)
+
+// binrpcRequest translates a JSON-RPC request. Its id becomes the cookie.
+func binrpcRequest(request []byte) (method string, packet []byte, err error) {
+	var call struct {
+		Method string
+		Params []any
+		ID     uint32
+	}
+	decoder := json.NewDecoder(bytes.NewReader(request))
+	decoder.UseNumber()
+	if err := decoder.Decode(&call); err != nil {
+		return "", nil, err
+	}
+	body := appendBinrpcString(nil, call.Method)
+	for _, param := range call.Params {
+		number, ok := param.(json.Number)
+		if !ok {
+			body = appendBinrpcString(body, param.(string)) // encode lets only these two in
+			continue
+		}
+		if body, err = appendBinrpcNumber(body, number.String()); err != nil {
+			return "", nil, err
+		}
+	}
+	packet = []byte{binrpcMagic, binrpcRequestType<<4 | 3<<2 | 3}     // length and cookie of 4 bytes
+	packet = binary.BigEndian.AppendUint32(packet, uint32(len(body))) //nolint:gosec // a request is small
+	packet = binary.BigEndian.AppendUint32(packet, call.ID)
+	return call.Method, append(packet, body...), nil
+}
+
+func appendBinrpcString(b []byte, s string) []byte {
+	b = append(b, (binrpcLong|4)<<4|binrpcString)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(s)+1)) //nolint:gosec // a request is small
+	b = append(b, s...)
+	return append(b, 0)
+}
+
+func appendBinrpcNumber(b []byte, number string) ([]byte, error) {
+	if strings.ContainsAny(number, ".eE") {
+		f, err := strconv.ParseFloat(number, 64)
+		if err != nil || math.Abs(f) > math.MaxInt64/1000 {
+			return nil, fmt.Errorf("parameter %s: BINRPC carries no such number", number)
+		}
+		b = append(b, 8<<4|binrpcDouble)
+		return binary.BigEndian.AppendUint64(b, uint64(int64(math.Round(f*1000)))), nil //nolint:gosec // two's complement is meant
+	}
+	i, err := strconv.ParseInt(number, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("parameter %s: BINRPC carries integers of 32 bits", number)
+	}
+	b = append(b, 4<<4|binrpcInt)
+	return binary.BigEndian.AppendUint32(b, uint32(i)), nil //nolint:gosec // two's complement is meant
+}
