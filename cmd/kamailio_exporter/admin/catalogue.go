@@ -228,7 +228,7 @@ func catalogue() []Action {
 			},
 			Send: func(a Args, _ State) []any { return []any{a.text("url"), oneIf(a.truth("enabled"))} },
 			Look: lookRelay, Guard: guardRelay, Judge: judgeRelay, Answer: answerStatus,
-			Same: func(a Args, before State) bool { return before["enabled"] == a.truth("enabled") },
+			Same: sameRelay,
 		},
 		{
 			Name: "lcr.defunct", Method: "lcr.defunct_gw",

@@ -13,7 +13,7 @@ import (
 // maxConns is how many connections are open at once. One more pushes out the
 // oldest on which no user's request is being served, so that strangers who hold
 // connections open lock nobody out.
-const maxConns = 32
+const maxConns = 128
 
 // connInfo is what is known of one connection.
 type connInfo struct {

@@ -470,12 +470,15 @@ func lookRelay(ctx context.Context, k Kamailio, a Args) (State, error) {
 	state := State{}
 	for node := range result.All("") {
 		set := node.Get("set").Text()
-		// 5.6: 0, 1 or "1(permanent)"; 6: false or true.
-		disabled := node.Get("disabled").Text()
-		on := disabled == "0" || disabled == "false"
+		// 5.6 calls a relay disabled that does not answer, too: 0, 1 or
+		// "1(permanent)". 6 has false or true, and whether it answers beside it.
+		said := node.Get("disabled").Text()
+		off := said == "true" || strings.Contains(said, "permanent")
+		on := !off && said != "1" && node.Get("active").Text() != "false"
 		if node.Get("url").Text() == a.text("url") {
-			was, seen := state["enabled"].(bool)
-			state["enabled"] = on && (was || !seen) // of several, all
+			wasOn, seen := state["enabled"].(bool)
+			wasOff, _ := state["disabled"].(bool)
+			state["enabled"], state["disabled"] = on && (wasOn || !seen), off && (wasOff || !seen) // of several, all
 			enabled[set] += 0
 		} else if on {
 			others[set]++
@@ -503,8 +506,15 @@ func guardRelay(a Args, before State, g Guards) error {
 	return nil
 }
 
+func sameRelay(a Args, state State) bool {
+	if a.truth("enabled") {
+		return state["enabled"] == true
+	}
+	return state["disabled"] == true
+}
+
 func judgeRelay(a Args, _, after State, _ Guards) string {
-	if after["enabled"] == a.truth("enabled") {
+	if sameRelay(a, after) {
 		return ""
 	}
 	return "the relay is not as asked"
