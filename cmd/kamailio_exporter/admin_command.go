@@ -275,7 +275,6 @@ type known struct {
 	Name     string `json:"name"`
 	Summary  string `json:"summary"`
 	Cooldown int    `json:"cooldown_left_s"`
-	NeedsKey bool   `json:"needs_idempotency_key"`
 	Params   []struct {
 		Name    string          `json:"name"`
 		Type    admin.ParamType `json:"type"`
@@ -316,23 +315,23 @@ func (c *adminCommand) list(ctx context.Context, w io.Writer) error {
 }
 
 // body makes the request: each parameter with the type that the action says.
-func (c *adminCommand) body(ctx context.Context) (body []byte, needsKey bool, err error) {
+func (c *adminCommand) body(ctx context.Context) ([]byte, error) {
 	var all knownActions
 	if _, err := c.get(ctx, "/v1/actions", &all); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	i := slices.IndexFunc(all.Actions, func(a known) bool { return a.Name == c.action })
 	if i < 0 {
-		return nil, false, &codedError{exitRefused, fmt.Sprintf("%s may not run %s, or there is no such action: see %s admin list", all.User, c.action, programName)}
+		return nil, &codedError{exitRefused, fmt.Sprintf("%s may not run %s, or there is no such action: see %s admin list", all.User, c.action, programName)}
 	}
 	params := map[string]any{}
 	for _, given := range c.params {
 		name, value, ok := strings.Cut(given, "=")
 		if !ok {
-			return nil, false, fmt.Errorf("%q: want NAME=VALUE", given)
+			return nil, fmt.Errorf("%q: want NAME=VALUE", given)
 		}
 		if _, twice := params[name]; twice {
-			return nil, false, fmt.Errorf("%s is given twice", name)
+			return nil, fmt.Errorf("%s is given twice", name)
 		}
 		params[name] = value
 		for _, p := range all.Actions[i].Params {
@@ -343,24 +342,23 @@ func (c *adminCommand) body(ctx context.Context) (body []byte, needsKey bool, er
 			case admin.Int:
 				n, err := strconv.ParseInt(value, 10, 64)
 				if err != nil {
-					return nil, false, fmt.Errorf("%s: want a whole number", name)
+					return nil, fmt.Errorf("%s: want a whole number", name)
 				}
 				params[name] = n
 			case admin.Bool:
 				b, err := strconv.ParseBool(value)
 				if err != nil {
-					return nil, false, fmt.Errorf("%s: want true or false", name)
+					return nil, fmt.Errorf("%s: want true or false", name)
 				}
 				params[name] = b
 			}
 		}
 	}
-	body, err = json.Marshal(map[string]any{"params": params, "reason": c.reason})
-	return body, all.Actions[i].NeedsKey, err
+	return json.Marshal(map[string]any{"params": params, "reason": c.reason})
 }
 
 func (c *adminCommand) run(ctx context.Context, w io.Writer) error {
-	body, _, err := c.body(ctx)
+	body, err := c.body(ctx)
 	if err != nil {
 		return err
 	}
