@@ -46,8 +46,8 @@ check: ## before a commit: vet, lint, unit
 	go vet ./...
 	$(MAKE) lint unit
 
-docs: ## write METRICS.md and the tables of README.md anew
-	go test ./collector ./cmd/kamailio_exporter -run TestDocs -update
+docs: ## write METRICS.md and the tables of README.md and ADMIN.md anew
+	go test ./collector ./cmd/kamailio_exporter ./cmd/kamailio_exporter/admin -run TestDocs -update
 
 fixtures: ## record the replies of running Kamailios into collector/testdata
 	.ci/record.sh

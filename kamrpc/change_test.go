@@ -106,7 +106,7 @@ func TestChangeMeetsNoStaleConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	var requests atomic.Int32
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
 		hijacked, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {

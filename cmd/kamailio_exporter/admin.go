@@ -95,6 +95,12 @@ func (s *settings) newAdmin(cfg *admin.Config, client *kamrpc.Client, own *ownMe
 	return server, nil
 }
 
+func stopAdmin(ctx context.Context, server *admin.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, admin.LongestAction)
+	defer cancel()
+	return server.Shutdown(ctx)
+}
+
 // serveAdmin serves until ctx is done, and the action under way has ended. SIGHUP
 // reads the configuration anew.
 func serveAdmin(ctx context.Context, server *admin.Server, logger log.Logger) error {
@@ -110,7 +116,7 @@ func serveAdmin(ctx context.Context, server *admin.Server, logger log.Logger) er
 	for {
 		select {
 		case err := <-served:
-			return errors.Join(err, server.Shutdown(ctx))
+			return errors.Join(err, stopAdmin(context.WithoutCancel(ctx), server))
 		case <-hangup:
 			if err := server.Reload(); err != nil {
 				_ = level.Error(logger).Log("msg", "admin endpoint: the configuration was read anew and is not in force", "err", oneLine(err))
@@ -118,9 +124,7 @@ func serveAdmin(ctx context.Context, server *admin.Server, logger log.Logger) er
 				_ = level.Info(logger).Log("msg", "admin endpoint: the configuration was read anew")
 			}
 		case <-ctx.Done():
-			finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), admin.LongestAction)
-			defer cancel()
-			return errors.Join(server.Shutdown(finish), <-served)
+			return errors.Join(stopAdmin(context.WithoutCancel(ctx), server), <-served)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
@@ -275,7 +276,7 @@ func TestAdminCommandUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			fmt.Fprint(w, `{"user":"noc","actions":[{"name":"a.b","params":[]}]}`)
 			return

@@ -30,6 +30,8 @@ type Action struct {
 	// Look reads what the action is about, before it and after it. nil: nothing can
 	// be read, so that the outcome is never verified.
 	Look look
+	// Verifies says what that is, for people.
+	Verifies string
 	// LookTime is how long the read before may take; 0 is defaultLookTime.
 	LookTime time.Duration
 	// Guard refuses by what was read before.
@@ -65,7 +67,7 @@ type Guards struct {
 const (
 	namePattern  = `[A-Za-z0-9_.-]+`
 	sipPattern   = `sips?:[A-Za-z0-9_.!~*'()&=+$,;?/:@%\[\]-]+`
-	tokenPattern = `[A-Za-z0-9_.!%*+'~@:<>()\[\]{}"\\/?-]+` // RFC 3261: word
+	wordPattern  = `[A-Za-z0-9_.!%*+'~@:<>()\[\]{}"\\/?-]+` // RFC 3261: word
 	aorPattern   = `[A-Za-z0-9_.!~*'()&=+$,;?/%-]+(@[A-Za-z0-9_.:\[\]-]+)?`
 	valuePattern = `[ -~]+`
 )
@@ -86,11 +88,11 @@ var (
 	aorParam   = Param{Name: "aor", Type: String, MaxLen: 128, Pattern: aorPattern, Help: "address of record: user@domain, or user where use_domain is off"}
 	uuidParam  = Param{Name: "uuid", Type: String, MaxLen: 64, Pattern: `[A-Za-z0-9_.@:-]+`, Help: "l_uuid of the registration"}
 	kindParam  = Param{Name: "kind", Type: Enum, Enum: []string{"ua", "country", "domain", "ip", "user"}, Help: "what is blocked"}
-	callID     = Param{Name: "call_id", Type: String, MaxLen: 128, Pattern: tokenPattern, Help: "Call-ID of the dialog"}
+	callID     = Param{Name: "call_id", Type: String, MaxLen: 128, Pattern: wordPattern, Help: "Call-ID of the dialog"}
 )
 
 func tag(n string) Param {
-	return Param{Name: n, Type: String, MaxLen: 128, Pattern: tokenPattern, Help: strings.ReplaceAll(n, "_", " ") + " of the dialog"}
+	return Param{Name: n, Type: String, MaxLen: 128, Pattern: wordPattern, Help: strings.ReplaceAll(n, "_", " ") + " of the dialog"}
 }
 
 // catalogue makes the table of all actions.
@@ -127,7 +129,7 @@ func catalogue() []Action {
 				{Name: "state", Type: Enum, Enum: []string{"ip", "ix", "ap", "ax", "dx"}, Help: "ip: inactive and probed, ix: inactive, ap: active and probed, ax: active, dx: disabled"},
 			},
 			Send: func(a Args, _ State) []any { return []any{a.text("state"), int(a.number("set")), a.text("uri")} },
-			Look: lookDestination, Guard: guardDestination, Waits: afterTime,
+			Look: lookDestination, Verifies: "its flags (`dispatcher.list`)", Guard: guardDestination, Waits: afterTime,
 			Same: func(a Args, before State) bool {
 				return before["flags"] == strings.ToUpper(a.text("state"))
 			},
@@ -140,13 +142,13 @@ func catalogue() []Action {
 			Summary: "Ends a call: Kamailio sends a BYE to both sides.",
 			Params:  []Param{callID},
 			Send:    func(_ Args, before State) []any { return []any{before["h_entry"], before["h_id"]} },
-			Look:    lookDialog, Judge: judgeDialogGone, Waits: afterTime,
+			Look:    lookDialog, Verifies: "`dlg.dlg_list`", Judge: judgeDialogGone, Waits: afterTime,
 		},
 		{
 			Name: "dialog.terminate", Method: "dlg.terminate_dlg", NeedsKey: true,
 			Summary: "Ends a call that is named by its Call-ID and both tags.",
 			Params:  []Param{callID, tag("from_tag"), tag("to_tag")},
-			Look:    lookDialogWithTags, Judge: judgeDialogGone, Waits: afterTime,
+			Look:    lookDialogWithTags, Verifies: "`dlg.dlg_list`", Judge: judgeDialogGone, Waits: afterTime,
 		},
 		{
 			Name: "dialog.bridge", Method: "dlg.bridge_dlg", NeedsKey: true,
@@ -158,32 +160,32 @@ func catalogue() []Action {
 		{
 			Name: "usrloc.remove", Method: "ul.rm", NeedsKey: true,
 			Summary: "Removes all contacts of a user, until its next REGISTER.",
-			Params:  []Param{usrParam, aorParam}, Look: lookAOR, Judge: judgeGone("contacts"),
+			Params:  []Param{usrParam, aorParam}, Look: lookAOR, Verifies: "`ul.lookup`", Judge: judgeGone("contacts"),
 		},
 		{
 			Name: "usrloc.remove-contact", Method: "ul.rm_contact", NeedsKey: true,
 			Summary: "Removes one contact of a user, until its next REGISTER.",
 			Params:  []Param{usrParam, aorParam, sipURI("contact", "address of the contact, as ul.lookup shows it")},
-			Look:    lookContact, Judge: judgeGone("present"),
+			Look:    lookContact, Verifies: "`ul.lookup`", Judge: judgeGone("present"),
 		},
 
 		// htable.
 		{
 			Name: "htable.delete", Method: "htable.delete",
 			Summary: "Deletes an item, for example to lift a ban.",
-			Params:  []Param{tableParam, keyParam}, Look: lookItemThere, Judge: judgeGone("present"),
+			Params:  []Param{tableParam, keyParam}, Look: lookItemThere, Verifies: "`htable.get`", Judge: judgeGone("present"),
 		},
 		{
 			Name: "htable.set-string", Method: "htable.sets",
 			Summary: "Sets an item to a text.",
 			Params:  []Param{tableParam, keyParam, {Name: "value", Type: String, MaxLen: 128, Pattern: valuePattern, Secret: true, Help: "the text"}},
-			Look:    lookItem, Judge: judgeItem, Same: sameItem,
+			Look:    lookItem, Verifies: "`htable.get`", Judge: judgeItem, Same: sameItem,
 		},
 		{
 			Name: "htable.set-int", Method: "htable.seti",
 			Summary: "Sets an item to a number.",
 			Params:  []Param{tableParam, keyParam, {Name: "value", Type: Int, Min: -1 << 31, Max: 1<<31 - 1, Help: "the number"}},
-			Look:    lookItem, Judge: judgeItem, Same: sameItem,
+			Look:    lookItem, Verifies: "`htable.get`", Judge: judgeItem, Same: sameItem,
 		},
 
 		// secfilter.
@@ -191,30 +193,30 @@ func catalogue() []Action {
 			Name: "secfilter.block", Method: "secfilter.add_bl",
 			Summary: "Blocks a user agent, country, domain, address or user, until the next reload of secfilter.",
 			Params:  []Param{kindParam, {Name: "value", Type: String, MaxLen: 64, Pattern: valuePattern, Help: "what to block; it matches everything that begins with it"}},
-			Look:    lookBlocked, Judge: judgeBlocked, Same: func(_ Args, before State) bool { return before["blocked"] == true },
+			Look:    lookBlocked, Verifies: "`secfilter.print`, from 6.0 on", Judge: judgeBlocked, Same: func(_ Args, before State) bool { return before.is("blocked") },
 			Answer: answerHas("inserted"),
 		},
 		{
 			Name: "secfilter.unblock", Method: "secfilter.del_bl",
 			Summary: "Takes back secfilter.block.",
 			Params:  []Param{kindParam, {Name: "value", Type: String, MaxLen: 64, Pattern: valuePattern, Help: "what to unblock"}},
-			Look:    lookBlocked, Judge: judgeGone("blocked"), Answer: answerHas("removed"),
+			Look:    lookBlocked, Verifies: "`secfilter.print`, from 6.0 on", Judge: judgeGone("blocked"), Answer: answerHas("removed"),
 		},
 
 		// Registrations of Kamailio's own at other servers.
 		{
 			Name: "uac.enable", Method: "uac.reg_enable", Summary: "Switches a registration at another server on.",
-			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration,
-			Judge: judgeTrue("enabled"), Same: func(_ Args, before State) bool { return before["enabled"] == true },
+			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration, Verifies: "`uac.reg_info`",
+			Judge: judgeTrue("enabled"), Same: func(_ Args, before State) bool { return before.is("enabled") },
 		},
 		{
 			Name: "uac.disable", Method: "uac.reg_disable", Summary: "Switches a registration at another server off.",
-			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration,
-			Judge: judgeGone("enabled"), Same: func(_ Args, before State) bool { return before["enabled"] == false },
+			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration, Verifies: "`uac.reg_info`",
+			Judge: judgeGone("enabled"), Same: func(_ Args, before State) bool { return !before.is("enabled") },
 		},
 		{
 			Name: "uac.refresh", Method: "uac.reg_refresh", Summary: "Reads a registration at another server anew from the database.",
-			Params: []Param{uuidParam}, Look: lookRegistration, Pause: reloadPause,
+			Params: []Param{uuidParam}, Look: lookRegistration, Verifies: "`uac.reg_info`", Pause: reloadPause,
 			Judge: func(Args, State, State, Guards) string { return "" }, // it is still there
 		},
 
@@ -227,7 +229,7 @@ func catalogue() []Action {
 				{Name: "enabled", Type: Bool, Help: "true or false"},
 			},
 			Send: func(a Args, _ State) []any { return []any{a.text("url"), oneIf(a.truth("enabled"))} },
-			Look: lookRelay, Guard: guardRelay, Judge: judgeRelay, Answer: answerStatus,
+			Look: lookRelay, Verifies: "`rtpengine.show`, and the status of the answer", Guard: guardRelay, Judge: judgeRelay, Answer: answerStatus,
 			Same: sameRelay,
 		},
 		{
@@ -238,7 +240,7 @@ func catalogue() []Action {
 				{Name: "gw_id", Type: Int, Min: 1, Max: 1<<31 - 1, Help: "number of the gateway"},
 				{Name: "seconds", Type: Int, Min: 1, Max: 7 * 86400, Help: "for how long"},
 			},
-			Look: lookGateway, Guard: guardGateway, Judge: judgeTrue("defunct"),
+			Look: lookGateway, Verifies: "`lcr.dump_gws`", Guard: guardGateway, Judge: judgeTrue("defunct"),
 		},
 
 		// Presence.
@@ -266,7 +268,7 @@ func catalogue() []Action {
 			Summary: "Sets the counters of one group to 0. Rates of Prometheus take it for a restart.",
 			Params:  []Param{{Name: "group", Type: String, MaxLen: 64, Pattern: `[A-Za-z0-9_-]+`, Help: "group, such as core"}},
 			Send:    func(a Args, _ State) []any { return []any{a.text("group") + ":"} },
-			Look:    lookGroup, Judge: judgeReset,
+			Look:    lookGroup, Verifies: "`stats.get_statistics`", Judge: judgeReset,
 		},
 		{
 			Name: "cfg.set", Method: "cfg.set_now_int",
@@ -280,7 +282,7 @@ func catalogue() []Action {
 				group, variable, _ := strings.Cut(a.text("variable"), ".")
 				return []any{group, variable, int(a.number("value"))}
 			},
-			Look: lookVariable, Judge: judgeVariable,
+			Look: lookVariable, Verifies: "`cfg.get`", Judge: judgeVariable,
 			Same: func(a Args, before State) bool { return before["value"] == a.number("value") },
 		},
 	}
@@ -313,6 +315,14 @@ func reload(n, method, what string, counts ...count) Action {
 	}
 	if len(counts) > 0 {
 		a.Look, a.Judge = lookCounts(counts), judgeCounts(counts)
+		var fields, methods []string
+		for _, c := range counts {
+			fields = append(fields, c.field)
+			if m := "`" + c.method + "`"; !slices.Contains(methods, m) {
+				methods = append(methods, m)
+			}
+		}
+		a.Verifies = "number of " + strings.Join(fields, ", ") + " (" + strings.Join(methods, ", ") + ")"
 	}
 	return a
 }
@@ -320,14 +330,14 @@ func reload(n, method, what string, counts ...count) Action {
 func mtreeReload() Action {
 	a := reload("mtree.reload", "mtree.reload", "entries of one tree")
 	a.Params = []Param{name("tree", "name of the tree")}
-	a.Look, a.Judge = lookTree, judgeKept("items")
+	a.Look, a.Judge, a.Verifies = lookTree, judgeKept("items"), "number of items (`mtree.summary`)"
 	return a
 }
 
 func htableReload() Action {
 	a := reload("htable.reload", "htable.reload", "items of one htable from its database table")
 	a.Params = []Param{tableParam}
-	a.Look, a.Judge = lookTable, judgeKept("items")
+	a.Look, a.Judge, a.Verifies = lookTable, judgeKept("items"), "number of items (`htable.stats`)"
 	return a
 }
 

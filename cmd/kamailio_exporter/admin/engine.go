@@ -231,11 +231,7 @@ func (e *engine) change(ctx context.Context, j *job, params []any, uptime time.D
 // after reads until it is as asked, or until the time is up. settled is false when
 // nothing could be read.
 func (e *engine) after(ctx context.Context, j *job, before State) (state State, settled bool, why string) {
-	limit := j.action.LookTime
-	if j.action.Waits > limit {
-		limit = j.action.Waits
-	}
-	ctx, cancel := context.WithTimeout(ctx, max(limit, afterTime))
+	ctx, cancel := context.WithTimeout(ctx, max(j.action.LookTime, j.action.Waits, afterTime))
 	defer cancel()
 	patience := e.now().Add(j.action.Waits)
 	for {
@@ -301,8 +297,7 @@ func (e *engine) end(j *job, res *result, err error) *problem {
 }
 
 func asProblem(err error) *problem {
-	var p *problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
 	return ofCall(err)

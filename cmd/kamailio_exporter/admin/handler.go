@@ -193,11 +193,11 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request, s *state, who iden
 	if denied := who.user.allows(a, j.args); denied != "" {
 		return badParameter.because((&paramError{denied, "has a value that is not granted"}).Error())
 	}
-	return h.once(w, j)
+	return h.once(r.Context(), w, j)
 }
 
 // once runs a job, or says again what became of it when its key was used before.
-func (h *handler) once(w http.ResponseWriter, j *job) error {
+func (h *handler) once(ctx context.Context, w http.ResponseWriter, j *job) error {
 	if j.key != "" {
 		j.print = fingerprint(j.action.Name, j.args, j.dryRun)
 		before, err := h.engine.journal.claim(j.who.user.name, j.key, j.print)
@@ -213,7 +213,7 @@ func (h *handler) once(w http.ResponseWriter, j *job) error {
 		defer h.engine.journal.release(j.who.user.name, j.key)
 	}
 	began := time.Now()
-	res, p := h.engine.run(context.Background(), j)
+	res, p := h.engine.run(ctx, j)
 	if res == nil {
 		return p
 	}

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -125,14 +126,14 @@ var (
 )
 
 // claim takes a key for a request. With found, the request was made before.
-func (j *journal) claim(user, key, print string) (found *Record, err error) {
+func (j *journal) claim(user, key, fingerprint string) (found *Record, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := j.now()
 	at := keyOf{user, key}
 	if k := j.keys[at]; k != nil && now.Sub(k.at) < keyLife {
 		switch {
-		case k.print != print:
+		case k.print != fingerprint:
 			return nil, errKeyOther
 		case k.id == "":
 			return nil, errKeyRunning
@@ -151,7 +152,7 @@ func (j *journal) claim(user, key, print string) (found *Record, err error) {
 			return nil, errKeysFull
 		}
 	}
-	j.keys[at] = &keyed{print: print, at: now}
+	j.keys[at] = &keyed{print: fingerprint, at: now}
 	return nil, nil
 }
 
@@ -205,9 +206,5 @@ func (j *journal) last(u *user, limit int) []Record {
 func (j *journal) successes() (byAction map[string]time.Time, reset time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	byAction = map[string]time.Time{}
-	for action, at := range j.succeeded {
-		byAction[action] = at
-	}
-	return byAction, j.resets
+	return maps.Clone(j.succeeded), j.resets
 }

@@ -45,7 +45,7 @@ func everything() string {
 }
 
 // realBench is an endpoint with a real Kamailio behind it, over HTTP.
-func realBench(t *testing.T, server *kamailiotest.Server, uri string) *bench {
+func realBench(t *testing.T, uri string) *bench {
 	t.Helper()
 	b := newBench(t, everything())
 	way, err := kamrpc.Open(uri, nil)
@@ -78,7 +78,6 @@ type gateway struct {
 	conn    net.PacketConn
 	port    int
 	invites atomic.Int32
-	refers  atomic.Int32
 }
 
 func newGateway(t *testing.T) *gateway {
@@ -195,7 +194,7 @@ func TestActionsOfRealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
-			b := realBench(t, server, server.HTTPURL)
+			b := realBench(t, server.HTTPURL)
 			six := !strings.HasPrefix(version, "5.")
 			ran := map[string]bool{}
 			run := func(action, params string, outcome Outcome, verified bool) reply {

@@ -16,6 +16,9 @@ import (
 // and bools. What Kamailio says beyond that stays in here.
 type State map[string]any
 
+// is tells whether a bool is there and true.
+func (s State) is(name string) bool { b, _ := s[name].(bool); return b }
+
 // look reads what an action is about. errNoTarget: it is not there. errUnreadable:
 // nothing can be read safely on this server, which is no reason not to act.
 type look func(ctx context.Context, k Kamailio, a Args) (State, error)
@@ -140,7 +143,7 @@ func judgeGone(field string) func(Args, State, State, Guards) string {
 
 func judgeTrue(field string) func(Args, State, State, Guards) string {
 	return func(_ Args, _, after State, _ Guards) string {
-		if after[field] == true {
+		if after.is(field) {
 			return ""
 		}
 		return "not " + field
@@ -334,7 +337,7 @@ func lookItem(ctx context.Context, k Kamailio, a Args) (State, error) {
 // not the concern of whoever may delete it.
 func lookItemThere(ctx context.Context, k Kamailio, a Args) (State, error) {
 	state, err := lookItem(ctx, k, a)
-	if err == nil && state["present"] == false {
+	if err == nil && !state.is("present") {
 		return nil, errNoTarget
 	}
 	delete(state, "value")
@@ -430,7 +433,7 @@ func lookBlocked(ctx context.Context, k Kamailio, a Args) (State, error) {
 }
 
 func judgeBlocked(_ Args, _, after State, _ Guards) string {
-	if after["blocked"] == true {
+	if after.is("blocked") {
 		return ""
 	}
 	return "it is not in the list"
@@ -500,7 +503,7 @@ func lookRelay(ctx context.Context, k Kamailio, a Args) (State, error) {
 
 func guardRelay(a Args, before State, g Guards) error {
 	others, _ := before["others_enabled"].(int64)
-	if !a.truth("enabled") && before["enabled"] == true && int(others) < g.MinActive {
+	if !a.truth("enabled") && before.is("enabled") && int(others) < g.MinActive {
 		return fmt.Errorf("its set has %d other relays that are enabled, and %d must stay", others, g.MinActive)
 	}
 	return nil
@@ -508,9 +511,9 @@ func guardRelay(a Args, before State, g Guards) error {
 
 func sameRelay(a Args, state State) bool {
 	if a.truth("enabled") {
-		return state["enabled"] == true
+		return state.is("enabled")
 	}
-	return state["disabled"] == true
+	return state.is("disabled")
 }
 
 func judgeRelay(a Args, _, after State, _ Guards) string {
