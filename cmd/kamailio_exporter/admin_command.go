@@ -81,7 +81,7 @@ func newAdminApp(c *adminCommand) *kingpin.Application {
 	app.Flag("tls-key", "Its key.").PlaceHolder("FILE").StringVar(&c.key)
 	app.Flag("tls-ca", "CA of the endpoint's certificate.").PlaceHolder("FILE").StringVar(&c.ca)
 	app.Flag("output", "text, for people, or json, as the endpoint answers.").Default("text").EnumVar(&c.output, "text", "json")
-	app.Flag("timeout", "Longest time to wait; an action may take more than a minute.").Default("80s").DurationVar(&c.timeout)
+	app.Flag("timeout", "Longest time to wait; an action may take more than a minute.").Default("120s").DurationVar(&c.timeout)
 
 	app.Command("list", "List what you may run.")
 	run := app.Command("run", "Run an action.")
@@ -104,7 +104,10 @@ func runAdminCommand(ctx context.Context, args []string, stdout io.Writer) error
 	app := newAdminApp(c)
 	printed := false
 	app.UsageWriter(stdout)
-	app.Terminate(func(int) { printed = true })
+	app.Terminate(func(int) {
+		printed = true
+		app.UsageWriter(io.Discard) // kingpin goes on, and would print it again
+	})
 	command, err := app.Parse(args)
 	switch {
 	case printed:

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -72,7 +73,7 @@ func parseBody(text []byte) (request, error) {
 		case "reason":
 			value, err := scalar(d)
 			reason, ok := value.(string)
-			if err == nil && (!ok || len(reason) > maxReason || strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x2028 || r == 0x2029 })) {
+			if err == nil && (!ok || len(reason) > maxReason || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) })) {
 				err = fmt.Errorf("reason must be a string of %d bytes at most, without control characters", maxReason)
 			}
 			req.reason = reason

@@ -66,8 +66,8 @@ type Guards struct {
 // header or a log line, and is no wildcard of Kamailio.
 const (
 	namePattern  = `[A-Za-z0-9_.-]+`
-	sipPattern   = `sips?:[A-Za-z0-9_.!~*'()&=+$,;?/:@%\[\]-]+`
-	wordPattern  = `[A-Za-z0-9_.!%*+'~@:<>()\[\]{}"\\/?-]+` // RFC 3261: word
+	sipPattern   = `sips?:[A-Za-z0-9_.!~*'()&=+$,;/:@%\[\]-]+` // no ?: it begins headers
+	wordPattern  = `[A-Za-z0-9_.!%*+'~@:<>()\[\]{}"\\/?-]+`    // RFC 3261: word
 	aorPattern   = `[A-Za-z0-9_.!~*'()&=+$,;?/%-]+(@[A-Za-z0-9_.:\[\]-]+)?`
 	valuePattern = `[ -~]+`
 )
@@ -179,7 +179,7 @@ func catalogue() []Action {
 			Name: "htable.set-string", Method: "htable.sets",
 			Summary: "Sets an item to a text.",
 			Params:  []Param{tableParam, keyParam, {Name: "value", Type: String, MaxLen: 128, Pattern: valuePattern, Secret: true, Help: "the text"}},
-			Look:    lookItem, Verifies: "`htable.get`", Judge: judgeItem, Same: sameItem,
+			Look:    lookItemAs, Verifies: "`htable.get`", Judge: judgeTrue("as_asked"), Same: func(_ Args, before State) bool { return before.is("as_asked") },
 		},
 		{
 			Name: "htable.set-int", Method: "htable.seti",

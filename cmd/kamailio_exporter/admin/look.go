@@ -333,6 +333,15 @@ func lookItem(ctx context.Context, k Kamailio, a Args) (State, error) {
 	return State{"present": true, "value": value.Text()}, nil
 }
 
+// lookItemAs says whether the item is as asked. What it was is for nobody's eyes.
+func lookItemAs(ctx context.Context, k Kamailio, a Args) (State, error) {
+	state, err := lookItem(ctx, k, a)
+	if err != nil {
+		return nil, err
+	}
+	return State{"present": state.is("present"), "as_asked": sameItem(a, state)}, nil
+}
+
 // lookItemThere says of the value only that there is one: what an item holds is
 // not the concern of whoever may delete it.
 func lookItemThere(ctx context.Context, k Kamailio, a Args) (State, error) {

@@ -42,9 +42,10 @@ type Server struct {
 	reload   sync.Mutex
 }
 
-// LongestAction is how long an action may still run when the program is told to
-// stop.
-const LongestAction = 75 * time.Second
+// LongestAction is how long an action may take, and so may still run when the
+// program is told to stop: reading before and after, 20 s each, 60 s for the reload
+// between them, and the log.
+const LongestAction = 110 * time.Second
 
 // New opens the audit log, settles what the last run left open, and listens. It
 // serves nothing before Serve.
