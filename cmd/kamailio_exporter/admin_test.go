@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -287,6 +290,127 @@ func TestAdminCommandUnknown(t *testing.T) {
 	t.Cleanup(func() { server.Close() })
 	if _, err := adminRun(t, socket, "run", "a.b"); exitCode(err) != 5 || !strings.Contains(err.Error(), "--key=") {
 		t.Error(err)
+	}
+}
+
+// TestAdminChild is the exporter in a process of its own, for TestAdminKilled.
+func TestAdminChild(t *testing.T) {
+	args := os.Getenv("KAMAILIO_EXPORTER_TEST_CHILD")
+	if args == "" {
+		t.Skip("only for TestAdminKilled")
+	}
+	if err := run(t.Context(), strings.Split(args, "\n"), os.Stdout, os.Stderr); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// child starts the exporter in a process of its own and waits until it listens.
+func child(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAdminChild$")
+	cmd.Env = append(os.Environ(), "KAMAILIO_EXPORTER_TEST_CHILD="+strings.Join(append(args, "--web.listen-address=127.0.0.1:0"), "\n"))
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "admin endpoint: listening") {
+			go func() { _, _ = io.Copy(io.Discard, stderr) }()
+			return cmd
+		}
+	}
+	_ = cmd.Wait()
+	t.Fatal("the exporter ended")
+	return nil
+}
+
+// Test 27 of ADMIN.md, for real: kill -9 between the intent and the outcome.
+func TestAdminKilled(t *testing.T) {
+	dir, file := adminDir(t, "")
+	server := changeable(t)
+	inside, leave := make(chan struct{}), make(chan struct{})
+	server.HandleFunc("dispatcher.reload", func(kamrpctest.Request) kamrpctest.Response {
+		close(inside)
+		<-leave
+		return kamrpctest.Response{}
+	})
+	t.Cleanup(func() { close(leave) })
+	args := []string{"--kamailio.uri=" + server.URI("unix"), "--admin.config.file=" + file}
+	cmd := child(t, args...)
+	socket := filepath.Join(dir, "admin.sock")
+	ended := make(chan error)
+	go func() {
+		_, err := adminRun(t, socket, "run", "dispatcher.reload", "--key=key-of-the-test", "--reason=kill")
+		ended <- err
+	}()
+	<-inside
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if err := <-ended; exitCode(err) != 5 {
+		t.Errorf("the client: %v", err)
+	}
+	cmd = child(t, args...)
+	defer func() { _ = cmd.Wait() }()
+	defer func() { _ = cmd.Process.Signal(syscall.SIGTERM) }()
+	out, err := adminRun(t, socket, "log")
+	if err != nil || !strings.Contains(out, "unknown") || !strings.Contains(out, "kill") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	// The same key is answered, and not sent again.
+	if out, err := adminRun(t, socket, "run", "dispatcher.reload", "--key=key-of-the-test", "--reason=kill"); exitCode(err) != 5 || server.CallCount("dispatcher.reload") != 1 {
+		t.Errorf("%v, sent %d times\n%s", err, server.CallCount("dispatcher.reload"), out)
+	}
+	if out, err := adminRun(t, socket, "verify", filepath.Join(dir, "audit.jsonl")); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A scrape during an action: all that it does not touch is there, and in time.
+func TestScrapeDuringAction(t *testing.T) {
+	dir, file := adminDir(t, "")
+	server := changeable(t)
+	inside, leave := make(chan struct{}), make(chan struct{})
+	server.HandleFunc("dispatcher.reload", func(kamrpctest.Request) kamrpctest.Response {
+		close(inside)
+		<-leave
+		return kamrpctest.Response{Result: `"ok"`}
+	})
+	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file, "--kamailio.timeout=500ms", "--scrape.reuse=0s")
+	e.waitFor(t, "admin endpoint: listening")
+	before := server.CallCount("dispatcher.list")
+	ended := make(chan error)
+	go func() {
+		_, err := adminRun(t, filepath.Join(dir, "admin.sock"), "run", "dispatcher.reload")
+		ended <- err
+	}()
+	<-inside
+	asked := server.CallCount("dispatcher.list")
+	if asked != before+1 {
+		t.Errorf("%d lists before the reload", asked-before)
+	}
+	began := time.Now()
+	_, page := e.get(t, "/metrics")
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the scrape took %s", took)
+	}
+	if f := failed.FindAllStringSubmatch(page, -1); names(f) != "dispatcher" || value(page, "kamailio_up") != "1" {
+		t.Errorf("failed: %s", names(f))
+	}
+	if n := server.CallCount("dispatcher.list"); n != asked {
+		t.Error("it was read while it reloads")
+	}
+	close(leave)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, page := e.get(t, "/metrics"); failed.MatchString(page) {
+		t.Errorf("failed afterwards: %s", names(failed.FindAllStringSubmatch(page, -1)))
 	}
 }
 

@@ -73,7 +73,12 @@ func TestAttack27AuditFailures(t *testing.T) {
 				}
 			})
 			before := gather(t, b.server)["kamailio_exporter_admin_audit_errors_total"]
-			breakIt(b, f)
+			held := func(change func()) {
+				b.server.engine.audit.mu.Lock()
+				defer b.server.engine.audit.mu.Unlock()
+				change()
+			}
+			held(func() { breakIt(b, f) })
 			r := b.run(nocToken, "dispatcher.reload", `{}`)
 			if r.Status != 503 || r.problem() != "audit" {
 				t.Errorf("%d %s", r.Status, r.Text)
@@ -83,8 +88,7 @@ func TestAttack27AuditFailures(t *testing.T) {
 				t.Error("not counted")
 			}
 			// All is well again.
-			f.write, f.sync = nil, nil
-			b.server.engine.audit.free = freeBytes
+			held(func() { f.write, f.sync, b.server.engine.audit.free = nil, nil, freeBytes })
 			if strings.HasPrefix(name, "file ") {
 				if r := b.run(nocToken, "dispatcher.reload", `{}`); r.Status != 503 {
 					t.Errorf("without SIGHUP: %d", r.Status)

@@ -497,6 +497,34 @@ func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 	run("cfg.set", `{"variable":"core.debug","value":0}`, Applied, true)
 }
 
+// TestActionsByEachWay: what is sent arrives as it is meant, whichever way it goes.
+func TestActionsByEachWay(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
+			uris := []string{server.HTTPURL, "unix://" + server.SocketPath, "fifo://" + server.FIFOPath + "?reply_dir=" + server.FIFOReplyDir}
+			if server.TCPAddr != "" {
+				uris = append(uris, "tcp://"+server.TCPAddr)
+			}
+			for _, uri := range uris {
+				scheme, _, _ := strings.Cut(uri, ":")
+				t.Run(scheme, func(t *testing.T) {
+					b := realBench(t, uri)
+					b.wants(t, "dispatcher.reload", `{}`, Applied, true)
+					for _, value := range []string{`plain`, `quo\"te`, `back\\slash\\`, `{\"method\":\"core.kill\"}`, `<&>'/`, `\\u0041`} {
+						b.wants(t, "htable.set-string", `{"table":"calls","key":"`+value+`","value":"`+value+`"}`, Applied, true)
+						b.wants(t, "htable.delete", `{"table":"calls","key":"`+value+`"}`, Applied, true)
+					}
+					b.wants(t, "htable.set-int", `{"table":"calls","key":"n","value":-2147483648}`, Applied, true)
+					b.wants(t, "htable.delete", `{"table":"calls","key":"n"}`, Applied, true)
+					b.wants(t, "cfg.set", `{"variable":"core.debug","value":-1}`, Applied, true)
+					b.wants(t, "cfg.set", `{"variable":"core.debug","value":0}`, Applied, true)
+				})
+			}
+		})
+	}
+}
+
 // TestAttack18Storm: 1,000 requests to reload, from 50 clients, under calls and
 // scrapes.
 func TestAttack18Storm(t *testing.T) {
