@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/go-kit/log"
@@ -25,9 +24,9 @@ type engine struct {
 	now      func() time.Time
 	poll     time.Duration // between two reads after
 
-	methodsMu sync.Mutex
-	methods   []string  // of the server, sorted
-	upSince   time.Time // when that server was started
+	// Of whoever holds the slot.
+	methods []string  // of the server
+	upSince time.Time // when that server was started
 }
 
 // job is one request to run an action.
@@ -156,8 +155,6 @@ func (e *engine) offered(ctx context.Context, method string) *problem {
 		return unreachable.because("its uptime is no number")
 	}
 	since := e.now().Add(-time.Duration(seconds) * time.Second)
-	e.methodsMu.Lock()
-	defer e.methodsMu.Unlock()
 	if e.methods == nil || since.Sub(e.upSince).Abs() > 5*time.Second {
 		list, err := e.kamailio.Call(ctx, "system.listMethods")
 		if err != nil {

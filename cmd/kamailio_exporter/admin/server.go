@@ -55,6 +55,9 @@ func New(cfg *Config, opts Options) (*Server, error) {
 		return nil, err
 	}
 	if err := s.engine.audit.start(s.engine.journal.replay); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("%w: with systemd, StateDirectory= makes the directory", err)
+		}
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
 	s.engine.recover()
