@@ -255,16 +255,19 @@ func TestAttack10SlowConnections(t *testing.T) {
 		}
 		_, _ = io.WriteString(conn, text)
 		ended.Go(func() { _, _ = io.Copy(io.Discard, conn) })
-		if i == 150 {
-			asked := time.Now()
-			if r := b.call(nocToken, "GET", "/v1/actions", ""); r.Status != 200 || time.Since(asked) > time.Second {
-				t.Errorf("another client: %d after %s", r.Status, time.Since(asked))
+		if i == 150 || i == 299 {
+			quickest := time.Hour
+			for range 3 { // the machine may have other things to do
+				asked := time.Now()
+				if r := b.call(nocToken, "GET", "/v1/actions", ""); r.Status != 200 {
+					t.Errorf("another client: %d %s", r.Status, r.Text)
+				}
+				quickest = min(quickest, time.Since(asked))
+			}
+			if quickest > time.Second {
+				t.Errorf("another client waits for %s", quickest)
 			}
 		}
-	}
-	asked := time.Now()
-	if r := b.call(botToken, "GET", "/v1/actions", ""); r.Status != 200 || time.Since(asked) > time.Second {
-		t.Errorf("another client: %d after %s", r.Status, time.Since(asked))
 	}
 	ended.Wait()
 	if took := time.Since(began); took > 13*time.Second {
@@ -338,33 +341,36 @@ func TestAttack12Timing(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := newAuthenticator(cfg, p, time.Now)
-	median := func(token string) time.Duration {
+	var requests []*http.Request
+	for _, token := range []string{
+		"kxf_" + nocToken[4:], nocToken[:len(nocToken)-1] + "1", TokenPrefix + strings.Repeat("Z", len(nocToken)-4), // first byte, last byte, unknown
+	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Authorization", "Bearer "+token)
-		var times []time.Duration
-		for range 2000 {
-			began := time.Now()
-			for range 10 {
-				if _, err := a.authenticate(r); err == nil {
-					t.Fatal("it was taken")
-				}
-			}
-			times = append(times, time.Since(began))
-		}
-		slices.Sort(times)
-		return times[len(times)/2]
+		requests = append(requests, r)
 	}
-	wrong := map[string]string{
-		"first byte": "kxf_" + nocToken[4:], "last byte": nocToken[:len(nocToken)-1] + "1", "unknown": TokenPrefix + strings.Repeat("Z", len(nocToken)-4),
-	}
-	// A loaded machine: the best of some tries counts.
+	// In turn, so that what else the machine does meets them all; and the best of
+	// some tries counts.
 	var spread float64
 	for range 5 {
-		var all []time.Duration
-		for _, token := range wrong {
-			all = append(all, median(token))
+		times := make([][]time.Duration, len(requests))
+		for range 2000 {
+			for i, r := range requests {
+				began := time.Now()
+				for range 10 {
+					if _, err := a.authenticate(r); err == nil {
+						t.Fatal("it was taken")
+					}
+				}
+				times[i] = append(times[i], time.Since(began))
+			}
 		}
-		least, most := slices.Min(all), slices.Max(all)
+		var medians []time.Duration
+		for _, all := range times {
+			slices.Sort(all)
+			medians = append(medians, all[len(all)/2])
+		}
+		least, most := slices.Min(medians), slices.Max(medians)
 		if spread = float64(most-least) / float64(least); spread < 0.05 {
 			return
 		}
@@ -393,13 +399,18 @@ func TestAttack13Guessing(t *testing.T) {
 			}
 		})
 	}
+	var times []time.Duration
 	for n := 0; n < 20 || guesses.Load() < 200; n++ {
 		began := time.Now()
-		r := b.call(nocToken, "GET", "/v1/actions", "")
-		// 50 ms on a machine with nothing else to do.
-		if took := time.Since(began); r.Status != 200 || took > 500*time.Millisecond {
-			t.Errorf("the right token: %d after %s", r.Status, took)
+		if r := b.call(nocToken, "GET", "/v1/actions", ""); r.Status != 200 {
+			t.Errorf("the right token: %d %s", r.Status, r.Text)
 		}
+		times = append(times, time.Since(began))
+	}
+	slices.Sort(times)
+	// 50 ms on a machine with nothing else to do.
+	if median := times[len(times)/2]; median > 200*time.Millisecond {
+		t.Errorf("the right token takes %s", median)
 	}
 	close(stop)
 	guessing.Wait()
