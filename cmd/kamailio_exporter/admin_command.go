@@ -414,7 +414,14 @@ func (a answered) print(w io.Writer, action string) {
 	if a.Title == "" {
 		fmt.Fprintf(w, " (%d ms)", a.Duration)
 	}
-	fmt.Fprintf(w, "\noperation %s\n", id)
+	fmt.Fprintln(w)
+	switch {
+	case id == "/": // one of many alike
+	case a.Outcome == admin.Refused:
+		fmt.Fprintf(w, "in the audit log as %s\n", id)
+	default:
+		fmt.Fprintf(w, "operation %s\n", id)
+	}
 	if a.Detail != "" && a.Title == "" {
 		fmt.Fprintln(w, a.Detail)
 	}
