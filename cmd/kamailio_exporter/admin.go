@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
+	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/version"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
@@ -79,7 +80,8 @@ func (s *settings) newAdmin(cfg *admin.Config, client *kamrpc.Client, own *ownMe
 	if cfg == nil {
 		return nil, nil
 	}
-	ways, err := s.newWays()
+	// A kept connection that Kamailio has closed would leave the outcome unknown.
+	ways, err := s.newWays(config.WithKeepAlivesDisabled())
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -411,6 +414,45 @@ func TestScrapeDuringAction(t *testing.T) {
 	}
 	if _, page := e.get(t, "/metrics"); failed.MatchString(page) {
 		t.Errorf("failed afterwards: %s", names(failed.FindAllStringSubmatch(page, -1)))
+	}
+}
+
+// A Kamailio that closes each connection without saying so, as Debian's does, with a
+// password on the way: what is sent once arrives once.
+func TestAdminOverClosedConnections(t *testing.T) {
+	dir, file := adminDir(t, "")
+	server := changeable(t)
+	target, err := url.Parse(server.URI("http"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target.Host})
+	closing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := httptest.NewRecorder()
+		proxy.ServeHTTP(answer, r)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", answer.Code, answer.Body.Len(), answer.Body)
+	}))
+	defer closing.Close()
+	httpConfig := filepath.Join(dir, "http.yml")
+	if err := os.WriteFile(httpConfig, []byte("basic_auth: {username: a, password: b}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := start(t, "--kamailio.uri="+closing.URL+"/RPC", "--kamailio.http-config-file="+httpConfig, "--admin.config.file="+file)
+	e.waitFor(t, "admin endpoint: listening")
+	for i := range 5 {
+		// The fake's item stays 3: sent, answered, and not verified.
+		if out, err := adminRun(t, filepath.Join(dir, "admin.sock"), "run", "htable.set-int", "table=ipban", "key=k", "value=7"); exitCode(err) != exitUnverified {
+			t.Errorf("%d: %v\n%s", i, err, out)
+		}
+	}
+	if n := server.CallCount("htable.seti"); n != 5 {
+		t.Errorf("sent %d times", n)
 	}
 }
 

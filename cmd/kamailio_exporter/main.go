@@ -143,8 +143,8 @@ func (s *settings) newClient(observe func(kamrpc.Observation)) (*kamrpc.Client, 
 }
 
 // newWays opens them, with connections of their own.
-func (s *settings) newWays() ([]kamrpc.Transport, error) {
-	httpClient, err := s.newHTTPClient()
+func (s *settings) newWays(options ...config.HTTPClientOption) ([]kamrpc.Transport, error) {
+	httpClient, err := s.newHTTPClient(options...)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (s *settings) newWays() ([]kamrpc.Transport, error) {
 // newHTTPClient makes the client for http:// and https:// from the operator's
 // file. Kamailio drops idle connections after tcp_connection_lifetime (120 s by
 // default); ours are given up well before, since Go does not repeat a POST.
-func (s *settings) newHTTPClient() (*http.Client, error) {
+func (s *settings) newHTTPClient(options ...config.HTTPClientOption) (*http.Client, error) {
 	cfg := config.DefaultHTTPClientConfig
 	if s.httpConfigFile != "" {
 		loaded, _, err := config.LoadHTTPConfigFile(s.httpConfigFile)
@@ -173,7 +173,7 @@ func (s *settings) newHTTPClient() (*http.Client, error) {
 	}
 	cfg.FollowRedirects = false
 	client, err := config.NewClientFromConfig(cfg, programName,
-		config.WithHTTP2Disabled(), config.WithIdleConnTimeout(30*time.Second))
+		append(options, config.WithHTTP2Disabled(), config.WithIdleConnTimeout(30*time.Second))...)
 	if err != nil {
 		return nil, fmt.Errorf("--kamailio.http-config-file: %w", err)
 	}
