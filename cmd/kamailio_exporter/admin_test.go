@@ -310,7 +310,7 @@ func TestAdminChild(t *testing.T) {
 // child starts the exporter in a process of its own and waits until it listens.
 func child(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAdminChild$")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAdminChild$") //nolint:gosec // this test itself
 	cmd.Env = append(os.Environ(), "KAMAILIO_EXPORTER_TEST_CHILD="+strings.Join(append(args, "--web.listen-address=127.0.0.1:0"), "\n"))
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
