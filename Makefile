@@ -59,8 +59,8 @@ check: ## before a commit: vet, lint, unit
 	cd dashboards && go vet ./...
 	$(MAKE) lint unit
 
-docs: ## write METRICS.md, the tables of the READMEs and MIGRATING.md, and the dashboards anew
-	go test ./collector ./cmd/kamailio_exporter -run 'TestDocs|TestMigratingDocs' -update
+docs: ## write METRICS.md, the tables of the READMEs, MIGRATING.md and ADMIN.md, and the dashboards anew
+	go test ./collector ./cmd/kamailio_exporter ./cmd/kamailio_exporter/admin -run 'TestDocs|TestMigratingDocs' -update
 	cd dashboards && go test . -run TestFiles -update && go test ./rulestest -run TestReadme -update
 
 fixtures: ## record the replies of running Kamailios into collector/testdata

@@ -8,6 +8,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
 // Guard holds a collector in check whose call grows with what the server holds.
@@ -181,8 +183,8 @@ func (g *guardState) finish(err error, b *batch, guard Guard, now time.Time) {
 		}
 		return
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, ErrNoData) {
-		return // nobody waited for it any more, or there is nothing to ask
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrNoData) || errors.Is(err, kamrpc.ErrReloading) {
+		return // nobody waited for it any more, there is nothing to ask, or it was not asked
 	}
 	g.failures++
 	g.failure = err

@@ -79,6 +79,8 @@ type Observation struct {
 // the first. A way that does not take the request is passed over for the next.
 type Client struct {
 	ways, byCapacity, scripted []Transport
+	once                       []Transport // ways that send a request one time at the most
+	gate                       *gate
 	slots                      chan struct{}
 	maxReply                   int64
 	observe                    func(Observation)
@@ -103,6 +105,7 @@ func NewClient(cfg Config) (*Client, error) {
 	c := &Client{
 		ways:       slices.Clone(cfg.Ways),
 		byCapacity: slices.Clone(cfg.Ways),
+		gate:       newGate(),
 		slots:      make(chan struct{}, cfg.MaxConcurrent),
 		maxReply:   cfg.MaxReplyBytes,
 		observe:    cfg.Observe,
@@ -114,6 +117,10 @@ func NewClient(cfg Config) (*Client, error) {
 		if way.Traits().Scripted {
 			c.scripted = append(c.scripted, way)
 		}
+		if r, ok := way.(resender); ok {
+			way = r.once()
+		}
+		c.once = append(c.once, way)
 	}
 	// Not from 1: a restarted client must not take its predecessor's late answer.
 	c.nextID.Store(rand.Uint32()) //nolint:gosec // not a secret
@@ -130,11 +137,11 @@ func (c *Client) Ways() []string {
 }
 
 // Call asks one method of the price list and returns its result. The errors wrap
-// ErrNotPriced, ErrDangerous, ErrUnreachable, ErrNoAnswer, ErrTooLarge,
-// ErrOutgrown, ErrBadReply or the *Fault that Kamailio answered, and name the method and the
-// way.
+// ErrNotPriced, ErrDangerous, ErrReloading, ErrUnreachable, ErrNoAnswer,
+// ErrTooLarge, ErrOutgrown, ErrBadReply or the *Fault that Kamailio answered, and
+// name the method and the way.
 func (c *Client) Call(ctx context.Context, method string, params ...any) (Value, error) {
-	price, err := c.allow(ctx, method, params)
+	price, err := c.allow(ctx, method, params, Read)
 	if err != nil {
 		return Value{}, err
 	}
@@ -143,19 +150,19 @@ func (c *Client) Call(ctx context.Context, method string, params ...any) (Value,
 		ways = c.byCapacity
 	}
 	var result Value
-	err = c.try(ctx, ways, method, params, c.maxReply, keep(&result))
+	err = c.read(ctx, ways, method, params, c.maxReply, keep(&result))
 	if _, outgrown := c.outgrown.Load(method); outgrown && errors.Is(err, ErrOutgrown) {
-		err = c.try(ctx, c.byCapacity, method, params, c.maxReply, keep(&result))
+		err = c.read(ctx, c.byCapacity, method, params, c.maxReply, keep(&result))
 	}
 	return result, err
 }
 
-// allow looks a read up in the price list. Where a danger depends on the version,
+// allow looks a call up in the price list. Where a danger depends on the version,
 // the server is asked for its own each time: it may have been another a minute
 // ago.
-func (c *Client) allow(ctx context.Context, method string, params []any) (Price, error) {
+func (c *Client) allow(ctx context.Context, method string, params []any, effects ...Effect) (Price, error) {
 	price, ok := PriceOf(method)
-	if !ok || price.Effect != Read {
+	if !ok || !slices.Contains(effects, price.Effect) {
 		return price, fmt.Errorf("%s: %w", method, ErrNotPriced)
 	}
 	if len(price.Dangers) == 0 {
@@ -188,11 +195,11 @@ func keep(result *Value) func(*decoder) error {
 // ours. The rules for the rows are at [Rows]; the errors are those of Call, or
 // what yield returned.
 func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, row Value) error, method string, params ...any) error {
-	if _, err := c.allow(ctx, method, params); err != nil {
+	if _, err := c.allow(ctx, method, params, Read); err != nil {
 		return err
 	}
 	results := 0
-	return c.try(ctx, c.byCapacity, method, params, math.MaxInt64, func(d *decoder) error {
+	return c.read(ctx, c.byCapacity, method, params, math.MaxInt64, func(d *decoder) error {
 		// The id comes last: rows of a late answer to another request would be
 		// mixed with ours.
 		if results++; results > 1 {
@@ -207,29 +214,51 @@ func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, ro
 // leads through the script it is ErrMethodNotFound without asking: each call of
 // an unknown method is an ERROR line in Kamailio's log.
 func (c *Client) CallScripted(ctx context.Context, method string, params ...any) (Value, error) {
-	if _, err := c.allow(ctx, method, params); err != nil {
+	if _, err := c.allow(ctx, method, params, Read); err != nil {
 		return Value{}, err
 	}
 	if len(c.scripted) == 0 {
 		return Value{}, fmt.Errorf("%s: %w", method, ErrMethodNotFound)
 	}
 	var result Value
-	err := c.try(ctx, c.scripted, method, params, c.maxReply, keep(&result))
+	err := c.read(ctx, c.scripted, method, params, c.maxReply, keep(&result))
 	return result, err
+}
+
+// read is try for a read, which no reload of its module runs beside. It waits for
+// the reload before it takes a slot, so that other modules are read meanwhile.
+func (c *Client) read(ctx context.Context, ways []Transport, method string, params []any, limit int64, read func(*decoder) error) error {
+	done, err := c.gate.read(ctx, moduleOf(method))
+	if err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	defer done()
+	leave, err := c.enter(ctx, method)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return c.try(ctx, ways, method, params, limit, read)
+}
+
+// enter waits for a slot; leave gives it back.
+func (c *Client) enter(ctx context.Context, method string) (leave func(), err error) {
+	select {
+	case c.slots <- struct{}{}:
+		leave = func() { <-c.slots }
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: waiting for earlier calls: %w", method, ctx.Err())
+	}
+	if ctx.Err() != nil { // select picks by chance when both are ready
+		leave()
+		return nil, fmt.Errorf("%s: given up: %w", method, ctx.Err())
+	}
+	return leave, nil
 }
 
 // try asks by one way after another, until one takes the request. read decodes
 // the result, of which limit bytes are read at the most.
 func (c *Client) try(ctx context.Context, ways []Transport, method string, params []any, limit int64, read func(*decoder) error) error {
-	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-	case <-ctx.Done():
-		return fmt.Errorf("%s: waiting for earlier calls: %w", method, ctx.Err())
-	}
-	if ctx.Err() != nil { // select picks by chance when both are ready
-		return fmt.Errorf("%s: given up: %w", method, ctx.Err())
-	}
 	var unreachable []error
 	for _, way := range ways {
 		err := c.ask(ctx, way, method, params, limit, read)

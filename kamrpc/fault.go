@@ -42,6 +42,12 @@ var (
 	ErrBadReply = errors.New("bad reply")
 	// ErrDangerous is a call that the price list forbids on the running version.
 	ErrDangerous = errors.New("dangerous")
-	// ErrNotPriced is a method that is no read of the price list, see [PriceList].
+	// ErrReloading is a read that was not made because its module reloads, or may.
+	ErrReloading = errors.New("the module reloads")
+	// ErrUnknownOutcome is a change that was sent, and it is not known whether
+	// Kamailio did it.
+	ErrUnknownOutcome = errors.New("outcome unknown")
+	// ErrNotPriced is a method that the price list does not have, or not for this
+	// use: a read that is none. See [PriceList].
 	ErrNotPriced = errors.New("method is not in the price list")
 )

@@ -24,6 +24,8 @@ type httpJSON struct {
 	client *http.Client
 	// stale is when a kept connection last turned out to be closed, as Unix time.
 	stale *atomic.Int64
+	// single: a request is sent one time at the most.
+	single bool
 }
 
 // After a kept connection turned out to be closed, none is kept for this long. A
@@ -49,6 +51,23 @@ func newHTTP(u *url.URL, client *http.Client) httpJSON {
 	return httpJSON{url: u, client: &own, stale: &atomic.Int64{}}
 }
 
+// once has a connection for each request: a kept one that Kamailio has closed in
+// the meantime would make the outcome of a change unknown for no reason. A client
+// whose Transport is somebody's own has to see to that itself.
+func (t httpJSON) once() Transport {
+	own := *t.client
+	if own.Transport == nil {
+		own.Transport = http.DefaultTransport
+	}
+	if transport, ok := own.Transport.(*http.Transport); ok {
+		transport = transport.Clone()
+		transport.DisableKeepAlives = true
+		own.Transport = transport
+	}
+	t.client, t.single = &own, true
+	return t
+}
+
 func (t httpJSON) String() string { return t.url.String() }
 
 func (t httpJSON) Traits() Traits {
@@ -58,13 +77,12 @@ func (t httpJSON) Traits() Traits {
 // RoundTrip keeps connections for the next request, which halves the time of
 // one. A kamailio.cfg may close each after its reply without saying so (Debian's
 // does, by set_reply_close()): the request that meets such a connection is sent
-// once more over another. That is right only because all that is sent here
-// reads.
+// once more over another. That is right for a read only: see once.
 func (t httpJSON) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	closes := time.Since(time.Unix(t.stale.Load(), 0)) < staleFor
+	closes := t.single || time.Since(time.Unix(t.stale.Load(), 0)) < staleFor
 	resp, reused, err := t.post(ctx, request, closes)
-	for tries := 0; err != nil && reused && ctx.Err() == nil && tries < maxStale; tries++ {
+	for tries := 0; err != nil && reused && !t.single && ctx.Err() == nil && tries < maxStale; tries++ {
 		t.stale.Store(time.Now().Unix())
 		t.client.CloseIdleConnections() // the others are no better
 		resp, reused, err = t.post(ctx, request, true)

@@ -226,8 +226,13 @@ var foreignFlags = map[string]bool{
 
 func TestDocumentedFlagsExist(t *testing.T) {
 	models := flagModels(t)
+	client := newAdminApp(&adminCommand{}).Model()
+	clientFlags := client.Flags
+	for _, command := range client.Commands {
+		clientFlags = append(clientFlags, command.Flags...)
+	}
 	exists := func(name string) bool {
-		if foreignFlags[name] || name == "help" || name == "version" {
+		if slices.ContainsFunc(clientFlags, func(f *kingpin.FlagModel) bool { return f.Name == name }) || foreignFlags[name] || name == "help" || name == "version" {
 			return true
 		}
 		return slices.ContainsFunc(models, func(f *kingpin.FlagModel) bool {

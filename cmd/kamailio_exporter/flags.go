@@ -48,6 +48,7 @@ type settings struct {
 
 	telemetryPath          string
 	disableExporterMetrics bool
+	admin                  adminFlags
 	web                    *web.FlagConfig
 	log                    promslog.Config
 }
@@ -55,7 +56,7 @@ type settings struct {
 // newApp declares the flags. Each can come from the environment too, for
 // containers: --kamailio.uri from KAMAILIO_EXPORTER_KAMAILIO_URI.
 func newApp(s *settings) *kingpin.Application {
-	app := kingpin.New(programName, "Prometheus exporter for the Kamailio SIP server. Every flag can also be set in the environment; a repeatable one then has one value a line.")
+	app := kingpin.New(programName, "Prometheus exporter for the Kamailio SIP server. Every flag can also be set in the environment; a repeatable one then has one value a line. The client of its admin endpoint: kamailio_exporter admin --help.")
 	app.DefaultEnvars()
 	app.HelpFlag.Short('h').NoEnvar()
 	app.Version(version.Print(programName))
@@ -118,6 +119,12 @@ func newApp(s *settings) *kingpin.Application {
 		Default("/metrics").StringVar(&s.telemetryPath)
 	app.Flag("web.disable-exporter-metrics", "Leave out the metrics about the exporter itself (go_*, process_*, kamailio_exporter_*).").
 		BoolVar(&s.disableExporterMetrics)
+	app.Flag("admin.config.file", "YAML file of the admin endpoint, which runs reloads and actions for named users (ADMIN.md). Without it there is none.").
+		PlaceHolder("FILE").StringVar(&s.admin.configFile)
+	app.Flag("admin.check", "Check the file of --admin.config.file and end.").
+		NoEnvar().BoolVar(&s.admin.check)
+	app.Flag("admin.print-grants", "Print what the file of --admin.config.file lets each user do, and end.").
+		NoEnvar().BoolVar(&s.admin.printGrants)
 	s.web = webflag.AddFlags(app, ":9494")
 	promslogflag.AddFlags(app, &s.log)
 	return app

@@ -32,7 +32,7 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: error: %s\n", programName, oneLine(err))
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -44,11 +44,21 @@ func oneLine(err error) string {
 // run serves until ctx is done, then finishes the scrapes under way. An error is
 // the operator's to mend, and one line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "admin" {
+		return runAdminCommand(ctx, args[1:], stdout)
+	}
 	s, err := parseFlags(args, stdout)
 	if err != nil || s == nil { // nil: --help or --version
 		return err
 	}
 	logger, slogger := newLogger(stderr, s.log)
+	adminConfig, err := s.adminConfig()
+	if err != nil {
+		return err
+	}
+	if s.admin.check || s.admin.printGrants {
+		return s.inspectAdmin(adminConfig, stdout)
+	}
 
 	own := newOwnMetrics(!s.disableExporterMetrics)
 	client, err := s.newClient(own.observe)
@@ -66,6 +76,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	adminServer, err := s.newAdmin(adminConfig, client, own, logger)
+	if err != nil {
+		return err
+	}
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second, // a slow client must not hold a connection
@@ -74,6 +88,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	_ = level.Info(logger).Log("msg", "starting", "version", version.Info(), "targets", strings.Join(client.Ways(), " "))
 
+	ctx, stopAll := context.WithCancel(ctx)
+	defer stopAll()
+	adminStopped := make(chan error, 1)
+	go func() {
+		adminStopped <- serveAdmin(ctx, adminServer, logger)
+		if adminServer != nil {
+			stopAll() // half a service would look like a whole one
+		}
+	}()
 	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
@@ -84,7 +107,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}()
 	err = web.ListenAndServe(server, s.web, slogger)
 	if !errors.Is(err, http.ErrServerClosed) {
-		return listenError(err)
+		stopAll()
+		return errors.Join(listenError(err), <-adminStopped)
+	}
+	if err := <-adminStopped; err != nil {
+		return fmt.Errorf("admin endpoint: %w", err)
 	}
 	if err := <-stopped; err != nil {
 		return fmt.Errorf("stopping: %w", err)
@@ -103,7 +130,21 @@ func listenError(err error) error {
 // newClient opens the ways to Kamailio that the flags name. Nothing is connected
 // yet: Kamailio may be down.
 func (s *settings) newClient(observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
-	httpClient, err := s.newHTTPClient()
+	ways, err := s.newWays()
+	if err != nil {
+		return nil, err
+	}
+	return kamrpc.NewClient(kamrpc.Config{
+		Ways:          ways,
+		MaxConcurrent: s.maxConcurrent,
+		MaxReplyBytes: int64(s.maxReply),
+		Observe:       observe,
+	})
+}
+
+// newWays opens them, with connections of their own.
+func (s *settings) newWays(options ...config.HTTPClientOption) ([]kamrpc.Transport, error) {
+	httpClient, err := s.newHTTPClient(options...)
 	if err != nil {
 		return nil, err
 	}
@@ -115,18 +156,13 @@ func (s *settings) newClient(observe func(kamrpc.Observation)) (*kamrpc.Client, 
 		}
 		ways = append(ways, way)
 	}
-	return kamrpc.NewClient(kamrpc.Config{
-		Ways:          ways,
-		MaxConcurrent: s.maxConcurrent,
-		MaxReplyBytes: int64(s.maxReply),
-		Observe:       observe,
-	})
+	return ways, nil
 }
 
 // newHTTPClient makes the client for http:// and https:// from the operator's
 // file. Kamailio drops idle connections after tcp_connection_lifetime (120 s by
 // default); ours are given up well before, since Go does not repeat a POST.
-func (s *settings) newHTTPClient() (*http.Client, error) {
+func (s *settings) newHTTPClient(options ...config.HTTPClientOption) (*http.Client, error) {
 	cfg := config.DefaultHTTPClientConfig
 	if s.httpConfigFile != "" {
 		loaded, _, err := config.LoadHTTPConfigFile(s.httpConfigFile)
@@ -137,7 +173,7 @@ func (s *settings) newHTTPClient() (*http.Client, error) {
 	}
 	cfg.FollowRedirects = false
 	client, err := config.NewClientFromConfig(cfg, programName,
-		config.WithHTTP2Disabled(), config.WithIdleConnTimeout(30*time.Second))
+		append(options, config.WithHTTP2Disabled(), config.WithIdleConnTimeout(30*time.Second))...)
 	if err != nil {
 		return nil, fmt.Errorf("--kamailio.http-config-file: %w", err)
 	}

@@ -26,13 +26,14 @@ import (
 // ownMetrics are about the exporter itself.
 type ownMetrics struct {
 	registry *prometheus.Registry
+	show     bool
 	requests *prometheus.CounterVec
 	failures *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
 }
 
 func newOwnMetrics(show bool) *ownMetrics {
-	m := &ownMetrics{registry: prometheus.NewRegistry()}
+	m := &ownMetrics{registry: prometheus.NewRegistry(), show: show}
 	perMethod := func(name, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: programName + "_" + name, Help: help}, []string{"method"})
 	}
@@ -46,6 +47,13 @@ func newOwnMetrics(show bool) *ownMetrics {
 			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	return m
+}
+
+// add registers what else is about the exporter itself.
+func (m *ownMetrics) add(c prometheus.Collector) {
+	if m.show {
+		m.registry.MustRegister(c)
+	}
 }
 
 func (m *ownMetrics) observe(o kamrpc.Observation) {

@@ -1,0 +1,651 @@
+//go:build linux
+
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+// everything grants all actions, with any parameters.
+func everything() string {
+	var grants strings.Builder
+	for _, a := range catalogue() {
+		fmt.Fprintf(&grants, "        - {action: %s, params: {", a.Name)
+		for i, p := range a.Params {
+			if i > 0 {
+				grants.WriteString(", ")
+			}
+			fmt.Fprintf(&grants, "%s: {any: true}", p.Name)
+		}
+		grants.WriteString("}}\n")
+	}
+	return "  limits: {per_user_per_second: 100, burst: 100, cooldown: 1s}\n  guards: {min_uptime: 1s}\n  users:\n    noc:\n      tokens: [{sha256: " + sha256Hex([]byte(nocToken)) + "}]\n      grants:\n" + grants.String()
+}
+
+// realBench is an endpoint with a real Kamailio behind it, over HTTP.
+func realBench(t *testing.T, uri string) *bench {
+	t.Helper()
+	b := newBench(t, everything())
+	way, err := kamrpc.Open(uri, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scrapes, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.client, err = scrapes.Beside(kamrpc.Config{Ways: []kamrpc.Transport{way}}); err != nil {
+		t.Fatal(err)
+	}
+	return b.start(func(s *Server) { hurry(s.state.Load()) })
+}
+
+// hurry takes the pauses away: Kamailio's own reload_delta, 1 s in the demo, is
+// left.
+func hurry(s *state) {
+	s.cfg.Limits.Cooldown = time.Millisecond
+	for _, a := range s.policy.catalogue {
+		if a.Pause > 0 {
+			a.Pause = time.Millisecond
+		}
+	}
+}
+
+// gateway answers SIP: 200 to OPTIONS, 486 to INVITE, and counts.
+type gateway struct {
+	conn    net.PacketConn
+	port    int
+	invites atomic.Int32
+}
+
+func newGateway(t *testing.T) *gateway {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{conn: conn, port: conn.LocalAddr().(*net.UDPAddr).Port}
+	t.Cleanup(func() { conn.Close() })
+	go func() {
+		buffer := make([]byte, 1<<16)
+		for {
+			n, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			request := string(buffer[:n])
+			status := "200 OK"
+			switch {
+			case strings.HasPrefix(request, "SIP/2.0"), strings.HasPrefix(request, "ACK "):
+				continue
+			case strings.HasPrefix(request, "INVITE "):
+				g.invites.Add(1)
+				status = "486 Busy Here"
+			}
+			_, _ = conn.WriteTo([]byte(sipReply(request, status)), from)
+		}
+	}()
+	return g
+}
+
+var copied = regexp.MustCompile(`(?mi)^(Via|From|To|Call-ID|CSeq|Record-Route):.*\r\n`)
+
+func sipReply(request, status string) string {
+	head := strings.Join(copied.FindAllString(request, -1), "")
+	head = regexp.MustCompile(`(?mi)^(To:[^\r]*?)\r\n`).ReplaceAllString(head, "$1;tag=gw\r\n")
+	return "SIP/2.0 " + status + "\r\n" + head + "Content-Length: 0\r\n\r\n"
+}
+
+var calls atomic.Int64
+
+// invite calls a number through Kamailio and returns the status of the final reply;
+// "" when none comes.
+func invite(t testing.TB, server *kamailiotest.Server, user string) string {
+	t.Helper()
+	conn, err := net.Dial("udp", server.SIPAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	id := fmt.Sprintf("admintest-%d-%d", time.Now().UnixNano(), calls.Add(1))
+	me := conn.LocalAddr().String()
+	head := func(method string) string {
+		return method + " sip:" + user + "@example.com SIP/2.0\r\nVia: SIP/2.0/UDP " + me + ";branch=z9hG4bK" + id + "\r\nFrom: <sip:tester@example.com>;tag=" + id +
+			"\r\nTo: <sip:" + user + "@example.com>\r\nCall-ID: " + id + "\r\nCSeq: 1 " + method + "\r\nContact: <sip:tester@" + me + ">\r\nMax-Forwards: 70\r\nUser-Agent: admintest\r\nContent-Length: 0\r\n\r\n"
+	}
+	if _, err := conn.Write([]byte(head("INVITE"))); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	buffer := make([]byte, 1<<16)
+	for {
+		n, err := conn.Read(buffer)
+		if err != nil {
+			return ""
+		}
+		if fields := strings.Fields(string(buffer[:n])); len(fields) > 1 && fields[0] == "SIP/2.0" && fields[1] >= "200" {
+			_, _ = conn.Write([]byte(head("ACK")))
+			return fields[1]
+		}
+	}
+}
+
+// sql changes the server's database.
+func sql(t *testing.T, server *kamailiotest.Server, statements string) {
+	t.Helper()
+	cmd := exec.Command("sqlite3", "-bail", "-cmd", ".timeout 5000", filepath.Join(server.Dir, "kamailio.sqlite"))
+	cmd.Stdin = strings.NewReader(statements)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+		time.Sleep(20 * time.Millisecond) // what is waited for is in another process
+	}
+}
+
+// wants runs an action and checks its outcome; a reload of this action may have
+// been a moment ago.
+func (b *bench) wants(t *testing.T, action, params string, outcome Outcome, verified bool) reply {
+	t.Helper()
+	r := b.run(nocToken, action, params, "Idempotency-Key", newID(time.Now()))
+	for deadline := time.Now().Add(5 * time.Second); r.problem() == "busy" && time.Now().Before(deadline); {
+		time.Sleep(100 * time.Millisecond) // the module's own reload_delta, in seconds
+		r = b.run(nocToken, action, params, "Idempotency-Key", newID(time.Now()))
+	}
+	if r.Outcome != outcome || r.Verified != verified {
+		t.Errorf("%s %s: %d %s", action, params, r.Status, r.Text)
+	}
+	return r
+}
+
+// TestActionsOfRealKamailio runs every action whose module is there, and sees what
+// it did by another way than this program's.
+func TestActionsOfRealKamailio(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
+			b := realBench(t, server.HTTPURL)
+			six := !strings.HasPrefix(version, "5.")
+			ran := map[string]bool{}
+			run := func(action, params string, outcome Outcome, verified bool) reply {
+				t.Helper()
+				ran[action] = true
+				return b.wants(t, action, params, outcome, verified)
+			}
+			rpc := func(method string, params ...any) string {
+				t.Helper()
+				return string(server.RPC(t, method, params...))
+			}
+			gatewaysOf(t, server, run)
+			dialogsOf(t, server, run)
+			registrationsOf(t, server, run)
+			tablesOf(t, server, run, six)
+			for name := range newCatalogue() {
+				if !ran[name] {
+					t.Errorf("%s was not run", name)
+				}
+			}
+			if rpc("core.uptime") == "" {
+				t.Error("no uptime")
+			}
+			if _, err := VerifyAudit([]string{b.audit}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+type runner func(action, params string, outcome Outcome, verified bool) reply
+
+// gatewaysOf: a gateway gets calls when it is loaded, and none when it is taken out.
+func gatewaysOf(t *testing.T, server *kamailiotest.Server, run runner) {
+	t.Helper()
+	one, two := newGateway(t), newGateway(t)
+	sql(t, server, fmt.Sprintf(`DELETE FROM dispatcher WHERE setid=1; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description)
+		VALUES (1, 'sip:127.0.0.1:%d', 0, 0, '', ''), (1, 'sip:127.0.0.1:%d', 0, 0, '', '');`, one.port, two.port))
+	r := run("dispatcher.reload", `{}`, Applied, true)
+	if r.Before["destinations"] != 9.0 || r.After["destinations"] != 8.0 || r.After["sets"] != 4.0 {
+		t.Errorf("dispatcher.reload: %s", r.Text)
+	}
+	spread := func() (first, second int32) {
+		one.invites.Store(0)
+		two.invites.Store(0)
+		for i := range 8 {
+			if status := invite(t, server, fmt.Sprint(1000+i)); status != "486" {
+				t.Errorf("a call over the gateways: %s", status)
+			}
+		}
+		return one.invites.Load(), two.invites.Load()
+	}
+	if first, second := spread(); first == 0 || second == 0 {
+		t.Errorf("%d and %d calls", first, second)
+	}
+	uri := fmt.Sprintf("sip:127.0.0.1:%d", one.port)
+	run("dispatcher.set-state", `{"set":1,"uri":"`+uri+`","state":"ix"}`, Applied, true)
+	if first, second := spread(); first != 0 || second == 0 {
+		t.Errorf("taken out: %d and %d calls", first, second)
+	}
+	// The other one is the last.
+	if r := run("dispatcher.set-state", fmt.Sprintf(`{"set":1,"uri":"sip:127.0.0.1:%d","state":"dx"}`, two.port), Refused, false); r.problem() != "guard" {
+		t.Errorf("%s", r.Text)
+	}
+	run("dispatcher.set-state", `{"set":1,"uri":"`+uri+`","state":"ix"}`, NoChange, true)
+	run("dispatcher.set-state", `{"set":1,"uri":"`+uri+`","state":"ax"}`, Applied, true)
+	if first, second := spread(); first == 0 || second == 0 {
+		t.Errorf("put back: %d and %d calls", first, second)
+	}
+	// 23: an empty table empties Kamailio, which calls it a success.
+	sql(t, server, "CREATE TABLE kept AS SELECT * FROM dispatcher; DELETE FROM dispatcher;")
+	r = run("dispatcher.reload", `{}`, Unverified, false)
+	if r.Status != 502 || r.problem() != "verification-failed" || r.After["destinations"] != 0.0 {
+		t.Errorf("an empty list: %d %s", r.Status, r.Text)
+	}
+	sql(t, server, "INSERT INTO dispatcher SELECT * FROM kept; DROP TABLE kept;")
+	run("dispatcher.reload", `{}`, Applied, true)
+
+	// drouting: a rule that is new is used. Nothing of it can be read.
+	sql(t, server, fmt.Sprintf(`INSERT INTO dr_gateways (gwid, type, address, strip) VALUES (77, 1, '127.0.0.1:%d', 0);
+		UPDATE dr_rules SET gwlist='77' WHERE prefix='2';`, one.port))
+	one.invites.Store(0)
+	run("drouting.reload", `{}`, Unverified, false)
+	if status := invite(t, server, "2001"); status != "486" || one.invites.Load() != 1 {
+		t.Errorf("drouting: status %s, %d calls", status, one.invites.Load())
+	}
+	sql(t, server, "DELETE FROM lcr_gw WHERE gw_name='lcr-c'; DELETE FROM lcr_rule_target WHERE lcr_id=2; DELETE FROM lcr_rule WHERE lcr_id=2;")
+	r = run("lcr.reload", `{}`, Applied, true)
+	if r.After["gateways"] != 2.0 {
+		t.Errorf("lcr.reload: %s", r.Text)
+	}
+	run("lcr.defunct", `{"lcr_id":1,"gw_id":1,"seconds":600}`, Applied, true)
+	until := regexp.MustCompile(`"gw_id":\s*1,[^}]*"defunct_until":\s*"?([0-9]+)`).FindStringSubmatch(string(server.RPC(t, "lcr.dump_gws")))
+	if until == nil {
+		t.Fatal("lcr.dump_gws")
+	}
+	if at, _ := strconv.ParseInt(until[1], 10, 64); at < time.Now().Unix()+500 {
+		t.Errorf("defunct until %d", at)
+	}
+	if r := run("lcr.defunct", `{"lcr_id":1,"gw_id":2,"seconds":600}`, Refused, false); r.problem() != "guard" {
+		t.Errorf("the last gateway: %s", r.Text)
+	}
+	// No relay is there: rtpengine says fail, with HTTP 200.
+	relays := regexp.MustCompile(`"url":\s*"([^"]+)"`).FindStringSubmatch(string(server.RPC(t, "rtpengine.show", "all")))
+	if relays == nil {
+		t.Fatal("rtpengine.show")
+	}
+	if r := run("rtpengine.set-enabled", `{"url":"`+relays[1]+`","enabled":true}`, Unverified, false); r.problem() != "verification-failed" {
+		t.Errorf("a dead relay: %s", r.Text)
+	}
+	if r := run("rtpengine.reload", `{}`, Failed, false); r.Status != 502 {
+		t.Errorf("a reload without a database: %s", r.Text)
+	}
+}
+
+// dialogsOf: a call that SIPp holds really ends.
+func dialogsOf(t *testing.T, server *kamailiotest.Server, run runner) {
+	t.Helper()
+	type dialog struct {
+		CallID string `json:"call-id"`
+		State  int
+		Caller struct{ Tag string }
+		Callee struct{ Tag string }
+	}
+	list := func() []dialog {
+		var all []dialog
+		if err := json.Unmarshal(server.RPC(t, "dlg.list"), &all); err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(all, func(d dialog) bool { return d.Callee.Tag == "" || d.Callee.Tag == "gw" })
+	}
+	before := list()
+	if len(before) < 3 {
+		t.Fatalf("%d dialogs", len(before))
+	}
+	gone := func(callID string) bool {
+		return !slices.ContainsFunc(list(), func(d dialog) bool { return d.CallID == callID && d.State != dialogDeleted })
+	}
+	first, second := before[0], before[1]
+	if r := run("dialog.end", fmt.Sprintf(`{"call_id":%q}`, first.CallID), Applied, true); r.Before["state"] != 4.0 {
+		t.Errorf("%s", r.Text)
+	}
+	until(t, "dialog.end", func() bool { return gone(first.CallID) })
+	run("dialog.terminate", fmt.Sprintf(`{"call_id":%q,"from_tag":%q,"to_tag":%q}`, second.CallID, second.Caller.Tag, second.Callee.Tag), Applied, true)
+	until(t, "dialog.terminate", func() bool { return gone(second.CallID) })
+	// SIPp got a BYE in each of them.
+	until(t, "SIPp's BYE", func() bool {
+		out, _ := exec.Command("sh", "-c", "cat "+filepath.Join(server.Dir, "traffic")+"/held*.err").Output()
+		return strings.Contains(string(out), "BYE") && strings.Contains(string(out), first.CallID) && strings.Contains(string(out), second.CallID)
+	})
+	if r := run("dialog.end", `{"call_id":"nosuch@call"}`, Refused, false); r.problem() != "target-not-found" {
+		t.Errorf("%s", r.Text)
+	}
+	phone := newGateway(t)
+	run("dialog.bridge", fmt.Sprintf(`{"from":"sip:a@127.0.0.1:%d","to":"sip:b@127.0.0.1:%d"}`, phone.port, phone.port), Unverified, false)
+	until(t, "dialog.bridge", func() bool { return phone.invites.Load() > 0 })
+}
+
+// registrationsOf: who was removed cannot be called.
+func registrationsOf(t *testing.T, server *kamailiotest.Server, run runner) {
+	t.Helper()
+	found := regexp.MustCompile(`"AoR":\s*"(user[0-9]+@example\.com)"`).FindAllStringSubmatch(string(server.RPC(t, "ul.dump", "brief")), -1)
+	if len(found) < 2 {
+		t.Fatalf("%d users", len(found))
+	}
+	one, two := found[0][1], found[1][1]
+	name := func(aor string) string { user, _, _ := strings.Cut(aor, "@"); return user }
+	if status := invite(t, server, name(one)); status == "404" || status == "" {
+		t.Errorf("%s before: %s", one, status)
+	}
+	if r := run("usrloc.remove", `{"table":"location","aor":"`+one+`"}`, Applied, true); r.Before["contacts"] != 1.0 {
+		t.Errorf("%s", r.Text)
+	}
+	if status := invite(t, server, name(one)); status != "404" {
+		t.Errorf("%s after: %s", one, status)
+	}
+	contact := regexp.MustCompile(`"Address":\s*"([^"]+)"`).FindStringSubmatch(string(server.RPC(t, "ul.lookup", "location", two)))
+	if contact == nil {
+		t.Fatal("ul.lookup")
+	}
+	run("usrloc.remove-contact", `{"table":"location","aor":"`+two+`","contact":"`+contact[1]+`"}`, Applied, true)
+	if status := invite(t, server, name(two)); status != "404" {
+		t.Errorf("%s after: %s", two, status)
+	}
+	if r := run("usrloc.remove", `{"table":"location","aor":"nobody@example.com"}`, Refused, false); r.problem() != "target-not-found" {
+		t.Errorf("%s", r.Text)
+	}
+
+	info := func() string { return string(server.RPC(t, "uac.reg_info", "l_uuid", "trunk-b")) }
+	flags := func() int64 {
+		m := regexp.MustCompile(`"flags":\s*([0-9]+)`).FindStringSubmatch(info())
+		if m == nil {
+			t.Fatal("uac.reg_info")
+		}
+		n, _ := strconv.ParseInt(m[1], 10, 64)
+		return n
+	}
+	run("uac.disable", `{"uuid":"trunk-b"}`, Applied, true)
+	until(t, "unregistered at the other server", func() bool { return flags()&1 == 1 })
+	run("uac.enable", `{"uuid":"trunk-b"}`, Applied, true)
+	if flags()&1 != 0 {
+		t.Error("still disabled")
+	}
+	sql(t, server, "UPDATE uacreg SET expires=444 WHERE l_uuid='trunk-b';")
+	run("uac.refresh", `{"uuid":"trunk-b"}`, Applied, true)
+	if !strings.Contains(info(), "444") {
+		t.Errorf("not refreshed: %s", info())
+	}
+	run("uac.reload", `{}`, Applied, true)
+}
+
+// tablesOf: what is in the database is loaded, what is set is there.
+func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
+	t.Helper()
+	rpc := func(method string, params ...any) string { return string(server.RPC(t, method, params...)) }
+	sql(t, server, `INSERT INTO domain (domain, did) VALUES ('new.example', 'new.example');
+		INSERT INTO address (grp, ip_addr, mask, port, tag) VALUES (9, '203.0.113.99', 32, 0, 'new');
+		INSERT INTO trusted (src_ip, proto, from_pattern, ruri_pattern, tag, priority) VALUES ('203.0.113.98', 'any', NULL, NULL, NULL, 0);
+		INSERT INTO pdt (sdomain, prefix, domain) VALUES ('*', '44', 'uk.example.com');
+		INSERT INTO mtree (tprefix, tvalue) VALUES ('44', 'United Kingdom');
+		INSERT INTO htable (key_name, key_type, value_type, key_value) VALUES ('new', 0, 0, 'yes');
+		INSERT INTO secfilter (action, type, data) VALUES (0, 0, 'new-scanner');
+		INSERT INTO dialplan (dpid, pr, match_op, match_exp, match_len, subst_exp, repl_exp, attrs) VALUES (7, 1, 0, '112', 3, '', '', 'new');`)
+	run("domain.reload", `{}`, Applied, true)
+	if !strings.Contains(rpc("domain.dump"), "new.example") {
+		t.Error("domain.reload")
+	}
+	// 5.6 cannot be asked for its addresses safely by a program that does not know
+	// what else reloads them; its subnets can.
+	run("permissions.reload-address", `{}`, Applied, true)
+	if !strings.Contains(rpc("permissions.addressDump"), "203.0.113.99") {
+		t.Error("permissions.reload-address")
+	}
+	unlessFive := func(action, params string, verified bool) {
+		t.Helper()
+		outcome := Applied
+		if !verified {
+			outcome = Unverified
+		}
+		run(action, params, outcome, verified)
+	}
+	unlessFive("permissions.reload-trusted", `{}`, six)
+	if !strings.Contains(rpc("permissions.trustedDump"), "203.0.113.98") {
+		t.Error("permissions.reload-trusted")
+	}
+	unlessFive("pdt.reload", `{}`, !six)
+	if !strings.Contains(rpc("pdt.list"), "uk.example.com") {
+		t.Error("pdt.reload")
+	}
+	run("mtree.reload", `{"tree":"prefixes"}`, Applied, true)
+	if !strings.Contains(rpc("mtree.list", "prefixes"), "United Kingdom") {
+		t.Error("mtree.reload")
+	}
+	if r := run("mtree.reload", `{"tree":"prefixe"}`, Refused, false); r.Status != 409 && r.Status != 422 {
+		t.Errorf("the beginning of a name: %s", r.Text)
+	}
+	run("htable.reload", `{"table":"settings"}`, Applied, true)
+	if !strings.Contains(rpc("htable.get", "settings", "new"), "yes") {
+		t.Error("htable.reload")
+	}
+	run("secfilter.reload", `{}`, Unverified, false)
+	run("dialplan.reload", `{}`, Unverified, false)
+	if !strings.Contains(rpc("dialplan.dump", 7), "112") {
+		t.Error("dialplan.reload")
+	}
+	if r := run("tls.reload", `{}`, Failed, false); r.problem() != "kamailio-error" {
+		t.Errorf("tls.reload without a TLS configuration file: %s", r.Text)
+	}
+
+	run("htable.set-int", `{"table":"ipban","key":"192.0.2.200","value":7}`, Applied, true)
+	run("htable.set-int", `{"table":"ipban","key":"192.0.2.200","value":7}`, NoChange, true)
+	if !strings.Contains(rpc("htable.get", "ipban", "192.0.2.200"), "7") {
+		t.Error("htable.set-int")
+	}
+	run("htable.set-string", `{"table":"ipban","key":"quo\"te \\ x","value":"a \"b\" \\"}`, Applied, true)
+	run("htable.delete", `{"table":"ipban","key":"192.0.2.200"}`, Applied, true)
+	if r := run("htable.delete", `{"table":"ipban","key":"192.0.2.200"}`, Refused, false); r.problem() != "target-not-found" {
+		t.Errorf("%s", r.Text)
+	}
+	unlessFive("secfilter.block", `{"kind":"ua","value":"evil-scanner"}`, six)
+	if six && !strings.Contains(rpc("secfilter.print", "ua"), "evil-scanner") {
+		t.Error("secfilter.block")
+	}
+	if r := run("secfilter.unblock", `{"kind":"ua","value":"evil-scanner"}`, Refused, false); r.Status != 501 { // newer than 6.0
+		t.Errorf("%s", r.Text)
+	}
+
+	run("presence.cleanup", `{}`, Unverified, false)
+	run("presence.refresh-watchers", `{"uri":"sip:user0@example.com","event":"presence","type":"published"}`, Unverified, false)
+	run("stats.reset", `{"group":"registrar"}`, Applied, true)
+	if got := rpc("stats.get_statistics", "registrar:"); !strings.Contains(got, "registrar:accepted_regs = 0") {
+		t.Errorf("%s", got)
+	}
+	// What sl counts is computed when it is read, and nothing resets it.
+	run("stats.reset", `{"group":"sl"}`, Unverified, false)
+	run("cfg.set", `{"variable":"core.debug","value":1}`, Applied, true)
+	if got := rpc("cfg.get", "core", "debug"); strings.TrimSpace(got) != "1" {
+		t.Errorf("core.debug is %s", got)
+	}
+	run("cfg.set", `{"variable":"core.debug","value":0}`, Applied, true)
+}
+
+// TestActionsByEachWay: what is sent arrives as it is meant, whichever way it goes.
+func TestActionsByEachWay(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
+			uris := []string{server.HTTPURL, "unix://" + server.SocketPath, "fifo://" + server.FIFOPath + "?reply_dir=" + server.FIFOReplyDir}
+			if server.TCPAddr != "" {
+				uris = append(uris, "tcp://"+server.TCPAddr)
+			}
+			for _, uri := range uris {
+				scheme, _, _ := strings.Cut(uri, ":")
+				t.Run(scheme, func(t *testing.T) {
+					b := realBench(t, uri)
+					b.wants(t, "dispatcher.reload", `{}`, Applied, true)
+					for _, value := range []string{`plain`, `quo\"te`, `back\\slash\\`, `{\"method\":\"core.kill\"}`, `<&>'/`, `\\u0041`} {
+						b.wants(t, "htable.set-string", `{"table":"calls","key":"`+value+`","value":"`+value+`"}`, Applied, true)
+						b.wants(t, "htable.delete", `{"table":"calls","key":"`+value+`"}`, Applied, true)
+					}
+					b.wants(t, "htable.set-int", `{"table":"calls","key":"n","value":-2147483648}`, Applied, true)
+					b.wants(t, "htable.delete", `{"table":"calls","key":"n"}`, Applied, true)
+					b.wants(t, "cfg.set", `{"variable":"core.debug","value":-1}`, Applied, true)
+					b.wants(t, "cfg.set", `{"variable":"core.debug","value":0}`, Applied, true)
+				})
+			}
+		})
+	}
+}
+
+// TestAttack18Storm: 1,000 requests to reload, from 50 clients, under calls and
+// scrapes.
+func TestAttack18Storm(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
+			target, err := url.Parse(server.HTTPURL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Counts what is at Kamailio at the same time.
+			var reloads, reads, total atomic.Int32
+			gw := newGateway(t)
+			sql(t, server, fmt.Sprintf("UPDATE dispatcher SET destination='sip:127.0.0.1:%d', flags=0 WHERE setid=1;", gw.port))
+			server.RPC(t, "dispatcher.reload")
+			proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target.Host})
+			proxy.ErrorLog = stdlog.New(io.Discard, "", 0)
+			counter := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body := make([]byte, r.ContentLength)
+				_, _ = r.Body.Read(body)
+				r.Body = readCloser{strings.NewReader(string(body))}
+				switch {
+				case strings.Contains(string(body), `"dispatcher.reload"`):
+					total.Add(1)
+					if reloads.Add(1) > 1 {
+						t.Error("two reloads at once")
+					}
+					if reads.Load() > 0 {
+						t.Error("a reload during a read")
+					}
+					defer reloads.Add(-1)
+				case strings.Contains(string(body), `"dispatcher.list"`):
+					reads.Add(1)
+					if reloads.Load() > 0 {
+						t.Error("a read during a reload")
+					}
+					defer reads.Add(-1)
+				}
+				proxy.ServeHTTP(w, r)
+			}))
+			defer counter.Close()
+			b := newBench(t, everything())
+			way, err := kamrpc.Open(counter.URL+"/RPC", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			scrapes, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.client, err = scrapes.Beside(kamrpc.Config{Ways: []kamrpc.Transport{way}}); err != nil {
+				t.Fatal(err)
+			}
+			b.start(func(s *Server) {
+				s.limits.burst, s.limits.perUser = 1e6, 1e6
+				hurry(s.state.Load())
+			})
+			pid := server.PID()
+
+			ctx, cancel := context.WithCancel(context.Background())
+			var load sync.WaitGroup
+			var answeredCalls, scraped atomic.Int32
+			for range 4 {
+				load.Go(func() {
+					for ctx.Err() == nil {
+						if invite(t, server, "1000") != "" {
+							answeredCalls.Add(1)
+						}
+					}
+				})
+			}
+			load.Go(func() {
+				for ctx.Err() == nil {
+					if _, err := scrapes.Call(ctx, "dispatcher.list"); err == nil {
+						scraped.Add(1)
+					}
+				}
+			})
+			var clients sync.WaitGroup
+			var mu sync.Mutex
+			said := map[string]int{}
+			for range 50 {
+				clients.Go(func() {
+					for range 20 {
+						r := b.run(nocToken, "dispatcher.reload", `{}`)
+						mu.Lock()
+						said[fmt.Sprint(r.Status, " ", r.problem(), " ", r.Outcome)]++
+						mu.Unlock()
+						if r.Status != 200 && r.Status != 409 {
+							t.Errorf("%d %s", r.Status, r.Text)
+						}
+					}
+				})
+			}
+			clients.Wait()
+			cancel()
+			load.Wait()
+			applied := said["200  applied"]
+			t.Logf("%v; %d reloads reached Kamailio; %d calls, %d scrapes", said, total.Load(), answeredCalls.Load(), scraped.Load())
+			if applied == 0 || scraped.Load() == 0 || answeredCalls.Load() == 0 {
+				t.Error("nothing happened")
+			}
+			if server.PID() != pid || len(server.RPC(t, "core.uptime")) == 0 {
+				t.Error("Kamailio is not what it was")
+			}
+			if log := server.Log(); strings.Contains(log, "core was not generated") || strings.Contains(log, "child process") {
+				t.Errorf("a process died:\n%s", log)
+			}
+			outcomes := 0
+			for _, r := range b.records() {
+				if r.Kind == recordOutcome && r.Outcome == Applied {
+					outcomes++
+				}
+			}
+			if outcomes != applied {
+				t.Errorf("%d applied, %d in the audit log", applied, outcomes)
+			}
+		})
+	}
+}
+
+type readCloser struct{ *strings.Reader }
+
+func (readCloser) Close() error { return nil }

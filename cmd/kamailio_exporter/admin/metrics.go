@@ -1,0 +1,106 @@
+package admin
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const metricPrefix = "kamailio_exporter_admin_"
+
+// metrics are about the endpoint itself. Their labels are names of the
+// configuration and of this program, never what a client sent.
+type metrics struct {
+	requests   *prometheus.CounterVec
+	denied     *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	busy       prometheus.Gauge
+	unverified *prometheus.CounterVec
+	auditFails prometheus.Counter
+	auditSync  prometheus.Gauge
+	reloadGood prometheus.Gauge
+	reloadTime prometheus.Gauge
+	success    *prometheus.Desc
+	expiry     *prometheus.Desc
+	reset      *prometheus.Desc
+
+	journal *journal
+	users   func() map[string]UserSpec
+}
+
+func newMetrics(j *journal, users func() map[string]UserSpec) *metrics {
+	name := func(n string) string { return metricPrefix + n }
+	return &metrics{
+		requests:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("requests_total"), Help: "Actions that users asked for, by what became of them: applied, applied_unverified, no_change, refused, failed or unknown."}, []string{"user", "action", "outcome"}),
+		denied:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("denied_total"), Help: "Requests that were turned away before any action was looked at, by the reason."}, []string{"reason"}),
+		duration:   prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name("duration_seconds"), Help: "How long actions took, with what was read before and after.", Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}, NativeHistogramBucketFactor: 1.1}, []string{"action"}),
+		busy:       prometheus.NewGauge(prometheus.GaugeOpts{Name: name("busy"), Help: "1 while an action runs, and every other one is refused."}),
+		unverified: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("unverified_total"), Help: "Actions that Kamailio says are done while what was read afterwards says otherwise."}, []string{"action"}),
+		auditFails: prometheus.NewCounter(prometheus.CounterOpts{Name: name("audit_errors_total"), Help: "Times that the audit log could not be written; nothing is done without it."}),
+		auditSync:  prometheus.NewGauge(prometheus.GaugeOpts{Name: name("audit_last_fsync_seconds"), Help: "How long the last write of the audit log took to reach the disk."}),
+		reloadGood: prometheus.NewGauge(prometheus.GaugeOpts{Name: name("config_last_reload_successful"), Help: "1 if the file of --admin.config.file was good when it was last read; else the configuration before it is in force."}),
+		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{Name: name("config_last_reload_success_timestamp_seconds"), Help: "When the configuration in force was read."}),
+		success:    prometheus.NewDesc(name("last_success_timestamp_seconds"), "When an action was last applied.", []string{"action"}, nil),
+		expiry:     prometheus.NewDesc(name("token_expiry_timestamp_seconds"), "When the last of a user's tokens ends; absent without tokens, or with one that does not end.", []string{"user"}, nil),
+		reset:      prometheus.NewDesc(programPrefix+"stats_reset_timestamp_seconds", "When statistics of Kamailio were last reset by this program.", nil, nil),
+		journal:    j, users: users,
+	}
+}
+
+const programPrefix = "kamailio_exporter_"
+
+func (m *metrics) parts() []prometheus.Collector {
+	return []prometheus.Collector{m.requests, m.denied, m.duration, m.busy, m.unverified, m.auditFails, m.auditSync, m.reloadGood, m.reloadTime}
+}
+
+// Describe is part of prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, p := range m.parts() {
+		p.Describe(ch)
+	}
+	ch <- m.success
+	ch <- m.expiry
+	ch <- m.reset
+}
+
+// Collect is part of prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, p := range m.parts() {
+		p.Collect(ch)
+	}
+	successes, reset := m.journal.successes()
+	for _, action := range slices.Sorted(maps.Keys(successes)) {
+		ch <- prometheus.MustNewConstMetric(m.success, prometheus.GaugeValue, seconds(successes[action]), action)
+	}
+	if !reset.IsZero() {
+		ch <- prometheus.MustNewConstMetric(m.reset, prometheus.GaugeValue, seconds(reset))
+	}
+	users := m.users()
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		if end := lastExpiry(users[name].Tokens); !end.IsZero() {
+			ch <- prometheus.MustNewConstMetric(m.expiry, prometheus.GaugeValue, seconds(end), name)
+		}
+	}
+}
+
+func lastExpiry(tokens []TokenSpec) time.Time {
+	var last time.Time
+	for _, t := range tokens {
+		end, err := t.end()
+		if err != nil || end.IsZero() {
+			return time.Time{}
+		}
+		if end.After(last) {
+			last = end
+		}
+	}
+	return last
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+func (m *metrics) count(user, action string, outcome Outcome) {
+	m.requests.WithLabelValues(user, action, string(outcome)).Inc()
+}

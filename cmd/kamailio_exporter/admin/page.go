@@ -1,0 +1,75 @@
+package admin
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed" // the page's template and style
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+//go:embed page.html
+var pageText string
+
+//go:embed page.css
+var pageStyle string
+
+// stylePolicy lets the page have its one style, and nothing else: no script, no
+// image, no form.
+func stylePolicy() string {
+	sum := sha256.Sum256([]byte(pageStyle))
+	return "default-src 'none'; frame-ancestors 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+type pageData struct {
+	Style   template.CSS
+	User    string
+	Version string
+	Busy    bool
+	Actions []actionInfo
+	Last    []Record
+}
+
+func newPage() *template.Template {
+	return template.Must(template.New("page").Funcs(template.FuncMap{
+		"when":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+		"values": pageValues[State],
+		"join":   func(s []string) string { return strings.Join(s, " or ") },
+		"params": pageValues[map[string]any],
+	}).Parse(pageText))
+}
+
+func pageValues[M ~map[string]any](m M) string {
+	parts := []string{}
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		parts = append(parts, fmt.Sprintf("%s=%v", name, m[name]))
+	}
+	return strings.Join(parts, " ")
+}
+
+// page shows what the caller may run, and what was run last. It only reads.
+func (h *handler) page(w http.ResponseWriter, _ *http.Request, s *state, who identity, query url.Values) error {
+	if len(query) > 0 {
+		return badRequest.because("no query here")
+	}
+	data := pageData{
+		Style: template.CSS(pageStyle), //nolint:gosec // ours
+		User:  who.user.name, Version: h.version, Busy: h.engine.slot.held(),
+		Actions: h.infos(s, who.user), Last: h.engine.journal.last(who.user, defaultLast),
+	}
+	var text bytes.Buffer
+	if err := newPage().Execute(&text, data); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Security-Policy", stylePolicy())
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write(text.Bytes())
+	return nil
+}

@@ -1,0 +1,246 @@
+package admin
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Options are what a Server needs besides its configuration.
+type Options struct {
+	File     string // the configuration, for Reload
+	Kamailio Kamailio
+	Logger   log.Logger
+	Version  string
+}
+
+// Server is the admin endpoint. It is made once, and runs once.
+type Server struct {
+	opts     Options
+	state    atomic.Pointer[state]
+	tls      atomic.Pointer[tls.Config]
+	engine   *engine
+	limits   *limits
+	metrics  *metrics
+	http     *http.Server
+	listener net.Listener
+	reload   sync.Mutex
+}
+
+// LongestAction is how long an action may take, and so may still run when the
+// program is told to stop: reading before and after, 20 s each, 60 s for the reload
+// between them, and the log.
+const LongestAction = 110 * time.Second
+
+// New opens the audit log, settles what the last run left open, and listens. It
+// serves nothing before Serve.
+func New(cfg *Config, opts Options) (*Server, error) {
+	s, err := newServer(cfg, opts, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.engine.audit.start(s.engine.journal.replay); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = fmt.Errorf("%w: with systemd, StateDirectory= makes the directory", err)
+		}
+		return nil, fmt.Errorf("audit log: %w", err)
+	}
+	s.engine.recover()
+	if s.listener, err = s.listen(cfg); err != nil {
+		_ = s.engine.audit.close()
+		return nil, fmt.Errorf("admin listener: %w", err)
+	}
+	return s, nil
+}
+
+func newServer(cfg *Config, opts Options, now func() time.Time) (*Server, error) {
+	hmacKey, err := cfg.hmacKey()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{opts: opts, limits: newLimits(cfg.Limits)}
+	j := newJournal(now)
+	s.metrics = newMetrics(j, func() map[string]UserSpec { return s.state.Load().cfg.Users })
+	a := newAudit(cfg.Audit, hmacKey, opts.Version, now)
+	a.onFailure = func(err error) {
+		s.metrics.auditFails.Inc()
+		_ = level.Error(opts.Logger).Log("msg", "the audit log cannot be written", "err", err)
+	}
+	a.onSync = func(d time.Duration) { s.metrics.auditSync.Set(d.Seconds()) }
+	if cfg.Audit.CopyToLog {
+		a.copyTo = func(r Record) {
+			_ = level.Info(opts.Logger).Log("msg", "audit", "seq", r.Seq, "kind", r.Kind, "id", r.ID, "user", r.User, "source", r.Source,
+				"action", r.Action, "outcome", r.Outcome, "status", r.Status, "prev", r.Prev)
+		}
+	}
+	s.engine = &engine{
+		kamailio: opts.Kamailio, slot: &slot{}, journal: j, audit: a, metrics: s.metrics,
+		logger: opts.Logger, now: now, poll: 200 * time.Millisecond,
+	}
+	if err := s.adopt(cfg, now); err != nil {
+		return nil, err
+	}
+	tracked := &conns{}
+	only1 := new(http.Protocols)
+	only1.SetHTTP1(true)
+	s.http = &http.Server{
+		Handler:           newHandler(s.engine, &s.state, s.limits, opts.Version),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      LongestAction,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    8 << 10,
+		Protocols:         only1,
+		ConnContext:       tracked.begin,
+		ConnState:         tracked.changed,
+		// Its words are a stranger's: handshakes that fail, headers that are none.
+		ErrorLog: stdlog.New(io.Discard, "", 0),
+	}
+	return s, nil
+}
+
+// adopt puts a configuration in force, as a whole.
+func (s *Server) adopt(cfg *Config, now func() time.Time) error {
+	p, err := newPolicy(cfg)
+	if err != nil {
+		return err
+	}
+	if cfg.TLS != nil {
+		t, err := cfg.tlsConfig()
+		if err != nil {
+			return err
+		}
+		s.tls.Store(t)
+	}
+	s.state.Store(&state{cfg: cfg, policy: p, auth: newAuthenticator(cfg, p, now)})
+	s.limits.renew(cfg.Limits)
+	s.metrics.reloadGood.Set(1)
+	s.metrics.reloadTime.Set(seconds(now()))
+	return nil
+}
+
+// Reload reads the configuration anew. With an error the one before it stays in
+// force. The audit log is opened anew too, for those who moved it away.
+func (s *Server) Reload() error {
+	s.reload.Lock()
+	defer s.reload.Unlock()
+	cfg, err := Load(s.opts.File)
+	old := s.state.Load().cfg
+	switch {
+	case err != nil:
+	case cfg == nil:
+		err = errors.New("enabled: false needs a restart")
+	case cfg.Listen != old.Listen || cfg.SocketMode != old.SocketMode || (cfg.TLS == nil) != (old.TLS == nil):
+		err = errors.New("another listen, socket_mode or tls needs a restart")
+	case cfg.Audit != old.Audit:
+		err = errors.New("another audit needs a restart")
+	default:
+		err = s.adopt(cfg, s.engine.now)
+	}
+	if err != nil {
+		s.metrics.reloadGood.Set(0)
+	}
+	return errors.Join(err, s.engine.audit.reopen())
+}
+
+// Metrics is what there is to register.
+func (s *Server) Metrics() prometheus.Collector { return s.metrics }
+
+// Addr is where it listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+func (s *Server) listen(cfg *Config) (net.Listener, error) {
+	network, address, err := cfg.address()
+	if err != nil {
+		return nil, err
+	}
+	if network == "unix" {
+		return listenUnix(cfg, address)
+	}
+	listener, err := net.Listen(network, address)
+	if err != nil || cfg.TLS == nil {
+		return listener, err
+	}
+	return tls.NewListener(listener, &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return s.tls.Load(), nil
+		},
+	}), nil
+}
+
+// listenUnix makes the socket. One that a killed program left is removed, one that
+// somebody serves is not.
+func listenUnix(cfg *Config, path string) (net.Listener, error) {
+	mode, err := cfg.socketMode()
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("%w: with systemd, RuntimeDirectory= makes it", err)
+	} else if info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
+		return nil, fmt.Errorf("%s can be written by everybody", filepath.Dir(path))
+	}
+	listener, err := net.Listen("unix", path)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		info, statErr := os.Lstat(path)
+		conn, dialErr := net.DialTimeout("unix", path, time.Second)
+		switch {
+		case dialErr == nil:
+			conn.Close()
+			return nil, fmt.Errorf("%s is in use by another process", path)
+		case statErr != nil || info.Mode().Type() != os.ModeSocket:
+			return nil, fmt.Errorf("%s is there, and no socket", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+		listener, err = net.Listen("unix", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		listener.Close()
+		return nil, err
+	}
+	return listener, nil
+}
+
+// Serve runs until Shutdown.
+func (s *Server) Serve() error {
+	s.engine.audit.outcome(Record{Kind: recordNote, Detail: "the endpoint began to serve"})
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown refuses new actions, waits for the one that runs, and closes the log.
+func (s *Server) Shutdown(ctx context.Context) error {
+	idle := s.engine.slot.close()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		s.http.Close()
+	}
+	return errors.Join(err, s.engine.audit.close())
+}

@@ -1,0 +1,472 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
+)
+
+// adminDir has a configuration in which this process is the user noc, and a short
+// name: there is a socket in it.
+func adminDir(t *testing.T, listen string) (dir, file string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "adm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if listen == "" {
+		listen = "unix:" + filepath.Join(dir, "admin.sock")
+	}
+	file = filepath.Join(dir, "admin.yml")
+	text := fmt.Sprintf(`admin:
+  enabled: true
+  listen: %s
+  audit: {file: %s/audit.jsonl}
+  limits: {per_user_per_second: 100, burst: 100}
+  users:
+    noc:
+      peer_uid: [%d]
+      tokens: [{sha256: %s}]
+      grants:
+        - {action: dispatcher.reload}
+        - {action: pdt.reload}
+        - {action: htable.set-int, params: {table: {enum: [ipban]}, key: {any: true}, value: {min: 0, max: 9}}}
+        - {action: dispatcher.set-state, params: {set: {any: true}, uri: {any: true}, state: {any: true}}}
+`, listen, dir, os.Getuid(), strings.Repeat("1", 64))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir, file
+}
+
+// changeable is a fake with what the actions of adminDir ask.
+func changeable(t *testing.T) *kamrpctest.Server {
+	t.Helper()
+	server := fake(t)
+	server.Handle("core.uptime", `{"uptime":1000}`)
+	server.Handle("dispatcher.reload", `"Ok. Dispatcher successfully reloaded."`)
+	server.Handle("dispatcher.set_state", `"Ok. Dispatcher state updated."`)
+	server.HandleFault("pdt.reload", 500, "Reload Failed")
+	server.Handle("pdt.list", `{"SDOMAIN":"*","RECORDS":{"ENTRY":{"DOMAIN":"a","PREFIX":"1"}}}`)
+	server.Handle("htable.seti", `"Ok. Key set to new value."`)
+	server.Handle("htable.get", `{"item":{"name":"k","value":3}}`)
+	return server
+}
+
+// Test 1 of ADMIN.md: without --admin.config.file nothing listens, and nothing on
+// the metrics' port leads to it. With enabled: false it is the same.
+func TestAdminIsOff(t *testing.T) {
+	_, file := adminDir(t, "")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, bytes.Replace(text, []byte("enabled: true"), []byte("enabled: false"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{"no flag": nil, "enabled: false": {"--admin.config.file=" + file}} {
+		server := changeable(t)
+		e := start(t, append(args, "--kamailio.uri="+server.URI("http"))...)
+		for _, path := range []string{"/v1/actions", "/v1/actions/dispatcher.reload", "/v1/operations"} {
+			if resp, _ := e.get(t, path); resp.StatusCode != http.StatusNotFound {
+				t.Errorf("%s: GET %s: %d", name, path, resp.StatusCode)
+			}
+			resp, err := http.Post(e.url+path, "application/json", strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusMethodNotAllowed {
+				t.Errorf("%s: POST %s: %d", name, path, resp.StatusCode)
+			}
+		}
+		if _, page := e.get(t, "/metrics"); strings.Contains(page, "kamailio_exporter_admin_") {
+			t.Errorf("%s: it has metrics", name)
+		}
+		if strings.Contains(e.stderr.String(), "admin endpoint") {
+			t.Errorf("%s: %s", name, e.stderr)
+		}
+		if server.CallCount("dispatcher.reload") != 0 {
+			t.Errorf("%s: a reload", name)
+		}
+	}
+}
+
+func TestAdminStarts(t *testing.T) {
+	dir, file := adminDir(t, "")
+	server := changeable(t)
+	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file)
+	e.waitFor(t, "admin endpoint: listening")
+	socket := filepath.Join(dir, "admin.sock")
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if out, err := adminRun(t, socket, "run", "dispatcher.reload"); err != nil || !strings.Contains(out, "dispatcher.reload: applied, verified") || !strings.Contains(out, "destinations") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, page := e.get(t, "/metrics"); !strings.Contains(page, `kamailio_exporter_admin_requests_total{action="dispatcher.reload",outcome="applied",user="noc"} 1`) ||
+		!strings.Contains(page, `kamailio_exporter_rpc_requests_total{method="dispatcher.reload"} 1`) {
+		t.Error("the action is not on the page")
+	}
+	// SIGHUP takes a good file and leaves a bad one.
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	e.waitFor(t, "is not in force")
+	if _, page := e.get(t, "/metrics"); !strings.Contains(page, "kamailio_exporter_admin_config_last_reload_successful 0") {
+		t.Error("not on the page")
+	}
+	if out, err := adminRun(t, socket, "list"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if err := e.stop(); err != nil {
+		t.Error(err)
+	}
+	if _, err := net.Dial("unix", socket); err == nil {
+		t.Error("it still listens")
+	}
+}
+
+// waitFor waits for a line of the log.
+func (e *exporter) waitFor(t *testing.T, text string) {
+	t.Helper()
+	e.stderr.mu.Lock()
+	defer e.stderr.mu.Unlock()
+	for !strings.Contains(e.stderr.text.String(), text) {
+		if strings.Contains(e.stderr.text.String(), "ended:") {
+			t.Fatalf("the exporter ended: %s", e.stderr.text.String())
+		}
+		e.stderr.more.Wait()
+	}
+}
+
+// adminRun runs the client.
+func adminRun(t *testing.T, socket string, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	err := run(context.Background(), append([]string{"admin", "--url=unix:" + socket}, args...), &out, &out)
+	return out.String(), err
+}
+
+// The configurations that the flags refuse.
+func TestAdminFlags(t *testing.T) {
+	dir, file := adminDir(t, "")
+	_, sameFile := adminDir(t, "127.0.0.1:9494")
+	_, openFile := adminDir(t, "0.0.0.0:9495")
+	for name, tc := range map[string]struct {
+		args []string
+		says string
+	}{
+		"no file":             {[]string{"--admin.config.file=" + dir + "/none"}, "no such file"},
+		"check without":       {[]string{"--admin.check"}, "need --admin.config.file"},
+		"the metrics' own":    {[]string{"--admin.config.file=" + sameFile}, "is the address of the metrics"},
+		"the metrics' own, 2": {[]string{"--admin.config.file=" + sameFile, "--web.listen-address=127.0.0.1:9494"}, "is the address of the metrics"},
+		"off loopback":        {[]string{"--admin.config.file=" + openFile}, "not loopback"},
+	} {
+		var out bytes.Buffer
+		err := run(context.Background(), tc.args, &out, &out)
+		if err == nil || !strings.Contains(err.Error(), tc.says) || exitCode(err) != 1 || strings.Contains(oneLine(err), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var out bytes.Buffer
+	if err := run(context.Background(), []string{"--admin.check", "--admin.config.file=" + file}, &out, &out); err != nil || !strings.Contains(out.String(), "is good") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	out.Reset()
+	if err := run(context.Background(), []string{"--admin.print-grants", "--admin.config.file=" + file}, &out, &out); err != nil ||
+		!strings.Contains(out.String(), "noc\n  dispatcher.reload\n") || !strings.Contains(out.String(), "htable.set-int table={ipban} key=any value=0..9") ||
+		!strings.Contains(out.String(), "granted to nobody\n  cfg.set\n") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+}
+
+func TestAdminCommands(t *testing.T) {
+	dir, file := adminDir(t, "")
+	server := changeable(t)
+	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file)
+	e.waitFor(t, "admin endpoint: listening")
+	socket := filepath.Join(dir, "admin.sock")
+	for _, tc := range []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"list", []string{"list"}, 0, "htable.set-int\n  Sets an item to a number.\n    table={ipban}  name of the htable\n"},
+		{"applied", []string{"run", "dispatcher.reload", "--reason=ticket 4711"}, 0, "dispatcher.reload: applied, verified ("},
+		{"json", []string{"--output=json", "run", "--dry-run", "htable.set-int", "table=ipban", "key=k", "value=7"}, 0, `"would_send":{"method":"htable.seti","params":["ipban","k",7]}`},
+		{"dry run", []string{"run", "--dry-run", "htable.set-int", "table=ipban", "key=k", "value=7"}, 0, "would send htable.seti ipban k 7\n"},
+		{"no change", []string{"run", "htable.set-int", "table=ipban", "key=k", "value=3"}, 0, "htable.set-int: no change, verified"},
+		{"refused", []string{"run", "dispatcher.reload"}, 2, "dispatcher.reload: refused\n"},
+		{"not granted", []string{"run", "htable.set-int", "table=ipban", "key=k", "value=10"}, 2, ": refused\n"},
+		{"unknown", []string{"run", "core.kill"}, 2, ""},
+		{"failed", []string{"run", "pdt.reload"}, 3, "pdt.reload: failed\n"},
+		{"not verified", []string{"run", "htable.set-int", "table=ipban", "key=k", "value=7"}, 4, "htable.set-int: applied unverified\n"},
+		{"usage", []string{"run", "htable.set-int", "table"}, 1, ""},
+		{"no number", []string{"run", "htable.set-int", "table=ipban", "key=k", "value=x"}, 1, ""},
+		{"twice", []string{"run", "htable.set-int", "table=a", "table=b"}, 1, ""},
+		{"bad flag", []string{"list", "--nonsense"}, 1, ""},
+		{"log", []string{"log"}, 0, "dispatcher.reload"},
+		{"log json", []string{"--output=json", "log", "--limit=1"}, 0, `{"operations":[{`},
+		{"verify", []string{"verify", filepath.Join(dir, "audit.jsonl")}, 0, "the chain holds"},
+		{"token", []string{"token"}, 0, "tokens: [{sha256: "},
+		{"help", []string{"--help"}, 0, "Idempotency-Key"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			out, err := adminRun(t, socket, tc.args...)
+			code := 0
+			if err != nil {
+				code = exitCode(err)
+			}
+			if tc.name == "help" {
+				tc.says = "kamailio_exporter admin"
+			}
+			if code != tc.code || !strings.Contains(out, tc.says) {
+				t.Errorf("ended with %d (%v):\n%s", code, err, out)
+			}
+		})
+	}
+	out, err := adminRun(t, socket, "log")
+	id := regexp.MustCompile(`\b[0-9A-HJKMNP-TV-Z]{26}\b`).FindString(out)
+	if err != nil || id == "" {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := adminRun(t, socket, "log", id); err != nil || !strings.Contains(out, "operation "+id) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := adminRun(t, filepath.Join(dir, "none.sock"), "run", "dispatcher.reload"); exitCode(err) != 1 {
+		t.Errorf("nobody listens: %v", err)
+	}
+	// A token that is wrong is refused; one in a file is read.
+	token := filepath.Join(dir, "token")
+	if err := os.WriteFile(token, []byte(admin.TokenPrefix+"WRONG\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := adminRun(t, socket, "--token-file="+token, "list"); exitCode(err) != 2 {
+		t.Errorf("a wrong token: %v", err)
+	}
+}
+
+// A connection that breaks after the request has been sent: nobody knows.
+func TestAdminCommandUnknown(t *testing.T) {
+	dir, err := os.MkdirTemp("", "adm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			fmt.Fprint(w, `{"user":"noc","actions":[{"name":"a.b","params":[]}]}`)
+			return
+		}
+		panic(http.ErrAbortHandler)
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { server.Close() })
+	if _, err := adminRun(t, socket, "run", "a.b"); exitCode(err) != 5 || !strings.Contains(err.Error(), "--key=") {
+		t.Error(err)
+	}
+}
+
+// TestAdminChild is the exporter in a process of its own, for TestAdminKilled.
+func TestAdminChild(t *testing.T) {
+	args := os.Getenv("KAMAILIO_EXPORTER_TEST_CHILD")
+	if args == "" {
+		t.Skip("only for TestAdminKilled")
+	}
+	if err := run(t.Context(), strings.Split(args, "\n"), os.Stdout, os.Stderr); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// child starts the exporter in a process of its own and waits until it listens.
+func child(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAdminChild$") //nolint:gosec // this test itself
+	cmd.Env = append(os.Environ(), "KAMAILIO_EXPORTER_TEST_CHILD="+strings.Join(append(args, "--web.listen-address=127.0.0.1:0"), "\n"))
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "admin endpoint: listening") {
+			go func() { _, _ = io.Copy(io.Discard, stderr) }()
+			return cmd
+		}
+	}
+	_ = cmd.Wait()
+	t.Fatal("the exporter ended")
+	return nil
+}
+
+// Test 27 of ADMIN.md, for real: kill -9 between the intent and the outcome.
+func TestAdminKilled(t *testing.T) {
+	dir, file := adminDir(t, "")
+	server := changeable(t)
+	inside, leave := make(chan struct{}), make(chan struct{})
+	server.HandleFunc("dispatcher.reload", func(kamrpctest.Request) kamrpctest.Response {
+		close(inside)
+		<-leave
+		return kamrpctest.Response{}
+	})
+	t.Cleanup(func() { close(leave) })
+	args := []string{"--kamailio.uri=" + server.URI("unix"), "--admin.config.file=" + file}
+	cmd := child(t, args...)
+	socket := filepath.Join(dir, "admin.sock")
+	ended := make(chan error)
+	go func() {
+		_, err := adminRun(t, socket, "run", "dispatcher.reload", "--key=key-of-the-test", "--reason=kill")
+		ended <- err
+	}()
+	<-inside
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if err := <-ended; exitCode(err) != 5 {
+		t.Errorf("the client: %v", err)
+	}
+	cmd = child(t, args...)
+	defer func() { _ = cmd.Wait() }()
+	defer func() { _ = cmd.Process.Signal(syscall.SIGTERM) }()
+	out, err := adminRun(t, socket, "log")
+	if err != nil || !strings.Contains(out, "unknown") || !strings.Contains(out, "kill") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	// The same key is answered, and not sent again.
+	if out, err := adminRun(t, socket, "run", "dispatcher.reload", "--key=key-of-the-test", "--reason=kill"); exitCode(err) != 5 || server.CallCount("dispatcher.reload") != 1 {
+		t.Errorf("%v, sent %d times\n%s", err, server.CallCount("dispatcher.reload"), out)
+	}
+	if out, err := adminRun(t, socket, "verify", filepath.Join(dir, "audit.jsonl")); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A scrape during an action: all that it does not touch is there, and in time.
+func TestScrapeDuringAction(t *testing.T) {
+	dir, file := adminDir(t, "")
+	server := changeable(t)
+	inside, leave := make(chan struct{}), make(chan struct{})
+	server.HandleFunc("dispatcher.reload", func(kamrpctest.Request) kamrpctest.Response {
+		close(inside)
+		<-leave
+		return kamrpctest.Response{Result: `"ok"`}
+	})
+	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file, "--kamailio.timeout=500ms", "--scrape.reuse=0s")
+	e.waitFor(t, "admin endpoint: listening")
+	before := server.CallCount("dispatcher.list")
+	ended := make(chan error)
+	go func() {
+		_, err := adminRun(t, filepath.Join(dir, "admin.sock"), "run", "dispatcher.reload")
+		ended <- err
+	}()
+	<-inside
+	asked := server.CallCount("dispatcher.list")
+	if asked != before+1 {
+		t.Errorf("%d lists before the reload", asked-before)
+	}
+	began := time.Now()
+	_, page := e.get(t, "/metrics")
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the scrape took %s", took)
+	}
+	if f := failed.FindAllStringSubmatch(page, -1); names(f) != "dispatcher" || value(page, "kamailio_up") != "1" {
+		t.Errorf("failed: %s", names(f))
+	}
+	if n := server.CallCount("dispatcher.list"); n != asked {
+		t.Error("it was read while it reloads")
+	}
+	close(leave)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, page := e.get(t, "/metrics"); failed.MatchString(page) {
+		t.Errorf("failed afterwards: %s", names(failed.FindAllStringSubmatch(page, -1)))
+	}
+}
+
+// A Kamailio that closes each connection without saying so, as Debian's does, with a
+// password on the way: what is sent once arrives once.
+func TestAdminOverClosedConnections(t *testing.T) {
+	dir, file := adminDir(t, "")
+	server := changeable(t)
+	target, err := url.Parse(server.URI("http"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target.Host})
+	closing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := httptest.NewRecorder()
+		proxy.ServeHTTP(answer, r)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "HTTP/1.1 %d x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", answer.Code, answer.Body.Len(), answer.Body)
+	}))
+	defer closing.Close()
+	httpConfig := filepath.Join(dir, "http.yml")
+	if err := os.WriteFile(httpConfig, []byte("basic_auth: {username: a, password: b}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := start(t, "--kamailio.uri="+closing.URL+"/RPC", "--kamailio.http-config-file="+httpConfig, "--admin.config.file="+file)
+	e.waitFor(t, "admin endpoint: listening")
+	for i := range 5 {
+		// The fake's item stays 3: sent, answered, and not verified.
+		if out, err := adminRun(t, filepath.Join(dir, "admin.sock"), "run", "htable.set-int", "table=ipban", "key=k", "value=7"); exitCode(err) != exitUnverified {
+			t.Errorf("%d: %v\n%s", i, err, out)
+		}
+	}
+	if n := server.CallCount("htable.seti"); n != 5 {
+		t.Errorf("sent %d times", n)
+	}
+}
+
+func TestSameAddress(t *testing.T) {
+	for _, tc := range []struct {
+		a, b string
+		same bool
+	}{
+		{":9494", "127.0.0.1:9494", true}, {"127.0.0.1:9494", "127.0.0.1:9494", true}, {"0.0.0.0:9494", "127.0.0.1:9494", true},
+		{"[::]:9494", "127.0.0.1:9494", true}, {"localhost:9494", "127.0.0.1:9494", true}, {":9494", "127.0.0.1:9495", false},
+		{"192.0.2.1:9494", "127.0.0.1:9494", false}, {":9494", "unix:/run/x", false}, {"127.0.0.1:0", "127.0.0.1:0", false},
+	} {
+		if got := sameAddress(tc.a, tc.b); got != tc.same {
+			t.Errorf("%s, %s: %t", tc.a, tc.b, got)
+		}
+	}
+}

@@ -1,0 +1,69 @@
+package kamrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Beside makes another client of the same Kamailio: ways and slots of its own, so
+// that neither waits for the other's calls, but reloads and reads of a module are
+// kept apart, and changes made one at a time, across both.
+func (c *Client) Beside(cfg Config) (*Client, error) {
+	other, err := NewClient(cfg)
+	if err != nil {
+		return nil, err
+	}
+	other.gate = c.gate
+	return other, nil
+}
+
+// Do makes one call that changes Kamailio: a reload or an action of the price
+// list. It is sent once. Another way is tried only where nothing was sent.
+//
+// While a module reloads, no read of it by this process runs, and the reload
+// waits for those under way. One change runs at a time; the next waits.
+//
+// After an ErrUnknownOutcome Kamailio may have done it, or may still do it: the
+// caller never repeats that by itself. After a *[Fault] it has answered. After
+// any other error nothing was sent.
+func (c *Client) Do(ctx context.Context, method string, params ...any) (Value, error) {
+	price, err := c.allow(ctx, method, params, Reload, Action)
+	if err != nil {
+		return Value{}, err
+	}
+	select {
+	case c.gate.change <- struct{}{}:
+		defer func() { <-c.gate.change }()
+	case <-ctx.Done():
+		return Value{}, fmt.Errorf("%s: waiting for another change: %w", method, ctx.Err())
+	}
+	over := func(bool) {}
+	if price.Effect == Reload {
+		if over, err = c.gate.reload(ctx, moduleOf(method)); err != nil {
+			return Value{}, fmt.Errorf("%s: %w", method, err)
+		}
+	}
+	result, err := c.send(ctx, method, params)
+	over(!errors.Is(err, ErrUnknownOutcome))
+	return result, err
+}
+
+func (c *Client) send(ctx context.Context, method string, params []any) (result Value, err error) {
+	leave, err := c.enter(ctx, method)
+	if err != nil {
+		return Value{}, err
+	}
+	defer leave()
+	err = c.try(ctx, c.once, method, params, c.maxReply, keep(&result))
+	if err == nil || errors.As(err, new(*Fault)) || errors.Is(err, ErrUnreachable) {
+		return result, err
+	}
+	return Value{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+}
+
+// resender is a Transport whose RoundTrip may send a request more than once.
+type resender interface {
+	// once is the same way, which sends it one time at the most.
+	once() Transport
+}

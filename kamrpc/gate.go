@@ -1,0 +1,122 @@
+package kamrpc
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// settle is how long the reads of a module are refused after a reload of it
+// without an answer: Kamailio may still be at it. A reload that takes longer
+// than the admin endpoint's longest deadline and this is not known.
+const settle = 30 * time.Second
+
+// gate keeps reads and reloads of one module apart, and changes of one Kamailio
+// one at a time. Lists that are read while they are reloaded, and two reloads
+// side by side, have killed servers: dispatcher.list, permissions.addressDump,
+// mtree.list, lcr.dump_rules on 5.6, mtree.list, pdt.list on 6.0, drouting.reload
+// on both. Only this process is seen; what kamcmd does is not.
+type gate struct {
+	change chan struct{} // one change at a time
+
+	mu      sync.Mutex
+	modules map[string]*moduleGate
+}
+
+type moduleGate struct {
+	readers int
+	reload  bool          // one is under way, or waits for the readers
+	until   time.Time     // no reads before this: a reload without an answer
+	changed chan struct{} // closed, and made anew, when one of these changes
+}
+
+func newGate() *gate {
+	return &gate{change: make(chan struct{}, 1), modules: map[string]*moduleGate{}}
+}
+
+// moduleOf is the module that a method belongs to, as Kamailio spells it in
+// methods: "permissions", "ul".
+func moduleOf(method string) string {
+	module, _, _ := strings.Cut(method, ".")
+	return module
+}
+
+// module is called with mu held. The methods are those of the price list, so
+// there are few.
+func (g *gate) module(name string) *moduleGate {
+	m := g.modules[name]
+	if m == nil {
+		m = &moduleGate{changed: make(chan struct{})}
+		g.modules[name] = m
+	}
+	return m
+}
+
+func (m *moduleGate) wake() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// read waits until no reload of the module runs or waits. done must be called.
+func (g *gate) read(ctx context.Context, module string) (done func(), err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m := g.module(module)
+	for m.reload {
+		changed := m.changed
+		g.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		g.mu.Lock()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w: waiting for the reload of %s: %w", ErrReloading, module, ctx.Err())
+		}
+	}
+	if left := time.Until(m.until); left > 0 {
+		return nil, fmt.Errorf("%w: a reload of %s was not answered and may still run: no reads of it for %s", ErrReloading, module, left.Round(time.Second))
+	}
+	m.readers++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if m.readers--; m.readers == 0 {
+			m.wake()
+		}
+	}, nil
+}
+
+// reload waits for the reads of the module under way, and keeps new ones
+// waiting. done must be called; answered tells that the reload is over for sure.
+func (g *gate) reload(ctx context.Context, module string) (done func(answered bool), err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m := g.module(module)
+	m.reload = true // there is no other: the caller holds change
+	for m.readers > 0 {
+		changed := m.changed
+		g.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		g.mu.Lock()
+		if ctx.Err() != nil {
+			m.reload = false
+			m.wake()
+			return nil, fmt.Errorf("waiting for reads of %s: %w", module, ctx.Err())
+		}
+	}
+	return func(answered bool) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		m.reload = false
+		if !answered {
+			m.until = time.Now().Add(settle)
+		}
+		m.wake()
+	}, nil
+}
