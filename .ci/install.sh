@@ -2,6 +2,7 @@
 # Installs from Debian what this project needs, and only what is missing.
 #
 #   .ci/install.sh run     Kamailio with its modules, SIPp and what the demo needs
+#   .ci/install.sh demo    that, and Prometheus and Alertmanager
 #   .ci/install.sh test    that, and what the tests need besides
 #
 # No service is started or enabled to start by it.
@@ -21,12 +22,13 @@ run=(
 	openssl:openssl
 	curl:curl
 )
-# gcc is for "go test -race", promtool, amtool and the Alertmanager for the alert
-# rules and the example of alertmanager.yml.
+demo=(
+	prometheus:prometheus
+	prometheus-alertmanager:prometheus-alertmanager
+)
+# gcc is for "go test -race".
 test=(
 	debootstrap:debootstrap
-	promtool:prometheus
-	prometheus-alertmanager:prometheus-alertmanager
 	gcc:gcc
 	header/stdlib.h:libc6-dev
 	shellcheck:shellcheck
@@ -34,9 +36,10 @@ test=(
 
 case ${1:-} in
 run) wanted=("${run[@]}") ;;
-test) wanted=("${run[@]}" "${test[@]}") ;;
+demo) wanted=("${run[@]}" "${demo[@]}") ;;
+test) wanted=("${run[@]}" "${demo[@]}" "${test[@]}") ;;
 *)
-	echo "usage: $0 run|test" >&2
+	echo "usage: $0 run|demo|test" >&2
 	exit 2
 	;;
 esac

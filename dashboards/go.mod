@@ -2,8 +2,11 @@ module github.com/kamailio-exporter/kamailio_exporter/dashboards
 
 go 1.26.0
 
+replace github.com/kamailio-exporter/kamailio_exporter => ../
+
 require (
-	github.com/kamailio-exporter/kamailio_exporter v0.0.0
+	github.com/grafana/grafana-foundation-sdk/go v0.0.18
+	github.com/kamailio-exporter/kamailio_exporter v0.0.0-00010101000000-000000000000
 	github.com/prometheus/prometheus v0.313.0
 	go.yaml.in/yaml/v2 v2.4.5
 )
@@ -25,5 +28,3 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
-
-replace github.com/kamailio-exporter/kamailio_exporter => ../

@@ -3,7 +3,15 @@
 # what is missing, builds the exporter, starts all three, and says where to look.
 # Ctrl-C stops what was started here, and removes its files.
 #
+#   run.sh              Kamailio, traffic and exporter
+#   run.sh monitored    these, with more of a day's life in the traffic (calls
+#                       that come in waves, a gateway that fails and returns),
+#                       and Prometheus with the rules of alerts/ and Alertmanager
+#
 #   DEMO_LISTEN       where the exporter listens (default 127.0.0.1:9494)
+#   DEMO_PROMETHEUS, DEMO_ALERTMANAGER    where these do (127.0.0.1:9090, :9093)
+#   DEMO_SCRAPE       scrape and rule interval (default 5s)
+#   DEMO_ALSO         another exporter to scrape, such as that of a second run.sh
 #   KAM_SIP_PORT (15060), KAM_TLS_PORT (15061), KAM_RPC_PORT (15080),
 #   KAM_RPC_TCP_PORT (15081), KAM_GW_PORT (15090, to +7)
 #   KAM_VERSION=6.0   Kamailio 6.0 in the root that KAM_ROOT names
@@ -12,7 +20,18 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
+case ${1:-} in
+'') monitored='' ;;
+monitored) monitored=1 ;;
+*)
+	echo "usage: $0 [monitored]" >&2
+	exit 2
+	;;
+esac
 listen=${DEMO_LISTEN:-127.0.0.1:9494}
+prometheus_listen=${DEMO_PROMETHEUS:-127.0.0.1:9090}
+alertmanager_listen=${DEMO_ALERTMANAGER:-127.0.0.1:9093}
+scrape=${DEMO_SCRAPE:-5s}
 export KAM_SIP_PORT=${KAM_SIP_PORT:-15060}
 export KAM_TLS_PORT=${KAM_TLS_PORT:-15061}
 export KAM_RPC_PORT=${KAM_RPC_PORT:-15080}
@@ -24,7 +43,7 @@ fail() {
 	exit 1
 }
 
-"$top/.ci/install.sh" run
+"$top/.ci/install.sh" "$([ -n "$monitored" ] && echo demo || echo run)"
 command -v go >/dev/null || fail "go is missing: install Go 1.26 or newer"
 
 # taken PORT: something listens on it, over TCP or UDP (as the kernel lists it).
@@ -44,6 +63,10 @@ free() { # PORT VARIABLE
 	fi
 }
 free "${listen##*:}" DEMO_LISTEN
+if [ -n "$monitored" ]; then
+	free "${prometheus_listen##*:}" DEMO_PROMETHEUS
+	free "${alertmanager_listen##*:}" DEMO_ALERTMANAGER
+fi
 free "$KAM_SIP_PORT" KAM_SIP_PORT
 free "$KAM_TLS_PORT" KAM_TLS_PORT
 free "$KAM_RPC_PORT" KAM_RPC_PORT
@@ -54,7 +77,7 @@ done
 
 KAM_DIR=$(mktemp -d /tmp/kamailio_demo.XXXXXX)
 export KAM_DIR
-kamailio='' traffic='' exporter=''
+kamailio='' traffic='' exporter='' prometheus='' alertmanager=''
 
 # shellcheck disable=SC2317 # called by the traps
 # stop PID: asks it to end, and waits until it has.
@@ -68,6 +91,8 @@ stop() {
 cleanup() {
 	trap - EXIT
 	trap '' INT TERM
+	stop "$prometheus"
+	stop "$alertmanager"
 	stop "$exporter"
 	stop "$traffic"
 	stop "$kamailio"
@@ -113,6 +138,9 @@ await Kamailio "$kamailio" "$KAM_DIR/kamailio.log" \
 	-d '{"jsonrpc":"2.0","method":"core.version","id":1}'
 
 echo "Starting traffic"
+if [ -n "$monitored" ]; then
+	export TRAFFIC_WAVES=${TRAFFIC_WAVES-1} TRAFFIC_FLAKY=${TRAFFIC_FLAKY-180}
+fi
 setsid "$here/traffic.sh" >"$KAM_DIR/traffic.log" 2>&1 &
 traffic=$!
 await traffic "$traffic" "$KAM_DIR/traffic.log" test -e "$KAM_DIR/traffic.ready"
@@ -127,20 +155,78 @@ exporter=$!
 await "the exporter" "$exporter" "$KAM_DIR/exporter.log" \
 	curl -sf --noproxy '*' -m 10 "http://$listen/metrics"
 
+if [ -n "$monitored" ]; then
+	echo "Starting Prometheus and Alertmanager"
+	rules=()
+	for file in "$top"/alerts/*.yml; do
+		# Alertmanager's own configuration is there too.
+		if [ -e "$file" ] && grep -q '^groups:' "$file"; then
+			rules+=("$file")
+		fi
+	done
+	{
+		cat <<-YAML
+			global:
+			  scrape_interval: $scrape
+			  scrape_timeout: $scrape
+			  evaluation_interval: $scrape
+			scrape_configs:
+			  - job_name: kamailio
+			    static_configs:
+			      - targets: ["$listen"${DEMO_ALSO:+, "$DEMO_ALSO"}]
+			alerting:
+			  alertmanagers:
+			    - static_configs:
+			        - targets: ["$alertmanager_listen"]
+			rule_files:
+		YAML
+		[ ${#rules[@]} -eq 0 ] || printf '  - "%s"\n' "${rules[@]}"
+	} >"$KAM_DIR/prometheus.yml"
+	setsid prometheus --config.file="$KAM_DIR/prometheus.yml" --storage.tsdb.path="$KAM_DIR/prometheus" \
+		--web.listen-address="$prometheus_listen" >"$KAM_DIR/prometheus.log" 2>&1 &
+	prometheus=$!
+
+	# The routes and the inhibition of alerts/alertmanager.yml, with receivers
+	# that only have names: nobody is notified.
+	awk '/^[a-z_]+:/ { block = $1 }
+		block == "templates:" { next }
+		block == "receivers:" && !/^receivers:/ && !/^ *- name:/ { next }
+		{ print }' "$top/alerts/alertmanager.yml" >"$KAM_DIR/alertmanager.yml"
+	setsid prometheus-alertmanager --config.file="$KAM_DIR/alertmanager.yml" \
+		--storage.path="$KAM_DIR/alertmanager" --cluster.listen-address= \
+		--web.listen-address="$alertmanager_listen" >"$KAM_DIR/alertmanager.log" 2>&1 &
+	alertmanager=$!
+	await Prometheus "$prometheus" "$KAM_DIR/prometheus.log" \
+		curl -sf --noproxy '*' -m 2 "http://$prometheus_listen/-/ready"
+	await Alertmanager "$alertmanager" "$KAM_DIR/alertmanager.log" \
+		curl -sf --noproxy '*' -m 2 "http://$alertmanager_listen/-/ready"
+fi
+
 cat <<TEXT
 
 The demo is running.
   Metrics        http://$listen/metrics
   Landing page   http://$listen/
+TEXT
+if [ -n "$monitored" ]; then
+	cat <<-TEXT
+		  Prometheus     http://$prometheus_listen/alerts
+		  Alertmanager   http://$alertmanager_listen/
+		  Dashboards     import $top/dashboards/*.json into a Grafana
+		                 with that Prometheus
+	TEXT
+fi
+cat <<TEXT
   Kamailio       SIP on 127.0.0.1:$KAM_SIP_PORT, RPC at http://127.0.0.1:$KAM_RPC_PORT/RPC
-  Logs           $KAM_DIR/kamailio.log
-                 $KAM_DIR/exporter.log
+  Logs           $KAM_DIR/*.log
                  $KAM_DIR/traffic/
 Ctrl-C stops it and removes its files.
 TEXT
 
 # Until one of them ends, which none should.
-wait -n "$kamailio" "$traffic" "$exporter" || true
+wait -n "$kamailio" "$traffic" "$exporter" ${prometheus:+"$prometheus" "$alertmanager"} || true
 kill -0 "$kamailio" 2>/dev/null || died Kamailio "$KAM_DIR/kamailio.log"
 kill -0 "$traffic" 2>/dev/null || died traffic "$KAM_DIR/traffic.log"
-died "the exporter" "$KAM_DIR/exporter.log"
+kill -0 "$exporter" 2>/dev/null || died "the exporter" "$KAM_DIR/exporter.log"
+kill -0 "$prometheus" 2>/dev/null || died Prometheus "$KAM_DIR/prometheus.log"
+died Alertmanager "$KAM_DIR/alertmanager.log"

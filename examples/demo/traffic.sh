@@ -11,6 +11,9 @@
 #   TRAFFIC_RATE      calls per second, in tenths: 10 (default) is one per second
 #   TRAFFIC_HOLD_MS   how long an answered call lasts (default 8000)
 #   TRAFFIC_USERS     phones that register (default 40)
+#   TRAFFIC_WAVES=1   more calls, which come in waves of some minutes
+#   TRAFFIC_FLAKY     so often, in seconds, the gateway on IPv6 is gone for a
+#                     minute (default 0: never)
 #   TRAFFIC_SECONDS   stop after so many seconds (default 0: never)
 #   TRAFFIC_ONCE=1    no stream of calls: the phones register once, a few calls
 #                     are made, and TRAFFIC_CALLS (default 5) more stay up until
@@ -28,6 +31,8 @@ media_port=$((gw_port + 5)) dead_port=$((gw_port + 8))
 rate=${TRAFFIC_RATE:-10}
 hold=${TRAFFIC_HOLD_MS:-8000}
 users=${TRAFFIC_USERS:-40}
+waves=${TRAFFIC_WAVES:-}
+flaky=${TRAFFIC_FLAKY:-0}
 seconds=${TRAFFIC_SECONDS:-0}
 once=${TRAFFIC_ONCE:-}
 held_calls=${TRAFFIC_CALLS:-5}
@@ -66,8 +71,10 @@ start() {
 		"$@" </dev/null >"$work/$name.out" 2>&1 &
 	pids+=($!)
 }
+# Its process id is in a file too, so that it can be made to fail.
 gateway() { # NAME PORT SCENARIO
 	start "$1" -p "$2" -sf "$here/sipp/$3.xml"
+	echo $! >"$work/$1.pid"
 }
 caller() { # NAME SCENARIO NUMBERS ARGUMENT...
 	start "$1" -sf "$here/sipp/$2.xml" -inf "$work/$3.csv" "${@:4}" "127.0.0.1:$sip_port"
@@ -103,10 +110,52 @@ gateway gw-answers "$gw_port" uas-answer
 gateway gw-busy $((gw_port + 1)) uas-busy
 gateway gw-rejects $((gw_port + 2)) uas-reject
 gateway gw-rings $((gw_port + 3)) uas-ring
-if grep -q '^00000000000000000000000000000001 ' /proc/net/if_inet6 2>/dev/null; then
-	address=::1 gateway gw-ipv6 $((gw_port + 4)) uas-answer
-fi
 gateways=("${pids[@]}")
+
+# in_turn FUNCTION: runs it again and again, in the background.
+# shellcheck disable=SC2030,SC2031 # a list of its own, on purpose
+in_turn() {
+	(
+		trap 'stop; exit 143' TERM
+		while :; do
+			pids=() # the subshell's own
+			"$1"
+		done
+	) &
+	pids+=($!)
+}
+pause() { # SECONDS; a signal ends it
+	sleep "$1" &
+	pids+=($!)
+	wait $! || true
+}
+ipv6_gateway() { address=::1 gateway gw-ipv6 $((gw_port + 4)) uas-answer; }
+flaky_gateway() {
+	local up
+	ipv6_gateway
+	up=$!
+	pause "$flaky"
+	kill "$up" 2>/dev/null || true
+	wait "$up" || true
+	pause 60
+}
+waves() {
+	local calls # in 10 s
+	for calls in 2 5 9 12 9 5 2 0; do
+		if ((calls > 0)); then
+			caller waves call-answered called -r "$calls" -rp 10000 -m $((calls * 3)) -d "$hold"
+		fi
+		pause 30
+	done
+}
+if grep -q '^00000000000000000000000000000001 ' /proc/net/if_inet6 2>/dev/null; then
+	if ((flaky > 0)); then
+		in_turn flaky_gateway
+	else
+		ipv6_gateway
+		gateways+=($!)
+	fi
+fi
 
 # The media relay. Kamailio found it dead when it started, before it was there:
 # enabling a node makes it look again. (rtpproxy's does not look, so none needs to
@@ -191,6 +240,9 @@ else
 	caller failover call-answered failover -r "$rate" -rp 100000 -d "$hold"
 	caller message message idle -r 1 -rp 30000
 	caller publish publish called -r 1 -rp 20000
+	if [ -n "$waves" ]; then
+		in_turn waves
+	fi
 	check_gateways
 	touch "$dir/traffic.ready"
 fi

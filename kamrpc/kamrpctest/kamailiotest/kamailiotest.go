@@ -65,8 +65,10 @@ type Config struct {
 	// Traffic starts gateways, registers Users phones, makes some calls of each
 	// kind and keeps Calls more up. Start returns when all that is done.
 	Traffic bool
-	Users   int // 40 if zero
-	Calls   int // 5 if zero
+	// Stream is Traffic that goes on: some calls of each kind every second.
+	Stream bool
+	Users  int // 40 if zero
+	Calls  int // 5 if zero; none are kept up with Stream
 	// PkgMB and ShmMB are Kamailio's private and shared memory; 8 and 64 if zero.
 	PkgMB, ShmMB int
 }
@@ -167,7 +169,7 @@ func Start(tb testing.TB, cfg Config) *Server {
 		tb.SkipNow()
 	}
 	cfg.Stock = cfg.Stock || cfg.StockHTTP
-	if cfg.Stock && (cfg.UDP || cfg.Traffic) {
+	if cfg.Stock && (cfg.UDP || cfg.Traffic || cfg.Stream) {
 		tb.Fatal("kamailiotest: the stock configuration has neither UDP nor traffic")
 	}
 	const tries = 5
@@ -189,7 +191,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, release, err := freePorts()
+	port, release, err := FreePorts()
 	if err != nil {
 		return nil, err
 	}
@@ -233,6 +235,11 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		"TRAFFIC_USERS":    strconv.Itoa(orDefault(cfg.Users, 40)),
 		"TRAFFIC_CALLS":    strconv.Itoa(orDefault(cfg.Calls, 5)),
 	}
+	if cfg.Stream {
+		env["TRAFFIC_ONCE"] = ""
+		env["TRAFFIC_RATE"] = "40"
+		env["TRAFFIC_HOLD_MS"] = "4000"
+	}
 	if cfg.Version != hostVersion() {
 		env["KAM_VERSION"] = "6.0"
 		env["KAM_ROOT"] = root60()
@@ -268,8 +275,12 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 	if err := s.launch(scripts); err != nil {
 		return nil, err
 	}
-	if cfg.Traffic {
-		if err := s.startTraffic(scripts, orDefault(cfg.Calls, 5)); err != nil {
+	calls := orDefault(cfg.Calls, 5)
+	if cfg.Stream {
+		calls = 1
+	}
+	if cfg.Traffic || cfg.Stream {
+		if err := s.startTraffic(scripts, calls); err != nil {
 			return nil, err
 		}
 	}
@@ -478,6 +489,27 @@ func (s *Server) stopTraffic() {
 	}
 }
 
+// PauseGateway stops one of the traffic's gateways, as if it hung: "gw-answers",
+// "gw-busy", "gw-rejects", "gw-rings" or "gw-ipv6". ResumeGateway lets it go on.
+func (s *Server) PauseGateway(name string) { s.signalGateway(name, syscall.SIGSTOP) }
+
+// ResumeGateway lets a paused gateway go on.
+func (s *Server) ResumeGateway(name string) { s.signalGateway(name, syscall.SIGCONT) }
+
+func (s *Server) signalGateway(name string, sig syscall.Signal) {
+	s.tb.Helper()
+	text, err := os.ReadFile(filepath.Join(s.Dir, "traffic", name+".pid"))
+	if err == nil {
+		var pid int
+		if pid, err = strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+			err = syscall.Kill(pid, sig)
+		}
+	}
+	if err != nil {
+		s.tb.Errorf("kamailiotest: gateway %s: %v", name, err)
+	}
+}
+
 // Log returns what the server has logged so far.
 func (s *Server) Log() string {
 	text, err := os.ReadFile(filepath.Join(s.Dir, "kamailio.log"))
@@ -619,11 +651,11 @@ var starter = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
-// freePorts returns the first of portBlock ports that are free for UDP and TCP.
+// FreePorts returns the first of portBlock ports that are free for UDP and TCP.
 // They lie below the range from which the system takes ports for outgoing
 // connections, which could take one away at any time, and are reserved among
 // all test binaries by a name in the abstract socket space until release.
-func freePorts() (first int, release func(), err error) {
+func FreePorts() (first int, release func(), err error) {
 	const lowest, highest = 20000, 32000
 	for range 200 {
 		first = lowest + rand.IntN((highest-lowest)/portBlock)*portBlock

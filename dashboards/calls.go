@@ -1,0 +1,190 @@
+package dashboards
+
+func calls() Dashboard {
+	return Dashboard{
+		UID:   "kamailio-calls",
+		Title: "Calls & SIP indicators",
+		About: "How many calls there are, how they end, and the indicators of RFC 6076 as far as Kamailio can tell them.",
+		Rows: []row{
+			{title: "Now", panels: []panel{
+				{
+					kind: kindStat, width: 4, height: 5, title: "In progress",
+					help: "Answered calls: dialogs that are not ended, without those that still ring.",
+					unit: number, none: "dialog is not loaded", steps: always(blue),
+					queries: []query{{expr: `sum(kamailio_dialog_active{S}) - sum(kamailio_dialog_early{S})`, legend: "in progress"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Ringing",
+					help: "Dialogs that ring: a provisional reply was seen, no final one. Much more than usual: a gateway that rings and never answers.",
+					unit: number, none: "dialog is not loaded", steps: always(blue),
+					queries: []query{{expr: `sum(kamailio_dialog_early{S})`, legend: "ringing"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "SER (answered)", help: serHelp,
+					unit: ratio, none: "No calls", steps: badBelow(0.4, 0.6), min: new(0.0), places: new(1.0),
+					queries: []query{{expr: ser, legend: "SER"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "SEER (reached)", help: seerHelp,
+					unit: ratio, none: "No calls, or dialog or kex is not loaded", steps: badBelow(0.7, 0.85), min: new(0.0), places: new(1.0),
+					queries: []query{{expr: seer, legend: "SEER"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Mean call length",
+					help: "Calls in progress by calls answered per second, over the last hour (Little's law): right while traffic is steady, wrong for some call lengths after it began or stopped. A sudden fall means calls that break off.",
+					unit: seconds, none: "No answered calls in the last hour", steps: always(blue), places: new(0.0),
+					queries: []query{{expr: callLength, legend: "length"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "200s per answer",
+					help: answersHelp,
+					unit: number, none: "No answered calls", steps: badAbove(1.3, 2), places: new(2.0),
+					queries: []query{{expr: answers, legend: "200s"}},
+				},
+			}},
+			{title: "Calls", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Calls by state",
+					help: "Dialogs in memory: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing. Answering is normally 0 or 1: more of it means that ACKs are lost.",
+					unit: number, none: "dialog is not loaded", stacked: true,
+					colors:  stateColors,
+					queries: []query{{expr: `sum by (state) (kamailio_dialog_dialogs{S})`, legend: "{{state}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Calls and last week",
+					help: "Dialogs that are not ended, and the same time last week.",
+					unit: number, none: "dialog is not loaded",
+					queries: []query{
+						{expr: `sum(kamailio_dialog_active{S})`, legend: "active", style: good},
+						{expr: `sum(kamailio_dialog_active{S} offset 1w)`, legend: "last week", style: lastWeek},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "New calls by outcome",
+					help: "Calls per second, each counted once, however often its messages are sent again. Failed are those that got 300 to 699: busy, cancelled and unanswered ones too. A call counts as an attempt when it begins and as failed when it ends, so the two can be apart for a moment.",
+					unit: rate, none: "dialog is not loaded",
+					queries: []query{
+						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "attempts", style: neutral},
+						{expr: `sum(rate(kamailio_dialog_failed_total{S}[R]))`, legend: "failed", style: bad},
+						{expr: `sum(rate(kamailio_dialog_expired_total{S}[R]))`, legend: "expired", style: warning},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Attempts and last week",
+					help: "Call attempts per second, and the same time last week. Far below last week: an upstream outage, or a holiday.",
+					unit: rate, none: "dialog is not loaded",
+					queries: []query{
+						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "attempts", style: neutral},
+						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R] offset 1w))`, legend: "last week", style: lastWeek},
+					},
+				},
+			}},
+			{title: "Indicators (RFC 6076)", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 8, title: "SER and SEER", help: serHelp + "\n\n" + seerHelp,
+					unit: ratio, none: "No calls", min: new(0.0),
+					queries: []query{
+						{expr: ser, legend: "SER (answered)", style: good},
+						{expr: seer, legend: "SEER (reached)", style: neutral},
+						{expr: `1 - sum(rate(kamailio_dialog_failed_total{S}[15m] offset 1w)) / (sum(rate(kamailio_dialog_processed_total{S}[15m] offset 1w)) > 0)`, legend: "SER, last week", style: lastWeek},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Cancelled calls",
+					help: "CANCEL requests received by call attempts: callers that hung up before an answer. More than usual: long ringing, no ring tone, or a dialer. A CANCEL that is sent again counts again.",
+					unit: ratio, none: "No calls", min: new(0.0),
+					queries: []query{
+						{expr: `sum(rate(kamailio_core_requests_received_by_method_total{S,method="CANCEL"}[15m])) / (sum(rate(kamailio_dialog_processed_total{S}[15m])) > 0)`, legend: "cancelled"},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Mean call length",
+					help: "Calls in progress by calls answered per second, over one hour (Little's law). Right while traffic is steady.",
+					unit: seconds, none: "No answered calls", min: new(0.0),
+					queries: []query{{expr: callLength, legend: "mean length", style: neutral}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "200s per answer", help: answersHelp,
+					unit: number, none: "No answered calls", min: new(0.0), limits: true, steps: []step{{0, "transparent"}, {1.3, orange}},
+					queries: []query{{expr: answers, legend: "200s per answer", style: neutral}},
+				},
+			}},
+			{title: "Replies", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Final replies to INVITE",
+					help: "Final replies to INVITE per second, as they arrive from gateways and phones. Retransmissions count: when ACKs are lost, 2xx is many times the number of calls. Replies that Kamailio makes itself (a 408, a 503) are not in it.",
+					unit: rate, none: "None, or kex is not loaded", stacked: true, colors: classColors,
+					queries: []query{{expr: `sum by (class) (rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class!="1xx"}[R])) > 0`, legend: "{{class}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Replies by code",
+					help: "Replies per second with a code that this Kamailio counts, to requests of all methods. 5.6 counts 401, 404, 407, 480, 486 and 18x only. A wave of 404 or 401 is somebody who tries numbers or passwords.",
+					unit: rate, none: "None, or kex is not loaded",
+					queries: []query{{expr: `sum by (code) (rate(kamailio_core_replies_received_by_code_total{S}[R])) > 0`, legend: "{{code}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Replies of Kamailio's own",
+					help: "Replies sent without a transaction, per second by code: what the script refuses (403, 404, 405, 483), what it asks a password for (401, 407), and what went wrong inside (500, 5xx). Replies of xhttp count as 200 here, so the exporter's own calls over HTTP do too.",
+					unit: rate, none: "None, or sl is not loaded",
+					queries: []query{{expr: `sum by (code) (rate(kamailio_sl_replies_sent_by_code_total{S}[R])) > 0`, legend: "{{code}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Transactions by final reply",
+					help: "Transactions ended per second by the class of their final reply, of all methods, with the replies that Kamailio made itself. A BYE's 200 counts as much as an INVITE's, so no call ratio can be had from it.",
+					unit: rate, none: "None, or tm is not loaded", stacked: true, colors: classColors,
+					queries: []query{{expr: `sum by (class) (rate(kamailio_tm_transactions_completed_total{S}[R])) > 0`, legend: "{{class}}"}},
+				},
+			}},
+			{title: "Long calls", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Oldest call",
+					help: "Age of the oldest dialog in each state. Ongoing for many hours is mostly a call whose BYE was never seen: it ends by the dialog timeout. Answering for more than a minute: its ACK was lost.",
+					unit: seconds, none: "No dialogs; or dialog is not loaded, or there are more than --collector.dialog_age.limit", colors: stateColors,
+					queries: []query{{expr: `max by (state) (kamailio_dialog_oldest_dialog_seconds{S,state=~"starting|connecting|answering|ongoing"})`, legend: "{{state}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Calls older than",
+					help: "Calls in progress that last at least so long.",
+					unit: number, none: "dialog is not loaded, or there are more dialogs than --collector.dialog_age.limit",
+					queries: []query{
+						{expr: `sum(kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="300"})`, legend: "5 min"},
+						{expr: `sum(kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="1800"})`, legend: "30 min"},
+						{expr: `sum(kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="7200"})`, legend: "2 h"},
+						{expr: `sum(kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="28800"})`, legend: "8 h"},
+					},
+				},
+				{
+					kind: kindGraph, width: 24, height: 8, title: "Dialog profiles",
+					help: "Dialogs in the profiles that --collector.dialog_profile.names names: calls of a customer, a trunk, a direction.",
+					unit: number, none: "No profile is named with --collector.dialog_profile.names", legendTable: true,
+					queries: []query{{expr: `sum by (profile) (kamailio_dialog_profile_dialogs{S})`, legend: "{{profile}}"}},
+				},
+			}},
+		},
+	}
+}
+
+// stateColors are for the states of dialogs.
+var stateColors = []color{{"starting", blue}, {"connecting", yellow}, {"answering", red}, {"ongoing", green}}
+
+const (
+	seerHelp = "Session Establishment Effectiveness Ratio (RFC 6076, 4.7; NER is nearly the same): the share of attempts that reached the callee, " +
+		"who answered, was busy (486), away (480) or declined (6xx). What is missing to 100% is the network's or a gateway's fault. " +
+		"The codes are counted for all methods and for each gateway tried, so it can be somewhat too high; it is not cut off at 100%."
+	seer = `(sum(rate(kamailio_dialog_processed_total{S}[15m])) - sum(rate(kamailio_dialog_failed_total{S}[15m]))` +
+		` + sum(rate(kamailio_core_replies_received_by_code_total{S,code=~"480|486"}[15m]))` +
+		` + sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="6xx"}[15m])))` +
+		` / (sum(rate(kamailio_dialog_processed_total{S}[15m])) > 0)`
+
+	// Each answered call once: begun less failed.
+	answeredRate = `(sum(rate(kamailio_dialog_processed_total{S}[15m])) - sum(rate(kamailio_dialog_failed_total{S}[15m])) > 0)`
+
+	// Little's law. A mean of rates, for a rate over the whole hour would be too
+	// low while there is less than an hour of data.
+	callLength = `(sum(avg_over_time(kamailio_dialog_active{S}[1h])) - sum(avg_over_time(kamailio_dialog_early{S}[1h])))` +
+		` / (avg_over_time((sum(rate(kamailio_dialog_processed_total{S}[5m])) - sum(rate(kamailio_dialog_failed_total{S}[5m])))[1h:1m]) > 0)`
+
+	answersHelp = "Replies 2xx to INVITE received for each call that was answered: 1 when every answer arrives once. " +
+		"Above 1.3 answers are sent again because their ACKs are lost; re-INVITEs raise it too. Look at the path of the ACK: Record-Route, NAT, firewall."
+	answers = `sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="2xx"}[15m])) / ` + answeredRate
+)

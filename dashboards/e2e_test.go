@@ -1,0 +1,87 @@
+package dashboards
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+// mayBeEmpty are queries that have no data on a server of a few minutes, with the
+// reason. The key is dashboard/panel/query.
+var mayBeEmpty = map[string]string{
+	"kamailio-overview/Alerts/A":                       "no rules are loaded",
+	"kamailio-resources/Memory lasts/A":                "needs an hour",
+	"kamailio-resources/Shared memory in four hours/B": "needs an hour",
+	"kamailio-exporter/Held back/A":                    "nothing is held back",
+	"kamailio-exporter/Failed RPCs/B":                  "nothing fails",
+}
+
+// reasonToBeEmpty tells why a query may be empty, or "" when it may not.
+func reasonToBeEmpty(key, expr string) string {
+	if strings.Contains(expr, "offset 1w") {
+		return "needs a week"
+	}
+	return mayBeEmpty[key]
+}
+
+// Every query of every dashboard has data while Kamailio has traffic, and none
+// of it is NaN.
+func TestQueriesHaveData(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: starts real servers")
+	}
+	versions := kamailiotest.Versions(t)
+	needs(t, "prometheus", "prometheus")
+	program := buildExporter(t)
+	var exporters []string
+	for _, version := range versions {
+		server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Stream: true})
+		exporters = append(exporters, runExporter(t, program, server))
+	}
+	prometheus := runPrometheus(t, exporters, nil)
+
+	for i, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			variables := grafanaAt(exporters[i])
+			empty := map[string]string{} // expressions, by their keys
+			asked := 0
+			for _, d := range files(t) {
+				for _, p := range d.panels() {
+					for _, q := range p.Targets {
+						asked++
+						empty[d.UID+"/"+p.Title+"/"+q.RefID] = variables.Replace(q.Expr)
+					}
+				}
+			}
+			if asked < 100 {
+				t.Fatalf("only %d queries", asked)
+			}
+			until(2*time.Minute, func() bool {
+				open := 0
+				for key, expr := range empty {
+					found := prometheus.query(t, expr)
+					for _, s := range found {
+						if math.IsNaN(s.value) || math.IsInf(s.value, 0) {
+							t.Errorf("%s: %v from %s", key, s.value, expr)
+						}
+					}
+					if len(found) > 0 {
+						delete(empty, key)
+					} else if reasonToBeEmpty(key, expr) == "" {
+						open++
+					}
+				}
+				return open == 0
+			})
+			for key, expr := range empty {
+				if reasonToBeEmpty(key, expr) == "" {
+					t.Errorf("%s: no data from %s", key, expr)
+				}
+			}
+			t.Logf("Kamailio %s: %d queries, %d without data for a reason", version, asked, len(empty))
+		})
+	}
+}

@@ -1,0 +1,150 @@
+package dashboards
+
+func exporter() Dashboard {
+	return Dashboard{
+		UID:   "kamailio-exporter",
+		Title: "Exporter",
+		About: "Whether the exporter sees all it should, what it costs Kamailio, and what it holds back so as to do no harm.",
+		From:  "now-1h",
+		Rows: []row{
+			{title: "Now", panels: []panel{
+				{
+					kind: kindStat, width: 4, height: 5, title: "Kamailio",
+					help: "Whether each Kamailio answers its exporter; the worst of them. If not, the exporter's log tells why.",
+					unit: words, none: "No exporter is scraped", steps: []step{{0, red}, {1, green}}, states: serverStates,
+					queries: []query{{expr: `min(` + up + `)`, legend: "state"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Collectors",
+					help: "Collectors whose module is there and that could not be read at the last scrape: their metrics are missing, the others are whole.",
+					unit: "suffix: failing", none: "No exporter is scraped", steps: noneMay(red),
+					queries: []query{{expr: `sum(kamailio_scrape_collector_success{S} == bool 0 and kamailio_scrape_collector_supported{S} == 1)`, legend: "failing"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Held back",
+					help: "Costly calls that are not made now, because the server holds more than the limit or because they failed.",
+					unit: number, none: "No exporter is scraped", steps: noneMay(orange),
+					queries: []query{{expr: `sum(kamailio_scrape_held_back{S})`, legend: "held back"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Slowest scrape",
+					help: "Time that a scrape takes, at the slowest server. Above Prometheus' time-out nothing arrives any more.",
+					unit: seconds, none: "No exporter is scraped", steps: badAbove(2, 5),
+					queries: []query{{expr: `max(kamailio_scrape_duration_seconds{S})`, legend: "scrape"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "RPCs",
+					help: "RPCs per second, of all exporters chosen. Each occupies a Kamailio process while it lasts.",
+					unit: rate, none: "Exporter metrics are switched off", steps: always(blue), places: new(2.0),
+					queries: []query{{expr: `sum(rate(kamailio_exporter_rpc_requests_total{S}[R]))`, legend: "RPCs"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Samples",
+					help: "Samples of the last scrape, of all exporters chosen.",
+					unit: number, none: "No exporter is scraped", steps: always(blue),
+					queries: []query{{expr: `sum(scrape_samples_scraped{S} and on (job, instance) kamailio_up{S})`, legend: "samples"}},
+				},
+			}},
+			{title: "Collectors", panels: []panel{
+				{
+					kind: kindTimeline, width: 12, height: 12, title: "Collectors",
+					help: "Whether each collector could read its module. Those without their module on the server are not shown.",
+					unit: words, none: "No exporter is scraped", states: []state{{0, "Failed", red}, {1, "OK", green}},
+					queries: []query{{expr: `min by (collector) (kamailio_scrape_collector_success{S} and kamailio_scrape_collector_supported{S} == 1)`, legend: "{{collector}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 12, title: "Time by collector",
+					help: "Time that each collector takes. They run side by side, so the scrape takes about as long as the slowest.",
+					unit: seconds, none: "No exporter is scraped", legendTable: true,
+					queries: []query{{expr: `max by (collector) (kamailio_scrape_collector_duration_seconds{S} and kamailio_scrape_collector_supported{S} == 1)`, legend: "{{collector}}"}},
+				},
+				{
+					kind: kindTable, width: 12, height: 8, title: "Held back",
+					help: "Costly calls that are not made. size: the server holds more than the limit of the collector's flag. pause: the call failed, and is not made again for a minute, then two, four, up to an hour.",
+					unit: words, none: "Nothing is held back", sort: "Collector", hidden: []string{"job"},
+					queries: []query{{expr: `max by (job, instance, collector, method, reason) (kamailio_scrape_held_back{S}) == 1`}},
+					columns: []column{
+						{title: "Collector", label: "collector", width: 180},
+						{title: "Method", label: "method", width: 160},
+						{title: "Reason", label: "reason", width: 100},
+						{title: "Instance", label: "instance"},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Age of the samples",
+					help: "Age of the samples of collectors whose costly call is not made at every scrape. Up to --scrape.growing-interval (1 minute) is normal.",
+					unit: seconds, none: "All collectors ask at every scrape",
+					queries: []query{{expr: `max by (collector) (kamailio_scrape_data_age_seconds{S})`, legend: "{{collector}}"}},
+				},
+			}},
+			{title: "Calls to Kamailio", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 8, title: "RPCs by method",
+					help: "Calls per second that the exporter makes.",
+					unit: rate, none: "Exporter metrics are switched off", legendTable: true,
+					queries: []query{{expr: `sum by (method) (rate(kamailio_exporter_rpc_requests_total{S}[R]))`, legend: "{{method}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Failed RPCs",
+					help: "Calls per second that got no answer, a bad one, or an error. Should be 0; the exporter's log tells more.",
+					unit: rate, none: "Exporter metrics are switched off",
+					queries: []query{
+						{expr: `sum(rate(kamailio_exporter_rpc_failures_total{S}[R]))`, legend: "all", style: good},
+						{expr: `sum by (method) (rate(kamailio_exporter_rpc_failures_total{S}[R])) > 0`, legend: "{{method}}"},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Bytes of replies",
+					help: "What Kamailio answers, per second. A call whose reply grows with traffic grows here.",
+					unit: "Bps", none: "Exporter metrics are switched off", legendTable: true,
+					queries: []query{{expr: `sum by (method) (rate(kamailio_exporter_rpc_reply_bytes_total{S}[R]))`, legend: "{{method}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Time of a scrape",
+					help: "As the exporter measures it, and as Prometheus does.",
+					unit: seconds, none: "No exporter is scraped",
+					queries: []query{
+						{expr: `max by (instance) (kamailio_scrape_duration_seconds{S})`, legend: "exporter · {{instance}}"},
+						{expr: `max by (instance) (scrape_duration_seconds{S} and on (job, instance) kamailio_up{S})`, legend: "Prometheus · {{instance}}", style: lastWeek},
+					},
+				},
+			}},
+			{title: "The exporter's process", panels: []panel{
+				{
+					kind: kindGraph, width: 8, height: 7, title: "CPU",
+					help: "CPU time that the exporter uses, of one core.",
+					unit: ratio, none: "Exporter metrics are switched off",
+					queries: []query{{expr: `sum by (instance) (rate(process_cpu_seconds_total{S}[R]) and on (job, instance) kamailio_up{S})`, legend: "{{instance}}"}},
+				},
+				{
+					kind: kindGraph, width: 8, height: 7, title: "Memory",
+					help: "Memory of the exporter (resident).",
+					unit: octets, none: "Exporter metrics are switched off", min: new(0.0),
+					queries: []query{{expr: `sum by (instance) (process_resident_memory_bytes{S} and on (job, instance) kamailio_up{S})`, legend: "{{instance}}"}},
+				},
+				{
+					kind: kindGraph, width: 8, height: 7, title: "Goroutines",
+					help: "Goroutines of the exporter. A line that climbs is a bug: report it.",
+					unit: number, none: "Exporter metrics are switched off",
+					queries: []query{{expr: `sum by (instance) (go_goroutines{S} and on (job, instance) kamailio_up{S})`, legend: "{{instance}}"}},
+				},
+				{
+					kind: kindTable, width: 24, height: 6, title: "Versions",
+					help: "Versions of the exporters and of the Kamailios. Different ones within a cluster: an upgrade that is not finished.",
+					unit: words, none: "No exporter is scraped", sort: "Instance",
+					queries: []query{
+						{expr: `max by (job, instance, exporter, goversion) (label_replace(kamailio_exporter_build_info{S}, "exporter", "$1", "version", "(.*)"))`},
+						{expr: `max by (job, instance, version) (kamailio_build_info{S})`},
+					},
+					columns: []column{
+						{title: "Instance", label: "instance", links: true},
+						{title: "Job", label: "job", width: 260},
+						{title: "Kamailio", label: "version", width: 200},
+						{title: "Exporter", label: "exporter", width: 200},
+						{title: "Go", label: "goversion", width: 200},
+					},
+				},
+			}},
+		},
+	}
+}

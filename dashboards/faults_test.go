@@ -1,0 +1,229 @@
+package dashboards
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+// hasty are copies of the alert rules that wait for two seconds only. What they
+// look at is unchanged.
+func hasty(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("../alerts/*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var copies []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(`(?m)^groups:`).Match(text) {
+			continue // Alertmanager's
+		}
+		copied := filepath.Join(t.TempDir(), filepath.Base(file))
+		text = regexp.MustCompile(`(?m)^( +)for: \S+`).ReplaceAll(text, []byte("${1}for: 2s"))
+		if err := os.WriteFile(copied, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		copies = append(copies, copied)
+	}
+	if len(copies) == 0 {
+		t.Fatal("there are no rules in ../alerts")
+	}
+	return copies
+}
+
+// watched is a Kamailio with its exporter.
+type watched struct {
+	*kamailiotest.Server
+	exporter   string
+	prometheus *prometheusServer
+}
+
+// firing are the alerts of this server that fire now: the name, and the labels
+// that tell one from another, such as "KamailioDispatcherSetDown set=2". The
+// gateways' ports are gw, gw+1 and so on.
+func (w watched) firing(t *testing.T) map[string]bool {
+	t.Helper()
+	_, sip, err := net.SplitHostPort(w.SIPAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := strconv.Atoi(sip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ports []string
+	for i := range 10 { // kamailiotest has the gateways from the sixth port on
+		ports = append(ports, strconv.Itoa(first+5+i), fmt.Sprintf("gw+%d", i))
+	}
+	names := map[string]bool{}
+	for _, s := range w.prometheus.query(t, fmt.Sprintf(`ALERTS{alertstate="firing",instance=%q}`, w.exporter)) {
+		name := s.labels["alertname"]
+		for _, label := range []string{"set", "uri", "index", "gateway", "collector", "uuid", "url"} {
+			if value := s.labels[label]; value != "" {
+				name += " " + label + "=" + value
+			}
+		}
+		names[strings.NewReplacer(ports...).Replace(name)] = true
+	}
+	return names
+}
+
+// becomes waits until all of want fire, and a while more, and fails when
+// another alert fires that did not before. Those in may, or that begin so, can
+// go either way.
+func (w watched) becomes(t *testing.T, before map[string]bool, want, may []string) {
+	t.Helper()
+	var fired map[string]bool
+	ok := until(90*time.Second, func() bool {
+		fired = w.firing(t)
+		return !slices.ContainsFunc(want, func(name string) bool { return !fired[name] })
+	})
+	if ok {
+		until(5*time.Second, func() bool { maps.Copy(fired, w.firing(t)); return false })
+	}
+	for _, name := range want {
+		if !fired[name] {
+			t.Errorf("does not fire: %s", name)
+		}
+	}
+	for name := range fired {
+		if !before[name] && !slices.Contains(want, name) && !slices.ContainsFunc(may, func(m string) bool { return strings.HasPrefix(name, m) }) {
+			t.Errorf("fires for no reason: %s", name)
+		}
+	}
+	if t.Failed() {
+		t.Logf("before: %q", slices.Sorted(maps.Keys(before)))
+	}
+}
+
+// latencyOfTwin is of a destination whose URI is in the set twice: Kamailio takes
+// the answers to the pings of one for those of the other (dispatcher/dispatch.c,
+// ds_update_latency), and its times are wrong.
+const latencyOfTwin = "KamailioDispatcherLatencyHigh set=1 uri=sip:127.0.0.1:gw+0 index="
+
+// Real faults make the right alerts fire, and no others.
+func TestFaultsFireAlerts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: starts real servers")
+	}
+	kamailiotest.Versions(t)
+	needs(t, "prometheus", "prometheus")
+	sipp := needs(t, "sipp", "sip-tester")
+	path := buildExporter(t)
+	busy := watched{Server: kamailiotest.Start(t, kamailiotest.Config{Stream: true})}
+	small := watched{Server: kamailiotest.Start(t, kamailiotest.Config{Traffic: true, ShmMB: 16})}
+	quiet := watched{Server: kamailiotest.Start(t, kamailiotest.Config{})}
+	all := []*watched{&busy, &small, &quiet}
+	var exporters []string
+	for _, w := range all {
+		w.exporter = runExporter(t, path, w.Server)
+		exporters = append(exporters, w.exporter)
+	}
+	prometheus := runPrometheus(t, exporters, hasty(t))
+	for _, w := range all {
+		w.prometheus = prometheus
+	}
+
+	// Of the demo's gateways some are down at all times. A gateway that refuses
+	// is known only after a call was tried.
+	if !until(time.Minute, func() bool {
+		return busy.firing(t)["KamailioDroutingGatewayDown gateway=4"] && small.firing(t)["KamailioDispatcherDestinationDown set=2 uri=sip:127.0.0.1:gw+8 index=0"]
+	}) {
+		t.Fatalf("the alerts of every day do not fire: %v, %v", busy.firing(t), small.firing(t))
+	}
+
+	t.Run("a gateway stops answering", func(t *testing.T) {
+		before := busy.firing(t)
+		busy.PauseGateway("gw-answers")
+		defer busy.ResumeGateway("gw-answers")
+		busy.becomes(t, before, []string{
+			"KamailioDispatcherDestinationDown set=0 uri=sip:127.0.0.1:gw+0 index=0",
+			"KamailioDispatcherDestinationDown set=1 uri=sip:127.0.0.1:gw+0 index=0",
+			"KamailioDispatcherDestinationDown set=1 uri=sip:127.0.0.1:gw+0;transport=udp index=0",
+			"KamailioDispatcherDestinationDown set=2 uri=sip:127.0.0.1:gw+0 index=0",
+			"KamailioDispatcherSetDown set=0",
+			"KamailioDispatcherSetDegraded set=1",
+			"KamailioDispatcherSetDown set=2",
+			"KamailioDroutingGatewayDown gateway=1",
+		}, []string{
+			latencyOfTwin,
+			// Of the calls that are left, those to the gateways that refuse are
+			// more than the tenth that they always are.
+			"KamailioInviteServerErrors", "KamailioSessionEstablishmentRatioLow",
+		})
+		busy.ResumeGateway("gw-answers")
+		if !until(time.Minute, func() bool { return !busy.firing(t)["KamailioDispatcherSetDown set=0"] }) {
+			t.Error("the gateway is back, and the alert still fires")
+		}
+	})
+	t.Run("Kamailio stops", func(t *testing.T) {
+		quiet.Kill()
+		quiet.becomes(t, nil, []string{"KamailioDown"}, nil)
+		before := quiet.firing(t)
+		quiet.Restart()
+		quiet.becomes(t, before, []string{"KamailioRestarted"}, []string{"KamailioDispatcher"})
+		if quiet.firing(t)["KamailioDown"] {
+			t.Error("Kamailio is back, and the alert still fires")
+		}
+	})
+	t.Run("ACKs are lost", func(t *testing.T) {
+		before := small.firing(t)
+		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", abs(t, "../examples/demo/sipp/call-unacked.xml"),
+			"-inf", filepath.Join(small.Dir, "traffic", "called.csv"), "-r", "3", "-m", "120", "-d", "20000", small.SIPAddr)
+		small.becomes(t, before, []string{"KamailioAnswersRetransmitted"}, []string{latencyOfTwin})
+	})
+	t.Run("memory fills", func(t *testing.T) {
+		before := small.firing(t)
+		fill(t, small.Server, 0.96)
+		small.becomes(t, before, []string{"KamailioSharedMemoryAlmostFull", "KamailioSharedMemoryExhausted"}, []string{latencyOfTwin})
+	})
+}
+
+func abs(t *testing.T, path string) string {
+	t.Helper()
+	path, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// fill puts entries into a hash table until the shared memory is as full as that.
+func fill(t *testing.T, s *kamailiotest.Server, share float64) {
+	t.Helper()
+	value := strings.Repeat("x", 3000)
+	for i := 0; ; i++ {
+		var memory struct {
+			Total    float64 `json:"total"`
+			RealUsed float64 `json:"real_used"`
+		}
+		if err := json.Unmarshal(s.RPC(t, "core.shmmem"), &memory); err != nil {
+			t.Fatal(err)
+		}
+		if memory.RealUsed > share*memory.Total {
+			return
+		}
+		if i > 1000 || memory.Total == 0 {
+			t.Fatalf("the memory does not fill: %+v", memory)
+		}
+		for j := range 10 {
+			s.RPC(t, "htable.sets", "ipban", fmt.Sprint("fill", i, "-", j), value)
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package dashboards
+
+func fleet() Dashboard {
+	return Dashboard{
+		UID:   "kamailio-fleet",
+		Title: "Fleet",
+		About: "All servers side by side, one row or one line for each: which of many is not like the others? The names lead to a server's own dashboards.",
+		Rows: []row{
+			{title: "Servers", panels: []panel{
+				{
+					kind: kindStat, width: 6, height: 4, title: "Servers up",
+					help: "Servers whose Kamailio answers.",
+					unit: number, none: "No exporter is scraped", steps: always(green),
+					queries: []query{{expr: `sum(kamailio_up{S})`, legend: "up"}},
+				},
+				{
+					kind: kindStat, width: 6, height: 4, title: "Servers down",
+					help: "Servers whose Kamailio does not answer, or whose exporter was scraped in the time shown and no longer is.",
+					unit: number, none: "No exporter is scraped", steps: noneMay(red),
+					queries: []query{{expr: `sum((` + up + `) <= bool 0)`, legend: "down"}},
+				},
+				{
+					kind: kindStat, width: 6, height: 4, title: "Versions of Kamailio",
+					help: "How many different versions run. More than one for long: an upgrade that is not finished.",
+					unit: number, none: "No server answers", steps: []step{{0, green}, {2, orange}},
+					queries: []query{{expr: `count(count by (version) (kamailio_build_info{S}))`, legend: "versions"}},
+				},
+				{
+					kind: kindStat, width: 6, height: 4, title: "Restarts, last day",
+					help: "Starts of any of the servers within the last 24 hours, as far as Prometheus saw them.",
+					unit: number, none: "No server answers", steps: anyIsBad(), places: new(0.0),
+					queries: []query{{expr: `sum(changes(kamailio_start_time_seconds{S}[1d]))`, legend: "restarts"}},
+				},
+				func() panel { p := serverTable(); p.height = 10; return p }(),
+			}},
+			{title: "State", panels: []panel{
+				{
+					kind: kindTimeline, width: 24, height: 6, title: "State",
+					help: "Whether each server answered, over time.",
+					unit: words, none: "No exporter is scraped", states: serverStates,
+					queries: []query{{expr: `min by (instance) (` + up + `)`, legend: "{{instance}}"}},
+				},
+			}},
+			{title: "Side by side", panels: []panel{
+				sideBySide("Active calls", "Dialogs that are not ended yet. Servers that share the load lie close together.", number, "dialog is not loaded",
+					`sum by (instance) (kamailio_dialog_active{S})`),
+				sideBySide("New calls", "Call attempts per second, each counted once.", rate, "dialog is not loaded",
+					`sum by (instance) (rate(kamailio_dialog_processed_total{S}[R]))`),
+				sideBySide("Answered (SER)", serHelp, ratio, "No calls",
+					`1 - sum by (instance) (rate(kamailio_dialog_failed_total{S}[15m])) / (sum by (instance) (rate(kamailio_dialog_processed_total{S}[15m])) > 0)`),
+				sideBySide("Registered users", "Addresses of record with at least one contact.", number, "usrloc is not loaded",
+					`sum by (instance) (kamailio_usrloc_registered_users{S})`),
+				sideBySide("Shared memory", "Shared memory in use.", ratio, "No server answers",
+					`max by (instance) (`+sharedMemory+`)`),
+				sideBySide("Transactions in memory", "A server with many more than the others waits for something.", number, "tm is not loaded",
+					`sum by (instance) (kamailio_tm_transactions_current{S})`),
+				sideBySide("Requests received", "SIP requests per second, retransmissions included: the sum of the methods, since Kamailio's total has HTTP requests in it too.", requests, "kex is not loaded",
+					`sum by (instance) (rate(kamailio_core_requests_received_by_method_total{S}[R]))`),
+				sideBySide("Internal errors", "Replies 5xx that the server made itself, per second. Should be 0.", rate, "sl is not loaded",
+					`sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))`),
+			}},
+		},
+	}
+}
+
+// sideBySide is a line for each server.
+func sideBySide(title, help string, u unit, none, expr string) panel {
+	return panel{
+		kind: kindGraph, width: 12, height: 8, title: title, help: help, unit: u, none: none, legendTable: true,
+		queries: []query{{expr: expr, legend: "{{instance}}"}},
+	}
+}

@@ -1,0 +1,148 @@
+package dashboards
+
+func gateways() Dashboard {
+	return Dashboard{
+		UID:   "kamailio-gateways",
+		Title: "Gateways & peers",
+		About: "Where calls go to: gateways of dispatcher and drouting, media relays, trunks that Kamailio registers at, and the other nodes of a cluster.",
+		Rows: []row{
+			{title: "Now", panels: []panel{
+				{
+					kind: kindStat, width: 4, height: 5, title: "Gateways down",
+					help: "Destinations of dispatcher and gateways of drouting that get no calls because they do not answer. Those that an operator disabled are not counted.",
+					unit: number, none: "No gateways known", steps: noneMay(red),
+					queries: []query{{expr: `sum(` + gatewaysDown + `)`, legend: "down"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Disabled",
+					help: "Destinations and gateways that somebody switched off. Forgotten ones are missed in the next peak.",
+					unit: number, none: "No gateways known", steps: noneMay(blue),
+					queries: []query{{expr: `sum(kamailio_dispatcher_destination_state{S} == bool 3 or kamailio_drouting_gateway_state{S} == bool 3)`, legend: "disabled"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Worst set",
+					help: "The dispatcher set with the smallest share of destinations that get calls. At 0% the set's calls fail.",
+					unit: ratio, none: "dispatcher is not loaded", steps: badBelow(0.01, 1), min: new(0.0), max: new(1.0),
+					queries: []query{{expr: `min(kamailio_dispatcher_set_destinations_up{S} / (kamailio_dispatcher_set_destinations{S} > 0))`, legend: "up"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Relays down",
+					help: "rtpengine nodes that are enabled and do not answer. Without a relay there are calls without sound.",
+					unit: number, none: "rtpengine is not loaded", steps: noneMay(red),
+					queries: []query{{expr: `sum(kamailio_rtpengine_node_up{S} == bool 0 unless kamailio_rtpengine_node_enabled{S} == 0)`, legend: "down"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Trunks down",
+					help: "Outgoing registrations (uac) that are enabled and not registered: no incoming calls from that provider.",
+					unit: number, none: "uac is not loaded", steps: noneMay(red),
+					queries: []query{{expr: `sum(kamailio_uac_registration_up{S} == bool 0 unless kamailio_uac_registration_enabled{S} == 0)`, legend: "not registered"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Nodes down",
+					help: "DMQ nodes that this node cannot reach: their state (dialogs, registrations, hash tables) drifts apart.",
+					unit: number, none: "dmq is not loaded, or the node is alone", steps: noneMay(red),
+					queries: []query{{expr: `sum(kamailio_dmq_node_up{S,local="0"} == bool 0)`, legend: "down"}},
+				},
+			}},
+			{title: "Dispatcher", panels: []panel{
+				{
+					kind: kindTimeline, width: 24, height: 9, title: "Destinations",
+					help: "State of each destination over time. Trying: it failed, is below the threshold, and still gets calls. Inactive: it gets none until it answers OPTIONS. Many short changes are packet loss or a ping threshold that is too low.",
+					unit: words, none: "dispatcher is not loaded, or it has no destinations", states: gatewayStates,
+					queries: []query{{expr: nth(`max by (instance, set, uri, index) (kamailio_dispatcher_destination_state{S})`), legend: "set {{set}} · {{uri}}{{nth}} · {{instance}}"}},
+				},
+				{
+					kind: kindTable, width: 24, height: 9, title: "Destinations, now",
+					help: "Answer times are to OPTIONS. Timeouts and changes of state are of the last hour.",
+					unit: number, none: "dispatcher is not loaded, or it has no destinations", sort: "Set", hidden: []string{"index"},
+					queries: []query{
+						{expr: `max by (job, instance, set, uri, index) (kamailio_dispatcher_destination_state{S})`},
+						{expr: `max by (job, instance, set, uri, index) (kamailio_dispatcher_destination_latency_estimate_seconds{S})`},
+						{expr: `max by (job, instance, set, uri, index) (kamailio_dispatcher_destination_latency_max_seconds{S})`},
+						{expr: `sum by (job, instance, set, uri, index) (increase(kamailio_dispatcher_destination_ping_timeouts_total{S}[1h]))`},
+						{expr: `max by (job, instance, set, uri, index) (changes(kamailio_dispatcher_destination_up{S}[1h]))`},
+						{expr: `max by (job, instance, set, uri, index) (kamailio_dispatcher_destination_dialogs{S})`},
+						{expr: `max by (job, instance, set, uri, index) (kamailio_dispatcher_destination_priority{S})`},
+					},
+					columns: []column{
+						{title: "Instance", label: "instance", width: 170, links: true},
+						{title: "Job", label: "job", width: 100},
+						{title: "Set", label: "set", width: 50},
+						{title: "Destination", label: "uri"},
+						{title: "State", query: 0, unit: words, width: 90, states: gatewayStates},
+						{title: "Answer time", query: 1, unit: seconds, width: 105, steps: badAbove(0.2, 0.5)},
+						{title: "Longest", query: 2, unit: seconds, width: 85},
+						{title: "Timeouts", query: 3, unit: number, width: 85, places: new(0.0), steps: []step{{0, green}, {1, orange}, {20, red}}},
+						{title: "Changes", query: 4, unit: number, width: 80, places: new(0.0), steps: []step{{0, green}, {1, orange}, {6, red}}},
+						{title: "Calls", query: 5, unit: number, width: 60},
+						{title: "Priority", query: 6, unit: number, width: 75},
+					},
+				},
+				{
+					kind: kindGraph, width: 15, height: 9, title: "Answer time to OPTIONS",
+					help: "Recent answer times weigh most. Kamailio measures in milliseconds. Slow answers come before none.",
+					unit: seconds, none: "dispatcher is not loaded, or without ds_ping_latency_stats=1", legendTable: true,
+					queries: []query{{expr: nth(`max by (set, uri, index) (kamailio_dispatcher_destination_latency_estimate_seconds{S})`), legend: "set {{set}} · {{uri}}{{nth}}"}},
+				},
+				{
+					kind: kindGraph, width: 9, height: 9, title: "Destinations up, by set",
+					help: "Share of a set's destinations that get calls. Disabled ones count as not up.",
+					unit: ratio, none: "dispatcher is not loaded, or it has no destinations", min: new(0.0), max: new(1.0),
+					queries: []query{{expr: `sum by (set) (kamailio_dispatcher_set_destinations_up{S}) / (sum by (set) (kamailio_dispatcher_set_destinations{S}) > 0)`, legend: "set {{set}}"}},
+				},
+			}},
+			{title: "Dynamic routing", panels: []panel{
+				{
+					kind: kindTimeline, width: 24, height: 7, title: "Gateways of drouting",
+					help: "State of each gateway over time, where the server tells it: upstream Kamailio needs examples/kamailio/drouting-gw-status.cfg for that.",
+					unit: words, none: "drouting is not loaded, or does not tell the state of its gateways (see drouting-gw-status.cfg)",
+					states:  []state{{0, "Inactive", red}, {1, "Active", green}, {2, "Probing", orange}, {3, "Disabled", blue}},
+					queries: []query{{expr: `max by (instance, gateway, address) (kamailio_drouting_gateway_state{S})`, legend: "{{gateway}} · {{address}} · {{instance}}"}},
+				},
+			}},
+			{title: "Media relays, trunks, cluster, keepalive", panels: []panel{
+				{
+					kind: kindTimeline, width: 12, height: 7, title: "rtpengine nodes",
+					help: "Whether each media relay answers.",
+					unit: words, none: "rtpengine is not loaded", states: upDown,
+					queries: []query{{expr: nth(`max by (instance, set, url, index) (kamailio_rtpengine_node_up{S})`), legend: "set {{set}} · {{url}}{{nth}} · {{instance}}"}},
+				},
+				{
+					kind: kindTimeline, width: 12, height: 7, title: "Cluster nodes (DMQ)",
+					help: "Whether each other node of the cluster is reached.",
+					unit: words, none: "dmq is not loaded, or the node is alone", states: upDown,
+					queries: []query{{expr: `max by (instance, host, port) (kamailio_dmq_node_up{S})`, legend: "{{host}}:{{port}} · {{instance}}"}},
+				},
+				{
+					kind: kindTable, width: 12, height: 7, title: "Trunks (outgoing registrations)",
+					help: "Registrations that Kamailio keeps at other servers. The time left is until it must be renewed; below 0 it has run out.",
+					unit: number, none: "uac is not loaded, or it keeps no registrations", sort: "Trunk", hidden: []string{"job"},
+					queries: []query{
+						{expr: `max by (job, instance, uuid) (kamailio_uac_registration_up{S})`},
+						{expr: `max by (job, instance, uuid) (kamailio_uac_registration_enabled{S})`},
+						{expr: `max by (job, instance, uuid) (kamailio_uac_registration_expires_in_seconds{S})`},
+					},
+					columns: []column{
+						{title: "Trunk", label: "uuid"},
+						{title: "Instance", label: "instance", width: 200},
+						{title: "State", query: 0, unit: words, width: 130, states: []state{{0, "Not registered", red}, {1, "Registered", green}}},
+						{title: "Enabled", query: 1, unit: words, width: 90, states: []state{{0, "No", blue}, {1, "Yes", green}}},
+						{title: "Time left", query: 2, unit: seconds, width: 110},
+					},
+				},
+				{
+					kind: kindTimeline, width: 12, height: 7, title: "Keepalive destinations",
+					help: "Destinations that the keepalive module pings.",
+					unit: words, none: "keepalive is not loaded, or it has no destinations", states: upDown,
+					queries: []query{{expr: nth(`max by (instance, uri, index) (kamailio_keepalive_destination_up{S})`), legend: "{{uri}}{{nth}} · {{instance}}"}},
+				},
+			}},
+		},
+	}
+}
+
+// nth gives the second and further rows that would else have the same name a
+// label to tell them apart: #1, #2.
+func nth(expr string) string {
+	return `label_replace(` + expr + `, "nth", " #$1", "index", "([1-9].*)")`
+}

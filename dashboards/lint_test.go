@@ -1,0 +1,279 @@
+package dashboards
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/grafana/grafana-foundation-sdk/go/units"
+)
+
+// What Grafana reads of a dashboard, as far as the rules below look at it. It is
+// taken from the committed files, which are what operators import.
+type (
+	fileDashboard struct {
+		UID, Title, Description string
+		Tags                    []string
+		Editable                *bool
+		SchemaVersion           int
+		Panels                  []filePanel
+		Templating              struct{ List []fileVariable }
+		Annotations             struct {
+			List []struct {
+				Name, Expr string
+				Datasource fileSource
+			}
+		}
+		Links []struct {
+			Type                  string
+			Tags                  []string
+			IncludeVars, KeepTime bool
+		}
+	}
+	filePanel struct {
+		ID                       int
+		Type, Title, Description string
+		Collapsed                bool
+		Datasource               fileSource
+		GridPos                  struct{ X, Y, W, H int }
+		Targets                  []fileTarget
+		Panels                   []filePanel
+		FieldConfig              struct {
+			Defaults  struct{ Unit, NoValue string }
+			Overrides []struct {
+				Properties []struct {
+					ID    string
+					Value json.RawMessage
+				}
+			}
+		}
+	}
+	fileTarget struct {
+		RefID, Expr, LegendFormat string
+		Datasource                fileSource
+	}
+	fileVariable struct {
+		Name, Type, Query, AllValue string
+		Multi, IncludeAll           bool
+		Refresh                     int
+		Datasource                  *fileSource
+	}
+	fileSource struct{ Type, UID string }
+)
+
+func files(t *testing.T) []fileDashboard {
+	t.Helper()
+	var all []fileDashboard
+	for _, d := range All() {
+		text, err := os.ReadFile(d.File())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var f fileDashboard
+		if err := json.Unmarshal(text, &f); err != nil {
+			t.Fatalf("%s: %v", d.File(), err)
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// panels are all but rows, those in folded rows too.
+func (d fileDashboard) panels() []filePanel {
+	var all []filePanel
+	for _, p := range d.Panels {
+		if p.Type == "row" {
+			all = append(all, p.Panels...)
+		} else {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// The rules of Grafana's dashboard-linter, and some of our own.
+func TestDashboards(t *testing.T) {
+	uids := map[string]bool{}
+	for _, d := range files(t) {
+		t.Run(d.UID, func(t *testing.T) {
+			if uids[d.UID] || !strings.HasPrefix(d.UID, "kamailio-") || len(d.UID) > 40 {
+				t.Errorf("uid %q is not one of its own that begins with kamailio-", d.UID)
+			}
+			uids[d.UID] = true
+			if !strings.HasPrefix(d.Title, "Kamailio / ") || d.Description == "" {
+				t.Errorf("title %q, description %q", d.Title, d.Description)
+			}
+			if !slices.Contains(d.Tags, Tag) {
+				t.Errorf("tags are %q, without %q", d.Tags, Tag)
+			}
+			if d.Editable == nil || *d.Editable {
+				t.Error("editable is not false")
+			}
+			if d.SchemaVersion < 39 {
+				t.Errorf("schemaVersion is %d", d.SchemaVersion)
+			}
+			if len(d.Links) != 1 || d.Links[0].Type != "dashboards" || !slices.Contains(d.Links[0].Tags, Tag) || !d.Links[0].IncludeVars || !d.Links[0].KeepTime {
+				t.Errorf("the links to the other dashboards are %+v", d.Links)
+			}
+			lintVariables(t, d.Templating.List)
+			ids := map[int]bool{}
+			for _, p := range append(slices.Clone(d.Panels), d.panels()...) {
+				if p.Type == "row" {
+					ids[p.ID] = true
+				}
+			}
+			for _, p := range d.panels() {
+				if ids[p.ID] || p.ID == 0 {
+					t.Errorf("panel %q: id %d is not its own", p.Title, p.ID)
+				}
+				ids[p.ID] = true
+				lintPanel(t, p)
+			}
+			lintGrid(t, d.Panels)
+			for _, p := range d.Panels {
+				if p.Type == "row" && p.Collapsed {
+					lintGrid(t, p.Panels)
+				}
+			}
+			for _, a := range d.Annotations.List {
+				if a.Datasource.UID != "${datasource}" || !selectsInstance(a.Expr) {
+					t.Errorf("annotation %q: data source %q, %s", a.Name, a.Datasource.UID, a.Expr)
+				}
+			}
+		})
+	}
+	if len(uids) != 7 {
+		t.Errorf("%d dashboards, not 7", len(uids))
+	}
+}
+
+// Grafana fills these in, and they would differ after each export.
+func TestFilesHaveNoNoise(t *testing.T) {
+	for _, d := range All() {
+		text, err := os.ReadFile(d.File())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var top map[string]json.RawMessage
+		if err := json.Unmarshal(text, &top); err != nil {
+			t.Fatal(err)
+		}
+		for _, noise := range []string{"id", "version", "iteration", "gnetId", "__inputs", "__requires"} {
+			if _, ok := top[noise]; ok {
+				t.Errorf("%s has the member %s", d.File(), noise)
+			}
+		}
+		if strings.Contains(string(text), "NaN") {
+			t.Errorf("%s speaks of NaN", d.File())
+		}
+	}
+}
+
+func lintVariables(t *testing.T, variables []fileVariable) {
+	var names []string
+	for _, v := range variables {
+		names = append(names, v.Name)
+		if v.Type == "datasource" {
+			if v.Query != "prometheus" {
+				t.Errorf("variable %s is a data source of type %q", v.Name, v.Query)
+			}
+			continue
+		}
+		if v.Type != "query" || !v.Multi || !v.IncludeAll || v.AllValue != ".+" || v.Refresh != 2 {
+			t.Errorf("variable %s must be a query, multi, with All as .+, refreshed on a change of the time range: %+v", v.Name, v)
+		}
+		if v.Datasource == nil || v.Datasource.UID != "${datasource}" {
+			t.Errorf("variable %s asks another data source", v.Name)
+		}
+		if _, _, ok := labelValues(v.Query); !ok {
+			t.Errorf("variable %s: %q is not label_values(metric, label)", v.Name, v.Query)
+		}
+	}
+	if !slices.Equal(names, []string{"datasource", "job", "instance"}) {
+		t.Errorf("variables are %q", names)
+	}
+}
+
+// labelValues takes label_values(metric, label) apart.
+func labelValues(query string) (metric, label string, ok bool) {
+	found := regexp.MustCompile(`^label_values\((.+), *([a-z_]+)\)$`).FindStringSubmatch(query)
+	if found == nil {
+		return "", "", false
+	}
+	return found[1], found[2], true
+}
+
+func lintPanel(t *testing.T, p filePanel) {
+	name := fmt.Sprintf("panel %q", p.Title)
+	if p.Title == "" || len(p.Description) < 20 || !strings.HasSuffix(p.Description, ".") {
+		t.Errorf("%s: a title, and a description in sentences; not %q", name, p.Description)
+	}
+	if !slices.Contains([]string{"stat", "timeseries", "table", "state-timeline"}, p.Type) {
+		t.Errorf("%s is a %s", name, p.Type)
+	}
+	if p.Datasource.UID != "${datasource}" {
+		t.Errorf("%s asks %q and not the chosen data source", name, p.Datasource.UID)
+	}
+	if p.FieldConfig.Defaults.NoValue == "" || strings.EqualFold(p.FieldConfig.Defaults.NoValue, "no data") {
+		t.Errorf("%s does not say why it is empty", name)
+	}
+	lintUnit(t, name, p.FieldConfig.Defaults.Unit)
+	for _, o := range p.FieldConfig.Overrides {
+		for _, property := range o.Properties {
+			if property.ID == "unit" {
+				lintUnit(t, name, strings.Trim(string(property.Value), `"`))
+			}
+		}
+	}
+	if len(p.Targets) == 0 {
+		t.Errorf("%s asks nothing", name)
+	}
+	refs := map[string]bool{}
+	for _, q := range p.Targets {
+		if refs[q.RefID] || q.RefID == "" {
+			t.Errorf("%s: two queries %q", name, q.RefID)
+		}
+		refs[q.RefID] = true
+		if q.Datasource.UID != "${datasource}" {
+			t.Errorf("%s %s asks %q and not the chosen data source", name, q.RefID, q.Datasource.UID)
+		}
+		if p.Type != "table" && q.LegendFormat == "" {
+			t.Errorf("%s %s has no legend", name, q.RefID)
+		}
+		if !selectsInstance(q.Expr) {
+			t.Errorf("%s %s is not limited to the chosen jobs and instances: %s", name, q.RefID, q.Expr)
+		}
+	}
+}
+
+// lintUnit knows the units of Grafana by the SDK, and those with a text.
+func lintUnit(t *testing.T, name, unit string) {
+	known := []string{units.NoUnit, units.Short, units.PercentUnit, units.Seconds, units.BytesIEC, units.BytesPerSecondIEC, units.BytesPerSecondSI, units.RequestsPerSecond}
+	if !slices.Contains(known, unit) && !strings.HasPrefix(unit, "suffix:") {
+		t.Errorf("%s: unit %q is not among %q", name, unit, known)
+	}
+}
+
+// lintGrid finds panels that overlap or stand out.
+func lintGrid(t *testing.T, panels []filePanel) {
+	taken := map[[2]int]string{}
+	for _, p := range panels {
+		g := p.GridPos
+		if g.W < 1 || g.H < 1 || g.X < 0 || g.X+g.W > 24 {
+			t.Errorf("panel %q is outside of the grid: %+v", p.Title, g)
+		}
+		for x := g.X; x < g.X+g.W; x++ {
+			for y := g.Y; y < g.Y+g.H; y++ {
+				if other, ok := taken[[2]int{x, y}]; ok {
+					t.Errorf("panels %q and %q overlap at %d, %d", other, p.Title, x, y)
+					return
+				}
+				taken[[2]int{x, y}] = p.Title
+			}
+		}
+	}
+}

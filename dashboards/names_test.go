@@ -1,0 +1,166 @@
+package dashboards
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/kamailio-exporter/kamailio_exporter/dashboards/mixin"
+)
+
+// grafana replaces Grafana's variables by values, so that PromQL is left.
+var grafana = strings.NewReplacer("$__rate_interval", "1m", "$__range", "1h", "$__interval", "15s", "$job", "kamailio", "$instance", "sip1")
+
+func parse(t *testing.T, where, expr string) parser.Expr {
+	t.Helper()
+	parsed, err := mixin.Parse(grafana.Replace(expr))
+	if err != nil {
+		t.Errorf("%s: %v in %s", where, err, expr)
+	}
+	return parsed
+}
+
+// selectsInstance tells whether each selector has the variables job and instance.
+func selectsInstance(expr string) bool {
+	parsed, err := mixin.Parse(strings.NewReplacer("$__rate_interval", "1m", "$__range", "1h").Replace(expr))
+	if err != nil {
+		return false
+	}
+	for _, s := range parser.ExtractSelectors(parsed) {
+		for _, want := range []string{"job", "instance"} {
+			if !slices.ContainsFunc(s, func(m *labels.Matcher) bool {
+				return m.Name == want && m.Type == labels.MatchRegexp && strings.TrimSuffix(m.Value, "|") == "$"+want
+			}) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Every expression is PromQL, and uses metrics and labels that there are, in the
+// way that their type allows.
+func TestExpressions(t *testing.T) {
+	known := mixin.Known()
+	check := func(where, expr string) {
+		t.Helper()
+		problems := known.Check(grafana.Replace(expr))
+		for _, problem := range problems {
+			t.Errorf("%s: %s", where, problem)
+		}
+		if len(problems) == 0 {
+			checkCounters(t, where, parse(t, where, expr))
+		}
+	}
+	for _, d := range files(t) {
+		for _, p := range d.panels() {
+			for _, q := range p.Targets {
+				where := d.UID + ": " + p.Title + " " + q.RefID
+				check(where, q.Expr)
+				if strings.Contains(q.Expr, "rate(") && !strings.Contains(q.Expr, "[$__rate_interval]") && !fixedWindow(p.Type, q.Expr) {
+					t.Errorf("%s: a rate over a fixed time, other than an indicator's: %s", where, q.Expr)
+				}
+			}
+		}
+		for _, v := range d.Templating.List {
+			if selector, label, ok := labelValues(v.Query); ok {
+				where := d.UID + ": variable " + v.Name
+				check(where, selector)
+				if label != "job" && label != "instance" {
+					t.Errorf("%s: unknown label %s", where, label)
+				}
+			}
+		}
+		for _, a := range d.Annotations.List {
+			check(d.UID+": "+a.Name, a.Expr)
+		}
+	}
+}
+
+// fixedWindow allows rates over a fixed time in tables, where nothing is drawn,
+// and in indicators, which are defined over one.
+func fixedWindow(kind, expr string) bool {
+	return kind == "table" || strings.Contains(expr, "[15m]") || strings.Contains(expr, "[1h:1m]")
+}
+
+// checkCounters wants a rate around each counter, and around nothing else. That
+// counters, and only they, end in _total is a rule for the exporter's names.
+func checkCounters(t *testing.T, where string, expr parser.Expr) {
+	t.Helper()
+	parser.Inspect(expr, func(node parser.Node, path []parser.Node) error {
+		s, ok := node.(*parser.VectorSelector)
+		if !ok {
+			return nil
+		}
+		counter := strings.HasSuffix(s.Name, "_total")
+		if in := rateAround(path); counter && in == "" && !counted(path) {
+			t.Errorf("%s: the counter %s without rate or increase", where, s.Name)
+		} else if !counter && in != "" {
+			t.Errorf("%s: %s of %s, which is no counter", where, in, s.Name)
+		}
+		return nil
+	})
+}
+
+// rateAround is the rate function that a selector is in.
+func rateAround(path []parser.Node) string {
+	for _, node := range path {
+		if call, ok := node.(*parser.Call); ok && slices.Contains([]string{"rate", "irate", "increase"}, call.Func.Name) {
+			return call.Func.Name
+		}
+	}
+	return ""
+}
+
+// counted tells whether only the number of series matters.
+func counted(path []parser.Node) bool {
+	return slices.ContainsFunc(path, func(node parser.Node) bool {
+		a, ok := node.(*parser.AggregateExpr)
+		return ok && a.Op == parser.COUNT
+	})
+}
+
+// The labels in legends, columns and links are those of the query.
+func TestLegends(t *testing.T) {
+	for _, d := range All() {
+		for _, r := range d.Rows {
+			for _, p := range r.panels {
+				for _, q := range p.queries {
+					for _, part := range strings.Split(q.legend, "{{")[1:] {
+						label, _, _ := strings.Cut(part, "}}")
+						if !keepsLabel(parse(t, p.title, q.promQL()), label) {
+							t.Errorf("%s: %s: the legend has %q, which is not in %s", d.UID, p.title, label, q.expr)
+						}
+					}
+				}
+				for _, c := range p.columns {
+					if c.label != "" && !slices.ContainsFunc(p.queries, func(q query) bool { return keepsLabel(parse(t, p.title, q.promQL()), c.label) }) {
+						t.Errorf("%s: %s: the column %s is of a label %q, which no query has", d.UID, p.title, c.title, c.label)
+					}
+					if c.query >= len(p.queries) {
+						t.Errorf("%s: %s: the column %s is of a query that is not there", d.UID, p.title, c.title)
+					}
+				}
+			}
+		}
+	}
+}
+
+// keepsLabel tells whether some aggregation or label_replace of an expression
+// has the label in its result.
+func keepsLabel(expr parser.Expr, label string) bool {
+	kept := false
+	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+		switch n := node.(type) {
+		case *parser.AggregateExpr:
+			kept = kept || slices.Contains(n.Grouping, label)
+		case *parser.Call:
+			kept = kept || n.Func.Name == "label_replace" && n.Args[1].(*parser.StringLiteral).Val == label
+		}
+		return nil
+	})
+	return kept
+}

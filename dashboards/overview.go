@@ -1,0 +1,216 @@
+package dashboards
+
+// Expressions that several dashboards use.
+const (
+	// up is -1 for a server whose exporter was there in the time shown and no
+	// longer is: kamailio_up itself is gone then.
+	up = `kamailio_up{S} or last_over_time(kamailio_up{S}[$__range]) * 0 - 1`
+
+	// Session Establishment Ratio of RFC 6076, 4.6. By the dialog module, which
+	// counts each call once. Without that module by the replies to INVITE, among
+	// which a 200 that was sent again counts again. No calls, no value.
+	ser          = `1 - sum(rate(kamailio_dialog_failed_total{S}[15m])) / (sum(rate(kamailio_dialog_processed_total{S}[15m])) > 0)` + serByReplies
+	serByReplies = ` or (sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="2xx"}[15m]))` +
+		` / (sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class=~"2xx|4xx|5xx|6xx"}[15m])) > 0)` +
+		` unless on() count(kamailio_dialog_processed_total{S}))`
+
+	sharedMemory = `kamailio_core_shm_real_used_bytes{S} / kamailio_core_shm_total_bytes{S}`
+
+	// Gateways of dispatcher and drouting that get no calls, without those that
+	// an operator switched off.
+	gatewaysDown = `(kamailio_dispatcher_destination_up{S} == bool 0 unless kamailio_dispatcher_destination_state{S} == 3)` +
+		` or (kamailio_drouting_gateway_up{S} == bool 0 unless kamailio_drouting_gateway_state{S} == 3)`
+)
+
+var serverStates = []state{{-1, "No exporter", red}, {0, "Down", red}, {1, "Up", green}}
+
+const serHelp = "Session Establishment Ratio (RFC 6076, 4.6; ASR is nearly the same): the share of call attempts that were answered, over 15 minutes. " +
+	"It counts dialogs, so retransmissions do not change it; without the dialog module it counts replies, and lost ACKs make it too high. " +
+	"Busy and unanswered calls lower it too: know your usual value, and worry when it leaves it. Empty while there are no calls."
+
+func overview() Dashboard {
+	return Dashboard{
+		UID:   "kamailio-overview",
+		Title: "Overview",
+		About: "Is it up, are there calls, do they succeed, and what is about to break? The screen for the wall.",
+		Rows: []row{
+			{title: "Status", panels: []panel{
+				{
+					kind: kindStat, width: 3, height: 5, title: "Servers",
+					help: "The worst of the chosen servers. Down: the exporter runs and Kamailio does not answer it. No exporter: it was scraped in the time shown and no longer is.",
+					unit: words, none: "No exporter is scraped", steps: []step{{0, red}, {1, green}}, states: []state{{-1, "No exporter", red}, {0, "Down", red}, {1, "All up", green}},
+					queries: []query{{expr: `min(` + up + `)`, legend: "state"}},
+				},
+				{
+					kind: kindStat, width: 3, height: 5, title: "Calls",
+					help: "Dialogs that are not ended yet, ringing ones included. Compare with last week's line below.",
+					unit: number, none: "dialog is not loaded", steps: always(blue),
+					queries: []query{{expr: `sum(kamailio_dialog_active{S})`, legend: "calls"}},
+				},
+				{
+					kind: kindStat, width: 3, height: 5, title: "New calls",
+					help: "Call attempts per second, each counted once (dialogs begun).",
+					unit: rate, none: "dialog is not loaded", steps: always(blue), places: new(2.0),
+					queries: []query{{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "calls/s"}},
+				},
+				{
+					kind: kindStat, width: 3, height: 5, title: "Answered", help: serHelp,
+					unit: ratio, none: "No calls", steps: badBelow(0.4, 0.6), min: new(0.0), places: new(1.0),
+					queries: []query{{expr: ser, legend: "SER"}},
+				},
+				{
+					kind: kindStat, width: 3, height: 5, title: "Users",
+					help: "Registered users: addresses of record with at least one contact. A sudden fall means a network, a location database or a restart without one.",
+					unit: number, none: "usrloc is not loaded", steps: always(blue),
+					queries: []query{{expr: `sum(kamailio_usrloc_registered_users{S})`, legend: "users"}},
+				},
+				{
+					kind: kindStat, width: 3, height: 5, title: "Gateways",
+					help: "Destinations of dispatcher and gateways of drouting that get no calls because they do not answer. Those that an operator disabled are not counted.",
+					unit: "suffix: down", none: "None known", steps: noneMay(red),
+					queries: []query{{expr: `sum(` + gatewaysDown + `)`, legend: "down"}},
+				},
+				{
+					kind: kindStat, width: 3, height: 5, title: "Memory",
+					help: "Shared memory in use, of the server where it is fullest. At 100% calls and registrations fail with 500; raise -m before.",
+					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: new(0.0), max: new(1.0), places: new(1.0),
+					queries: []query{{expr: `max(` + sharedMemory + `)`, legend: "used"}},
+				},
+				{
+					kind: kindStat, width: 3, height: 5, title: "Alerts",
+					help: "Alerts named Kamailio… that fire now in this Prometheus. \"None\" is also what it says where the rules are not loaded.",
+					unit: "suffix: firing", none: "None", steps: noneMay(red),
+					queries: []query{{expr: `count(ALERTS{A,alertname=~"Kamailio.+",alertstate="firing"})`, legend: "alerts"}},
+				},
+			}},
+			{title: "Traffic", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Calls",
+					help: "Dialogs in memory, those of them that ring, and the same time last week. Worry when it leaves last week's line, in either direction.",
+					unit: number, none: "dialog is not loaded",
+					queries: []query{
+						{expr: `sum(kamailio_dialog_active{S})`, legend: "active", style: good},
+						{expr: `sum(kamailio_dialog_early{S})`, legend: "ringing", style: warning},
+						{expr: `sum(kamailio_dialog_active{S} offset 1w)`, legend: "active, last week", style: lastWeek},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "New calls", help: "Call attempts per second and how they end. Each call counts once, however often its messages are sent again. Failed are all that got 300 to 699, so busy and cancelled calls too.",
+					unit: rate, none: "dialog is not loaded",
+					queries: []query{
+						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "attempts", style: neutral},
+						{expr: `sum(rate(kamailio_dialog_failed_total{S}[R]))`, legend: "failed", style: bad},
+						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R] offset 1w))`, legend: "attempts, last week", style: lastWeek},
+					},
+				},
+				{
+					kind: kindGraph, width: 8, height: 8, title: "Answered (SER)", help: serHelp,
+					unit: ratio, none: "No calls", min: new(0.0),
+					queries: []query{
+						{expr: ser, legend: "SER", style: good},
+						{expr: `1 - sum(rate(kamailio_dialog_failed_total{S}[15m] offset 1w)) / (sum(rate(kamailio_dialog_processed_total{S}[15m] offset 1w)) > 0)`, legend: "last week", style: lastWeek},
+					},
+				},
+				{
+					kind: kindGraph, width: 8, height: 8, title: "Requests received",
+					help: "SIP requests per second by method, as they arrive: retransmissions count. Many more INVITE, ACK or BYE than calls mean that messages are lost; many REGISTER or OPTIONS from few addresses are scanners.",
+					unit: requests, none: "None, or kex is not loaded", stacked: true, colors: methodColors,
+					queries: []query{{expr: `sum by (method) (rate(kamailio_core_requests_received_by_method_total{S}[R])) > 0`, legend: "{{method}}"}},
+				},
+				{
+					kind: kindGraph, width: 8, height: 8, title: "Replies received",
+					help: "SIP replies per second by class, as they arrive: retransmissions count. 4xx are mostly busy, unknown or asked for a password; 5xx and 6xx come from a gateway in trouble. Replies that Kamailio makes itself are not in it.",
+					unit: rate, none: "None, or kex is not loaded", stacked: true, colors: classColors,
+					queries: []query{{expr: `sum by (class) (rate(kamailio_core_replies_received_by_class_total{S}[R])) > 0`, legend: "{{class}}"}},
+				},
+			}},
+			{title: "Servers", panels: []panel{serverTable()}},
+			{title: "Trouble", panels: []panel{
+				{
+					kind: kindGraph, width: 8, height: 6, title: "Internal errors",
+					help: "Replies 500 and other 5xx that the script or a module made itself: no route, no memory, no database. Should be 0.",
+					unit: rate, none: "sl is not loaded", steps: anyIsBad(),
+					queries: []query{
+						{expr: `sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))`, legend: "{{instance}}"},
+					},
+				},
+				{
+					kind: kindGraph, width: 8, height: 6, title: "Request and reply errors",
+					help: "Requests and replies that Kamailio could not process or forward (core err_requests, err_replies). Should be near 0.",
+					unit: rate, none: "kex is not loaded",
+					queries: []query{
+						{expr: `sum by (instance) (rate(kamailio_core_request_errors_total{S}[R]) + rate(kamailio_core_reply_errors_total{S}[R]))`, legend: "{{instance}}"},
+					},
+				},
+				{
+					kind: kindGraph, width: 8, height: 6, title: "Calls that expired",
+					help: "Dialogs ended by their timeout: the BYE or the ACK never came. Lost packets, or a peer that ignores Record-Route. Should be 0.",
+					unit: rate, none: "dialog is not loaded",
+					queries: []query{{expr: `sum by (instance) (rate(kamailio_dialog_expired_total{S}[R]))`, legend: "{{instance}}"}},
+				},
+				{
+					kind: kindGraph, width: 8, height: 6, title: "Failed TCP connects",
+					help: "TCP and TLS connections that Kamailio tried to open in vain: the peer is down, a firewall is in between, or a phone has gone.",
+					unit: rate, none: "No server answers, or TCP is off",
+					queries: []query{{expr: `sum by (instance) (rate(kamailio_tcp_connects_failed_total{S}[R]))`, legend: "{{instance}}"}},
+				},
+				{
+					kind: kindGraph, width: 8, height: 6, title: "Failed DNS look-ups",
+					help: "Look-ups that failed. A worker waits for the answer, so a dead resolver slows everything down.",
+					unit: rate, none: "No DNS statistics",
+					queries: []query{{expr: `sum by (instance) (rate(kamailio_dns_failed_requests_total{S}[R]))`, legend: "{{instance}}"}},
+				},
+				{
+					kind: kindGraph, width: 8, height: 6, title: "Blocked addresses",
+					help: "Times that pike blocked a source address for sending too much: scanners and floods, or a customer behind one address and a limit that is too low.",
+					unit: rate, none: "pike is not loaded",
+					queries: []query{{expr: `sum by (instance) (rate(kamailio_pike_blocked_total{S}[R]))`, legend: "{{instance}}"}},
+				},
+			}},
+		},
+	}
+}
+
+// classColors are for the classes of SIP replies.
+var classColors = []color{{"1xx", blue}, {"2xx", green}, {"3xx", "purple"}, {"4xx", yellow}, {"5xx", red}, {"6xx", "dark-red"}}
+
+// methodColors are for SIP methods: what belongs to calls is blue.
+var methodColors = []color{
+	{"INVITE", blue}, {"ACK", "light-blue"}, {"BYE", "dark-blue"}, {"CANCEL", orange}, {"PRACK", "super-light-blue"},
+	{"REGISTER", green}, {"OPTIONS", grey}, {"MESSAGE", yellow}, {"SUBSCRIBE", "purple"}, {"NOTIFY", "light-purple"}, {"PUBLISH", "dark-purple"},
+}
+
+// serverTable has a row for each server, from which one gets to its dashboards.
+func serverTable() panel {
+	return panel{
+		kind: kindTable, width: 24, height: 6, title: "Servers",
+		help: "One row for each server; the links behind its name lead to its other dashboards. New calls are per second over 5 minutes, SER over 15. Shm is the shared memory, Pkg the private one of the fullest process, Gw down the gateways that get no calls.",
+		unit: number, none: "No exporter is scraped", sort: "Instance",
+		queries: []query{
+			{expr: `min by (job, instance) (` + up + `)`},
+			{expr: `max by (job, instance) (time() - kamailio_start_time_seconds{S})`},
+			{expr: `sum by (job, instance) (kamailio_dialog_active{S})`},
+			{expr: `sum by (job, instance) (rate(kamailio_dialog_processed_total{S}[5m]))`},
+			{expr: `1 - sum by (job, instance) (rate(kamailio_dialog_failed_total{S}[15m])) / (sum by (job, instance) (rate(kamailio_dialog_processed_total{S}[15m])) > 0)`},
+			{expr: `sum by (job, instance) (kamailio_usrloc_registered_users{S})`},
+			{expr: `max by (job, instance) (` + sharedMemory + `)`},
+			{expr: `max by (job, instance) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`},
+			{expr: `sum by (job, instance) (` + gatewaysDown + `)`},
+			{expr: `max by (job, instance, version) (kamailio_build_info{S})`},
+		},
+		columns: []column{
+			{title: "Instance", label: "instance", links: true},
+			{title: "Job", label: "job", width: 110},
+			{title: "State", query: 0, unit: words, width: 105, states: serverStates},
+			{title: "Version", label: "version", width: 75},
+			{title: "Uptime", query: 1, unit: seconds, width: 95, places: new(1.0)},
+			{title: "Calls", query: 2, unit: number, width: 65},
+			{title: "New calls", query: 3, unit: rate, width: 90, places: new(2.0)},
+			{title: "SER", query: 4, unit: ratio, width: 70, places: new(1.0), steps: badBelow(0.4, 0.6)},
+			{title: "Users", query: 5, unit: number, width: 70},
+			{title: "Shm used", query: 6, unit: ratio, width: 90, places: new(1.0), steps: badAbove(0.85, 0.95)},
+			{title: "Pkg used", query: 7, unit: ratio, width: 90, places: new(1.0), steps: badAbove(0.8, 0.9)},
+			{title: "Gw down", query: 8, unit: number, width: 85, steps: noneMay(red)},
+		},
+	}
+}

@@ -1,0 +1,200 @@
+package dashboards
+
+func resources() Dashboard {
+	return Dashboard{
+		UID:   "kamailio-resources",
+		Title: "Resources",
+		About: "Memory, transactions, connections and processes: what runs out before calls fail.",
+		Rows: []row{
+			{title: "Now", panels: []panel{
+				{
+					kind: kindStat, width: 4, height: 5, title: "Shared memory",
+					help: "Shared memory in use, of the server where it is fullest. At 100% calls and registrations fail with 500; raise -m before.",
+					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: new(0.0), max: new(1.0), places: new(1.0),
+					queries: []query{{expr: `max(` + sharedMemory + `)`, legend: "used"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Memory lasts",
+					help: "Time until the shared memory is full if it goes on as in the last hour. \"Steady\": it does not grow, or Kamailio is up for less than an hour.",
+					unit: seconds, none: "Steady", steps: []step{{0, red}, {4 * 3600, orange}, {24 * 3600, green}}, places: new(1.0),
+					queries: []query{{expr: `min(kamailio_core_shm_free_bytes{S} / (-deriv(kamailio_core_shm_free_bytes{S}[1h]) > 1000)` + upForAnHour + `)`, legend: "time left"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Fullest process",
+					help: "Private memory in use, of the process where it is fullest. When it is full that one worker fails, and its calls with it; raise -M.",
+					unit: ratio, none: "No sizes of private memory", steps: badAbove(0.8, 0.9), min: new(0.0), max: new(1.0), places: new(1.0),
+					queries: []query{{expr: `max(kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`, legend: "used"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Transactions",
+					help: "Transactions in memory. Much more than usual: a peer, a database or a DNS server that is slow.",
+					unit: number, none: "tm is not loaded", steps: always(blue),
+					queries: []query{{expr: `sum(kamailio_tm_transactions_current{S})`, legend: "transactions"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "TCP connections",
+					help: "Open TCP and TLS connections by their limit (tcp_max_connections), of the server that is nearest to it. At the limit new ones are refused.",
+					unit: ratio, none: "TCP is off, or no server answers", steps: badAbove(0.7, 0.85), min: new(0.0), max: new(1.0), places: new(1.0),
+					queries: []query{{expr: `max(kamailio_tcp_connections{S} / (kamailio_tcp_max_connections{S} > 0))`, legend: "of the limit"}},
+				},
+				{
+					kind: kindStat, width: 4, height: 5, title: "Youngest server",
+					help: "Time since the last start of any of the chosen servers. Short and not planned: look for a core dump, or for the kernel's out-of-memory killer.",
+					unit: seconds, none: "No server answers", steps: []step{{0, orange}, {3600, green}}, places: new(1.0),
+					queries: []query{{expr: `min(time() - kamailio_start_time_seconds{S})`, legend: "up for"}},
+				},
+			}},
+			{title: "Memory", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Shared memory",
+					help: "Used with the allocator's overhead, the most that ever was used, and the size. A line that climbs day by day is a leak, or a hash table, dialogs or contacts that never end.",
+					unit: octets, none: "No server answers", min: new(0.0),
+					queries: []query{
+						{expr: `sum by (instance) (kamailio_core_shm_real_used_bytes{S})`, legend: "used · {{instance}}"},
+						{expr: `sum by (instance) (kamailio_core_shm_max_used_bytes{S})`, legend: "most used · {{instance}}", style: lastWeek},
+						{expr: `sum by (instance) (kamailio_core_shm_total_bytes{S})`, legend: "size · {{instance}}", style: limit},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Shared memory in four hours",
+					help: "Free shared memory, and what is left of it in four hours if it goes on as in the last hour. Below 0: act now. There is no forecast in the first hour after a start.",
+					unit: octets, none: "No server answers",
+					queries: []query{
+						{expr: `sum by (instance) (kamailio_core_shm_free_bytes{S})`, legend: "free · {{instance}}"},
+						{expr: `sum by (instance) (predict_linear(kamailio_core_shm_free_bytes{S}[1h], 4 * 3600)` + upForAnHour + `)`, legend: "in 4 h · {{instance}}", style: lastWeek},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Fragments of shared memory",
+					help: "Free pieces of the shared memory. Many small ones can make a large allocation fail while memory is free. It grows after the start and then stays; worry when it does not stay.",
+					unit: number, none: "No server answers",
+					queries: []query{{expr: `sum by (instance) (kamailio_core_shm_fragments{S})`, legend: "{{instance}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Private memory, fullest processes",
+					help: "Private memory in use, of the ten processes where it is fullest. Each process has its own, and one that is full fails alone.",
+					unit: ratio, none: "No sizes of private memory", min: new(0.0), legendTable: true,
+					queries: []query{{expr: `max by (instance, process) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S}) and topk(10, max by (instance, process) (kamailio_pkg_real_used_bytes{S} @ end() / kamailio_pkg_total_bytes{S} @ end()))`, legend: "{{process}}"}},
+				},
+			}},
+			{title: "Transactions", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Transactions in memory",
+					help: "All in memory, and those of them that are complete and wait for late retransmissions. Growth without more traffic: something that Kamailio waits for is slow.",
+					unit: number, none: "tm is not loaded",
+					queries: []query{
+						{expr: `sum(kamailio_tm_transactions_current{S})`, legend: "in memory", style: neutral},
+						{expr: `sum(kamailio_tm_transactions_waiting{S})`, legend: "waiting for retransmissions", style: warning},
+						{expr: `sum(kamailio_tm_transactions_current{S} offset 1w)`, legend: "in memory, last week", style: lastWeek},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Transactions begun",
+					help: "Per second: begun by requests that came in, and by Kamailio itself (pings of gateways, its own registrations, presence).",
+					unit: rate, none: "tm is not loaded",
+					queries: []query{
+						{expr: `sum(rate(kamailio_tm_transactions_total{S}[R]))`, legend: "all", style: neutral},
+						{expr: `sum(rate(kamailio_tm_local_transactions_total{S}[R]))`, legend: "Kamailio's own"},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Retransmissions absorbed",
+					help: "Replies received for a transaction that were not passed on, per second: mostly retransmissions. A rise is packet loss, or a side that does not acknowledge.",
+					unit: rate, none: "tmx or kex is not loaded",
+					queries: []query{{expr: `sum by (instance) (rate(kamailio_tmx_replies_absorbed_total{S}[R]))`, legend: "{{instance}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Transactions created and freed",
+					help: "The two lines lie on each other. Created above freed for long: transactions leak, or do not end.",
+					unit: rate, none: "tm is not loaded",
+					queries: []query{
+						{expr: `sum(rate(kamailio_tm_cells_created_total{S}[R]))`, legend: "created", style: neutral},
+						{expr: `sum(rate(kamailio_tm_cells_freed_total{S}[R]))`, legend: "freed", style: good},
+					},
+				},
+			}},
+			{title: "Connections", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 8, title: "TCP, TLS and WebSocket connections",
+					help: "Open connections. TCP has TLS and WebSocket in it.",
+					unit: number, none: "TCP is off, or no server answers",
+					queries: []query{
+						{expr: `sum(kamailio_tcp_connections{S})`, legend: "TCP", style: neutral},
+						{expr: `sum(kamailio_tcp_tls_connections{S})`, legend: "TLS", style: good},
+						{expr: `sum(kamailio_websocket_connections{S,protocol="all"})`, legend: "WebSocket", style: warning},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "TCP trouble",
+					help: "Per second: connects in vain, resets by the peer, idle time-outs, connections refused (at the limit), sends that found the queue full. Idle time-outs are normal.",
+					unit: rate, none: "TCP is off, or no server answers",
+					colors: []color{{"connect failed", red}, {"reset by peer", orange}, {"idle", blue}, {"refused", "dark-red"}, {"send queue full", "purple"}, {"send timed out", "light-purple"}},
+					queries: []query{
+						{expr: `sum(rate(kamailio_tcp_connects_failed_total{S}[R]))`, legend: "connect failed"},
+						{expr: `sum(rate(kamailio_tcp_connection_resets_total{S}[R]))`, legend: "reset by peer"},
+						{expr: `sum(rate(kamailio_tcp_connection_timeouts_total{S}[R]))`, legend: "idle"},
+						{expr: `sum(rate(kamailio_tcp_connections_rejected_total{S}[R]))`, legend: "refused"},
+						{expr: `sum(rate(kamailio_tcp_send_queue_full_total{S}[R]))`, legend: "send queue full"},
+						{expr: `sum(rate(kamailio_tcp_send_timeouts_total{S}[R]))`, legend: "send timed out"},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Waiting to be sent",
+					help: "Bytes that wait in TCP and TLS connections for a slow receiver. Should fall back to 0 at once.",
+					unit: octets, none: "TCP is off, or no server answers",
+					queries: []query{
+						{expr: `sum by (instance) (kamailio_tcp_write_queue_bytes{S})`, legend: "{{instance}}"},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "DNS",
+					help: "Look-ups per second that failed or were slow. A worker waits for each, so a dead resolver slows everything down.",
+					unit: rate, none: "No DNS statistics",
+					queries: []query{
+						{expr: `sum(rate(kamailio_dns_failed_requests_total{S}[R]))`, legend: "failed", style: bad},
+						{expr: `sum(rate(kamailio_dns_slow_requests_total{S}[R]))`, legend: "slow", style: warning},
+					},
+				},
+			}},
+			{title: "Processes", panels: []panel{
+				{
+					kind: kindTable, width: 12, height: 9, title: "Processes",
+					help: "Kamailio's processes by what they do. The number only changes with the configuration.",
+					unit: number, none: "No server answers", sort: "Process", hidden: []string{"job"},
+					queries: []query{{expr: `sum by (job, instance, description) (kamailio_core_processes{S})`}},
+					columns: []column{
+						{title: "Process", label: "description"},
+						{title: "Instance", label: "instance", width: 220},
+						{title: "Number", unit: number, width: 100},
+					},
+				},
+				{
+					kind: kindTable, width: 12, height: 9, title: "Private memory",
+					help: "Private memory of each process.",
+					unit: octets, none: "No sizes of private memory", sort: "-Used", hidden: []string{"job", "index"},
+					queries: []query{
+						{expr: `max by (job, instance, process, index) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`},
+						{expr: `max by (job, instance, process, index) (kamailio_pkg_free_bytes{S})`},
+						{expr: `max by (job, instance, process, index) (kamailio_pkg_fragments{S})`},
+					},
+					columns: []column{
+						{title: "Process", label: "process"},
+						{title: "Instance", label: "instance", width: 180},
+						{title: "Used", query: 0, unit: ratio, width: 90, places: new(1.0), steps: badAbove(0.8, 0.9)},
+						{title: "Free", query: 1, unit: octets, width: 100},
+						{title: "Fragments", query: 2, unit: number, width: 100},
+					},
+				},
+				{
+					kind: kindGraph, width: 24, height: 7, title: "Uptime",
+					help: "Time since each server's start. Every fall to 0 is a restart.",
+					unit: seconds, none: "No server answers",
+					queries: []query{{expr: `sum by (instance) (time() - kamailio_start_time_seconds{S})`, legend: "{{instance}}"}},
+				},
+			}},
+		},
+	}
+}
+
+// upForAnHour keeps what is there after an hour: memory grows in the first.
+const upForAnHour = ` and on (job, instance) time() - kamailio_start_time_seconds{S} > 3600`

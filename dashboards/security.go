@@ -1,0 +1,121 @@
+package dashboards
+
+func security() Dashboard {
+	return Dashboard{
+		UID:   "kamailio-security",
+		Title: "Registrations & security",
+		About: "Who is registered, who is refused, and who tries what they should not.",
+		Rows: []row{
+			{title: "Registrations", panels: []panel{
+				{
+					kind: kindStat, width: 6, height: 5, title: "Registered users",
+					help: "Addresses of record with at least one contact.",
+					unit: number, none: "usrloc is not loaded", steps: always(blue),
+					queries: []query{{expr: `sum(kamailio_usrloc_registered_users{S})`, legend: "users"}},
+				},
+				{
+					kind: kindStat, width: 6, height: 5, title: "Contacts for each user",
+					help: "Registered contacts by registered users. A rise without new users: phones that change their address and do not take the old one back, often behind a NAT.",
+					unit: number, none: "usrloc is not loaded, or nobody is registered", steps: badAbove(3, 6), places: new(2.0),
+					queries: []query{{expr: `sum(kamailio_usrloc_contacts{S}) / (sum(kamailio_usrloc_users{S}) > 0)`, legend: "contacts"}},
+				},
+				{
+					kind: kindStat, width: 6, height: 5, title: "Registrations refused",
+					help: "Share of registrations that save() refused, over 15 minutes: too many contacts, or a database that fails. What the script refuses before is not in it.",
+					unit: ratio, none: "registrar is not loaded, or nobody registers", steps: badAbove(0.05, 0.2), places: new(1.0),
+					queries: []query{{expr: refused, legend: "refused"}},
+				},
+				{
+					kind: kindStat, width: 6, height: 5, title: "Blocked addresses",
+					help: "Source addresses that are over pike's limit now.",
+					unit: number, none: "pike is not loaded", steps: anyIsBad(),
+					queries: []query{{expr: `sum(kamailio_pike_hot_addresses{S})`, legend: "addresses"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Registered users",
+					help: "Registered users by domain (location table), and all of them last week. A sharp fall is a network outage or a restart without a database; a sharp rise after it is everybody coming back at once.",
+					unit: number, none: "usrloc is not loaded",
+					queries: []query{
+						{expr: `sum by (domain) (kamailio_usrloc_users{S})`, legend: "{{domain}}"},
+						{expr: `sum(kamailio_usrloc_users{S} offset 1w)`, legend: "all, last week", style: lastWeek},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Contacts",
+					help: "Registered contacts by domain, and all of them last week. A user with two phones has two.",
+					unit: number, none: "usrloc is not loaded",
+					queries: []query{
+						{expr: `sum by (domain) (kamailio_usrloc_contacts{S})`, legend: "{{domain}}"},
+						{expr: `sum(kamailio_usrloc_contacts{S} offset 1w)`, legend: "all, last week", style: lastWeek},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Registrations",
+					help: "Per second: REGISTER requests received, and what became of them. Received without accepted: the script asks for passwords (each registration comes twice then), or refuses.",
+					unit: rate, none: "kex or registrar is not loaded",
+					queries: []query{
+						{expr: `sum(rate(kamailio_core_requests_received_by_method_total{S,method="REGISTER"}[R]))`, legend: "received", style: neutral},
+						{expr: `sum(rate(kamailio_registrar_accepted_total{S}[R]))`, legend: "accepted", style: good},
+						{expr: `sum(rate(kamailio_registrar_rejected_total{S}[R]))`, legend: "refused by save()", style: bad},
+						{expr: `sum(rate(kamailio_usrloc_expired_contacts_total{S}[R]))`, legend: "contacts expired", style: warning},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Contacts by transport",
+					help: "Registered contacts by transport, looked at once a minute.",
+					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or usrloc is not loaded", stacked: true,
+					queries: []query{{expr: `sum by (transport) (kamailio_usrloc_contacts_by_transport{S})`, legend: "{{transport}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Contacts by user agent",
+					help: "Registered contacts by family of user agent. A family that vanishes after a day is often a firmware that was rolled out.",
+					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or usrloc is not loaded", legendTable: true,
+					queries: []query{{expr: `sum by (user_agent) (kamailio_usrloc_contacts_by_user_agent{S})`, legend: "{{user_agent}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Contacts by time left",
+					help: "Registered contacts by the seconds until they expire. Many that expire at the same time come back at the same time.",
+					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or usrloc is not loaded", stacked: true,
+					colors:  []color{{"0-60 s", "super-light-blue"}, {"60-300 s", "light-blue"}, {"300-1800 s", blue}, {"1800-3600 s", "semi-dark-blue"}, {"3600- s", "dark-blue"}},
+					queries: []query{{expr: `sum by (remaining) (kamailio_usrloc_contacts_by_lifetime{S})`, legend: "{{remaining}} s"}},
+				},
+			}},
+			{title: "Security", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Refused requests",
+					help: "Replies 401, 403, 404 and 407 that Kamailio sent without a transaction, per second. 401 and 407 are normal in step with traffic; a wave of them, or of 404, is somebody who tries passwords or numbers.",
+					unit: rate, none: "sl is not loaded",
+					queries: []query{{expr: `sum by (code) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"401|403|404|407"}[R]))`, legend: "{{code}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Blocked by pike",
+					help: "Addresses over the limit at the moment, and blocks per second.",
+					unit: number, none: "pike is not loaded",
+					queries: []query{
+						{expr: `sum(kamailio_pike_hot_addresses{S})`, legend: "addresses over the limit", style: warning},
+						{expr: `sum(rate(kamailio_pike_blocked_total{S}[R]))`, legend: "blocks/s", style: bad},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Malformed messages",
+					help: "Messages per second with a bad header or URI, or a method that Kamailio does not know. A little of it is the Internet; a lot is a scanner or a broken peer.",
+					unit: rate, none: "kex is not loaded",
+					queries: []query{
+						{expr: `sum(rate(kamailio_core_bad_headers_total{S}[R]))`, legend: "bad header"},
+						{expr: `sum(rate(kamailio_core_bad_uris_total{S}[R]))`, legend: "bad URI"},
+						{expr: `sum(rate(kamailio_core_unsupported_methods_total{S}[R]))`, legend: "unknown method"},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Hash tables",
+					help: "Entries of the script's hash tables, such as lists of banned addresses and counters of tries.",
+					unit: number, none: "htable is not loaded, or the script has no tables", legendTable: true,
+					queries: []query{{expr: `sum by (table) (kamailio_htable_entries{S})`, legend: "{{table}}"}},
+				},
+			}},
+		},
+	}
+}
+
+const refused = `sum(rate(kamailio_registrar_rejected_total{S}[15m]))` +
+	` / (sum(rate(kamailio_registrar_accepted_total{S}[15m])) + sum(rate(kamailio_registrar_rejected_total{S}[15m])) > 0)`

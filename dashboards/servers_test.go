@@ -1,0 +1,226 @@
+package dashboards
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+// needs finds a program, or skips the test; where Kamailio is required it fails.
+func needs(t *testing.T, program, pkg string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		if os.Getenv("KAMAILIO_TEST") == "require" {
+			t.Fatalf("%s is missing: apt install %s", program, pkg)
+		}
+		t.Skipf("SKIPPED: %s is missing (apt install %s), nothing is tested on real servers", program, pkg)
+	}
+	return path
+}
+
+// program runs until the test ends, or this process does. Its output is the
+// test's if it fails.
+func program(t *testing.T, path string, args ...string) (logFile string) {
+	t.Helper()
+	dir := t.TempDir()
+	logFile = filepath.Join(dir, "log")
+	out, err := os.Create(logFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait() // how it ended shows in its log
+		_ = out.Close()
+		if t.Failed() {
+			text, _ := os.ReadFile(logFile)
+			t.Logf("%s:\n%s", filepath.Base(path), text[max(0, len(text)-4000):])
+		}
+	})
+	return logFile
+}
+
+// until asks every half second until it is so, or the time is up.
+func until(limit time.Duration, so func() bool) bool {
+	deadline := time.Now().Add(limit)
+	for !so() {
+		if time.Now().After(deadline) {
+			return false
+		}
+		<-time.After(500 * time.Millisecond)
+	}
+	return true
+}
+
+func buildExporter(t *testing.T) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "kamailio_exporter")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", out, "./cmd/kamailio_exporter")
+	cmd.Dir = ".."
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, text)
+	}
+	return out
+}
+
+var listening = regexp.MustCompile(`address=(127\.0\.0\.1:\d+)`)
+
+// runExporter returns the address at which it serves the metrics of a server.
+func runExporter(t *testing.T, path string, s *kamailiotest.Server) (address string) {
+	t.Helper()
+	logFile := program(t, path,
+		"--web.listen-address=127.0.0.1:0",
+		"--kamailio.uri=unix://"+s.SocketPath,
+		"--kamailio.uri=fifo://"+s.FIFOPath+"?reply_dir="+s.FIFOReplyDir,
+		"--kamailio.uri="+s.HTTPURL,
+		"--collector.dialog_profile.names=outbound")
+	if !until(20*time.Second, func() bool {
+		text, _ := os.ReadFile(logFile)
+		if found := listening.FindSubmatch(text); found != nil {
+			address = string(found[1])
+		}
+		return address != ""
+	}) {
+		t.Fatal("the exporter does not listen")
+	}
+	return address
+}
+
+// prometheusServer is a running Prometheus.
+type prometheusServer struct {
+	url    string
+	client *http.Client
+}
+
+// runPrometheus scrapes the exporters every second.
+func runPrometheus(t *testing.T, exporters, rules []string) *prometheusServer {
+	t.Helper()
+	path := needs(t, "prometheus", "prometheus")
+	dir := t.TempDir()
+	config, err := json.Marshal(map[string]any{ // which is YAML too
+		"global": map[string]any{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+		"scrape_configs": []any{map[string]any{
+			"job_name": "kamailio", "static_configs": []any{map[string]any{"targets": exporters}},
+		}},
+		"rule_files": rules,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	configFile := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(configFile, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String() // Prometheus does not tell which it took
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	program(t, path, "--config.file="+configFile, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
+	p := &prometheusServer{"http://" + address, &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{Proxy: nil}}}
+	if !until(20*time.Second, func() bool {
+		_, err := p.get(t.Context(), "/-/ready", nil)
+		return err == nil
+	}) {
+		t.Fatal("Prometheus is not ready")
+	}
+	return p
+}
+
+func (p *prometheusServer) get(ctx context.Context, path string, params url.Values) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+path+"?"+params.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, text)
+	}
+	return text, err
+}
+
+type series struct {
+	labels map[string]string
+	value  float64
+}
+
+// query is the value of an expression now.
+func (p *prometheusServer) query(t *testing.T, expr string) []series {
+	t.Helper()
+	text, err := p.get(t.Context(), "/api/v1/query", url.Values{"query": {expr}})
+	if err != nil {
+		t.Fatalf("%s: %v", expr, err)
+	}
+	var answer struct {
+		Data struct {
+			Result []struct {
+				Metric map[string]string
+				Value  [2]any
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		t.Fatalf("%s: %v in %s", expr, err, text)
+	}
+	var all []series
+	for _, r := range answer.Data.Result {
+		value, err := strconv.ParseFloat(fmt.Sprint(r.Value[1]), 64)
+		if err != nil {
+			t.Fatalf("%s: %v", expr, err)
+		}
+		all = append(all, series{r.Metric, value})
+	}
+	return all
+}
+
+// grafanaAt replaces Grafana's variables as it does for one chosen instance.
+func grafanaAt(instance string) *strings.Replacer {
+	escaped := strings.ReplaceAll(regexp.QuoteMeta(instance), `\`, `\\`)
+	return strings.NewReplacer("$__rate_interval", "15s", "$__range", "5m", "$job", "kamailio", "$instance", escaped)
+}
+
+// demoPorts gives the demo ports that are free.
+func demoPorts(t *testing.T) []string {
+	t.Helper()
+	first, release, err := kamailiotest.FreePorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	port := func(n int) string { return strconv.Itoa(first + n) }
+	return []string{
+		"KAM_SIP_PORT=" + port(0), "KAM_TLS_PORT=" + port(1), "KAM_RPC_PORT=" + port(2), "KAM_RPC_TCP_PORT=" + port(3),
+		"KAM_GW_PORT=" + port(4), // to +8
+		"DEMO_LISTEN=127.0.0.1:" + port(13), "DEMO_PROMETHEUS=127.0.0.1:" + port(14), "DEMO_ALERTMANAGER=127.0.0.1:" + port(15),
+	}
+}
