@@ -195,10 +195,12 @@ func (p *Prober) newExchange(t Target, uri sip.Uri, local net.Addr) *exchange {
 	return e
 }
 
-// Of what a peer sends, so much is read at the most.
+// Of what a peer sends, so much is read at the most. sipgo reads a header that
+// comes in pieces from its beginning with each of them: with messages of this size
+// that costs a fraction of a second in the worst case.
 const (
-	maxMessage   = 64 << 10
-	maxStream    = 256 << 10
+	maxMessage   = 16 << 10
+	maxStream    = 64 << 10
 	maxDatagrams = 100
 )
 
@@ -206,9 +208,11 @@ const (
 // none.
 func newParser() *sip.Parser {
 	byName := sip.DefaultHeadersParser()
-	return sip.NewParser(sip.WithHeadersParsers(map[string]sip.HeaderParser{
+	p := sip.NewParser(sip.WithHeadersParsers(map[string]sip.HeaderParser{
 		"content-length": byName["content-length"], "l": byName["l"],
 	}))
+	p.MaxMessageLength = maxMessage
+	return p
 }
 
 // T1 and T2 of RFC 3261, 17.1.2.2: how long until a request is sent again.

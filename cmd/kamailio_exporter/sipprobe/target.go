@@ -26,7 +26,7 @@ func ParseTarget(text string) (Target, error) {
 	transport, address, _ := strings.Cut(text, ":")
 	host, port, err := net.SplitHostPort(address)
 	number, portErr := strconv.ParseUint(port, 10, 16)
-	if !slices.Contains(transports, transport) || err != nil || portErr != nil || number == 0 || !plain(host) {
+	if !slices.Contains(transports, transport) || err != nil || portErr != nil || number == 0 || !plain(host) || strings.ContainsAny(host, "/@;?%[]") {
 		return Target{}, fmt.Errorf("%q is not TRANSPORT:HOST:PORT, such as udp:127.0.0.1:5060, tcp:[::1]:5060 or tls:sip.example.com:5061", text)
 	}
 	return Target{transport, address}, nil
