@@ -10,7 +10,7 @@ var coreTrafficModule = Module{
 	Summary:   "SIP requests and replies received, by method, class and code",
 	Queries: []Query{statistics("core",
 		Metric{Field: "core:rcv_requests", Name: "requests_received_total", Kind: counter,
-			Help: "SIP requests received, retransmissions included."},
+			Help: "Requests received, retransmissions included, and HTTP requests to xhttp too (RPCs over HTTP)."},
 		Metric{Pattern: "core:rcv_requests_([a-z]+)", PatternLabels: []string{"method"}, Word: sipMethod,
 			Name: "requests_received_by_method_total", Kind: counter,
 			Help: "SIP requests received, by method. Methods without a counter in Kamailio are only in the total."},

@@ -6,14 +6,14 @@ var htableModule = Module{
 	Subsystem: "htable",
 	Summary:   "Entries of the script's hash tables",
 	Queries: []Query{{
-		Method: "htable.listTables", Optional: true, Empty: "No htables",
+		Method: "htable.listTables", Optional: true, Empty: []string{"No htables"},
 		Labels: []Label{{Name: "table", Field: "name"}},
 		Metrics: []Metric{
 			{Field: "expire", Name: "expire_seconds", Kind: gauge, Wrap32: true, Help: "Time after which an entry that is not renewed is removed (autoexpire); 0 is never."},
 			{Field: "size", Instead: "kamailio_htable_slots"},
 		},
 	}, {
-		Method: "htable.stats", Empty: "No htables",
+		Method: "htable.stats", Empty: []string{"No htables"},
 		Labels: []Label{{Name: "table", Field: "name"}},
 		Metrics: []Metric{
 			{Field: "all", Name: "entries", Kind: gauge, Help: "Entries of the table, expired ones that are not yet removed included."},

@@ -5,7 +5,7 @@ var mtreeModule = Module{
 	Subsystem: "mtree",
 	Summary:   "Trees of prefixes: items, memory, reloads",
 	Queries: []Query{{
-		Method: "mtree.summary", Empty: "Empty tree list",
+		Method: "mtree.summary", Empty: []string{"Empty tree list"},
 		Labels: []Label{{Name: "tree", Field: "table"}},
 		Metrics: []Metric{
 			{Field: "item/nritems", Name: "items", Kind: gauge, Wrap32: true, Help: "Values in the tree. Trees of type 2 (integers) count none."},

@@ -70,7 +70,8 @@ func TestPeerLists(t *testing.T) {
 		{"renamed fields", "rtpengine.show", `[{"uri":"udp:a","group":0}]`, "", "rtpengine.show: none of the known fields is in the reply"},
 		{"no nodes", "rtpengine.show", "fault: Instance not found", "", ""},
 		{"no sets", "rtpengine.show", "fault: Instance not found (no sets loaded)", "", ""},
-		{"another fault", "rtpengine.show", "fault: Initializing - try later", "", "Initializing - try later"},
+		{"Kamailio starts", "rtpengine.show", "fault: Initializing - try later", "", ""},
+		{"another fault", "rtpengine.show", "fault: Out of memory", "", "Out of memory"},
 
 		// Made from rtpproxy/rtpproxy.c, as those of the demo are in the recordings.
 		{"rtpproxy", "rtpproxy.list", `[{"setid":1,"url":"udp:a","index":0,"disabled":0,"weight":3,"recheck":0},{"setid":1,"url":"udp:a","index":1,"disabled":1,"weight":1,"recheck":-1}]`,

@@ -40,9 +40,6 @@ var rtpengineModule = Module{
 	}},
 }
 
-// Also "Instance not found (no sets loaded)".
-const noRelays = "Instance not found"
-
 func relayLabels(set string) []Label {
 	return []Label{{Name: "set", Field: set}, {Name: "url", Field: "url"}}
 }
@@ -54,7 +51,10 @@ var (
 	// Of 5.6, and of no other: 6.0 has true and false there.
 	rtpengineUp      = map[string]float64{"0": 1, "1": 0, "1(permanent)": 0}
 	rtpengineEnabled = map[string]float64{"0": 1, "1": 1, "1(permanent)": 0, "false": 1, "true": 0}
-	yesNo            = map[string]float64{"true": 1, "false": 0, "1": 1, "0": 0}
+	// The first is also "Instance not found (no sets loaded)". With the second a
+	// Kamailio that has not finished its start does not look yet.
+	noRelays = []string{"Instance not found", "Initializing"}
+	yesNo    = map[string]float64{"true": 1, "false": 0, "1": 1, "0": 0}
 )
 
 // rtpproxyModule is the same of the older relay (rtpproxy/rtpproxy.c,

@@ -33,9 +33,9 @@ type Query struct {
 	// Optional: a server without the method only lacks these metrics. The
 	// methods of the other queries are what the module cannot work without.
 	Optional bool
-	// Empty is how the error begins that Kamailio answers where another server
+	// Empty is how the errors begin that Kamailio answers where another server
 	// would answer an empty list, for instance "No Destination Sets".
-	Empty string
+	Empty []string
 	// MustTell: a reply without content is no empty list, but a server that does
 	// not tell.
 	MustTell bool
@@ -329,7 +329,7 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 		rows++
 		known += q.row(row, &totals, emit)
 	})
-	if fault := (*kamrpc.Fault)(nil); q.Empty != "" && errors.As(err, &fault) && strings.HasPrefix(fault.Message, q.Empty) {
+	if q.isEmpty(err) {
 		err = nil
 	}
 	if errors.Is(err, kamrpc.ErrDangerous) {
@@ -357,6 +357,12 @@ func (q *compiledQuery) parseLine(text string) kamrpc.Value {
 		}
 	}
 	return kamrpc.ObjectValue(fields)
+}
+
+// isEmpty tells whether an error stands for an empty list.
+func (q *compiledQuery) isEmpty(err error) bool {
+	fault := (*kamrpc.Fault)(nil)
+	return errors.As(err, &fault) && slices.ContainsFunc(q.Empty, func(begin string) bool { return strings.HasPrefix(fault.Message, begin) })
 }
 
 func (q *compiledQuery) rows(ctx context.Context, s *Session, yield func(kamrpc.Value)) error {

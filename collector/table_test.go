@@ -70,7 +70,7 @@ func emittedFrom(t *testing.T, c Collector, server *kamrpctest.Server, methods [
 
 func TestTable(t *testing.T) {
 	rows := Module{Subsystem: "x", Queries: []Query{{
-		Method: "tm.stats", Rows: "list/item", Empty: "Nothing here",
+		Method: "tm.stats", Rows: "list/item", Empty: []string{"Nothing here"},
 		Labels: []Label{{Name: "id", Field: "id"}, {Name: "kind", Value: "k"}},
 		Metrics: []Metric{
 			{Field: "n", Name: "n", Kind: gauge},

@@ -8,7 +8,7 @@ var tcpModule = Module{
 	Queries: []Query{
 		// Kamailio answers an error when TCP is off (disable_tcp): the module is
 		// then not there.
-		{Method: "core.tcp_info", Empty: "tcp support disabled", Metrics: []Metric{
+		{Method: "core.tcp_info", Empty: []string{"tcp support disabled"}, Metrics: []Metric{
 			{Field: "readers", Name: "readers", Kind: gauge, Help: "TCP worker processes."},
 			{Field: "max_connections", Name: "max_connections", Kind: gauge, Help: "Limit of connections, TLS included (tcp_max_connections)."},
 			{Field: "max_tls_connections", Name: "max_tls_connections", Kind: gauge, Help: "Limit of TLS connections (tls_max_connections)."},
