@@ -153,7 +153,8 @@ func (p *Prober) tlsConfig(t Target, probe *collector.SIPProbe) *tls.Config {
 			}
 			probe.NotAfter = leaf.NotAfter
 			if _, err := leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: p.cfg.Roots, Intermediates: others}); err != nil {
-				probe.VerifyErr = fmt.Errorf("%.200s", err) // it may list a thousand names
+				text := err.Error() // may list a thousand names
+				probe.VerifyErr = errors.New(text[:min(len(text), 200)])
 			}
 			return nil
 		},

@@ -248,8 +248,11 @@ func TestRepeats(t *testing.T) {
 	})
 	p := probe(t, patient, Config{Targets: []Target{target}})[0]
 	check(t, p, 200, "")
-	if len(requests) != 2 || <-requests != <-requests || p.Duration < firstRepeat {
-		t.Errorf("not two equal requests in %v", p.Duration)
+	if len(requests) != 2 || p.Duration < firstRepeat {
+		t.Fatalf("%d requests in %v", len(requests), p.Duration)
+	}
+	if first, second := <-requests, <-requests; first != second {
+		t.Errorf("%q\nis sent again as\n%q", first, second)
 	}
 	var sent atomic.Int32
 	target = datagrams(t, func(string) []string { sent.Add(1); return nil })
