@@ -42,6 +42,13 @@ Metrics about the page that --xhttp_prom.url names, and with them on our page th
 `)
 	table(&b, collector.MergedDescs())
 	b.WriteString(`
+## SIP probes
+
+What the SIP sockets answer that --sip.probe names. Any final answer is a success: a 404 or 405 too comes from a worker that lives.
+
+`)
+	table(&b, collector.SIPProbeDescs())
+	b.WriteString(`
 ## What each call costs Kamailio
 
 Every method that this program may call; it cannot call another. A scrape only reads; the reloads and actions are the [admin endpoint's](ADMIN.md), which is off by default. While a module reloads, nothing of it is read. *Constant*: the same however busy the server is. *Walk*: counted in place. *Growing*: the reply grows with what the server holds; such a call is made only below a limit and at most once in an interval, and after a failure not for a minute, then two, four, up to an hour, or until Kamailio restarts.

@@ -57,7 +57,7 @@ func (m *Merged) Gather() ([]*dto.MetricFamily, error) {
 // failed, so that a name never changes its meaning.
 func TakenNames(o Options) map[string]bool {
 	taken := map[string]bool{}
-	descs := append(ScrapeDescs(), MergedDescs()...)
+	descs := BesideDescs()
 	for _, c := range All(o) {
 		descs = append(descs, c.Descs()...)
 	}

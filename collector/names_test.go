@@ -15,7 +15,7 @@ import (
 var everything = collector.Options{DialogProfiles: []string{"x"}, PikeAddresses: 1, DumpContacts: 1, TLSConnections: 1, CfgVariables: []string{"core.debug"}, Dialplans: []int{1}}
 
 func descs() []*collector.Desc {
-	all := append(collector.ScrapeDescs(), collector.MergedDescs()...)
+	all := collector.BesideDescs()
 	for _, c := range collector.All(everything) {
 		all = append(all, c.Descs()...)
 	}

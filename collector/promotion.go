@@ -103,7 +103,7 @@ func CheckPromotions(promotions []Promotion, reserved ...string) error {
 	builtIn := All(Options{})
 	known := tablesOf(builtIn)
 	owners := map[string]string{}
-	for _, d := range append(ScrapeDescs(), MergedDescs()...) {
+	for _, d := range BesideDescs() {
 		owners[openMetricsFamily(d.Name)] = "the metric " + d.Name
 	}
 	for _, c := range builtIn {

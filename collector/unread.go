@@ -21,7 +21,7 @@ func Unread() []UnreadMethod {
 		{"rl.get_pipes, rl.get_queues, rl.stats", "over JSON-RPC each line of the reply replaces the one before it: only the last pipe in use is told, the last queue, and of rl.stats pipe 31. pipelimit, the newer module, tells all"},
 		{"secfilter.print", "without a parameter it kills Kamailio 5.6; the lists grow, and with one it answers an empty text there, as each line replaces the one before it"},
 		{"secfilter.stats", "Kamailio 5.6 answers an empty text, the last of its lines; read from 6 on"},
-		{"tls.options", "names the files of the certificates; when they expire is told by no method up to Kamailio 6.1 (tls/tls_rpc.c). Probe the TLS port itself, for instance with the blackbox exporter"},
+		{"tls.options", "names the files of the certificates; when they expire is told by no method up to Kamailio 6.1 (tls/tls_rpc.c). --sip.probe asks the TLS socket itself"},
 		{"tm.hash_stats", "an error unless Kamailio was compiled with TM_HASH_STATS, which packages are not (tm/h_table.h)"},
 		{"uac.reg_info", "tells of one registration what uac.reg_dump tells of all"},
 		{"ws.dump", "lists connections one by one, 50 at the most; the statistics of websocket count them"},

@@ -173,10 +173,20 @@ func TestFaultsFireAlerts(t *testing.T) {
 			t.Error("the gateway is back, and the alert still fires")
 		}
 	})
+	t.Run("SIP workers hang", func(t *testing.T) {
+		before := quiet.firing(t)
+		quiet.PauseSIP(t)
+		// HTTP hangs with them, and what is asked by it.
+		quiet.becomes(t, before, []string{"KamailioSIPNotAnswering"}, []string{"KamailioCollector", "KamailioDispatcher"})
+		quiet.Resume()
+		if !until(time.Minute, func() bool { return !quiet.firing(t)["KamailioSIPNotAnswering"] }) {
+			t.Error("SIP is answered again, and the alert still fires")
+		}
+	})
 	t.Run("Kamailio stops", func(t *testing.T) {
 		everyDay := quiet.firing(t)
 		quiet.Kill()
-		quiet.becomes(t, nil, []string{"KamailioDown"}, nil)
+		quiet.becomes(t, nil, []string{"KamailioDown", "KamailioSIPNotAnswering"}, nil)
 		before := quiet.firing(t)
 		maps.Copy(before, everyDay) // they come back with Kamailio
 		quiet.Restart()

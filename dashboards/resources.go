@@ -156,6 +156,35 @@ func resources() Dashboard {
 					},
 				},
 			}},
+			{title: "SIP sockets", panels: []panel{
+				{
+					kind: kindTimeline, width: 8, height: 8, title: "SIP answers",
+					help: "Whether each probed SIP socket gave a final answer to OPTIONS, with any status code. If not while Kamailio is up: its SIP workers hang or are all busy.",
+					unit: words, none: "Nothing is probed: --sip.probe", states: []state{{0, "No answer", red}, {1, "OK", green}},
+					queries: []query{{expr: `min by (instance, transport, address) (kamailio_sip_probe_success{S})`, legend: "{{transport}}:{{address}}"}},
+				},
+				{
+					kind: kindGraph, width: 8, height: 8, title: "Answer time of SIP",
+					help: "Time until the final answer to OPTIONS; with connecting over TCP, and with the handshake over TLS. A rise: workers are busy, or wait for something slow.",
+					unit: seconds, none: "Nothing is probed, or nothing answers: --sip.probe", min: new(0.0),
+					queries: []query{{expr: `max by (instance, transport, address) (kamailio_sip_probe_duration_seconds{S})`, legend: "{{transport}}:{{address}}"}},
+				},
+				{
+					kind: kindTable, width: 8, height: 8, title: "Certificates",
+					help: "Time until the certificates expire that the probed TLS sockets show, and whether they are trusted and have the expected name. After a renewal, tls.reload loads the new one.",
+					unit: seconds, none: "No TLS socket is probed: --sip.probe", sort: "Expires in", hidden: []string{"job", "transport"},
+					queries: []query{
+						{expr: `min by (job, instance, transport, address) (kamailio_sip_probe_tls_certificate_not_after_timestamp_seconds{S} - time())`},
+						{expr: `min by (job, instance, transport, address) (kamailio_sip_probe_tls_verified{S})`},
+					},
+					columns: []column{
+						{title: "Socket", label: "address"},
+						{title: "Instance", label: "instance", width: 140},
+						{title: "Expires in", query: 0, unit: seconds, width: 100, places: new(1.0), steps: []step{{0, red}, {2 * 86400, orange}, {14 * 86400, green}}},
+						{title: "Trusted", query: 1, unit: words, width: 75, states: []state{{0, "No", orange}, {1, "Yes", green}}},
+					},
+				},
+			}},
 			{title: "Processes", panels: []panel{
 				{
 					kind: kindTable, width: 12, height: 9, title: "Processes",

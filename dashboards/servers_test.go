@@ -95,6 +95,9 @@ func runExporter(t *testing.T, path string, s *kamailiotest.Server) (address str
 		"--kamailio.uri=unix://"+s.SocketPath,
 		"--kamailio.uri=fifo://"+s.FIFOPath+"?reply_dir="+s.FIFOReplyDir,
 		"--kamailio.uri="+s.HTTPURL,
+		"--sip.probe=udp:"+s.SIPAddr,
+		"--sip.probe=tcp:"+s.SIPAddr,
+		"--sip.probe=tls:"+s.TLSAddr,
 		"--collector.dialog_profile.names=outbound")
 	if !until(20*time.Second, func() bool {
 		text, _ := os.ReadFile(logFile)

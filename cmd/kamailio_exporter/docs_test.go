@@ -161,7 +161,7 @@ func TestCollectorsAreNamedEverywhere(t *testing.T) {
 // The samples that README.md shows are of metrics that exist, with these labels.
 func TestReadmeSamples(t *testing.T) {
 	labels := map[string]string{}
-	descs := append(collector.ScrapeDescs(), collector.MergedDescs()...)
+	descs := collector.BesideDescs()
 	for _, c := range collector.All(collector.Options{}) {
 		descs = append(descs, c.Descs()...)
 	}

@@ -46,6 +46,10 @@ type settings struct {
 	pageTimeout time.Duration
 	pageSize    units.Base2Bytes
 
+	sipTargets                       []string
+	sipTimeout                       time.Duration
+	sipURI, sipCAFile, sipServerName string
+
 	telemetryPath          string
 	disableExporterMetrics bool
 	admin                  adminFlags
@@ -114,6 +118,17 @@ func newApp(s *settings) *kingpin.Application {
 		Default("2s").DurationVar(&s.pageTimeout)
 	app.Flag("xhttp_prom.max-size", "Largest page that is merged.").
 		Default("2MiB").BytesVar(&s.pageSize)
+
+	app.Flag("sip.probe", "SIP socket of Kamailio to send an OPTIONS request to at every scrape; repeatable. TRANSPORT is udp, tcp or tls.").
+		PlaceHolder("TRANSPORT:HOST:PORT").StringsVar(&s.sipTargets)
+	app.Flag("sip.timeout", "Longest time for the answer, with connecting; it is never waited for longer than the scrape may take.").
+		Default("2s").DurationVar(&s.sipTimeout)
+	app.Flag("sip.request-uri", "SIP URI that is asked for; the probed address by default.").
+		PlaceHolder("sip:[USER@]HOST[:PORT]").StringVar(&s.sipURI)
+	app.Flag("sip.tls-ca-file", "PEM file of the authorities that the certificates of TLS sockets are held against; those of the system by default.").
+		PlaceHolder("FILE").StringVar(&s.sipCAFile)
+	app.Flag("sip.tls-server-name", "Name that TLS sockets are asked for (SNI) and that their certificates must have; the probed host by default.").
+		PlaceHolder("NAME").StringVar(&s.sipServerName)
 
 	app.Flag("web.telemetry-path", "Path of the metrics.").
 		Default("/metrics").StringVar(&s.telemetryPath)
@@ -224,6 +239,9 @@ func (s *settings) check() error {
 		if err := checkPageURL(s.pageURL); err != nil {
 			return err
 		}
+	}
+	if err := s.checkSIP(); err != nil {
+		return err
 	}
 	return s.promote()
 }

@@ -26,9 +26,13 @@ func newHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collect
 	if err != nil {
 		return nil, err
 	}
+	probes, err := s.newSIPProbes()
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", landing) // GET serves HEAD too
-	mux.Handle("GET "+s.telemetryPath, newMetricsHandler(s, logger, slogger, c, own, script))
+	mux.Handle("GET "+s.telemetryPath, newMetricsHandler(s, logger, slogger, c, own, script, probes))
 	// Neither asks Kamailio: that it is down is no reason to restart the exporter.
 	mux.Handle("GET /-/healthy", plainText("Healthy.\n"))
 	mux.Handle("GET /-/ready", plainText("Ready.\n"))

@@ -90,6 +90,30 @@ func (f *failureLog) notePage(m *collector.Merged) {
 	}
 }
 
+// noteProbes is the same for the SIP probes and the certificates that they see.
+func (f *failureLog) noteProbes(probes collector.SIPProbes) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range probes {
+		socket := p.Transport + ":" + p.Address
+		if f.changed("--sip.probe "+socket, p.Err) {
+			if p.Err != nil {
+				_ = level.Error(f.logger).Log("msg", "a SIP socket does not answer", "socket", socket, "err", p.Err)
+			} else {
+				_ = level.Info(f.logger).Log("msg", "a SIP socket answers again", "socket", socket)
+			}
+		}
+		if p.NotAfter.IsZero() || !f.changed("--sip.probe certificate "+socket, p.VerifyErr) {
+			continue
+		}
+		if p.VerifyErr != nil {
+			_ = level.Warn(f.logger).Log("msg", "the certificate of a SIP socket is not trusted", "socket", socket, "err", p.VerifyErr)
+		} else {
+			_ = level.Info(f.logger).Log("msg", "the certificate of a SIP socket is trusted again", "socket", socket)
+		}
+	}
+}
+
 // someOf lists names, not all of them: a page of rubbish must not be a page in
 // the log.
 func someOf(names []string) string {

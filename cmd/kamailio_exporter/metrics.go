@@ -72,15 +72,16 @@ type metricsHandler struct {
 	coordinator *collector.Coordinator
 	own         prometheus.Gatherer
 	script      *scriptPage // nil: none to merge
+	sip         *sipProbes  // nil: none to make
 	timeout     time.Duration
 	offset      time.Duration
 	failures    *failureLog
 	slogger     *slog.Logger
 }
 
-func newMetricsHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collector.Coordinator, own prometheus.Gatherer, script *scriptPage) *metricsHandler {
+func newMetricsHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collector.Coordinator, own prometheus.Gatherer, script *scriptPage, sip *sipProbes) *metricsHandler {
 	return &metricsHandler{
-		coordinator: c, own: own, script: script, timeout: s.scrapeTimeout, offset: s.timeoutOffset,
+		coordinator: c, own: own, script: script, sip: sip, timeout: s.scrapeTimeout, offset: s.timeoutOffset,
 		failures: newFailureLog(logger), slogger: slogger,
 	}
 }
@@ -98,9 +99,15 @@ func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), h.deadline(r.Header))
 	defer cancel()
+	// Beside the scrape.
+	whole := len(query["collect[]"]) == 0
 	var script func() *collector.Merged
-	if h.script != nil && len(query["collect[]"]) == 0 {
-		script = h.script.begin(ctx) // beside the scrape
+	if h.script != nil && whole {
+		script = h.script.begin(ctx)
+	}
+	var sip func() collector.SIPProbes
+	if h.sip != nil && whole {
+		sip = h.sip.begin(ctx)
 	}
 	snapshot, err := h.coordinator.Scrape(ctx, names...)
 	if err != nil {
@@ -113,6 +120,11 @@ func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		merged = script()
 		all = append(all, merged)
 	}
+	var probes collector.SIPProbes
+	if sip != nil {
+		probes = sip()
+		all = append(all, probes)
+	}
 	if r.Context().Err() != nil {
 		return // the client is gone, and what it cancelled is no failure
 	}
@@ -120,6 +132,7 @@ func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if merged != nil {
 		h.failures.notePage(merged)
 	}
+	h.failures.noteProbes(probes)
 	promhttp.HandlerFor(all, promhttp.HandlerOpts{
 		ErrorLog:          promErrorLog{h.slogger},
 		ErrorHandling:     promhttp.ContinueOnError,

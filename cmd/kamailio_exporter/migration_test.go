@@ -71,7 +71,7 @@ func migrationTable(all []migration, exporter string) string {
 func exported(t *testing.T) map[string][]string {
 	t.Helper()
 	labels := map[string][]string{}
-	descs := append(collector.ScrapeDescs(), collector.MergedDescs()...)
+	descs := collector.BesideDescs()
 	for _, c := range collector.All(collector.Options{}) {
 		descs = append(descs, c.Descs()...)
 	}

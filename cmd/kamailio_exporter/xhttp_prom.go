@@ -13,7 +13,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -24,30 +23,21 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// scriptPage reads the page of Kamailio's module xhttp_prom, once for all scrapes
-// at the same time: one of Kamailio's TCP workers makes it, in its private
+// scriptPage is the page of Kamailio's module xhttp_prom, read once for all
+// scrapes at the same time: one of Kamailio's TCP workers makes it, in its private
 // memory, and holds the lock of the script's metrics meanwhile
 // (xhttp_prom/prom_metric.c).
-type scriptPage struct {
-	url     string
-	client  *http.Client
-	timeout time.Duration
-	reuse   time.Duration
-	limit   int64
-	taken   func(name string) bool
+type scriptPage = shared[*collector.Merged]
 
-	mu      sync.Mutex
-	last    *reading
+// pageReader reads it, one request after the other.
+type pageReader struct {
+	url    string
+	client *http.Client
+	limit  int64
+	taken  func(name string) bool
+
 	pause   error // why the page is not asked for until then
 	pauseTo time.Time
-}
-
-// reading is one request for the page, with everybody who waits for it.
-type reading struct {
-	begun time.Time
-	done  chan struct{}
-	ended time.Time // guarded by scriptPage.mu
-	page  *collector.Merged
 }
 
 // pagePause is how long the page is not asked for after it was too large or did
@@ -65,10 +55,16 @@ func (s *settings) newScriptPage() (*scriptPage, error) {
 		return nil, err
 	}
 	taken := collector.TakenNames(s.collectors)
-	return &scriptPage{
-		url: s.pageURL, client: client, timeout: s.pageTimeout, reuse: s.reuse, limit: int64(s.pageSize),
+	reader := &pageReader{
+		url: s.pageURL, client: client, limit: int64(s.pageSize),
 		taken: func(name string) bool {
 			return taken[name] || slices.ContainsFunc(ownPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+		},
+	}
+	return &scriptPage{
+		work: reader.page, timeout: s.pageTimeout, reuse: s.reuse,
+		late: func(err error, waited time.Duration) *collector.Merged {
+			return &collector.Merged{Err: err, Duration: waited}
 		},
 	}, nil
 }
@@ -87,56 +83,22 @@ func checkPageURL(text string) error {
 	return nil
 }
 
-// begin asks for the page, or joins who has asked; what it returns waits for it
-// until ctx is done.
-func (p *scriptPage) begin(ctx context.Context) (wait func() *collector.Merged) {
-	r := p.join(ctx)
-	return func() *collector.Merged {
-		select {
-		case <-r.done:
-			return r.page
-		case <-ctx.Done():
-			return &collector.Merged{Err: errors.New("not finished before the scrape's deadline"), Duration: time.Since(r.begun)}
-		}
+// page is the page, or why there is none.
+func (p *pageReader) page(ctx context.Context) *collector.Merged {
+	begun := time.Now()
+	if begun.Before(p.pauseTo) {
+		return &collector.Merged{Err: p.pause}
 	}
+	page := p.read(ctx)
+	ended := time.Now()
+	page.Duration = ended.Sub(begun)
+	if errors.Is(page.Err, context.DeadlineExceeded) || errors.Is(page.Err, errPageSize) {
+		p.pause, p.pauseTo = page.Err, ended.Add(pagePause)
+	}
+	return page
 }
 
-func (p *scriptPage) join(ctx context.Context) *reading {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if r := p.last; r != nil && (r.ended.IsZero() || time.Since(r.ended) < p.reuse) {
-		return r
-	}
-	r := &reading{begun: time.Now(), done: make(chan struct{})}
-	p.last = r
-	if r.begun.Before(p.pauseTo) {
-		r.page = &collector.Merged{Err: p.pause}
-		r.ended = r.begun
-		close(r.done)
-		return r
-	}
-	// Who asked first may go away while others wait; the time-out is short.
-	deadline := r.begun.Add(p.timeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	work, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	go func() {
-		defer cancel()
-		page := p.read(work)
-		page.Duration = time.Since(r.begun)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		r.page, r.ended = page, time.Now()
-		if errors.Is(page.Err, context.DeadlineExceeded) || errors.Is(page.Err, errPageSize) {
-			p.pause, p.pauseTo = page.Err, r.ended.Add(pagePause)
-		}
-		close(r.done)
-	}()
-	return r
-}
-
-func (p *scriptPage) read(ctx context.Context) (page *collector.Merged) {
+func (p *pageReader) read(ctx context.Context) (page *collector.Merged) {
 	page = &collector.Merged{}
 	defer func() {
 		if r := recover(); r != nil { // foreign data must not end the program
@@ -156,7 +118,7 @@ func (p *scriptPage) read(ctx context.Context) (page *collector.Merged) {
 
 var errPageSize = errors.New("the page is larger than --xhttp_prom.max-size")
 
-func (p *scriptPage) fetch(ctx context.Context) ([]byte, error) {
+func (p *pageReader) fetch(ctx context.Context) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
 	if err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ func Known() Names {
 		"go_memstats_heap_inuse_bytes":            nil,
 	}
 	everything := collector.Options{DialogProfiles: []string{"any"}, PikeAddresses: 1, DumpContacts: 1}
-	descs := append(collector.ScrapeDescs(), collector.MergedDescs()...)
+	descs := collector.BesideDescs()
 	for _, c := range collector.All(everything) {
 		descs = append(descs, c.Descs()...)
 	}

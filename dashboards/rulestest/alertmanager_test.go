@@ -30,6 +30,8 @@ var routed = []struct{ labels, receiver string }{
 	{"alertname=KamailioDown severity=critical", "pager"},
 	{"alertname=KamailioDispatcherSetDown severity=critical", "pager"},
 	{"alertname=KamailioTrunkRegistrationDown severity=critical", "pager"},
+	{"alertname=KamailioSIPNotAnswering severity=critical", "pager"},
+	{"alertname=KamailioTLSCertificateExpiringSoon severity=warning", "chat"},
 	{"alertname=KamailioRestarted severity=info", "nobody"},
 	{"alertname=KamailioPikeBlocking severity=info", "nobody"},
 	{"alertname=KamailioDispatcherDestinationDown severity=warning", "carriers"},
@@ -100,7 +102,7 @@ type inhibition struct {
 // it mutes, and what it leaves active.
 var inhibited = []inhibition{
 	{"KamailioDown instance=a1",
-		[]string{"KamailioSharedMemoryAlmostFull instance=a1", "KamailioDispatcherSetDown instance=a1 set=1", "KamailioRestarted instance=a1"},
+		[]string{"KamailioSharedMemoryAlmostFull instance=a1", "KamailioSIPNotAnswering instance=a1 transport=udp", "KamailioDispatcherSetDown instance=a1 set=1", "KamailioRestarted instance=a1"},
 		[]string{"KamailioSharedMemoryAlmostFull instance=b1", "KamailioRestartLoop instance=a1", "KamailioCallsFarBelowLastWeek", "SomethingElse instance=a1"}},
 	{"KamailioRestartLoop instance=a2",
 		[]string{"KamailioRestarted instance=a2"},
@@ -123,6 +125,9 @@ var inhibited = []inhibition{
 	{"KamailioSharedMemoryExhausted instance=a8",
 		[]string{"KamailioSharedMemoryAlmostFull instance=a8", "KamailioSharedMemoryFillingUp instance=a8"},
 		[]string{"KamailioSharedMemoryAlmostFull instance=b8", "KamailioPrivateMemoryAlmostFull instance=a8"}},
+	{"KamailioTLSCertificateExpiryImminent instance=a11 address=x:5061",
+		[]string{"KamailioTLSCertificateExpiringSoon instance=a11 address=x:5061"},
+		[]string{"KamailioTLSCertificateExpiringSoon instance=a11 address=y:5061", "KamailioTLSCertificateExpiringSoon instance=b11 address=x:5061", "KamailioSIPNotAnswering instance=a11 address=x:5061"}},
 	{"KamailioExporterDown instance=a9",
 		[]string{"KamailioRestarted instance=a9"},
 		[]string{"KamailioRestarted instance=b9", "KamailioCollectorFailing instance=a9 job=other"}},

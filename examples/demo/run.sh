@@ -150,6 +150,8 @@ setsid "$KAM_DIR/kamailio_exporter" \
 	--kamailio.uri="unix://$KAM_DIR/kamailio_rpc.sock" \
 	--kamailio.uri="fifo://$KAM_DIR/kamailio_rpc.fifo?reply_dir=$KAM_DIR" \
 	--kamailio.uri="http://127.0.0.1:$KAM_RPC_PORT/RPC" \
+	--sip.probe="udp:127.0.0.1:$KAM_SIP_PORT" --sip.probe="tcp:127.0.0.1:$KAM_SIP_PORT" \
+	--sip.probe="tls:127.0.0.1:$KAM_TLS_PORT" --sip.tls-ca-file="$KAM_DIR/tls.crt" \
 	--web.listen-address="$listen" >"$KAM_DIR/exporter.log" 2>&1 &
 exporter=$!
 await "the exporter" "$exporter" "$KAM_DIR/exporter.log" \

@@ -93,6 +93,7 @@ full)
 	make_database
 	if [ ! -e "$dir/tls.crt" ]; then
 		openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=localhost \
+			-addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
 			-keyout "$dir/tls.key" -out "$dir/tls.crt" 2>"$dir/openssl.log" ||
 			fail "openssl could not make a certificate; see $dir/openssl.log"
 	fi

@@ -542,6 +542,32 @@ func (s *Server) PID() int { return s.cmd.Process.Pid }
 // sockets stay open, and nothing answers.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
+// PauseSIP stops the processes that read SIP, and HTTP with it, as if all of them
+// hung; those that serve RPC on the Unix socket and the FIFO go on.
+func (s *Server) PauseSIP(tb testing.TB) {
+	tb.Helper()
+	var processes []struct {
+		PID int
+		DSC string
+	}
+	if err := json.Unmarshal(s.RPC(tb, "core.psx"), &processes); err != nil {
+		tb.Fatalf("kamailiotest: %v", err)
+	}
+	paused := 0
+	for _, p := range processes {
+		if !strings.HasPrefix(p.DSC, "udp receiver") && !strings.HasPrefix(p.DSC, "tcp receiver") {
+			continue
+		}
+		if err := syscall.Kill(p.PID, syscall.SIGSTOP); err != nil {
+			tb.Fatalf("kamailiotest: stopping %q: %v", p.DSC, err)
+		}
+		paused++
+	}
+	if paused == 0 {
+		tb.Fatalf("kamailiotest: none of %+v reads SIP", processes)
+	}
+}
+
 // Resume lets a paused server go on.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 

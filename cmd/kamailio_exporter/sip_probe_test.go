@@ -1,0 +1,162 @@
+package main
+
+import (
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+)
+
+// sipServer is a UDP socket that answers SIP requests with a status, "" with
+// nothing, after wait returned; asked counts the requests.
+func sipServer(t *testing.T, status func() string, wait func()) (address string, asked *atomic.Int32) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var done sync.WaitGroup
+	t.Cleanup(func() { conn.Close(); done.Wait() })
+	asked = &atomic.Int32{}
+	done.Go(func() {
+		buffer := make([]byte, 64<<10)
+		for {
+			n, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			wait()
+			if s := status(); s != "" {
+				text := "SIP/2.0 " + s + "\r\n" + regexp.MustCompile(`(?m)^Via: .*\r$`).FindString(string(buffer[:n])) + "\nContent-Length: 0\r\n\r\n"
+				_, _ = conn.WriteTo([]byte(text), from)
+			}
+		}
+	})
+	return conn.LocalAddr().String(), asked
+}
+
+func always(s string) func() string { return func() string { return s } }
+
+// The log tells once when a socket stops answering, and once when it answers
+// again; a SIP socket that does not costs nothing else on the page.
+func TestSIPProbeOnThePage(t *testing.T) {
+	var status atomic.Value
+	status.Store("200 OK")
+	address, _ := sipServer(t, func() string { return status.Load().(string) }, func() {})
+	e := start(t, "--kamailio.uri="+fake(t).URI("http"), "--sip.probe=udp:"+address, "--scrape.reuse=0s", "--sip.timeout=400ms")
+	labels := `{address="` + address + `",transport="udp"}`
+	for _, tc := range []struct{ status, success, code string }{
+		{"200 OK", "1", "200"}, {"405 Method Not Allowed", "1", "405"}, {"", "0", ""}, {"", "0", ""}, {"503 Busy", "1", "503"},
+	} {
+		status.Store(tc.status)
+		_, page := e.get(t, "/metrics")
+		if value(page, "kamailio_sip_probe_success"+labels) != tc.success || value(page, "kamailio_sip_probe_status_code"+labels) != tc.code ||
+			(value(page, "kamailio_sip_probe_duration_seconds"+labels) != "") != (tc.success == "1") ||
+			value(page, "kamailio_up") != "1" || value(page, "kamailio_tm_transactions_total") == "" {
+			t.Errorf("%q:\n%s", tc.status, strings.Join(regexp.MustCompile(`(?m)^kamailio_(sip|up).*`).FindAllString(page, -1), "\n"))
+		}
+		wholePage(t, page)
+	}
+	for _, line := range []string{`msg="a SIP socket does not answer" socket=udp:` + address + ` err="no answer in time"`, `msg="a SIP socket answers again" socket=udp:` + address} {
+		if strings.Count(e.stderr.String(), line) != 1 {
+			t.Errorf("not one line with %s:\n%s", line, e.stderr.String())
+		}
+	}
+}
+
+// One request, however many scrapes wait for its answer; none by a scrape that
+// names its collectors, nor without --sip.probe.
+func TestSIPIsAskedOnce(t *testing.T) {
+	release := make(chan struct{})
+	address, asked := sipServer(t, always("200 OK"), func() { <-release })
+	args := []string{"--kamailio.uri=" + fake(t).URI("http"), "--sip.probe=udp:" + address, "--scrape.reuse=0s", "--sip.timeout=20s"}
+	e := start(t, args...)
+	if _, page := e.get(t, "/metrics?collect[]=tm"); asked.Load() != 0 || strings.Contains(page, "kamailio_sip_probe") {
+		t.Errorf("asked %d times by a scrape of tm", asked.Load())
+	}
+	s, err := parseFlags(args, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	probes, err := s.newSIPProbes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var waits []func() collector.SIPProbes
+	for range 20 {
+		waits = append(waits, probes.begin(t.Context()))
+	}
+	close(release)
+	for _, wait := range waits {
+		if p := wait(); len(p) != 1 || p[0].Status != 200 {
+			t.Errorf("%+v", p)
+		}
+	}
+	if probes.last == nil || asked.Load() == 0 {
+		t.Error("nothing was asked")
+	}
+	// A slow machine may have sent it again.
+	if n := asked.Load(); n > 1 && probes.last.result[0].Duration < 400*time.Millisecond {
+		t.Errorf("asked %d times for 20 scrapes at once", n)
+	}
+	if _, page := scrapePage(handlerFor(t, args[0]), "10"); strings.Contains(page, "kamailio_sip_probe") {
+		t.Error("there are SIP probes without --sip.probe")
+	}
+}
+
+// A silent socket delays a scrape no longer than the scrape may take, and what the
+// others answered meanwhile is there.
+func TestSIPProbesEndWithTheScrape(t *testing.T) {
+	silent, _ := sipServer(t, always(""), func() {})
+	good, _ := sipServer(t, always("200 OK"), func() {})
+	h := handlerFor(t, "--kamailio.uri="+fake(t).URI("http"), "--sip.probe=udp:"+silent, "--sip.probe=udp:"+good, "--sip.timeout=1m")
+	begun := time.Now()
+	_, page := scrapePage(h, "2")
+	if took := time.Since(begun); took > 1900*time.Millisecond {
+		t.Errorf("a scrape of at most 1.5 s took %v", took)
+	}
+	for address, want := range map[string]string{silent: "0", good: "1"} {
+		if got := value(page, `kamailio_sip_probe_success{address="`+address+`",transport="udp"}`); got != want {
+			t.Errorf("success of %s is %q, not %s", address, got, want)
+		}
+	}
+	if value(page, "kamailio_tm_transactions_total") == "" {
+		t.Error("the rest of the page is missing")
+	}
+}
+
+func TestSIPFlags(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none.pem")
+	if err := os.WriteFile(none, []byte("hello"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for flags, says := range map[string]string{
+		"--sip.probe=127.0.0.1:5060":                                               `--sip.probe: "127.0.0.1:5060" is not TRANSPORT:HOST:PORT`,
+		"--sip.probe=udp:127.0.0.1:5060 --sip.probe=udp:127.0.0.1:5060":            "--sip.probe: udp:127.0.0.1:5060 is there twice",
+		"--sip.probe=udp:127.0.0.1:5060 --sip.timeout=0s":                          "--sip.timeout must be more than 0",
+		"--sip.probe=udp:127.0.0.1:5060 --sip.request-uri=ping":                    `--sip.request-uri: "ping" is not a SIP URI`,
+		"--sip.probe=udp:127.0.0.1:5060 --sip.tls-ca-file=/nosuch.pem":             "--sip.tls-ca-file: open /nosuch.pem",
+		"--sip.probe=udp:127.0.0.1:5060 --sip.tls-ca-file=" + none:                 "no certificate in PEM format",
+		"--sip.request-uri=sip:ping@example.com":                                   "need --sip.probe",
+		"--sip.probe=udp:127.0.0.1:5060 --sip.request-uri=sip:me:s3cret@localhost": "a SIP URI with a password is not asked for",
+	} {
+		err := run(t.Context(), append(strings.Fields(flags), "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v; want %s", flags, err, says)
+		}
+	}
+	t.Setenv("KAMAILIO_EXPORTER_SIP_PROBE", "udp:127.0.0.1:5060\ntls:[::1]:5061")
+	s, err := parseFlags(nil, io.Discard)
+	if err != nil || strings.Join(s.sipTargets, " ") != "udp:127.0.0.1:5060 tls:[::1]:5061" {
+		t.Errorf("from the environment: %q, %v", s.sipTargets, err)
+	}
+}
