@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -41,6 +42,32 @@ func TestDocs(t *testing.T) {
 	}
 	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The actions that runbooks name are those of the catalogue.
+func TestRunbooksNameActions(t *testing.T) {
+	runbooks, err := filepath.Glob(filepath.Join(root, "alerts", "runbooks", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, runbook := range runbooks {
+		text, err := os.ReadFile(runbook)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range regexp.MustCompile("actions? `([a-z.-]+)`(?: and `([a-z.-]+)`)?").FindAllStringSubmatch(string(text), -1) {
+			for _, name := range found[1:] {
+				if _, ok := newCatalogue()[name]; name != "" && !ok {
+					t.Errorf("%s names the action %s: there is none", filepath.Base(runbook), name)
+				}
+				named++
+			}
+		}
+	}
+	if named < 10 {
+		t.Errorf("only %d actions are named", named)
 	}
 }
 
