@@ -66,7 +66,6 @@ func changeable(t *testing.T) *kamrpctest.Server {
 	server.Handle("dispatcher.reload", `"Ok. Dispatcher successfully reloaded."`)
 	server.Handle("dispatcher.set_state", `"Ok. Dispatcher state updated."`)
 	server.HandleFault("pdt.reload", 500, "Reload Failed")
-	server.Handle("pdt.list", `{"SDOMAIN":"*","RECORDS":{"ENTRY":{"DOMAIN":"a","PREFIX":"1"}}}`)
 	server.Handle("htable.seti", `"Ok. Key set to new value."`)
 	server.Handle("htable.get", `{"item":{"name":"k","value":3}}`)
 	return server

@@ -110,7 +110,7 @@ func catalogue() []Action {
 			count{field: "subnets", method: "permissions.subnetDump", path: "item"}),
 		reload("permissions.reload-trusted", "permissions.trustedReload", "trusted peers",
 			count{field: "trusted", method: "permissions.trustedDump", path: "item"}),
-		reload("pdt.reload", "pdt.reload", "prefixes", count{field: "prefixes", method: "pdt.list", path: "RECORDS/ENTRY"}),
+		reload("pdt.reload", "pdt.reload", "prefixes"),
 		reload("secfilter.reload", "secfilter.reload", "lists of secfilter"),
 		reload("lcr.reload", "lcr.reload", "gateways and rules", count{field: "gateways", method: "lcr.dump_gws", path: "gw"}),
 		reload("dialplan.reload", "dialplan.reload", "dialplan rules"),
