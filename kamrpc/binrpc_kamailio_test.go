@@ -22,6 +22,7 @@ var asked = map[string][][]any{
 	"rtpengine.show":          {{"all"}, {"udp:nowhere"}},
 	"core.shmmem":             {{}, {"k"}, {1}},
 	"dispatcher.list":         {{}, {"full"}, {"short"}},
+	"dlg.dlg_list":            {{"no such call"}},
 	"dlg.profile_get_size":    {{"caller"}, {"no such profile"}},
 	"pike.top":                {{}, {"ALL"}},
 	"stats.get_statistics":    {{"all"}, {"tm:", "core:"}, {"no such statistic"}},
@@ -31,8 +32,9 @@ var asked = map[string][][]any{
 }
 
 // Not the very same over BINRPC, and read all the same: a member that repeats
-// where JSON has a list of objects, and numbers where JSON has true and false.
-var alike = map[string]bool{"core.sockets_list": true, "rtpengine.show": true}
+// where JSON has a list of objects, numbers where JSON has true and false, and all
+// destinations where JSON has the last.
+var alike = map[string]bool{"core.sockets_list": true, "rtpengine.show": true, "keepalive.list": true}
 
 // moving are the values that differ from one call to the next; each reply over
 // HTTP is one that sl counts.

@@ -155,8 +155,14 @@ func TestLargeReplyKamailio(t *testing.T) {
 					deadline := patience
 					if scheme == "unix" {
 						deadline = time.Second
+					} else if strings.HasPrefix(scheme, "binrpc") {
+						deadline = patience / 5
 					}
 					v, err := c.Call(within(t, deadline), "ul.dump")
+					// ctl gives up what is not read within 10 ms, and this machine may be busy.
+					for tries := 1; tries < 5 && err != nil && strings.HasPrefix(scheme, "binrpc"); tries++ {
+						v, err = c.Call(within(t, deadline), "ul.dump")
+					}
 					if scheme == "unix" {
 						if !errors.Is(err, kamrpc.ErrNoAnswer) || !strings.Contains(err.Error(), "then name the FIFO or HTTP as a further URI") {
 							t.Errorf("got %v", err)

@@ -27,6 +27,7 @@ var shapes = map[string]shape{
 	"drouting.gw_status":       {lists: []string{"Gateways"}},                       // not upstream: as in OpenSIPS
 	"htable.listTables":        {whole: true},                                       // modules/htable/htable.c
 	"htable.stats":             {whole: true},                                       // modules/htable/htable.c
+	"keepalive.list":           {whole: true},                                       // modules/keepalive/keepalive_rpc.c: all, where JSON has the last
 	"lcr.dump_gws":             {lists: []string{"gw"}},                             // modules/lcr/lcr_rpc.c
 	"lcr.dump_rules":           {lists: []string{"rule", "gw", "prefix_len"}},       // modules/lcr/lcr_rpc.c
 	"mqueue.get_sizes":         {whole: true},                                       // modules/mqueue/mqueue_mod.c

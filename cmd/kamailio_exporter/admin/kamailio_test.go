@@ -612,6 +612,10 @@ func TestActionsByEachWay(t *testing.T) {
 			if server.TCPAddr != "" {
 				uris = append(uris, "tcp://"+server.TCPAddr)
 			}
+			until(t, "an uptime above the guard's", func() bool {
+				var uptime struct{ Uptime int }
+				return json.Unmarshal(server.RPC(t, "core.uptime"), &uptime) == nil && uptime.Uptime > 1
+			})
 			for _, uri := range uris {
 				scheme, _, _ := strings.Cut(uri, ":")
 				t.Run(scheme, func(t *testing.T) {
