@@ -97,6 +97,11 @@ full)
 			-keyout "$dir/tls.key" -out "$dir/tls.crt" 2>"$dir/openssl.log" ||
 			fail "openssl could not make a certificate; see $dir/openssl.log"
 	fi
+	for side in server client; do
+		printf '%s\n' "[$side:default]" 'method = TLSv1.2+' \
+			"private_key = $dir/tls.key" "certificate = $dir/tls.crt" \
+			'verify_certificate = no' 'require_certificate = no'
+	done >"$dir/tls.cfg"
 	# Copied, so that a server in another root can read them too.
 	cp "$config_dir/kamailio.cfg" "$config_dir/drouting-gw-status.cfg" "$dir/"
 	args+=(-f "$dir/kamailio.cfg"

@@ -4,15 +4,23 @@ package admin
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	stdlog "log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -152,6 +160,69 @@ func invite(t testing.TB, server *kamailiotest.Server, user string) string {
 	}
 }
 
+// phone sends what a test writes, answers each request with 200 and keeps what
+// came.
+type phone struct {
+	conn net.Conn
+	mu   sync.Mutex
+	came []string
+}
+
+func newPhone(t *testing.T, server *kamailiotest.Server) *phone {
+	t.Helper()
+	conn, err := net.Dial("udp", server.SIPAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	p := &phone{conn: conn}
+	go func() {
+		buffer := make([]byte, 1<<16)
+		for {
+			n, err := conn.Read(buffer)
+			if err != nil {
+				return
+			}
+			message := string(buffer[:n])
+			if !strings.HasPrefix(message, "SIP/2.0") {
+				head := strings.Join(copied.FindAllString(message, -1), "")
+				_, _ = conn.Write([]byte("SIP/2.0 200 OK\r\n" + head + "Content-Length: 0\r\n\r\n"))
+			}
+			p.mu.Lock()
+			p.came = append(p.came, message)
+			p.mu.Unlock()
+		}
+	}()
+	return p
+}
+
+// send sends a request, with header lines of its own before an empty line and a body.
+func (p *phone) send(t *testing.T, method, user, rest string) {
+	t.Helper()
+	id := fmt.Sprintf("admintest-%d-%d", time.Now().UnixNano(), calls.Add(1))
+	me := p.conn.LocalAddr().String()
+	head, body, _ := strings.Cut(rest, "\n\n")
+	request := method + " sip:" + user + "@example.com SIP/2.0\nVia: SIP/2.0/UDP " + me + ";branch=z9hG4bK" + id + "\nFrom: <sip:tester@example.com>;tag=" + id +
+		"\nTo: <sip:" + user + "@example.com>\nCall-ID: " + id + "\nCSeq: 1 " + method + "\nContact: <sip:tester@" + me + ">\nMax-Forwards: 70\n" +
+		head + "\nContent-Length: " + strconv.Itoa(len(body)) + "\n\n"
+	if _, err := p.conn.Write([]byte(strings.ReplaceAll(request, "\n", "\r\n") + body)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// got is the different messages that came and begin so; none comes twice.
+func (p *phone) got(begin string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var got []string
+	for _, message := range p.came {
+		if strings.HasPrefix(message, begin) && !slices.Contains(got, message) {
+			got = append(got, message)
+		}
+	}
+	return got
+}
+
 // sql changes the server's database.
 func sql(t *testing.T, server *kamailiotest.Server, statements string) {
 	t.Helper()
@@ -210,7 +281,11 @@ func TestActionsOfRealKamailio(t *testing.T) {
 			relaysOf(t, server, b, run)
 			dialogsOf(t, server, run)
 			registrationsOf(t, server, run)
+			trunksOf(t, server, run)
 			tablesOf(t, server, run, six)
+			agentsOf(t, server, run, six)
+			certificateOf(t, server, run)
+			presenceOf(t, server, run)
 			for name := range newCatalogue() {
 				if !ran[name] {
 					t.Errorf("%s was not run", name)
@@ -488,7 +563,19 @@ func registrationsOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	if r := run("usrloc.remove", `{"table":"location","aor":"nobody@example.com"}`, Refused, false); r.problem() != "target-not-found" {
 		t.Errorf("%s", r.Text)
 	}
+}
 
+// trunksOf: Kamailio registers at another server, here at itself, or does not.
+func trunksOf(t *testing.T, server *kamailiotest.Server, run runner) {
+	t.Helper()
+	sql(t, server, `INSERT INTO uacreg (l_uuid, l_username, l_domain, r_username, r_domain, realm, auth_username, auth_password, auth_ha1, auth_proxy, expires, flags, reg_delay)
+		SELECT 'trunk-new', 'trunknew', 'example.com', 'trunknew', 'example.com', realm, 'trunknew', auth_password, auth_ha1, auth_proxy, 333, 0, 0 FROM uacreg WHERE l_uuid='trunk-b';`)
+	if r := run("uac.reload", `{}`, Applied, true); r.Before["registrations"] != 4.0 || r.After["registrations"] != 5.0 {
+		t.Errorf("uac.reload: %s", r.Text)
+	}
+	if got := string(server.RPC(t, "uac.reg_info", "l_uuid", "trunk-new")); !strings.Contains(got, "333") {
+		t.Errorf("uac.reload: %s", got)
+	}
 	info := func() string { return string(server.RPC(t, "uac.reg_info", "l_uuid", "trunk-b")) }
 	flags := func() int64 {
 		m := regexp.MustCompile(`"flags":\s*([0-9]+)`).FindStringSubmatch(info())
@@ -509,7 +596,9 @@ func registrationsOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	if !strings.Contains(info(), "444") {
 		t.Errorf("not refreshed: %s", info())
 	}
-	run("uac.reload", `{}`, Applied, true)
+	until(t, "the new trunk registers", func() bool {
+		return strings.Contains(string(server.RPC(t, "ul.dump", "brief")), "trunknew@example.com")
+	})
 }
 
 // tablesOf: what is in the database is loaded, what is set is there.
@@ -522,7 +611,6 @@ func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 		INSERT INTO pdt (sdomain, prefix, domain) VALUES ('*', '44', 'uk.example.com');
 		INSERT INTO mtree (tprefix, tvalue) VALUES ('44', 'United Kingdom');
 		INSERT INTO htable (key_name, key_type, value_type, key_value) VALUES ('new', 0, 0, 'yes');
-		INSERT INTO secfilter (action, type, data) VALUES (0, 0, 'new-scanner');
 		INSERT INTO dialplan (dpid, pr, match_op, match_exp, match_len, subst_exp, repl_exp, attrs) VALUES (7, 1, 0, '112', 3, '', '', 'new');`)
 	run("domain.reload", `{}`, Applied, true)
 	if !strings.Contains(rpc("domain.dump"), "new.example") {
@@ -561,13 +649,9 @@ func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 	if !strings.Contains(rpc("htable.get", "settings", "new"), "yes") {
 		t.Error("htable.reload")
 	}
-	run("secfilter.reload", `{}`, Unverified, false)
 	run("dialplan.reload", `{}`, Unverified, false)
 	if !strings.Contains(rpc("dialplan.dump", 7), "112") {
 		t.Error("dialplan.reload")
-	}
-	if r := run("tls.reload", `{}`, Failed, false); r.problem() != "kamailio-error" {
-		t.Errorf("tls.reload without a TLS configuration file: %s", r.Text)
 	}
 
 	run("htable.set-int", `{"table":"ipban","key":"192.0.2.200","value":7}`, Applied, true)
@@ -580,16 +664,6 @@ func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 	if r := run("htable.delete", `{"table":"ipban","key":"192.0.2.200"}`, Refused, false); r.problem() != "target-not-found" {
 		t.Errorf("%s", r.Text)
 	}
-	unlessFive("secfilter.block", `{"kind":"ua","value":"evil-scanner"}`, six)
-	if six && !strings.Contains(rpc("secfilter.print", "ua"), "evil-scanner") {
-		t.Error("secfilter.block")
-	}
-	if r := run("secfilter.unblock", `{"kind":"ua","value":"evil-scanner"}`, Refused, false); r.Status != 501 { // newer than 6.0
-		t.Errorf("%s", r.Text)
-	}
-
-	run("presence.cleanup", `{}`, Unverified, false)
-	run("presence.refresh-watchers", `{"uri":"sip:user0@example.com","event":"presence","type":"published"}`, Unverified, false)
 	run("stats.reset", `{"group":"registrar"}`, Applied, true)
 	if got := rpc("stats.get_statistics", "registrar:"); !strings.Contains(got, "registrar:accepted_regs = 0") {
 		t.Errorf("%s", got)
@@ -601,6 +675,129 @@ func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 		t.Errorf("core.debug is %s", got)
 	}
 	run("cfg.set", `{"variable":"core.debug","value":0}`, Applied, true)
+}
+
+// agentsOf: an agent that is blocked gets no answer, and is noted in an htable. (The
+// script has secfilter look at those that are called so.)
+func agentsOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
+	t.Helper()
+	sees := func(what, agent string, blocked bool) {
+		t.Helper()
+		scanner := newPhone(t, server)
+		noted := func() bool { return strings.Contains(string(server.RPC(t, "htable.dump", "ipban")), agent) }
+		scanner.send(t, "OPTIONS", "ping", "User-Agent: "+agent)
+		until(t, what+": what became of "+agent, func() bool { return noted() || len(scanner.got("SIP/2.0 200")) > 0 })
+		if noted() != blocked {
+			t.Errorf("%s: %s is blocked: %t", what, agent, !blocked)
+		}
+		if noted() {
+			server.RPC(t, "htable.delete", "ipban", agent)
+		}
+		if six && strings.Contains(string(server.RPC(t, "secfilter.print", "ua")), agent) != blocked {
+			t.Errorf("%s: secfilter.print is of another mind about %s", what, agent)
+		}
+	}
+	const evil, added = "evil friendly-scanner", "new friendly-scanner"
+	sees("before", evil, false)
+	outcome := Unverified
+	if six {
+		outcome = Applied
+	}
+	run("secfilter.block", `{"kind":"ua","value":"`+evil+`"}`, outcome, six)
+	sees("secfilter.block", evil, true)
+	if r := run("secfilter.unblock", `{"kind":"ua","value":"`+evil+`"}`, Refused, false); r.Status != 501 { // newer than 6.0
+		t.Errorf("%s", r.Text)
+	}
+	sql(t, server, "INSERT INTO secfilter (action, type, data) VALUES (0, 0, '"+added+"');")
+	sees("before", added, false)
+	run("secfilter.reload", `{}`, Unverified, false)
+	sees("secfilter.reload", added, true)
+	sees("secfilter.reload", evil, false) // it was in memory only
+}
+
+// certificateOf: new connections get the new certificate, unless it is none.
+func certificateOf(t *testing.T, server *kamailiotest.Server, run runner) {
+	t.Helper()
+	served := func() string {
+		t.Helper()
+		dialer := &net.Dialer{Timeout: 5 * time.Second}
+		conn, err := tls.DialWithDialer(dialer, "tcp", server.TLSAddr, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // whose it is is what is asked
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	write := func(name, kind string, der []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(server.Dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := served()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(4711), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("tls.crt", "CERTIFICATE", certificate)
+	write("tls.key", "PRIVATE KEY", private)
+	if got := served(); got != old {
+		t.Errorf("before tls.reload: serial %s", got)
+	}
+	run("tls.reload", `{}`, Unverified, false)
+	if got := served(); got != "4711" {
+		t.Errorf("tls.reload: serial %s", got)
+	}
+	write("tls.crt", "CERTIFICATE", []byte("not one"))
+	if r := run("tls.reload", `{}`, Failed, false); r.problem() != "kamailio-error" {
+		t.Errorf("%s", r.Text)
+	}
+	if got := served(); got != "4711" {
+		t.Errorf("after a broken certificate: serial %s", got)
+	}
+}
+
+// presenceOf: who watches is told, and what has expired goes.
+func presenceOf(t *testing.T, server *kamailiotest.Server, run runner) {
+	t.Helper()
+	listed := func() bool { return strings.Contains(string(server.RPC(t, "presence.presentity_list")), "shortlived") }
+	user, watcher := newPhone(t, server), newPhone(t, server)
+	user.send(t, "PUBLISH", "shortlived", `Event: presence
+Expires: 1
+Content-Type: application/pidf+xml
+
+<?xml version="1.0"?>
+<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:shortlived@example.com"><tuple id="t1"><status><basic>open</basic></status></tuple></presence>
+`)
+	until(t, "published", func() bool { return len(user.got("SIP/2.0 200")) == 1 && listed() })
+	expired := time.Now().Add(3 * time.Second) // presence counts in whole seconds
+
+	watcher.send(t, "SUBSCRIBE", "watched", "Event: presence\nExpires: 60\nAccept: application/pidf+xml")
+	until(t, "the first NOTIFY", func() bool { return len(watcher.got("NOTIFY ")) == 1 })
+	run("presence.refresh-watchers", `{"uri":"sip:watched@example.com","event":"presence","type":"published"}`, Unverified, false)
+	until(t, "a NOTIFY for published", func() bool { return len(watcher.got("NOTIFY ")) == 2 })
+	// It has no rules in the database.
+	if r := run("presence.refresh-watchers", `{"uri":"sip:watched@example.com","event":"presence","type":"rules"}`, Failed, false); r.problem() != "kamailio-error" {
+		t.Errorf("%s", r.Text)
+	}
+
+	until(t, "the second in which it expires", func() bool { return time.Now().After(expired) })
+	if !listed() {
+		t.Error("gone before presence.cleanup")
+	}
+	run("presence.cleanup", `{}`, Unverified, false)
+	if listed() {
+		t.Error("there after presence.cleanup")
+	}
 }
 
 // TestActionsByEachWay: what is sent arrives as it is meant, whichever way it goes.
