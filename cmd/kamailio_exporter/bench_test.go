@@ -18,20 +18,34 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// BenchmarkScrape compares the default scrape of a real Kamailio with a bare
-// loop that sends the same requests one after another over the same transport
+// BenchmarkScrape compares a scrape of a real Kamailio, with all modules, with a
+// bare loop that sends the same requests one after another over the same transport
 // and reads the replies without looking at them. The two take turns, so that both
 // see the same machine; scrape/loop is the ratio of their medians, and
-// page/loop the same with the page written out.
+// page/loop the same with the page written out. With the default flags, lists are
+// asked at most once in 5 s or a minute; "every call" is a scrape that asks all.
 func BenchmarkScrape(b *testing.B) {
 	server := kamailiotest.Start(b, kamailiotest.Config{Traffic: true})
-	for name, uris := range map[string][]string{
-		"http":       {server.HTTPURL},
-		"unix":       {"unix://" + server.SocketPath},
-		"binrpc":     {"binrpc+unix://" + server.CtlPath},
-		"stock-pair": ways(server)["the stock pair"],
+	everyCall := []string{"--scrape.growing-interval=0s"}
+	for _, tc := range []struct {
+		name  string
+		uris  []string
+		flags []string
+	}{
+		{"http", []string{server.HTTPURL}, nil},
+		{"unix", []string{"unix://" + server.SocketPath}, nil},
+		{"stock pair", ways(server)["the stock pair"], nil},
+		{"binrpc", []string{"binrpc+unix://" + server.CtlPath}, nil},
+		{"every call/http", []string{server.HTTPURL}, everyCall},
+		{"every call/unix", []string{"unix://" + server.SocketPath}, everyCall},
+		{"every call/stock pair", ways(server)["the stock pair"], everyCall},
 	} {
-		b.Run(name, func(b *testing.B) {
+		b.Run(tc.name, func(b *testing.B) {
+			uris := tc.uris
+			s, err := parseFlags(tc.flags, io.Discard)
+			if err != nil {
+				b.Fatal(err)
+			}
 			var requests []recorded
 			var plain, recording []kamrpc.Transport
 			for _, uri := range uris {
@@ -46,9 +60,8 @@ func BenchmarkScrape(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			options := collector.Options{DumpContacts: collector.DefaultDumpContacts}
-			// The second scrape is the default one: the first also asks what there is.
-			c := collector.NewCoordinator(client, collector.All(options), collector.Limits{})
+			// The second scrape is the usual one: the first also asks what there is.
+			c := collector.NewCoordinator(client, s.enabled(), collector.Limits{})
 			for range 2 {
 				requests = nil
 				if s, _ := c.Scrape(b.Context()); !s.Up {
@@ -60,11 +73,15 @@ func BenchmarkScrape(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			c = collector.NewCoordinator(fast, collector.All(options), collector.Limits{})
+			c = collector.NewCoordinator(fast, s.enabled(), collector.Limits{})
 			if s, _ := c.Scrape(b.Context()); !s.Up {
 				b.Fatal(s.Err)
 			}
-			h := handlerFor(b, append(uriFlags(uris), "--web.disable-exporter-metrics")...)
+			flags := slices.Concat(tc.flags, []string{"--scrape.reuse=0s", "--web.disable-exporter-metrics"})
+			for _, uri := range uris {
+				flags = append(flags, "--kamailio.uri="+uri)
+			}
+			h := handlerFor(b, flags...)
 			scrapePage(h, "10")
 
 			var loops, scrapes, pages []time.Duration
