@@ -359,7 +359,7 @@ func gatewaysOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	}
 	sql(t, server, "DELETE FROM lcr_gw WHERE gw_name='lcr-c'; DELETE FROM lcr_rule_target WHERE lcr_id=2; DELETE FROM lcr_rule WHERE lcr_id=2;")
 	r = run("lcr.reload", `{}`, Applied, true)
-	if r.After["gateways"] != 2.0 {
+	if r.After["gateways"] != 2.0 || strings.Contains(string(server.RPC(t, "lcr.dump_gws")), "lcr-c") {
 		t.Errorf("lcr.reload: %s", r.Text)
 	}
 	run("lcr.defunct", `{"lcr_id":1,"gw_id":1,"seconds":600}`, Applied, true)
@@ -485,6 +485,47 @@ func relaysOf(t *testing.T, server *kamailiotest.Server, b *bench, run runner) {
 	set(first, true, NoChange, true)
 	set(second, false, Applied, true)
 	sees("the second is switched off", "on", "off")
+}
+
+// TestRelaysFromTheDatabase: a relay that is new in the database is there, and was
+// pinged.
+func TestRelaysFromTheDatabase(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel() // Kamailio reloads them 10 s after its start at the earliest
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Extra: `modparam("rtpengine", "db_url", "DB_URL")`})
+			b := realBench(t, server.HTTPURL)
+			port, release, err := kamailiotest.FreePorts()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+			url := fmt.Sprintf("udp:127.0.0.1:%d", port)
+			secondRelay(t, url)
+			sql(t, server, "INSERT INTO rtpengine (setid, url) VALUES (3, '"+url+"');")
+			var r reply
+			for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+				r = b.run(nocToken, "rtpengine.reload", `{}`)
+				if p := r.problem(); p != "busy" && p != "restarted" {
+					break
+				}
+			}
+			if r.Outcome != Applied || !r.Verified || r.Before["relays"] != 0.0 || r.After["relays"] != 1.0 {
+				t.Errorf("%d %s", r.Status, r.Text)
+			}
+			var relays []struct {
+				URL      string
+				Set      int
+				Disabled json.RawMessage
+			}
+			if err := json.Unmarshal(server.RPC(t, "rtpengine.show", "all"), &relays); err != nil || len(relays) != 1 || relays[0].URL != url || relays[0].Set != 3 {
+				t.Fatalf("rtpengine.show: %v, %v", err, relays)
+			}
+			if is := string(relays[0].Disabled); is != "0" && is != "false" {
+				t.Errorf("disabled: %s", is)
+			}
+		})
+	}
 }
 
 // dialogConfirmed is DLG_STATE_CONFIRMED of modules/dialog/dlg_hash.h. The calls that
@@ -660,7 +701,13 @@ func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 		t.Error("htable.set-int")
 	}
 	run("htable.set-string", `{"table":"ipban","key":"quo\"te \\ x","value":"a \"b\" \\"}`, Applied, true)
+	if !strings.Contains(rpc("htable.dump", "ipban"), `a \"b\" \\`) {
+		t.Errorf("htable.set-string: %s", rpc("htable.dump", "ipban"))
+	}
 	run("htable.delete", `{"table":"ipban","key":"192.0.2.200"}`, Applied, true)
+	if strings.Contains(rpc("htable.dump", "ipban"), "192.0.2.200") {
+		t.Error("htable.delete")
+	}
 	if r := run("htable.delete", `{"table":"ipban","key":"192.0.2.200"}`, Refused, false); r.problem() != "target-not-found" {
 		t.Errorf("%s", r.Text)
 	}
