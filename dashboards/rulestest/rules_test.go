@@ -23,6 +23,7 @@ import (
 const (
 	folder    = "../../alerts/"
 	alertFile = folder + "kamailio-alerts.yml"
+	adminFile = folder + "kamailio-admin-alerts.yml"
 	ruleFile  = folder + "kamailio-rules.yml"
 	runbooks  = "https://github.com/kamailio-exporter/kamailio_exporter/blob/main/alerts/runbooks/"
 )
@@ -175,7 +176,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 		}
 	}
 	alerts := map[string]bool{}
-	for _, r := range load(t, alertFile) {
+	for _, r := range slices.Concat(load(t, alertFile), load(t, adminFile)) {
 		alerts[r.Alert] = true
 	}
 	for _, set := range []struct {
@@ -284,7 +285,7 @@ func TestRunbooks(t *testing.T) {
 	methods := recordedMethods(t)
 	readme := read(t, "../../README.md")
 	wanted := map[string]bool{}
-	for _, r := range load(t, alertFile) {
+	for _, r := range slices.Concat(load(t, alertFile), load(t, adminFile)) {
 		wanted[r.Alert+".md"] = true
 	}
 	files, err := os.ReadDir(folder + "runbooks")
