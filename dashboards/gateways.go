@@ -1,5 +1,7 @@
 package dashboards
 
+import "slices"
+
 func gateways() Dashboard {
 	return Dashboard{
 		UID:   "kamailio-gateways",
@@ -103,9 +105,9 @@ func gateways() Dashboard {
 			{title: "Media relays, trunks, cluster, keepalive", panels: []panel{
 				{
 					kind: kindTimeline, width: 12, height: 7, title: "rtpengine nodes",
-					help: "Whether each media relay answers.",
-					unit: words, none: "rtpengine is not loaded", states: upDown,
-					queries: []query{{expr: nth(`max by (instance, set, url, index) (kamailio_rtpengine_node_up{S})`), legend: "set {{set}} · {{url}}{{nth}} · {{instance}}"}},
+					help: "Whether each media relay answers, or an operator disabled it.",
+					unit: words, none: "rtpengine is not loaded", states: append(slices.Clone(upDown), state{2, "Disabled", blue}),
+					queries: []query{{expr: nth(`max by (instance, set, url, index) ((kamailio_rtpengine_node_enabled{S} == 0) + 2 or kamailio_rtpengine_node_up{S})`), legend: "set {{set}} · {{url}}{{nth}} · {{instance}}"}},
 				},
 				{
 					kind: kindTimeline, width: 12, height: 7, title: "Cluster nodes (DMQ)",
