@@ -81,7 +81,7 @@ func (dispatcher) Update(ctx context.Context, s *Session, emit Emit) error {
 		}
 		return nil
 	}, "dispatcher.list")
-	if fault := (*kamrpc.Fault)(nil); errors.As(err, &fault) && fault.Message == "No Destination Sets" {
+	if isFault(err, "No Destination Sets") {
 		emit(dispatcherSets, 0)
 		return nil
 	}

@@ -37,15 +37,14 @@ func (lcr) Update(ctx context.Context, s *Session, emit Emit) error {
 	if err != nil {
 		return err
 	}
-	gateways := totals{}
-	count := compiledCount{Count{By: []Label{{Name: "lcr", Field: "lcr_id"}}}, lcrGateways}
+	var gateways counts
 	rows, known := 0, 0
 	err = s.Rows(ctx, lcrRows, func(_ kamrpc.Above, gw kamrpc.Value) error {
 		if !gw.Exists() {
 			return nil
 		}
 		rows++
-		gateways.add(count, gw)
+		gateways.add(1, gw.Get("lcr_id").Text())
 		state, ok := lcrStateOf(gw.Get("state"))
 		if !ok {
 			return nil
@@ -66,7 +65,7 @@ func (lcr) Update(ctx context.Context, s *Session, emit Emit) error {
 	if rows > 0 && known == 0 {
 		return errors.New(lcrMethod + ": no gateway has a state that is known: a Kamailio that is newer than this exporter?")
 	}
-	gateways.emit(nil, emit)
+	gateways.emit(lcrGateways, emit)
 	return nil
 }
 

@@ -69,7 +69,7 @@ func (uacRegistrations) Update(ctx context.Context, s *Session, emit Emit) error
 		known += emitRegistration(reg, emit)
 		return nil
 	}, regDumpMethod)
-	if fault := (*kamrpc.Fault)(nil); errors.As(err, &fault) && fault.Message == "Not enabled" {
+	if isFault(err, "Not enabled") {
 		return ErrNoData // uac is loaded without reg_db_url: it only authenticates
 	}
 	if err != nil {

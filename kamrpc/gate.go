@@ -59,21 +59,26 @@ func (m *moduleGate) wake() {
 	m.changed = make(chan struct{})
 }
 
+// wait is called with mu held, and lets go of it until something changes.
+func (g *gate) wait(ctx context.Context, m *moduleGate) error {
+	changed := m.changed
+	g.mu.Unlock()
+	select {
+	case <-changed:
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	return ctx.Err()
+}
+
 // read waits until no reload of the module runs or waits. done must be called.
 func (g *gate) read(ctx context.Context, module string) (done func(), err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	m := g.module(module)
 	for m.reload {
-		changed := m.changed
-		g.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-		}
-		g.mu.Lock()
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w: waiting for the reload of %s: %w", ErrReloading, module, ctx.Err())
+		if err := g.wait(ctx, m); err != nil {
+			return nil, fmt.Errorf("%w: waiting for the reload of %s: %w", ErrReloading, module, err)
 		}
 	}
 	if left := time.Until(m.until); left > 0 {
@@ -97,17 +102,10 @@ func (g *gate) reload(ctx context.Context, module string) (done func(answered bo
 	m := g.module(module)
 	m.reload = true // there is no other: the caller holds change
 	for m.readers > 0 {
-		changed := m.changed
-		g.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-		}
-		g.mu.Lock()
-		if ctx.Err() != nil {
+		if err := g.wait(ctx, m); err != nil {
 			m.reload = false
 			m.wake()
-			return nil, fmt.Errorf("waiting for reads of %s: %w", module, ctx.Err())
+			return nil, fmt.Errorf("waiting for reads of %s: %w", module, err)
 		}
 	}
 	return func(answered bool) {
