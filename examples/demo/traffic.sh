@@ -205,7 +205,10 @@ if [ -n "$once" ]; then
 	# finish WHAT ARGUMENT...: a caller that must end well.
 	finish() {
 		"$@"
-		wait $! || fail "$2 did not end well; see $work/$2.err"
+		wait $! && return
+		# Whoever started this may remove the directory.
+		tail -n 40 "$work/$2.err" >&2 || true
+		fail "$2 did not end well; see $work/$2.err"
 	}
 	finish caller register-udp register udp -m $((users - users / 5)) -r 200
 	if ((users >= 5)); then
