@@ -74,10 +74,17 @@ func security() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts by time left",
-					help: "Registered contacts by the seconds until they expire. Many that expire at the same time come back at the same time.",
+					help: "Registered contacts by the time until they expire. Many that expire at the same time come back at the same time.",
 					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or usrloc is not loaded", stacked: true,
-					colors:  []color{{"0-60 s", "super-light-blue"}, {"60-300 s", "light-blue"}, {"300-1800 s", blue}, {"1800-3600 s", "semi-dark-blue"}, {"3600- s", "dark-blue"}},
-					queries: []query{{expr: `sum by (remaining) (kamailio_usrloc_contacts_by_lifetime{S})`, legend: "{{remaining}} s"}},
+					// A query each: Prometheus sorts the labels as text, 1800 before 300.
+					colors: []color{{"under 1 min", "super-light-blue"}, {"1 to 5 min", "light-blue"}, {"5 to 30 min", blue}, {"30 to 60 min", "semi-dark-blue"}, {"over 1 h", "dark-blue"}},
+					queries: []query{
+						{expr: `sum(kamailio_usrloc_contacts_by_lifetime{S,remaining="0-60"})`, legend: "under 1 min"},
+						{expr: `sum(kamailio_usrloc_contacts_by_lifetime{S,remaining="60-300"})`, legend: "1 to 5 min"},
+						{expr: `sum(kamailio_usrloc_contacts_by_lifetime{S,remaining="300-1800"})`, legend: "5 to 30 min"},
+						{expr: `sum(kamailio_usrloc_contacts_by_lifetime{S,remaining="1800-3600"})`, legend: "30 to 60 min"},
+						{expr: `sum(kamailio_usrloc_contacts_by_lifetime{S,remaining="3600-"})`, legend: "over 1 h"},
+					},
 				},
 			}},
 			{title: "Security", panels: []panel{
