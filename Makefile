@@ -15,7 +15,7 @@ LDFLAGS := -s -w -X $v.Version=$(VERSION) -X $v.Revision=$(REVISION) -X $v.Branc
 # The linter has hundreds of dependencies: they have a go.mod of their own. The
 # first run compiles it, which takes some minutes.
 LINT            := go tool -modfile=.ci/tools/go.mod golangci-lint
-LINT_DASHBOARDS := go tool -modfile=../.ci/tools/go.mod golangci-lint
+LINT_DASHBOARDS := go tool -modfile=../../.ci/tools/go.mod golangci-lint
 
 # The first of these that works here.
 ENGINE = $(shell for e in podman docker buildah; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
@@ -39,29 +39,29 @@ test: ## test all, against Kamailio 5.6 and 6.0, and lint; installs what it need
 	# 5,000 scrapes in each state take too long under the race detector.
 	go test -count=1 -timeout=10m -run TestNothingGrows ./cmd/kamailio_exporter
 	# A module of its own: the dashboards, the alert rules, and alerts on real faults.
-	root=$$(.ci/trixie-root.sh) && cd dashboards && KAMAILIO_TEST=require KAMAILIO_TEST_ROOT_60="$$root" \
+	root=$$(.ci/trixie-root.sh) && cd dashboards/generate && KAMAILIO_TEST=require KAMAILIO_TEST_ROOT_60="$$root" \
 		go test -count=1 -timeout=15m ./...
 	$(MAKE) lint
 
 unit: ## test what needs no Kamailio
 	KAMAILIO_TEST=skip go test ./...
-	cd dashboards && KAMAILIO_TEST=skip go test -short ./...
+	cd dashboards/generate && KAMAILIO_TEST=skip go test -short ./...
 
 rules: ## check and test alerts/: the rules with promtool, the Alertmanager example with a real one
-	cd dashboards && KAMAILIO_TEST=require go test -count=1 ./mixin ./rulestest
+	cd dashboards/generate && KAMAILIO_TEST=require go test -count=1 ./mixin ./rulestest
 
 lint: ## check style, and who imports whom (.golangci.yml)
 	$(LINT) run ./...
-	cd dashboards && $(LINT_DASHBOARDS) run ./...
+	cd dashboards/generate && $(LINT_DASHBOARDS) run ./...
 
 check: ## before a commit: vet, lint, unit
 	go vet ./...
-	cd dashboards && go vet ./...
+	cd dashboards/generate && go vet ./...
 	$(MAKE) lint unit
 
 docs: ## write METRICS.md, the tables of the READMEs, MIGRATING.md and ADMIN.md, and the dashboards anew
 	go test ./collector ./cmd/kamailio_exporter ./cmd/kamailio_exporter/admin -run 'TestDocs|TestMigratingDocs' -update
-	cd dashboards && go test . -run TestFiles -update && go test ./rulestest -run TestReadme -update
+	cd dashboards/generate && go test . -run TestFiles -update && go test ./rulestest -run TestReadme -update
 
 fixtures: ## record the replies of running Kamailios into collector/testdata
 	.ci/record.sh

@@ -1,4 +1,4 @@
-package dashboards
+package generate
 
 import (
 	"slices"
@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
-	"github.com/kamailio-exporter/kamailio_exporter/dashboards/mixin"
+	"github.com/kamailio-exporter/kamailio_exporter/dashboards/generate/mixin"
 )
 
 // grafana replaces Grafana's variables by values, so that PromQL is left.

@@ -17,11 +17,11 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v2"
 
-	"github.com/kamailio-exporter/kamailio_exporter/dashboards/mixin"
+	"github.com/kamailio-exporter/kamailio_exporter/dashboards/generate/mixin"
 )
 
 const (
-	folder    = "../../alerts/"
+	folder    = "../../../alerts/"
 	alertFile = folder + "kamailio-alerts.yml"
 	adminFile = folder + "kamailio-admin-alerts.yml"
 	ruleFile  = folder + "kamailio-rules.yml"
@@ -283,7 +283,7 @@ func TestRunbooks(t *testing.T) {
 	}
 	names.Recorded(recorded)
 	methods := recordedMethods(t)
-	readme := read(t, "../../README.md")
+	readme := read(t, "../../../README.md")
 	wanted := map[string]bool{}
 	for _, r := range slices.Concat(load(t, alertFile), load(t, adminFile)) {
 		wanted[r.Alert+".md"] = true
@@ -343,7 +343,7 @@ func TestRunbooks(t *testing.T) {
 // recordedMethods are the RPCs of the servers in collector/testdata.
 func recordedMethods(t *testing.T) map[string]bool {
 	t.Helper()
-	files, err := filepath.Glob("../../collector/testdata/*/system.listMethods.json")
+	files, err := filepath.Glob("../../../collector/testdata/*/system.listMethods.json")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no recordings: %v", err)
 	}

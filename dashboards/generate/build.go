@@ -1,10 +1,13 @@
-// Package dashboards holds the Grafana dashboards as data, one file for each,
-// and turns them into the JSON that is committed beside it:
+// Package generate holds the Grafana dashboards as data, one file for each, and
+// turns them into the JSON that is committed in the folder above:
 //
-//	go test ./dashboards -update
+//	go test . -update
+//
+// It is a module of its own, so that its dependencies are none of the exporter's;
+// the JSON is outside, so that the exporter can embed it.
 //
 // Expressions are PromQL with three abbreviations, see [query].
-package dashboards
+package generate
 
 import (
 	"encoding/json"
@@ -179,8 +182,8 @@ var (
 	gatewayStates = []state{{0, "Inactive", red}, {1, "Active", green}, {2, "Trying", orange}, {3, "Disabled", blue}}
 )
 
-// File returns the dashboard's name in this directory.
-func (d Dashboard) File() string { return d.UID + ".json" }
+// File returns where the JSON is, seen from this directory.
+func (d Dashboard) File() string { return "../" + d.UID + ".json" }
 
 // JSON returns the dashboard as Grafana imports it.
 func (d Dashboard) JSON() ([]byte, error) {

@@ -1,4 +1,4 @@
-package dashboards
+package generate
 
 import (
 	"context"
@@ -78,7 +78,7 @@ func buildExporter(t *testing.T) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "kamailio_exporter")
 	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", out, "./cmd/kamailio_exporter")
-	cmd.Dir = ".."
+	cmd.Dir = "../.."
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, text)
 	}

@@ -1,4 +1,4 @@
-package dashboards
+package generate
 
 import (
 	"encoding/json"
@@ -21,7 +21,7 @@ import (
 // look at is unchanged.
 func hasty(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob("../alerts/*.yml")
+	files, err := filepath.Glob("../../alerts/*.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func hasty(t *testing.T) []string {
 		copies = append(copies, copied)
 	}
 	if len(copies) == 0 {
-		t.Fatal("there are no rules in ../alerts")
+		t.Fatal("there are no rules in ../../alerts")
 	}
 	return copies
 }
@@ -200,7 +200,7 @@ func TestFaultsFireAlerts(t *testing.T) {
 	})
 	t.Run("ACKs are lost", func(t *testing.T) {
 		before := small.firing(t)
-		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", abs(t, "../examples/demo/sipp/call-unacked.xml"),
+		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", abs(t, "../../examples/demo/sipp/call-unacked.xml"),
 			"-inf", filepath.Join(small.Dir, "traffic", "called.csv"), "-r", "3", "-m", "120", "-d", "20000", small.SIPAddr)
 		small.becomes(t, before, []string{"KamailioAnswersRetransmitted"}, []string{latencyOfTwin})
 	})

@@ -1,4 +1,4 @@
-package dashboards
+package generate
 
 import (
 	"os"
@@ -11,7 +11,7 @@ import (
 // What examples/compose mounts is there, and its configurations are valid as far
 // as this can be told without containers.
 func TestCompose(t *testing.T) {
-	const dir = "../examples/compose"
+	const dir = "../../examples/compose"
 	text, err := os.ReadFile(filepath.Join(dir, "compose.yml"))
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +30,7 @@ func TestCompose(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range regexp.MustCompile(`/etc/prometheus/(alerts/.*\.yml)`).FindAllSubmatch(config, -1) {
-		if _, err := os.Stat(filepath.Join("..", string(m[1]))); err != nil {
+		if _, err := os.Stat(filepath.Join("../..", string(m[1]))); err != nil {
 			t.Errorf("prometheus.yml loads what is not there: %v", err)
 		}
 	}

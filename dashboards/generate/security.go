@@ -1,4 +1,4 @@
-package dashboards
+package generate
 
 func security() Dashboard {
 	return Dashboard{

@@ -1,4 +1,4 @@
-package dashboards
+package generate
 
 func calls() Dashboard {
 	return Dashboard{

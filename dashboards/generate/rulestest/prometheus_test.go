@@ -16,7 +16,7 @@ import (
 // without an error: no two series match where one must, whatever the labels are.
 func TestPrometheus(t *testing.T) {
 	binary := tool(t, "prometheus", "prometheus")
-	pages, err := filepath.Glob("../../collector/testdata/*/metrics.prom")
+	pages, err := filepath.Glob("../../../collector/testdata/*/metrics.prom")
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no pages: %v", err)
 	}

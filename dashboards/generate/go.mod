@@ -1,8 +1,8 @@
-module github.com/kamailio-exporter/kamailio_exporter/dashboards
+module github.com/kamailio-exporter/kamailio_exporter/dashboards/generate
 
 go 1.26.0
 
-replace github.com/kamailio-exporter/kamailio_exporter => ../
+replace github.com/kamailio-exporter/kamailio_exporter => ../../
 
 require (
 	github.com/grafana/grafana-foundation-sdk/go v0.0.18

@@ -1,4 +1,4 @@
-package dashboards
+package generate
 
 // Expressions that several dashboards use.
 const (

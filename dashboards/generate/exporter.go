@@ -1,4 +1,4 @@
-package dashboards
+package generate
 
 func exporter() Dashboard {
 	return Dashboard{

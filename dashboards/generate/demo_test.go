@@ -1,4 +1,4 @@
-package dashboards
+package generate
 
 import (
 	"bytes"
@@ -46,7 +46,7 @@ func TestDemo(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer out.Close()
-			cmd := exec.Command("../examples/demo/run.sh", "monitored")
+			cmd := exec.Command("../../examples/demo/run.sh", "monitored")
 			cmd.Env = append(os.Environ(), demoPorts(t)...)
 			cmd.Stdout, cmd.Stderr = out, out
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
