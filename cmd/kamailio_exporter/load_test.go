@@ -240,11 +240,13 @@ func measure(t *testing.T, kamailio []int, phones *phones, c *loadCase, rate int
 	return run
 }
 
-// TestAnswerTimesInPairs compares the p99 of Kamailio's answer times with and
-// without scrapes as closely as a machine that is never quiet allows: in each run
-// a scraper comes and goes every few seconds while the calls go on, so that what
-// else the machine does falls on both sides.
-func TestAnswerTimesInPairs(t *testing.T) {
+// TestAnswerTimesInTurn compares Kamailio's answer times with and without scrapes
+// as closely as a machine that is never quiet allows: in each run a scraper comes
+// and goes every few seconds while the calls go on, so that what else the machine
+// does falls on all sides. To tell what Kamailio's work for the scrapes does from
+// what any other program beside it would, every third window has the same scrapes
+// of a fake, which reach no Kamailio.
+func TestAnswerTimesInTurn(t *testing.T) {
 	if *load == 0 {
 		t.Skip("takes minutes: make bench runs it")
 	}
@@ -254,73 +256,96 @@ func TestAnswerTimesInPairs(t *testing.T) {
 			const users = 100_000
 			register(t, server, 0, users)
 			phones := newPhones(t, server)
-			exporter := runExporter(t, ways(server)["the stock pair"])
-			describeMachine(t, server)
-			printf(t, "\n%d users, %d calls per second, %d runs of %d windows of %v, every other one with a scrape per second.\n\n", users, callsPerSecond, pairedRuns, windows, *load)
-			printf(t, "| run | INVITE to 200 without scrapes: median, p99 | with: median, p99 | ratio of the medians | of the p99 | slowest scrape |\n| --- | --- | --- | --- | --- | --- |\n")
-			var medians, p99s []float64
-			for run := range pairedRuns {
-				with, without, slowest := pairedRun(t, phones, exporter, users)
-				medianRatio := ms(quantile(with, 0.5)) / ms(quantile(without, 0.5))
-				p99Ratio := ms(quantile(with, 0.99)) / ms(quantile(without, 0.99))
-				medians, p99s = append(medians, medianRatio), append(p99s, p99Ratio)
-				printf(t, "| %d | %.2f, %.2f ms | %.2f, %.2f ms | %.3f | %.3f | %.1f ms |\n", run+1,
-					ms(quantile(without, 0.5)), ms(quantile(without, 0.99)), ms(quantile(with, 0.5)), ms(quantile(with, 0.99)),
-					medianRatio, p99Ratio, ms(slowest))
+			other := fake(t)
+			turns := []turn{
+				{"no scrapes", nil, 0},
+				{"scrapes", runExporter(t, ways(server)["the stock pair"]), users},
+				{"scrapes of a fake", runExporter(t, []string{other.URI("unix"), other.URI("fifo")}), 0},
 			}
-			printf(t, "| all | | | %s | %s | |\n\n%s\n", spreadOf(medians, "%.3f"), spreadOf(p99s, "%.3f"), loadAverage())
+			describeMachine(t, server)
+			printf(t, "\n%d users, %d calls per second, %d runs of %d windows of %v.\n\n", users, callsPerSecond, runsInTurn, windows*len(turns), *load)
+			printf(t, "| run | INVITE to 200: median, p99 | scrapes: median, p99 | to none | scrapes of a fake: median, p99 | to none |\n| --- | --- | --- | --- | --- | --- |\n")
+			medians, p99s := make([][]float64, len(turns)), make([][]float64, len(turns))
+			for run := range runsInTurn {
+				times := runInTurn(t, phones, turns)
+				printf(t, "| %d |", run+1)
+				for i := range turns {
+					median, p99 := ms(quantile(times[i], 0.5)), ms(quantile(times[i], 0.99))
+					printf(t, " %.2f, %.2f ms |", median, p99)
+					if i == 0 {
+						continue
+					}
+					medians[i] = append(medians[i], median/ms(quantile(times[0], 0.5)))
+					p99s[i] = append(p99s[i], p99/ms(quantile(times[0], 0.99)))
+					printf(t, " %.3f, %.3f |", medians[i][run], p99s[i][run])
+				}
+				printf(t, "\n")
+			}
+			for i, turn := range turns[1:] {
+				printf(t, "\n%s to none: median %s, p99 %s", turn.name, spreadOf(medians[i+1], "%.3f"), spreadOf(p99s[i+1], "%.3f"))
+			}
+			printf(t, "\n\n%s\n", loadAverage())
 		})
 	}
 }
 
 const (
-	pairedRuns = 7
-	windows    = 8 // of a run, half of them with scrapes
+	runsInTurn = 7
+	windows    = 4 // of each kind in a run
 )
 
-// pairedRun makes calls for all windows without a break, and sorts their answer
-// times by whether somebody scraped when they were sent.
-func pairedRun(t *testing.T, phones *phones, exporter *exporterProcess, users int) (with, without []time.Duration, slowest time.Duration) {
+// turn is a kind of window: what is scraped in it, and the users that its pages
+// must count, if any.
+type turn struct {
+	name     string
+	exporter *exporterProcess
+	users    int
+}
+
+// runInTurn makes calls for all windows without a break, and sorts their answer
+// times by what was scraped when they were sent.
+func runInTurn(t *testing.T, phones *phones, turns []turn) [][]time.Duration {
 	t.Helper()
 	const before = 2 * time.Second
-	calls := phones.call(t, callsPerSecond, before+windows**load)
+	all := time.Duration(windows * len(turns))
+	calls := phones.call(t, callsPerSecond, before+all**load)
 	time.Sleep(before)
 	began := time.Now()
-	var turns []time.Time // when a window began; every second one has scrapes
-	for i := range windows {
-		turns = append(turns, time.Now())
+	var starts []time.Time
+	for i := range windows * len(turns) {
+		starts = append(starts, time.Now())
 		end := time.After(time.Until(began.Add(time.Duration(i+1) * *load)))
-		if i%2 == 0 {
+		turn := turns[i%len(turns)]
+		if turn.exporter == nil {
 			<-end
 			continue
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		scrapes := exporter.scrape(ctx, 1)
+		scrapes := turn.exporter.scrape(ctx, 1)
 		<-end
 		cancel()
 		r := scrapes()
-		slowest = max(slowest, slices.Max(r.times))
 		for _, err := range r.errs {
 			t.Error(err)
 		}
-		checkCounts(t, r.last, users)
+		if turn.users > 0 {
+			checkCounts(t, r.last, turn.users)
+		}
 	}
 	r := calls.result(t, began, time.Now())
 	if r.failed > 0 {
 		t.Errorf("%d calls failed", r.failed)
 	}
+	times := make([][]time.Duration, len(turns))
 	for i, sent := range r.inviteSent {
-		window := len(turns) - 1
-		for sent.Before(turns[window]) && window > 0 {
+		window := len(starts) - 1
+		for sent.Before(starts[window]) && window > 0 {
 			window--
 		}
-		if window%2 == 0 {
-			without = append(without, r.invite[i])
-		} else {
-			with = append(with, r.invite[i])
-		}
+		kind := window % len(turns)
+		times[kind] = append(times[kind], r.invite[i])
 	}
-	return with, without, slowest
+	return times
 }
 
 func printCalls(t *testing.T, cases []*loadCase) {
