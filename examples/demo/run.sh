@@ -13,7 +13,7 @@
 #   DEMO_SCRAPE       scrape and rule interval (default 5s)
 #   DEMO_ALSO         another exporter to scrape, such as that of a second run.sh
 #   KAM_SIP_PORT (15060), KAM_TLS_PORT (15061), KAM_RPC_PORT (15080),
-#   KAM_RPC_TCP_PORT (15081), KAM_GW_PORT (15090, to +7)
+#   KAM_RPC_TCP_PORT (15081), KAM_CTL_PORT (15082), KAM_GW_PORT (15090, to +7)
 #   KAM_VERSION=6.0   Kamailio 6.0 in the root that KAM_ROOT names
 #   TRAFFIC_RATE, TRAFFIC_HOLD_MS, TRAFFIC_USERS    see traffic.sh
 set -euo pipefail
@@ -36,6 +36,7 @@ export KAM_SIP_PORT=${KAM_SIP_PORT:-15060}
 export KAM_TLS_PORT=${KAM_TLS_PORT:-15061}
 export KAM_RPC_PORT=${KAM_RPC_PORT:-15080}
 export KAM_RPC_TCP_PORT=${KAM_RPC_TCP_PORT:-15081}
+export KAM_CTL_PORT=${KAM_CTL_PORT:-15082}
 export KAM_GW_PORT=${KAM_GW_PORT:-15090}
 
 fail() {
@@ -71,6 +72,7 @@ free "$KAM_SIP_PORT" KAM_SIP_PORT
 free "$KAM_TLS_PORT" KAM_TLS_PORT
 free "$KAM_RPC_PORT" KAM_RPC_PORT
 free "$KAM_RPC_TCP_PORT" KAM_RPC_TCP_PORT
+free "$KAM_CTL_PORT" KAM_CTL_PORT
 for port in {0..7}; do
 	free $((KAM_GW_PORT + port)) KAM_GW_PORT
 done

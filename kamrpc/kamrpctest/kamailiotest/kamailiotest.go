@@ -684,7 +684,7 @@ func FreePorts() (first int, release func(), err error) {
 	return 0, nil, errors.New("no free ports found")
 }
 
-const portBlock = 16
+const portBlock = 20
 
 func portsFree(first int) bool {
 	for port := first; port < first+portBlock; port++ {
