@@ -1,0 +1,730 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// check looks at one thing; it finds nothing where that is not there.
+type check struct {
+	name    string
+	section string
+	run     func(ctx context.Context, p *patient) []Finding
+}
+
+// The sections of the report, in their order.
+const (
+	sectionKamailio   = "Kamailio"
+	sectionWays       = "Ways to ask"
+	sectionCollectors = "Collectors"
+	sectionExporter   = "Exporter"
+	sectionMore       = "What more could be had"
+)
+
+// checks are all checks: a new one is a row here.
+var checks = []check{
+	{"processes", sectionKamailio, checkProcesses},
+	{"version", sectionKamailio, checkVersion},
+	{"clock", sectionKamailio, checkClock},
+	{"ways", sectionWays, checkWays},
+	{"found", sectionWays, checkFound},
+	{"permissions", sectionWays, checkPermissions},
+	{"closed", sectionWays, checkClosedConnections},
+	{"workers", sectionWays, checkWorkers},
+	{"replies", sectionWays, checkReplySizes},
+	{"collectors", sectionCollectors, checkCollectors},
+	{"limits", sectionCollectors, checkLimits},
+	{"startup", sectionExporter, checkStartup},
+	{"port", sectionExporter, checkPort},
+	{"environment", sectionExporter, checkEnvironment},
+	{"sip", sectionExporter, checkSIP},
+	{"page", sectionExporter, checkPage},
+	{"large", sectionMore, checkLargeReplies},
+	{"modules", sectionMore, checkModules},
+	{"sockets", sectionMore, checkSockets},
+}
+
+func one(level Level, text string, fixes ...Fix) []Finding {
+	return []Finding{{Level: level, Text: text, Fixes: fixes}}
+}
+
+func checkProcesses(_ context.Context, p *patient) (all []Finding) {
+	for _, k := range p.processes {
+		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("runs here as %s (pid %d), with %s", k.user, k.pid, k.config)})
+	}
+	local := slices.ContainsFunc(p.ways, func(t *trial) bool { return localPath(t.given) != "" && t.Flag })
+	if len(all) == 0 && local && len(p.answering(true)) == 0 {
+		all = one(Fail, "no process of Kamailio is seen on this machine", shell("systemctl start kamailio", "journalctl -u kamailio -e"))
+	}
+	return all
+}
+
+// tested are the versions that the tests run against.
+var tested = []string{"5.6", "6.0"}
+
+func checkVersion(_ context.Context, p *patient) []Finding {
+	if p.version == "" {
+		return nil
+	}
+	text := "version " + p.version
+	if p.uptime > 0 {
+		text += ", up for " + roughly(p.uptime)
+	}
+	if p.modules != nil {
+		text += fmt.Sprintf(", %d modules: %s", len(p.modules), strings.Join(p.modules, ", "))
+	}
+	all := one(OK, text)
+	if !slices.ContainsFunc(tested, func(v string) bool { return strings.HasPrefix(p.version, v+".") }) {
+		all = append(all, Finding{Level: Note, Text: "the exporter is tested against " + strings.Join(tested, " and ") + "; what another version calls otherwise is missing on the page"})
+	}
+	if p.uptime > 0 && p.uptime < time.Minute {
+		all = append(all, Finding{Level: Note, Text: "it has just been started: lists that it loads at start may not be there yet"})
+	}
+	return all
+}
+
+func roughly(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	case d >= 2*time.Minute:
+		return fmt.Sprintf("%d minutes", d/time.Minute)
+	}
+	return fmt.Sprintf("%d seconds", d/time.Second)
+}
+
+// maxSkew is what a clock may differ: Kamailio tells whole seconds.
+const maxSkew = 3 * time.Second
+
+// checkClock compares Kamailio's clock with ours. core.uptime tells the time of
+// its time zone, without a name for it (core/core_cmd.c): what differs by quarters
+// of an hour is another zone.
+func checkClock(_ context.Context, p *patient) []Finding {
+	now, err := time.ParseInLocation(time.ANSIC, p.up.Get("now").Text(), time.Local)
+	if err != nil {
+		return nil
+	}
+	const quarter = 15 * time.Minute
+	skew := now.Sub(p.upAt)
+	skew -= time.Duration(math.Round(float64(skew)/float64(quarter))) * quarter
+	if skew.Abs() <= maxSkew {
+		return one(OK, "its clock is right, by this machine's")
+	}
+	way := "ahead of"
+	if skew < 0 {
+		way = "behind"
+	}
+	return one(Warn, fmt.Sprintf("its clock is %s %s this machine's: ages and expiry times on the page are wrong by that", skew.Abs().Round(time.Second), way),
+		shell("timedatectl set-ntp true"))
+}
+
+// localPath is the file of a URI that has one.
+func localPath(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil || !slices.Contains([]string{"unix", "fifo", "binrpc+unix"}, u.Scheme) {
+		return ""
+	}
+	return u.Path
+}
+
+// withoutSecrets is a URI that was refused, as far as it can be shown.
+func withoutSecrets(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme == "" {
+		return "(not a URI)"
+	}
+	return u.Scheme + "://" + u.Host + u.Path
+}
+
+func schemeOf(uri string) string {
+	scheme, _, _ := strings.Cut(uri, "://")
+	return scheme
+}
+
+func checkWays(_ context.Context, p *patient) (all []Finding) {
+	some := len(p.answering(true)) > 0
+	for _, t := range p.ways {
+		if !t.Flag {
+			continue
+		}
+		if t.Answers {
+			text := fmt.Sprintf("%s answers in %.1f ms", t.URI, t.Seconds*1000)
+			if t.MaxReply > 0 {
+				text += ", replies up to " + size(t.MaxReply)
+			} else {
+				text += ", replies of any size"
+			}
+			all = append(all, Finding{Level: OK, Text: text})
+			continue
+		}
+		level := Fail
+		text := t.URI + ": " + t.Error
+		if some {
+			level = Warn
+		}
+		if lost := p.losses(t); lost != "" {
+			text += ". " + lost
+		}
+		all = append(all, Finding{Level: level, Text: text, Fixes: p.mend(t)})
+	}
+	versions := map[string]bool{}
+	for _, t := range p.answering(true) {
+		versions[t.Version] = true
+	}
+	if len(versions) > 1 {
+		all = append(all, Finding{Level: Fail, Text: "the ways lead to different versions of Kamailio: name those of one only", Fixes: []Fix{flag("--kamailio.uri=" + p.answering(true)[0].URI)}})
+	}
+	return all
+}
+
+// losses tells what is missing with a way that carries most and does not answer.
+func (p *patient) losses(t *trial) string {
+	if t.way == nil || p.snapshot == nil || t.MaxReply != 0 || !errors.Is(t.err, kamrpc.ErrNoAnswer) {
+		return ""
+	}
+	var names []string
+	for i, r := range p.snapshot.Results {
+		growing := slices.ContainsFunc(p.cfg.Collectors[i].Methods(), func(m string) bool {
+			price, _ := kamrpc.PriceOf(m)
+			return price.Cost == kamrpc.Growing
+		})
+		if r.Supported && growing {
+			names = append(names, r.Collector)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "Large replies go this way first, so these collectors fail: " + strings.Join(names, ", ")
+}
+
+func size(bytes int64) string {
+	if bytes >= 1<<20 {
+		return fmt.Sprintf("%d MiB", (bytes+1<<19)>>20)
+	}
+	return fmt.Sprintf("%d KiB", (bytes+1<<9)>>10)
+}
+
+// mend says how a way that does not answer could.
+func (p *patient) mend(t *trial) (fixes []Fix) {
+	scheme, path := schemeOf(t.URI), localPath(t.URI)
+	switch {
+	case t.way == nil:
+		return []Fix{flag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}
+	case path != "":
+		if o, err := currentAccount().reach(path); o != nil || errors.Is(err, fs.ErrPermission) {
+			return p.open(currentAccount(), t.URI, o)
+		}
+		if _, err := os.Stat(path); err == nil && !errors.Is(t.err, kamrpc.ErrNoAnswer) && scheme != "fifo" {
+			return []Fix{shell("systemctl restart kamailio  # it left this file when it ended")}
+		}
+		if errors.Is(t.err, kamrpc.ErrUnreachable) {
+			return p.elsewhere(t)
+		}
+	}
+	switch scheme {
+	case "fifo":
+		return p.mendReplyDir(t)
+	case "http", "https":
+		return p.mendHTTP(t)
+	case "udp":
+		return []Fix{kamailioCfg(`loadmodule "jsonrpcs.so"`, fmt.Sprintf(`modparam("jsonrpcs", "dgram_socket", "udp:%s")`, hostOf(t.URI)))}
+	case "tcp":
+		return []Fix{kamailioCfg(`loadmodule "jsonrpcs.so"  # Kamailio 6`, fmt.Sprintf(`modparam("jsonrpcs", "tcp_socket", "tcp:%s")`, hostOf(t.URI)), `modparam("jsonrpcs", "transport", 14)`)}
+	case "binrpc+tcp":
+		return []Fix{kamailioCfg(`loadmodule "ctl.so"`, fmt.Sprintf(`modparam("ctl", "binrpc", "tcp:%s")`, hostOf(t.URI)))}
+	}
+	return []Fix{shell("journalctl -u kamailio -e  # why does it hang?")}
+}
+
+func hostOf(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// elsewhere: the socket is not there. Is there another of the kind, or what has to
+// be in kamailio.cfg?
+func (p *patient) elsewhere(t *trial) (fixes []Fix) {
+	scheme := schemeOf(t.URI)
+	for _, other := range p.ways {
+		if !other.Flag && other.Answers && schemeOf(other.URI) == scheme {
+			return []Fix{flag("--kamailio.uri=" + other.URI)}
+		}
+	}
+	if len(p.processes) == 0 && len(p.answering(true)) == 0 && len(p.answering(false)) == 0 {
+		return nil // nobody could open it
+	}
+	path := localPath(t.URI)
+	if scheme == "binrpc+unix" {
+		return []Fix{kamailioCfg(`loadmodule "ctl.so"`, fmt.Sprintf(`modparam("ctl", "binrpc", "unix:%s")`, path), `modparam("ctl", "mode", 0660)`, `modparam("ctl", "group", "kamailio")`)}
+	}
+	parameter := map[string]string{"unix": "dgram_socket", "fifo": "fifo_name"}[scheme]
+	lines := []string{fmt.Sprintf(`modparam("jsonrpcs", "%s", "%s")`, parameter, path)}
+	if loaded, known := p.loads("jsonrpcs"); !loaded || !known {
+		lines = append([]string{`loadmodule "jsonrpcs.so"`}, lines...)
+	}
+	return []Fix{kamailioCfg(lines...)}
+}
+
+// replyDir is where a FIFO's replies are made.
+func replyDir(uri string) string {
+	if u, err := url.Parse(uri); err == nil && u.Query().Get("reply_dir") != "" {
+		return u.Query().Get("reply_dir")
+	}
+	return "/tmp" // jsonrpcs_fifo.c
+}
+
+// mendReplyDir: the FIFO took the request, and no reply came.
+func (p *patient) mendReplyDir(t *trial) []Fix {
+	dir := strings.TrimRight(replyDir(t.given), "/")
+	if errors.Is(t.err, kamrpc.ErrUnreachable) {
+		return []Fix{shell("install -d -o kamailio -g kamailio -m 2770 " + dir + "  # where the exporter makes its reply FIFOs")}
+	}
+	for _, k := range p.processes {
+		// Its unit may have PrivateTmp=yes: then its /tmp is not ours. Only root
+		// can look.
+		theirs, err := os.Stat(filepath.Join(p.cfg.System.Proc, strconv.Itoa(k.pid), "root", dir))
+		ours, ourErr := os.Stat(dir)
+		if err == nil && ourErr == nil && !os.SameFile(theirs, ours) {
+			return []Fix{
+				shell("systemctl edit kamailio  # Kamailio sees another "+dir+": add the two lines", "[Service]", "PrivateTmp=no"),
+				or(kamailioCfg(`modparam("jsonrpcs", "fifo_reply_dir", "/run/kamailio/")`)),
+				or(flag("--kamailio.uri=" + t.URI + "?reply_dir=/run/kamailio")),
+			}
+		}
+	}
+	return []Fix{
+		kamailioCfg(fmt.Sprintf(`modparam("jsonrpcs", "fifo_reply_dir", "%s/")  # the slash at its end is needed`, dir)),
+		or(flag("--kamailio.uri=" + t.URI + "?reply_dir=DIRECTORY  # what fifo_reply_dir is there")),
+	}
+}
+
+func (p *patient) mendHTTP(t *trial) []Fix {
+	u, err := url.Parse(t.URI)
+	if err != nil {
+		return nil
+	}
+	if strings.Contains(t.Error, "HTTP status 401") {
+		return []Fix{flag("--kamailio.http-config-file=FILE  # with user and password")}
+	}
+	return []Fix{kamailioCfg(
+		"listen=tcp:"+u.Host,
+		"tcp_accept_no_cl=yes",
+		`loadmodule "xhttp.so"`,
+		`loadmodule "jsonrpcs.so"`,
+		`modparam("jsonrpcs", "transport", 7)`,
+		"event_route[xhttp:request] {",
+		"\tif (src_ip != 127.0.0.1) {",
+		"\t\txhttp_reply(\"403\", \"Forbidden\", \"text/plain\", \"Not from here\\n\");",
+		"\t\texit;",
+		"\t}",
+		"\tif ($hu == \""+u.Path+"\") {",
+		"\t\tjsonrpc_dispatch();",
+		"\t\texit;",
+		"\t}",
+		"\txhttp_reply(\"404\", \"Not Found\", \"text/plain\", \"Not here\\n\");",
+		"}",
+	)}
+}
+
+// open says how an account gets at a socket.
+func (p *patient) open(who account, uri string, o *obstacle) []Fix {
+	if o != nil && o.groupHelps() {
+		group := groupName(o.group)
+		fixes := []Fix{shell(fmt.Sprintf("usermod -aG %s %s  # then restart the exporter", group, who.name))}
+		return append(fixes, or(shell("systemctl edit "+serviceName+"  # add the two lines", "[Service]", "SupplementaryGroups="+group)))
+	}
+	group := "kamailio"
+	join := shell(fmt.Sprintf("usermod -aG %s %s", group, who.name))
+	switch schemeOf(uri) {
+	case "unix":
+		return []Fix{kamailioCfg(`modparam("jsonrpcs", "dgram_mode", 0660)`, fmt.Sprintf(`modparam("jsonrpcs", "dgram_group", "%s")`, group)), join}
+	case "fifo":
+		return []Fix{kamailioCfg(`modparam("jsonrpcs", "fifo_mode", 0660)`, fmt.Sprintf(`modparam("jsonrpcs", "fifo_group", "%s")`, group)), join}
+	}
+	return []Fix{kamailioCfg(`modparam("ctl", "mode", 0660)`, fmt.Sprintf(`modparam("ctl", "group", "%s")`, group)), join}
+}
+
+// checkFound tells of ways that no flag names.
+func checkFound(_ context.Context, p *patient) (all []Finding) {
+	some := len(p.answering(true)) > 0
+	for _, t := range p.ways {
+		if t.Flag || !t.Answers {
+			continue
+		}
+		version := strings.TrimSpace(t.Version)
+		if some {
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s answers too (%s), and no flag names it", t.URI, version)})
+			continue
+		}
+		all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s answers (%s), but no flag names it", t.URI, version), Fixes: []Fix{flag("--kamailio.uri=" + t.URI)}})
+	}
+	return all
+}
+
+// checkPermissions looks at the sockets with the eyes of the service's user.
+func checkPermissions(_ context.Context, p *patient) (all []Finding) {
+	if p.whoErr != nil {
+		return one(Warn, "whose permissions? "+p.whoErr.Error(), flag("--user="+serviceName))
+	}
+	var fine []string
+	answer := false // by a way that he may use
+	for _, t := range p.ways {
+		path := localPath(t.given)
+		if !t.Flag {
+			continue
+		}
+		if path == "" {
+			answer = answer || t.Answers
+			continue
+		}
+		o, err := p.who.reach(path)
+		if err != nil {
+			continue // it is not there, which is another finding
+		}
+		if o == nil && schemeOf(t.URI) == "fifo" {
+			o, err = p.who.need(replyDir(t.given), 3)
+			if err != nil {
+				all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("there is no directory %s for the replies of the FIFO", replyDir(t.given)), Fixes: p.mendReplyDir(t)})
+				continue
+			}
+		}
+		if o == nil {
+			fine = append(fine, t.URI)
+			answer = answer || t.Answers
+			continue
+		}
+		if p.who.self && !t.Answers {
+			continue // it was tried
+		}
+		all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("%s (known by %s) may not use %s: %s", p.who.name, p.who.from, t.URI, o), Fixes: p.open(p.who, t.URI, o)})
+	}
+	if len(p.answering(true)) > 0 && !answer {
+		for i := range all {
+			all[i].Level = Fail // nothing is left
+		}
+	}
+	switch {
+	case p.who.self && p.who.uid == 0 && len(fine) > 0:
+		all = append(all, Finding{Level: Note, Text: "permissions were not looked at: this is root, and there is no user " + serviceName, Fixes: []Fix{flag("--user=NAME  # whom the exporter runs as")}})
+	case len(fine) > 0 && !p.who.self:
+		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("%s (known by %s) may use %s", p.who.name, p.who.from, strings.Join(fine, ", "))})
+	}
+	return all
+}
+
+func checkClosedConnections(_ context.Context, p *patient) (all []Finding) {
+	for _, t := range p.answering(true) {
+		if t.dials > 1 {
+			all = append(all, Finding{Level: Note, Text: t.URI + " closes each connection after its reply, as Debian's kamailio.cfg does: each call takes about twice as long",
+				Fixes: []Fix{kamailioCfg("# in event_route[xhttp:request], take out:", "set_reply_close();")}})
+		}
+	}
+	return all
+}
+
+// checkWorkers: over HTTP the workers are those that serve SIP over TCP.
+func checkWorkers(_ context.Context, p *patient) []Finding {
+	ways := p.answering(true)
+	if len(ways) == 0 || !strings.HasPrefix(ways[0].URI, "http") {
+		return nil
+	}
+	workers := p.workers["tcp receiver"]
+	if workers == 0 || p.cfg.MaxConcurrent < workers {
+		return nil
+	}
+	return one(Warn, fmt.Sprintf("--kamailio.max-concurrent-rpcs is %d, and Kamailio has %d TCP workers: a scrape can keep all of them from SIP", p.cfg.MaxConcurrent, workers),
+		kamailioCfg(fmt.Sprintf("tcp_children=%d", max(4, p.cfg.MaxConcurrent*2))),
+		or(flag(fmt.Sprintf("--kamailio.max-concurrent-rpcs=%d", max(1, workers-1)))))
+}
+
+// checkReplySizes compares what came with what can come.
+func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
+	ways := p.answering(true)
+	if p.snapshot == nil || len(ways) == 0 {
+		return nil
+	}
+	first, most := ways[0].MaxReply, ways[0].MaxReply
+	for _, t := range ways {
+		if t.MaxReply == 0 || most > 0 && t.MaxReply > most {
+			most = t.MaxReply
+		}
+	}
+	var method string
+	for m, n := range p.largest {
+		if n > p.largest[method] || n == p.largest[method] && m < method {
+			method = m
+		}
+	}
+	text := fmt.Sprintf("the largest reply of a scrape is %s's, with %s", method, size(p.largest[method]))
+	for m, n := range p.largest {
+		limit := first
+		if price, _ := kamrpc.PriceOf(m); price.Cost == kamrpc.Growing {
+			limit = most
+		}
+		if limit == 0 || n <= limit/2 {
+			continue
+		}
+		// What does not fit by the first way goes by the one that carries most.
+		if most == 0 || most > limit {
+			continue
+		}
+		f := Finding{Level: Warn, Text: fmt.Sprintf("the reply of %s has %s, and this way carries %s: when it grows it is lost", m, size(n), size(limit)),
+			Fixes: []Fix{flag("--kamailio.uri="+ways[0].given, "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}}
+		if loaded, known := p.loads("jsonrpcs"); loaded || !known {
+			f.Fixes = append(f.Fixes, or(kamailioCfg(`modparam("jsonrpcs", "pretty_format", 0)  # smaller replies`)))
+		}
+		all = append(all, f)
+	}
+	slices.SortFunc(all, func(a, b Finding) int { return strings.Compare(a.Text, b.Text) })
+	if len(all) == 0 && method != "" {
+		all = one(OK, text)
+	}
+	return all
+}
+
+func checkCollectors(_ context.Context, p *patient) (all []Finding) {
+	if p.snapshot == nil {
+		return nil
+	}
+	if !p.snapshot.Up {
+		return one(Fail, "a scrape fails: "+p.snapshot.Err.Error())
+	}
+	var works []string
+	samples := 0
+	for _, c := range p.collectors() {
+		if c.State == "works" {
+			works = append(works, c.Name)
+			samples += c.Samples
+		}
+	}
+	all = one(OK, fmt.Sprintf("%d work, with %d metrics in %d ms: %s", len(works), samples, p.snapshot.Duration.Milliseconds(), strings.Join(works, ", ")))
+	for _, r := range p.snapshot.Results {
+		method, reason := held(r)
+		switch {
+		case !r.Supported:
+		case r.Err != nil && !errors.Is(r.Err, kamrpc.ErrDangerous):
+			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("%s fails: %v", r.Collector, r.Err), Fixes: failure(r)})
+		case reason == "danger":
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is not called, since it can kill Kamailio %s; another version may be safe (METRICS.md)", r.Collector, method, p.version)})
+		}
+	}
+	return all
+}
+
+// failure says how a collector that fails could work, where that is known.
+func failure(r collector.Result) []Fix {
+	switch {
+	case errors.Is(r.Err, kamrpc.ErrOutgrown):
+		return []Fix{
+			flag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"),
+			or(kamailioCfg(`modparam("ctl", "binrpc_max_body_size", 256)`, `modparam("ctl", "binrpc_struct_max_body_size", 64)`)),
+		}
+	case errors.Is(r.Err, kamrpc.ErrTooLarge):
+		return []Fix{flag("--kamailio.max-reply-size=64MiB"), or(flag("--no-collector." + r.Collector))}
+	case errors.Is(r.Err, kamrpc.ErrNoAnswer), errors.Is(r.Err, context.DeadlineExceeded):
+		return []Fix{flag("--kamailio.timeout=5s  # and scrape_timeout in prometheus.yml above it"), or(flag("--no-collector." + r.Collector))}
+	}
+	return nil
+}
+
+// checkLimits compares what Kamailio holds with what may be looked at one by one.
+func checkLimits(_ context.Context, p *patient) (all []Finding) {
+	for _, g := range p.sizes {
+		limit := float64(g.guard.Limit)
+		name := "--collector." + g.name + ".limit"
+		price, _ := kamrpc.PriceOf(g.guard.Method)
+		switch {
+		case g.guard.Limit == 0:
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s=0 keeps %s from being called", g.name, name, g.guard.Method)})
+		case g.size > limit:
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: there are %.0f %s, above %s=%d, so %s is not called; their number is on the page. What it costs: %s", g.name, g.size, price.Of, name, g.guard.Limit, g.guard.Method, price.Note),
+				Fixes: []Fix{flag(fmt.Sprintf("%s=%.0f  # if Kamailio can bear that", name, math.Ceil(g.size*1.25/1000)*1000))}})
+		case g.size > limit*0.8:
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: there are %.0f %s; from %s=%d on %s is not called", g.name, g.size, price.Of, name, g.guard.Limit, g.guard.Method)})
+		default:
+			all = append(all, Finding{Level: OK, Text: fmt.Sprintf("%s: %.0f %s, of at most %d", g.name, g.size, price.Of, g.guard.Limit)})
+		}
+	}
+	return all
+}
+
+func checkStartup(_ context.Context, p *patient) (all []Finding) {
+	for _, err := range p.cfg.Startup {
+		all = append(all, Finding{Level: Fail, Text: "the exporter does not start: " + strings.Join(strings.Fields(err.Error()), " ")})
+	}
+	return all
+}
+
+// checkPort: can the exporter listen, or does it do so already?
+func checkPort(ctx context.Context, p *patient) (all []Finding) {
+	for _, address := range p.cfg.Listen {
+		if strings.Contains(address, "://") {
+			continue // vsock
+		}
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		switch {
+		case err == nil:
+			listener.Close()
+			all = append(all, Finding{Level: OK, Text: "port " + address + " is free: the exporter can listen there, and does not yet"})
+		case errors.Is(err, syscall.EADDRINUSE) && isExporter(ctx, address):
+			all = append(all, Finding{Level: OK, Text: "an exporter listens on " + address + " already"})
+		case errors.Is(err, syscall.EADDRINUSE):
+			all = append(all, Finding{Level: Warn, Text: "port " + address + " is in use by another program, or by an exporter with TLS or a password",
+				Fixes: []Fix{shell("ss -ltnp 'sport = :" + portOf(address) + "'"), flag("--web.listen-address=:9495  # if it is another program's")}})
+		default:
+			all = append(all, Finding{Level: Fail, Text: "the exporter cannot listen on " + address + ": " + err.Error(), Fixes: []Fix{flag("--web.listen-address=:9494")}})
+		}
+	}
+	return all
+}
+
+func portOf(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+// isExporter asks for the landing page.
+func isExporter(ctx context.Context, address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if host == "" || net.ParseIP(host).IsUnspecified() {
+		host = "localhost"
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/", nil)
+	if err != nil {
+		return false
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 16 << 10}}
+	resp, err := client.Do(r)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	return strings.Contains(string(text), "Kamailio Exporter")
+}
+
+// checkEnvironment: the service's environment file is not this shell's.
+func checkEnvironment(_ context.Context, p *patient) []Finding {
+	text, err := os.ReadFile(p.cfg.System.EnvFile)
+	if err != nil {
+		return nil
+	}
+	var missing []string
+	for line := range strings.Lines(string(text)) {
+		name, _, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok || !strings.HasPrefix(name, "KAMAILIO_EXPORTER_") {
+			continue
+		}
+		if _, here := os.LookupEnv(name); !here {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return one(Note, fmt.Sprintf("the service has settings in %s that this examination does not have: %s", p.cfg.System.EnvFile, strings.Join(missing, ", ")),
+		shell("(set -a; . "+p.cfg.System.EnvFile+"; kamailio_exporter doctor)"))
+}
+
+func checkSIP(_ context.Context, p *patient) (all []Finding) {
+	for _, probe := range p.probes {
+		target := probe.Transport + ":" + probe.Address
+		if probe.Err != nil {
+			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("SIP at %s is not answered: %v", target, probe.Err), Fixes: []Fix{
+				kamailioCfg("listen=" + target),
+				or(flag("--sip.probe=TRANSPORT:HOST:PORT  # an address that it listens on")),
+			}})
+			continue
+		}
+		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("SIP at %s is answered with %d in %.1f ms", target, probe.Status, probe.Duration.Seconds()*1000)})
+		switch left := time.Until(probe.NotAfter); {
+		case probe.NotAfter.IsZero():
+		case left < 0:
+			all = append(all, Finding{Level: Warn, Text: "the certificate of " + target + " has expired"})
+		case left < 14*24*time.Hour:
+			all = append(all, Finding{Level: Warn, Text: "the certificate of " + target + " expires in " + roughly(left)})
+		}
+		if probe.VerifyErr != nil {
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("the certificate of %s is not trusted: %v", target, probe.VerifyErr),
+				Fixes: []Fix{flag("--sip.tls-ca-file=FILE  # of an authority of your own"), or(flag("--sip.tls-server-name=NAME  # that it is made out to"))}})
+		}
+	}
+	return all
+}
+
+func checkPage(_ context.Context, p *patient) []Finding {
+	if p.page == nil {
+		return nil
+	}
+	if p.page.Err != nil {
+		return one(Warn, "the page of xhttp_prom cannot be merged: "+p.page.Err.Error(), kamailioCfg(
+			`loadmodule "xhttp.so"`, `loadmodule "xhttp_prom.so"`, `modparam("xhttp_prom", "xhttp_prom_stats", "")`,
+			"event_route[xhttp:request] {", "\tif (prom_check_uri()) {", "\t\tprom_dispatch();", "\t\texit;", "\t}", "}"))
+	}
+	return one(OK, "the page of xhttp_prom is merged")
+}
+
+// checkLargeReplies: without a way for large replies lists are cut.
+func checkLargeReplies(_ context.Context, p *patient) []Finding {
+	ways := p.answering(true)
+	if len(ways) == 0 || slices.ContainsFunc(p.ways, func(t *trial) bool { return t.Flag && (t.MaxReply == 0 || t.MaxReply > 1<<20) }) {
+		return nil
+	}
+	for _, t := range p.answering(false) {
+		if t.MaxReply == 0 {
+			return one(Note, "replies of more than "+size(ways[0].MaxReply)+" do not come by the ways that the flags name; by this one they do", flag("--kamailio.uri="+ways[0].given, "--kamailio.uri="+t.URI))
+		}
+	}
+	return one(Note, "replies of more than "+size(ways[0].MaxReply)+" (long lists of destinations or contacts) do not come by this way; jsonrpcs' FIFO carries them", flag("--kamailio.uri="+ways[0].given, "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"))
+}
+
+// checkSockets: SIP itself can be asked too.
+func checkSockets(_ context.Context, p *patient) []Finding {
+	if p.snapshot == nil || p.cfg.SIP != nil {
+		return nil
+	}
+	var targets []string
+	for _, r := range p.snapshot.Results {
+		for _, s := range r.Samples {
+			if s.Desc.Name != "kamailio_core_listen_socket_info" || len(s.Labels) != 3 {
+				continue
+			}
+			transport, host, port := strings.ToLower(s.Labels[0]), strings.Trim(s.Labels[1], "[]"), s.Labels[2]
+			if slices.Contains([]string{"udp", "tcp", "tls"}, transport) {
+				targets = append(targets, "--sip.probe="+transport+":"+net.JoinHostPort(host, port))
+			}
+		}
+	}
+	if len(targets) == 0 {
+		return nil
+	}
+	return one(Note, "whether SIP is answered, which RPCs do not tell: the workers of SIP can hang while these answer", flag(targets[:min(len(targets), 4)]...))
+}
