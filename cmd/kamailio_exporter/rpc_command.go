@@ -76,11 +76,16 @@ func readable(method string) (kamrpc.Price, error) {
 	price, ok := kamrpc.PriceOf(method)
 	switch {
 	case !ok:
+		for _, unread := range collector.Unread() {
+			if slices.Contains(strings.Split(unread.Method, ", "), method) {
+				return price, &codedError{exitRefused, fmt.Sprintf("%s is never called: %s", method, unread.Why)}
+			}
+		}
 		return price, &codedError{exitRefused, fmt.Sprintf("%s is not in the price list of what may be called: %s rpc lists what is", method, programName)}
 	case price.Effect != kamrpc.Read:
 		return price, &codedError{exitRefused, fmt.Sprintf("%s changes Kamailio (%s), and rpc only reads: use %s admin run, see ADMIN.md", method, price.Effect, programName)}
 	case alwaysDangerous(price):
-		return price, &codedError{exitRefused, fmt.Sprintf("%s is never called: it %s", method, dangers(price))}
+		return price, &codedError{exitRefused, fmt.Sprintf("%s is never called: it %s (%s)", method, dangers(price), price.Note)}
 	}
 	return price, nil
 }
@@ -200,6 +205,9 @@ func rpcError(err error) error {
 // hash tables (htable.get).
 var secretName = regexp.MustCompile(`(?i)passw|passphrase|secret|token|(^|_)(ha1b?|pwd?|pass)($|_)`)
 
+// uriPassword is a URI with user and password, as an auth_proxy may be.
+var uriPassword = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*:(?://)?[^\s:@/;?]+):[^\s@/]+@`)
+
 // hidden stands in for a secret.
 const hidden = "(hidden)"
 
@@ -251,7 +259,7 @@ func appendValue(b []byte, v kamrpc.Value, secret bool) []byte {
 	case secret:
 		return appendText(b, hidden)
 	case v.Kind() == kamrpc.String:
-		return appendText(b, v.Text())
+		return appendText(b, uriPassword.ReplaceAllString(v.Text(), "${1}:"+hidden+"@"))
 	}
 	return append(b, v.Text()...)
 }
@@ -293,7 +301,7 @@ func (c *rpcCommand) list(w io.Writer) error {
 		return json.NewEncoder(w).Encode(rows)
 	}
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "METHOD\tCOST\tWITH")
+	fmt.Fprintln(table, "METHOD\tCOST\tGROWS WITH")
 	for _, r := range rows {
 		with := r.Of
 		if r.Dangerous != "" {

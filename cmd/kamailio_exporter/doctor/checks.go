@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,12 +67,20 @@ func one(level Level, text string, fixes ...Fix) []Finding {
 }
 
 func checkProcesses(_ context.Context, p *patient) (all []Finding) {
+	var others []string
 	for _, k := range p.processes {
-		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("runs here as %s (pid %d), with %s", k.user, k.pid, k.config)})
+		if p.mainPID != 0 && k.pid != p.mainPID {
+			others = append(others, fmt.Sprintf("pid %d with %s", k.pid, k.config))
+			continue
+		}
+		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("it runs here as %s (pid %d), with %s", k.user, k.pid, k.config)})
+	}
+	if len(others) > 0 {
+		all = append(all, Finding{Level: Note, Text: "other Kamailios run here too: " + strings.Join(others, "; ")})
 	}
 	local := slices.ContainsFunc(p.ways, func(t *trial) bool { return localPath(t.given) != "" && t.Flag })
-	if len(all) == 0 && local && len(p.answering(true)) == 0 {
-		all = one(Fail, "no process of Kamailio is seen on this machine", shell("systemctl start kamailio", "journalctl -u kamailio -e"))
+	if len(p.processes) == 0 && local && len(p.answering(true)) == 0 {
+		all = one(Fail, "no process of Kamailio is seen on this machine", shell("systemctl start kamailio", "journalctl -u kamailio -e  # if it ends again"))
 	}
 	return all
 }
@@ -84,7 +93,7 @@ func checkVersion(_ context.Context, p *patient) []Finding {
 		return nil
 	}
 	text := "version " + p.version
-	if p.uptime > 0 {
+	if p.up.Exists() {
 		text += ", up for " + roughly(p.uptime)
 	}
 	if p.modules != nil {
@@ -94,7 +103,7 @@ func checkVersion(_ context.Context, p *patient) []Finding {
 	if !slices.ContainsFunc(tested, func(v string) bool { return strings.HasPrefix(p.version, v+".") }) {
 		all = append(all, Finding{Level: Note, Text: "the exporter is tested against " + strings.Join(tested, " and ") + "; what another version calls otherwise is missing on the page"})
 	}
-	if p.uptime > 0 && p.uptime < time.Minute {
+	if p.up.Exists() && p.uptime < time.Minute {
 		all = append(all, Finding{Level: Note, Text: "it has just been started: lists that it loads at start may not be there yet"})
 	}
 	return all
@@ -124,7 +133,7 @@ func checkClock(_ context.Context, p *patient) []Finding {
 		return nil
 	}
 	const quarter = 15 * time.Minute
-	skew := now.Sub(p.upAt)
+	skew := now.Add(time.Second / 2).Sub(p.upAt) // it was cut to whole seconds
 	skew -= time.Duration(math.Round(float64(skew)/float64(quarter))) * quarter
 	if skew.Abs() <= maxSkew {
 		return one(OK, "its clock is right, by this machine's")
@@ -133,7 +142,7 @@ func checkClock(_ context.Context, p *patient) []Finding {
 	if skew < 0 {
 		way = "behind"
 	}
-	return one(Warn, fmt.Sprintf("its clock is %s %s this machine's: ages and expiry times on the page are wrong by that", skew.Abs().Round(time.Second), way),
+	return one(Warn, fmt.Sprintf("its clock is about %s %s this machine's: ages and expiry times on the page are wrong by that", skew.Abs().Round(time.Second), way),
 		shell("timedatectl set-ntp true"))
 }
 
@@ -176,10 +185,19 @@ func checkWays(_ context.Context, p *patient) (all []Finding) {
 			all = append(all, Finding{Level: OK, Text: text})
 			continue
 		}
-		level := Fail
-		text := t.URI + ": " + t.Error
-		if some {
+		level, text := Fail, t.URI+": "+t.Error
+		switch {
+		case t.way == nil:
+			text = "the exporter does not start: " + t.URI + ": " + t.Error
+		case some:
 			level = Warn
+		}
+		module := "jsonrpcs"
+		if strings.HasPrefix(t.URI, "binrpc+") {
+			module = "ctl"
+		}
+		if loaded, known := p.loads(module); known && !loaded {
+			text += ". The module " + module + " is not loaded"
 		}
 		if lost := p.losses(t); lost != "" {
 			text += ". " + lost
@@ -191,7 +209,7 @@ func checkWays(_ context.Context, p *patient) (all []Finding) {
 		versions[t.Version] = true
 	}
 	if len(versions) > 1 {
-		all = append(all, Finding{Level: Fail, Text: "the ways lead to different versions of Kamailio: name those of one only", Fixes: []Fix{flag("--kamailio.uri=" + p.answering(true)[0].URI)}})
+		all = append(all, Finding{Level: Fail, Text: "the ways lead to different versions of Kamailio: name those of one only", Fixes: []Fix{byFlag("--kamailio.uri=" + p.answering(true)[0].URI)}})
 	}
 	return all
 }
@@ -229,21 +247,28 @@ func (p *patient) mend(t *trial) (fixes []Fix) {
 	scheme, path := schemeOf(t.URI), localPath(t.URI)
 	switch {
 	case t.way == nil:
-		return []Fix{flag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}
+		return []Fix{byFlag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}
 	case path != "":
 		if o, err := currentAccount().reach(path); o != nil || errors.Is(err, fs.ErrPermission) {
 			return p.open(currentAccount(), t.URI, o)
 		}
-		if _, err := os.Stat(path); err == nil && !errors.Is(t.err, kamrpc.ErrNoAnswer) && scheme != "fifo" {
+		if strings.Contains(t.Error, "nobody is listening") {
 			return []Fix{shell("systemctl restart kamailio  # it left this file when it ended")}
 		}
-		if errors.Is(t.err, kamrpc.ErrUnreachable) {
+		if strings.Contains(t.Error, syscall.EPROTOTYPE.Error()) {
+			other := map[string]string{"unix": "binrpc+unix", "binrpc+unix": "unix"}[scheme] // datagrams or a stream
+			return []Fix{byFlag("--kamailio.uri=" + other + "://" + path)}
+		}
+		if errors.Is(t.err, kamrpc.ErrUnreachable) && !strings.Contains(t.Error, "reply FIFO") {
 			return p.elsewhere(t)
 		}
 	}
+	hangs := errors.Is(t.err, kamrpc.ErrNoAnswer) && len(p.answering(true)) == 0 && len(p.cfg.URIs) > 1
 	switch scheme {
 	case "fifo":
-		return p.mendReplyDir(t)
+		if !hangs {
+			return p.mendReplyDir(t)
+		}
 	case "http", "https":
 		return p.mendHTTP(t)
 	case "udp":
@@ -270,7 +295,7 @@ func (p *patient) elsewhere(t *trial) (fixes []Fix) {
 	scheme := schemeOf(t.URI)
 	for _, other := range p.ways {
 		if !other.Flag && other.Answers && schemeOf(other.URI) == scheme {
-			return []Fix{flag("--kamailio.uri=" + other.URI)}
+			return []Fix{byFlag("--kamailio.uri=" + other.URI)}
 		}
 	}
 	if len(p.processes) == 0 && len(p.answering(true)) == 0 && len(p.answering(false)) == 0 {
@@ -311,14 +336,47 @@ func (p *patient) mendReplyDir(t *trial) []Fix {
 			return []Fix{
 				shell("systemctl edit kamailio  # Kamailio sees another "+dir+": add the two lines", "[Service]", "PrivateTmp=no"),
 				or(kamailioCfg(`modparam("jsonrpcs", "fifo_reply_dir", "/run/kamailio/")`)),
-				or(flag("--kamailio.uri=" + t.URI + "?reply_dir=/run/kamailio")),
+				or(byFlag("--kamailio.uri=" + t.URI + "?reply_dir=/run/kamailio")),
 			}
 		}
 	}
-	return []Fix{
-		kamailioCfg(fmt.Sprintf(`modparam("jsonrpcs", "fifo_reply_dir", "%s/")  # the slash at its end is needed`, dir)),
-		or(flag("--kamailio.uri=" + t.URI + "?reply_dir=DIRECTORY  # what fifo_reply_dir is there")),
+	if theirs := p.configuredReplyDir(); strings.TrimRight(theirs, "/") != "" {
+		named := strings.TrimRight(theirs, "/")
+		var fixes []Fix
+		if named == theirs {
+			fixes = append(fixes, kamailioCfg(fmt.Sprintf(`modparam("jsonrpcs", "fifo_reply_dir", "%s/")  # the slash was missing`, named)))
+		}
+		if named != dir {
+			fixes = append(fixes, byFlag("--kamailio.uri="+t.URI+"?reply_dir="+named))
+		}
+		if len(fixes) > 0 {
+			return fixes
+		}
 	}
+	return []Fix{
+		kamailioCfg(fmt.Sprintf(`modparam("jsonrpcs", "fifo_reply_dir", "%s/")  # with the slash`, dir)),
+		or(byFlag("--kamailio.uri=" + t.URI + "?reply_dir=DIRECTORY  # of fifo_reply_dir")),
+	}
+}
+
+var replyDirLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"jsonrpcs"[ \t]*,[ \t]*"fifo_reply_dir"[ \t]*,[ \t]*"(/[^"]*)"`)
+
+// configuredReplyDir is what the configuration says, if there is one Kamailio and
+// we may read its main file; nothing else of that is looked at.
+func (p *patient) configuredReplyDir() string {
+	for _, k := range p.processes {
+		if k.pid != p.mainPID && len(p.processes) > 1 {
+			continue
+		}
+		text, err := os.ReadFile(k.config)
+		if err != nil || len(text) > 4<<20 {
+			return ""
+		}
+		if found := replyDirLine.FindSubmatch(text); found != nil {
+			return string(found[1])
+		}
+	}
+	return ""
 }
 
 func (p *patient) mendHTTP(t *trial) []Fix {
@@ -327,9 +385,9 @@ func (p *patient) mendHTTP(t *trial) []Fix {
 		return nil
 	}
 	if strings.Contains(t.Error, "HTTP status 401") {
-		return []Fix{flag("--kamailio.http-config-file=FILE  # with user and password")}
+		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with user and password")}
 	}
-	return []Fix{kamailioCfg(
+	return []Fix{kamailioCfg("#!define WITH_JSONRPC  # in Debian's, which has the rest"), or(kamailioCfg(
 		"listen=tcp:"+u.Host,
 		"tcp_accept_no_cl=yes",
 		`loadmodule "xhttp.so"`,
@@ -346,7 +404,7 @@ func (p *patient) mendHTTP(t *trial) []Fix {
 		"\t}",
 		"\txhttp_reply(\"404\", \"Not Found\", \"text/plain\", \"Not here\\n\");",
 		"}",
-	)}
+	))}
 }
 
 // open says how an account gets at a socket.
@@ -357,6 +415,9 @@ func (p *patient) open(who account, uri string, o *obstacle) []Fix {
 		return append(fixes, or(shell("systemctl edit "+serviceName+"  # add the two lines", "[Service]", "SupplementaryGroups="+group)))
 	}
 	group := "kamailio"
+	if o != nil && o.need == 1 { // a directory
+		return []Fix{shell(fmt.Sprintf("chgrp %s %s && chmod g+x %s", group, o.path, o.path), fmt.Sprintf("usermod -aG %s %s", group, who.name))}
+	}
 	join := shell(fmt.Sprintf("usermod -aG %s %s", group, who.name))
 	switch schemeOf(uri) {
 	case "unix":
@@ -370,16 +431,16 @@ func (p *patient) open(who account, uri string, o *obstacle) []Fix {
 // checkFound tells of ways that no flag names.
 func checkFound(_ context.Context, p *patient) (all []Finding) {
 	some := len(p.answering(true)) > 0
-	for _, t := range p.ways {
-		if t.Flag || !t.Answers {
-			continue
-		}
-		version := strings.TrimSpace(t.Version)
+	var others []string
+	for _, t := range p.answering(false) {
 		if some {
-			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s answers too (%s), and no flag names it", t.URI, version)})
+			others = append(others, t.URI)
 			continue
 		}
-		all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s answers (%s), but no flag names it", t.URI, version), Fixes: []Fix{flag("--kamailio.uri=" + t.URI)}})
+		all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s answers (%s), but no flag names it", t.URI, strings.TrimSpace(t.Version)), Fixes: []Fix{byFlag("--kamailio.uri=" + t.URI)}})
+	}
+	if len(others) > 0 {
+		all = one(Note, "not named by a flag, and not needed; answering too: "+strings.Join(others, ", "))
 	}
 	return all
 }
@@ -387,7 +448,7 @@ func checkFound(_ context.Context, p *patient) (all []Finding) {
 // checkPermissions looks at the sockets with the eyes of the service's user.
 func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 	if p.whoErr != nil {
-		return one(Warn, "whose permissions? "+p.whoErr.Error(), flag("--user="+serviceName))
+		return one(Warn, "whose permissions? "+p.whoErr.Error(), byFlag("--user="+serviceName))
 	}
 	var fine []string
 	answer := false // by a way that he may use
@@ -404,7 +465,7 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 		if err != nil {
 			continue // it is not there, which is another finding
 		}
-		if o == nil && schemeOf(t.URI) == "fifo" {
+		if o == nil && schemeOf(t.URI) == "fifo" && t.Answers {
 			o, err = p.who.need(replyDir(t.given), 3)
 			if err != nil {
 				all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("there is no directory %s for the replies of the FIFO", replyDir(t.given)), Fixes: p.mendReplyDir(t)})
@@ -428,7 +489,7 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 	}
 	switch {
 	case p.who.self && p.who.uid == 0 && len(fine) > 0:
-		all = append(all, Finding{Level: Note, Text: "permissions were not looked at: this is root, and there is no user " + serviceName, Fixes: []Fix{flag("--user=NAME  # whom the exporter runs as")}})
+		all = append(all, Finding{Level: Note, Text: "permissions were not looked at: this is root, and there is no user " + serviceName, Fixes: []Fix{byFlag("--user=NAME  # whom the exporter runs as")}})
 	case len(fine) > 0 && !p.who.self:
 		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("%s (known by %s) may use %s", p.who.name, p.who.from, strings.Join(fine, ", "))})
 	}
@@ -457,7 +518,7 @@ func checkWorkers(_ context.Context, p *patient) []Finding {
 	}
 	return one(Warn, fmt.Sprintf("--kamailio.max-concurrent-rpcs is %d, and Kamailio has %d TCP workers: a scrape can keep all of them from SIP", p.cfg.MaxConcurrent, workers),
 		kamailioCfg(fmt.Sprintf("tcp_children=%d", max(4, p.cfg.MaxConcurrent*2))),
-		or(flag(fmt.Sprintf("--kamailio.max-concurrent-rpcs=%d", max(1, workers-1)))))
+		or(byFlag(fmt.Sprintf("--kamailio.max-concurrent-rpcs=%d", max(1, workers-1)))))
 }
 
 // checkReplySizes compares what came with what can come.
@@ -492,7 +553,7 @@ func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
 			continue
 		}
 		f := Finding{Level: Warn, Text: fmt.Sprintf("the reply of %s has %s, and this way carries %s: when it grows it is lost", m, size(n), size(limit)),
-			Fixes: []Fix{flag("--kamailio.uri="+ways[0].given, "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}}
+			Fixes: []Fix{byFlag("--kamailio.uri="+ways[0].given, "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}}
 		if loaded, known := p.loads("jsonrpcs"); loaded || !known {
 			f.Fixes = append(f.Fixes, or(kamailioCfg(`modparam("jsonrpcs", "pretty_format", 0)  # smaller replies`)))
 		}
@@ -526,7 +587,7 @@ func checkCollectors(_ context.Context, p *patient) (all []Finding) {
 		switch {
 		case !r.Supported:
 		case r.Err != nil && !errors.Is(r.Err, kamrpc.ErrDangerous):
-			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("%s fails: %v", r.Collector, r.Err), Fixes: failure(r)})
+			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("%s fails: %v", r.Collector, r.Err), Fixes: p.failure(r)})
 		case reason == "danger":
 			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is not called, since it can kill Kamailio %s; another version may be safe (METRICS.md)", r.Collector, method, p.version)})
 		}
@@ -535,17 +596,19 @@ func checkCollectors(_ context.Context, p *patient) (all []Finding) {
 }
 
 // failure says how a collector that fails could work, where that is known.
-func failure(r collector.Result) []Fix {
+func (p *patient) failure(r collector.Result) []Fix {
 	switch {
+	case errors.Is(r.Err, kamrpc.ErrNoAnswer) && !p.carriesLarge():
+		return []Fix{byFlag("--kamailio.uri="+p.answering(true)[0].given, "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}
 	case errors.Is(r.Err, kamrpc.ErrOutgrown):
 		return []Fix{
-			flag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"),
+			byFlag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"),
 			or(kamailioCfg(`modparam("ctl", "binrpc_max_body_size", 256)`, `modparam("ctl", "binrpc_struct_max_body_size", 64)`)),
 		}
 	case errors.Is(r.Err, kamrpc.ErrTooLarge):
-		return []Fix{flag("--kamailio.max-reply-size=64MiB"), or(flag("--no-collector." + r.Collector))}
+		return []Fix{byFlag("--kamailio.max-reply-size=64MiB"), or(byFlag("--no-collector." + r.Collector))}
 	case errors.Is(r.Err, kamrpc.ErrNoAnswer), errors.Is(r.Err, context.DeadlineExceeded):
-		return []Fix{flag("--kamailio.timeout=5s  # and scrape_timeout in prometheus.yml above it"), or(flag("--no-collector." + r.Collector))}
+		return []Fix{byFlag("--kamailio.timeout=5s  # and scrape_timeout in prometheus.yml above it"), or(byFlag("--no-collector." + r.Collector))}
 	}
 	return nil
 }
@@ -561,7 +624,7 @@ func checkLimits(_ context.Context, p *patient) (all []Finding) {
 			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s=0 keeps %s from being called", g.name, name, g.guard.Method)})
 		case g.size > limit:
 			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: there are %.0f %s, above %s=%d, so %s is not called; their number is on the page. What it costs: %s", g.name, g.size, price.Of, name, g.guard.Limit, g.guard.Method, price.Note),
-				Fixes: []Fix{flag(fmt.Sprintf("%s=%.0f  # if Kamailio can bear that", name, math.Ceil(g.size*1.25/1000)*1000))}})
+				Fixes: []Fix{byFlag(fmt.Sprintf("%s=%.0f  # if Kamailio can bear that", name, math.Ceil(g.size*1.25/1000)*1000))}})
 		case g.size > limit*0.8:
 			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: there are %.0f %s; from %s=%d on %s is not called", g.name, g.size, price.Of, name, g.guard.Limit, g.guard.Method)})
 		default:
@@ -593,9 +656,9 @@ func checkPort(ctx context.Context, p *patient) (all []Finding) {
 			all = append(all, Finding{Level: OK, Text: "an exporter listens on " + address + " already"})
 		case errors.Is(err, syscall.EADDRINUSE):
 			all = append(all, Finding{Level: Warn, Text: "port " + address + " is in use by another program, or by an exporter with TLS or a password",
-				Fixes: []Fix{shell("ss -ltnp 'sport = :" + portOf(address) + "'"), flag("--web.listen-address=:9495  # if it is another program's")}})
+				Fixes: []Fix{shell("ss -ltnp 'sport = :" + portOf(address) + "'"), byFlag("--web.listen-address=:9495  # if it is another program's")}})
 		default:
-			all = append(all, Finding{Level: Fail, Text: "the exporter cannot listen on " + address + ": " + err.Error(), Fixes: []Fix{flag("--web.listen-address=:9494")}})
+			all = append(all, Finding{Level: Fail, Text: "the exporter cannot listen on " + address + ": " + err.Error(), Fixes: []Fix{byFlag("--web.listen-address=:9494")}})
 		}
 	}
 	return all
@@ -660,7 +723,7 @@ func checkSIP(_ context.Context, p *patient) (all []Finding) {
 		if probe.Err != nil {
 			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("SIP at %s is not answered: %v", target, probe.Err), Fixes: []Fix{
 				kamailioCfg("listen=" + target),
-				or(flag("--sip.probe=TRANSPORT:HOST:PORT  # an address that it listens on")),
+				or(byFlag("--sip.probe=TRANSPORT:HOST:PORT  # an address that it listens on")),
 			}})
 			continue
 		}
@@ -674,7 +737,7 @@ func checkSIP(_ context.Context, p *patient) (all []Finding) {
 		}
 		if probe.VerifyErr != nil {
 			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("the certificate of %s is not trusted: %v", target, probe.VerifyErr),
-				Fixes: []Fix{flag("--sip.tls-ca-file=FILE  # of an authority of your own"), or(flag("--sip.tls-server-name=NAME  # that it is made out to"))}})
+				Fixes: []Fix{byFlag("--sip.tls-ca-file=FILE  # of an authority of your own"), or(byFlag("--sip.tls-server-name=NAME  # that it is made out to"))}})
 		}
 	}
 	return all
@@ -692,18 +755,23 @@ func checkPage(_ context.Context, p *patient) []Finding {
 	return one(OK, "the page of xhttp_prom is merged")
 }
 
+// carriesLarge tells whether a way of the flags is made for large replies.
+func (p *patient) carriesLarge() bool {
+	return slices.ContainsFunc(p.ways, func(t *trial) bool { return t.Flag && (t.MaxReply == 0 || t.MaxReply > 1<<20) })
+}
+
 // checkLargeReplies: without a way for large replies lists are cut.
 func checkLargeReplies(_ context.Context, p *patient) []Finding {
 	ways := p.answering(true)
-	if len(ways) == 0 || slices.ContainsFunc(p.ways, func(t *trial) bool { return t.Flag && (t.MaxReply == 0 || t.MaxReply > 1<<20) }) {
+	if len(ways) == 0 || p.carriesLarge() {
 		return nil
 	}
 	for _, t := range p.answering(false) {
 		if t.MaxReply == 0 {
-			return one(Note, "replies of more than "+size(ways[0].MaxReply)+" do not come by the ways that the flags name; by this one they do", flag("--kamailio.uri="+ways[0].given, "--kamailio.uri="+t.URI))
+			return one(Note, "replies of more than "+size(ways[0].MaxReply)+" do not come by the ways that the flags name; by this one they do", byFlag("--kamailio.uri="+ways[0].given, "--kamailio.uri="+t.URI))
 		}
 	}
-	return one(Note, "replies of more than "+size(ways[0].MaxReply)+" (long lists of destinations or contacts) do not come by this way; jsonrpcs' FIFO carries them", flag("--kamailio.uri="+ways[0].given, "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"))
+	return one(Note, "replies of more than "+size(ways[0].MaxReply)+" (long lists of destinations or contacts) do not come by this way; jsonrpcs' FIFO carries them", byFlag("--kamailio.uri="+ways[0].given, "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"))
 }
 
 // checkSockets: SIP itself can be asked too.
@@ -726,5 +794,5 @@ func checkSockets(_ context.Context, p *patient) []Finding {
 	if len(targets) == 0 {
 		return nil
 	}
-	return one(Note, "whether SIP is answered, which RPCs do not tell: the workers of SIP can hang while these answer", flag(targets[:min(len(targets), 4)]...))
+	return one(Note, "whether SIP is answered, which RPCs do not tell: the workers of SIP can hang while these answer", byFlag(targets[:min(len(targets), 4)]...))
 }

@@ -79,7 +79,7 @@ type Fix struct {
 
 func kamailioCfg(lines ...string) Fix { return Fix{Where: "kamailio.cfg", Lines: lines} }
 func shell(lines ...string) Fix       { return Fix{Where: "shell", Lines: lines} }
-func flag(lines ...string) Fix        { return Fix{Where: "flag", Lines: lines} }
+func byFlag(lines ...string) Fix      { return Fix{Where: "flag", Lines: lines} }
 func or(f Fix) Fix                    { f.Or = true; return f }
 
 // Way is how one URI answers.

@@ -29,6 +29,7 @@ type patient struct {
 	methods []string // nil: not known
 	modules []string // nil: not known
 	workers map[string]int
+	mainPID int // 0: not known
 
 	snapshot *collector.Snapshot // nil: there was no scrape
 	largest  map[string]int64    // bytes of the largest reply, by method
@@ -174,6 +175,11 @@ func (p *patient) ask(ctx context.Context) {
 	}
 	for v := range get("core.psx").All("") {
 		description := v.Get("DSC").Text()
+		if pid, ok := v.Get("PID").Float(); ok && strings.HasPrefix(description, "main process") {
+			if i := slices.IndexFunc(p.processes, func(k process) bool { return k.pid == int(pid) }); i >= 0 {
+				p.mainPID = int(pid) // not that of another container
+			}
+		}
 		for _, kind := range []string{"udp receiver", "tcp receiver", "JSONRPCS DATAGRAM", "JSONRPCS FIFO", "ctl handler"} {
 			if strings.HasPrefix(description, kind) {
 				p.workers[kind]++

@@ -16,12 +16,13 @@ var modulesOf = map[string]string{
 	"pl": "pipelimit", "rl": "ratelimit", "stats": "kex", "ul": "usrloc",
 }
 
-// useful are the modules that have something to tell on any server, with what
-// kamailio.cfg needs for that.
-var useful = []struct {
+type usefulModule struct {
 	module string
-	lines  []string
-}{
+	lines  []string // of kamailio.cfg
+}
+
+// useful are the modules that have something to tell on any server.
+var useful = []usefulModule{
 	{"kex", []string{`loadmodule "kex.so"`}},
 	{"tm", []string{`loadmodule "tm.so"`}},
 	{"tmx", []string{`loadmodule "tmx.so"  # behind tm`}},
@@ -63,15 +64,15 @@ func (p *patient) absence(c collector.Collector) absent {
 	}
 	name := c.Name()
 	if loaded, known := p.loads(name); known && !loaded && !strings.HasPrefix(name, "core") && name != "dns" && name != "tcp" {
-		return absent{name, name + " is loaded by no line of kamailio.cfg"}
+		return absent{name, name + " is not loaded"}
 	}
 	switch name {
 	case "drouting":
-		return absent{"", "drouting tells the state of its gateways only where kamailio.cfg serves it: include drouting-gw-status.cfg of the exporter's examples"}
+		return absent{"", "the state of its gateways is told only where kamailio.cfg serves it: include drouting-gw-status.cfg of the exporter's examples"}
 	case "uac_registrations":
-		return absent{"", "uac has no registrations: reg_db_url is not set"}
+		return absent{"", "there are no registrations: its reg_db_url is not set"}
 	case "secfilter":
-		return absent{"", "secfilter tells its numbers from Kamailio 6 on"}
+		return absent{"", "its numbers are told from Kamailio 6 on"}
 	}
 	return absent{"", "Kamailio has nothing to tell of it"}
 }
@@ -118,7 +119,7 @@ func checkModules(_ context.Context, p *patient) (all []Finding) {
 		first = append(first, Finding{Level: Note, Text: "with the module " + u.module + ": " + strings.Join(tells, "; "), Fixes: []Fix{kamailioCfg(u.lines...)}})
 	}
 	if len(unnamed) > 0 {
-		first = append(first, Finding{Level: Note, Text: strings.Join(unnamed, ", ") + ": nothing is named that they should read", Fixes: []Fix{flag(unnamedFlags...)}})
+		first = append(first, Finding{Level: Note, Text: strings.Join(unnamed, ", ") + ": no flag names what to read", Fixes: []Fix{byFlag(unnamedFlags...)}})
 	}
 	all = append(first, all...)
 	if len(others) > 0 {

@@ -89,12 +89,12 @@ func (p printer) verdict(r *Report) {
 	}
 	text := map[Status]string{
 		Healthy:  "all that is asked for works",
-		Degraded: "there is a page, but mend what is marked warn",
+		Degraded: "mend what is marked warn",
 		Broken:   "mend what is marked fail first",
 	}[r.Status]
-	fmt.Fprintf(p.w, "%s: %s (%d ok, %d note, %d warn, %d fail)\n", p.paint(string(r.Status), string(r.Status)), text, counts[OK], counts[Note], counts[Warn], counts[Fail])
+	fmt.Fprintf(p.w, "%s (%d ok, %d note, %d warn, %d fail): %s.\n", p.paint(string(r.Status), string(r.Status)), counts[OK], counts[Note], counts[Warn], counts[Fail], text)
 	if restart {
-		fmt.Fprintln(p.w, "kamailio.cfg is read at start: kamailio -c checks it, then systemctl restart kamailio.")
+		fmt.Fprintln(p.w, "kamailio.cfg is read at start: kamailio -c, then systemctl restart kamailio.")
 	}
 }
 

@@ -233,7 +233,7 @@ func (s System) kamailios() []process {
 			continue
 		}
 		status, err := os.ReadFile(filepath.Join(s.Proc, e.Name(), "status"))
-		if err != nil || !bytes.HasPrefix(status, []byte("Name:\tkamailio\n")) {
+		if err != nil || !bytes.HasPrefix(status, []byte("Name:\tkamailio\n")) || bytes.Contains(status, []byte("\nState:\tZ")) {
 			continue
 		}
 		for line := range strings.Lines(string(status)) {
