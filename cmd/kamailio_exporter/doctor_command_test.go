@@ -134,7 +134,7 @@ func TestDoctorWithoutPermission(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chmod(s.Dir, 0o755); err != nil {
+	if err := os.Chmod(s.Dir, 0o755); err != nil { //nolint:gosec // others have to come in
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(os.Args[0])
@@ -142,7 +142,7 @@ func TestDoctorWithoutPermission(t *testing.T) {
 		t.Fatal(err)
 	}
 	program := filepath.Join(s.Dir, "program")                 // where nobody may run it
-	if err := os.WriteFile(program, text, 0o755); err != nil { //nolint:gosec // it is a program
+	if err := os.WriteFile(program, text, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	ask := func(groups ...uint32) (string, int) {

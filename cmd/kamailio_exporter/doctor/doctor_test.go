@@ -103,6 +103,16 @@ func TestFindings(t *testing.T) {
 			cfg.URIs[1], _, _ = strings.Cut(s.URI("fifo"), "?")
 			cfg.URIs[1] += "?reply_dir=/nowhere/at/all"
 		}, Degraded, "ways", Warn, "cannot make a reply FIFO", "shell: install -d"},
+		{"a Kamailio whose unit has PrivateTmp", func(s *kamrpctest.Server, cfg *Config) {
+			replies := filepath.Join(filepath.Dir(s.ReplyDir()), "others")
+			theirs := filepath.Join(cfg.System.Proc, "4711", "root", replies)
+			if errors.Join(os.Mkdir(replies, 0o755), os.MkdirAll(theirs, 0o755),
+				os.WriteFile(filepath.Join(cfg.System.Proc, "4711", "status"), []byte("Name:\tkamailio\nState:\tS (sleeping)\nPPid:\t1\nUid:\t0\t0\t0\t0\n"), 0o600)) != nil {
+				panic("no fake process")
+			}
+			cfg.URIs[1], _, _ = strings.Cut(s.URI("fifo"), "?")
+			cfg.URIs[1] += "?reply_dir=" + replies
+		}, Degraded, "ways", Warn, "no answer before the deadline", "shell: PrivateTmp=no"},
 		{"a file that it cannot start with", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.Startup = []error{errors.New("--web.config.file:\n no")}
 		}, Broken, "startup", Fail, "the exporter does not start: --web.config.file: no", ""},
@@ -242,7 +252,7 @@ func TestWhose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gid, _ := strconv.Atoi(daemon.Gid)
+	gid, _ := strconv.ParseUint(daemon.Gid, 10, 32)
 	if a.name != "nobody" || a.self || !slices.Contains(a.gids, uint32(gid)) {
 		t.Errorf("%+v", a)
 	}
@@ -254,7 +264,7 @@ func TestWhose(t *testing.T) {
 // TestReach looks at a socket with the eyes of another.
 func TestReach(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // others have to come in
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "socket")
@@ -297,7 +307,7 @@ func TestReach(t *testing.T) {
 				t.Errorf("%04o %04o: would the group help? %v", tt.dir, tt.file, o.groupHelps())
 			}
 		}
-		if err := os.Chmod(dir, 0o755); err != nil {
+		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // for the next round
 			t.Fatal(err)
 		}
 	}

@@ -113,7 +113,7 @@ func plain(text string) string {
 // a line of its own.
 func wrap(text string, width int) (lines []string) {
 	line, length := "", 0
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		n := utf8.RuneCountInString(word)
 		if line != "" && length+1+n > width {
 			lines = append(lines, line)

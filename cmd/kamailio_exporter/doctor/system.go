@@ -283,12 +283,12 @@ const maxFound = 8
 func (s System) search(processes []process) []string {
 	var found []string
 	add := func(scheme, path string, typ fs.FileMode) {
-		info, err := os.Stat(path)
+		info, err := os.Stat(path) //nolint:gosec // it is only looked at
 		if err != nil || info.Mode().Type() != typ || len(found) == maxFound {
 			return
 		}
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			path = real
+		if resolved, err := filepath.EvalSymlinks(path); err == nil {
+			path = resolved
 		}
 		if uri := (&url.URL{Scheme: scheme, Path: path}).String(); !slices.Contains(found, uri) {
 			found = append(found, uri)
