@@ -72,6 +72,9 @@ func runDoctorCommand(ctx context.Context, args []string, stdout io.Writer) erro
 	}
 	cfg.User, cfg.Search = o.user, o.search
 	report := doctor.Run(ctx, cfg)
+	if ctx.Err() != nil {
+		return &codedError{exitBroken, "interrupted"}
+	}
 	if o.output == "json" {
 		if err := report.JSON(stdout); err != nil {
 			return err

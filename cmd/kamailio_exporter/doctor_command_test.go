@@ -141,7 +141,7 @@ func TestDoctorWithoutPermission(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(s.Dir, "program")                 // where nobody may run it
+	program := filepath.Join(s.Dir, "program") // where nobody may run it
 	if err := os.WriteFile(program, text, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -272,7 +272,7 @@ func (p *patient) mend(t *trial) (fixes []Fix) {
 	case "http", "https":
 		return p.mendHTTP(t)
 	case "udp":
-		return []Fix{kamailioCfg(`loadmodule "jsonrpcs.so"`, fmt.Sprintf(`modparam("jsonrpcs", "dgram_socket", "udp:%s")`, hostOf(t.URI)))}
+		return []Fix{kamailioCfg(`loadmodule "jsonrpcs.so"`, fmt.Sprintf(`modparam("jsonrpcs", "dgram_socket", "udp:%s")  # in place of the unix socket`, hostOf(t.URI)))}
 	case "tcp":
 		return []Fix{kamailioCfg(`loadmodule "jsonrpcs.so"  # Kamailio 6`, fmt.Sprintf(`modparam("jsonrpcs", "tcp_socket", "tcp:%s")`, hostOf(t.URI)), `modparam("jsonrpcs", "transport", 14)`)}
 	case "binrpc+tcp":
@@ -553,7 +553,7 @@ func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
 			continue
 		}
 		f := Finding{Level: Warn, Text: fmt.Sprintf("the reply of %s has %s, and this way carries %s: when it grows it is lost", m, size(n), size(limit)),
-			Fixes: []Fix{byFlag("--kamailio.uri="+ways[0].given, "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}}
+			Fixes: []Fix{byFlag("--kamailio.uri="+ways[0].given, p.largeWay())}}
 		if loaded, known := p.loads("jsonrpcs"); loaded || !known {
 			f.Fixes = append(f.Fixes, or(kamailioCfg(`modparam("jsonrpcs", "pretty_format", 0)  # smaller replies`)))
 		}
@@ -599,7 +599,7 @@ func checkCollectors(_ context.Context, p *patient) (all []Finding) {
 func (p *patient) failure(r collector.Result) []Fix {
 	switch {
 	case errors.Is(r.Err, kamrpc.ErrNoAnswer) && !p.carriesLarge():
-		return []Fix{byFlag("--kamailio.uri="+p.answering(true)[0].given, "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}
+		return []Fix{byFlag("--kamailio.uri="+p.answering(true)[0].given, p.largeWay())}
 	case errors.Is(r.Err, kamrpc.ErrOutgrown):
 		return []Fix{
 			byFlag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"),
@@ -760,6 +760,18 @@ func (p *patient) carriesLarge() bool {
 	return slices.ContainsFunc(p.ways, func(t *trial) bool { return t.Flag && (t.MaxReply == 0 || t.MaxReply > 1<<20) })
 }
 
+// largeWay is a flag for what carries large replies: the FIFO, which only this
+// machine has, or HTTP to another.
+func (p *patient) largeWay() string {
+	for _, t := range p.answering(true) {
+		u, err := url.Parse(t.given)
+		if err == nil && u.Hostname() != "" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback() {
+			return "--kamailio.uri=http://" + net.JoinHostPort(u.Hostname(), "5060") + "/RPC"
+		}
+	}
+	return "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"
+}
+
 // checkLargeReplies: without a way for large replies lists are cut.
 func checkLargeReplies(_ context.Context, p *patient) []Finding {
 	ways := p.answering(true)
@@ -771,7 +783,7 @@ func checkLargeReplies(_ context.Context, p *patient) []Finding {
 			return one(Note, "replies of more than "+size(ways[0].MaxReply)+" do not come by the ways that the flags name; by this one they do", byFlag("--kamailio.uri="+ways[0].given, "--kamailio.uri="+t.URI))
 		}
 	}
-	return one(Note, "replies of more than "+size(ways[0].MaxReply)+" (long lists of destinations or contacts) do not come by this way; jsonrpcs' FIFO carries them", byFlag("--kamailio.uri="+ways[0].given, "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"))
+	return one(Note, "replies of more than "+size(ways[0].MaxReply)+" (long lists of destinations or contacts) do not come by this way, but by this one of jsonrpcs", byFlag("--kamailio.uri="+ways[0].given, p.largeWay()))
 }
 
 // checkSockets: SIP itself can be asked too.

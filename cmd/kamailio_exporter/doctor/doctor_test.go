@@ -76,7 +76,7 @@ func TestFindings(t *testing.T) {
 			},
 			Degraded, "replies", Warn, "the reply of core.info has 98 KiB, and this way carries 128 KiB", "flag: --kamailio.uri=fifo:",
 		},
-		{"no way for large replies", func(_ *kamrpctest.Server, cfg *Config) { cfg.URIs = cfg.URIs[:1] }, Degraded, "large", Note, "do not come by this way", "flag: --kamailio.uri=fifo:"},
+		{"no way for large replies", func(_ *kamrpctest.Server, cfg *Config) { cfg.URIs = cfg.URIs[:1] }, Degraded, "large", Note, "do not come by this way, but by this one", "flag: --kamailio.uri=fifo:"},
 		{"HTTP with too few workers", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = []string{s.URI("http")}
 			s.Handle("core.psx", `[{"IDX":1,"PID":2,"DSC":"tcp receiver (generic) child=0"},{"IDX":2,"PID":3,"DSC":"tcp receiver (generic) child=1"}]`)
@@ -338,6 +338,21 @@ func TestSearch(t *testing.T) {
 	got := System{Proc: proc, RunDirs: []string{dir, "/nowhere"}}.search(nil)
 	if want := []string{s.URI("unix")}; !slices.Equal(got, want) {
 		t.Errorf("%q, not %q", got, want)
+	}
+}
+
+// TestLargeWay: another machine's FIFO is of no use.
+func TestLargeWay(t *testing.T) {
+	for uri, want := range map[string]string{
+		"unix:///run/kamailio/kamailio_rpc.sock": "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo",
+		"binrpc+tcp://127.0.0.1:2046":            "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo",
+		"udp://192.0.2.1:8090":                   "--kamailio.uri=http://192.0.2.1:5060/RPC",
+		"binrpc+tcp://[2001:db8::1]:2046":        "--kamailio.uri=http://[2001:db8::1]:5060/RPC",
+	} {
+		p := &patient{ways: []*trial{{Way: Way{Answers: true, Flag: true}, given: uri}}}
+		if got := p.largeWay(); got != want {
+			t.Errorf("%s: %s, not %s", uri, got, want)
+		}
 	}
 }
 

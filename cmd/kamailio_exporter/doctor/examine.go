@@ -158,9 +158,10 @@ func (p *patient) ask(ctx context.Context) {
 	if methods, err := call(ctx, p.cfg.CallTimeout, client, "system.listMethods"); err == nil {
 		p.methods = texts(methods)
 	}
-	// Nothing that is not there: each such call is an ERROR line in Kamailio's log.
+	// Nothing that is not there, or may not be: each such call is an ERROR line in
+	// Kamailio's log.
 	get := func(method string) (v kamrpc.Value) {
-		if p.has(method) {
+		if slices.Contains(p.methods, method) {
 			v, _ = call(ctx, p.cfg.CallTimeout, client, method)
 		}
 		return v
