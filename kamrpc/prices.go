@@ -76,6 +76,7 @@ var prices = []Price{
 	{Method: "cfg.set_now_int", Effect: Action, Locks: "the configuration framework's own, for a copy", Note: "modules/cfg_rpc/cfg_rpc.c: a text is taken for 0; with a value missing it answers well and does nothing"},
 	{Method: "cnt.grps_list", Note: "modules/counters/counters.c: names; asked only where not all statistics fit into one reply over BINRPC"},
 	{Method: "core.info", Note: "core/core_cmd.c: text made at start"},
+	{Method: "core.modules", Cost: Walk, Of: "loaded modules", Note: "core/core_cmd.c: no lock; asked by doctor only"},
 	{Method: "core.psx", Cost: Walk, Of: "Kamailio's processes", Note: "core/core_cmd.c: no lock"},
 	{Method: "core.shmmem", Note: "core/core_cmd.c: totals of the allocator"},
 	{Method: "core.sockets_list", Cost: Walk, Of: "listening sockets", Note: "core/core_cmd.c: no lock; prints a line for each to Kamailio's standard output, so it is asked once an hour"},

@@ -16,6 +16,7 @@ type shape struct {
 // and numbers from 2^31 up are negative.
 var shapes = map[string]shape{
 	"cnt.grps_list":            {whole: true},                                       // modules/counters/counters.c
+	"core.modules":             {whole: true},                                       // core/core_cmd.c
 	"core.psx":                 {whole: true},                                       // core/core_cmd.c
 	"cr.dump_routes":           {lists: []string{"routes", "domains", "data"}},      // modules/carrierroute/cr_fifo.c
 	"dialplan.dump":            {lists: []string{"ENTRIES"}},                        // modules/dialplan/dialplan.c

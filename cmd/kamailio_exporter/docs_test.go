@@ -30,6 +30,7 @@ func TestDocs(t *testing.T) {
 	readme := readText(t, readmeFile)
 	want := replacePart(t, readme, "flags", flagTable(t))
 	want = replacePart(t, want, "collectors", collectorTable(t))
+	want = replacePart(t, want, "doctor", "```\n"+readText(t, filepath.Join("doctor", "testdata", "stock-5.6.txt"))+"```\n")
 	writeDocument(t, readmeFile, readme, want)
 }
 

@@ -60,7 +60,7 @@ type settings struct {
 // newApp declares the flags. Each can come from the environment too, for
 // containers: --kamailio.uri from KAMAILIO_EXPORTER_KAMAILIO_URI.
 func newApp(s *settings) *kingpin.Application {
-	app := kingpin.New(programName, "Prometheus exporter for the Kamailio SIP server. Every flag can also be set in the environment; a repeatable one then has one value a line. The client of its admin endpoint: kamailio_exporter admin --help.")
+	app := kingpin.New(programName, "Prometheus exporter for the Kamailio SIP server. Every flag can also be set in the environment; a repeatable one then has one value a line. Its commands: doctor examines Kamailio and the exporter's settings, rpc asks Kamailio one thing, admin is the client of the admin endpoint; kamailio_exporter COMMAND --help.")
 	app.DefaultEnvars()
 	app.HelpFlag.Short('h').NoEnvar()
 	app.Version(version.Print(programName))
@@ -148,10 +148,17 @@ func newApp(s *settings) *kingpin.Application {
 // parseFlags returns nil settings when all there was to do was to print.
 func parseFlags(args []string, stdout io.Writer) (*settings, error) {
 	s := &settings{}
-	app := newApp(s)
+	return s.parse(newApp(s), args, stdout)
+}
+
+// parse is parseFlags of an application that newApp made.
+func (s *settings) parse(app *kingpin.Application, args []string, stdout io.Writer) (*settings, error) {
 	printed := false
 	app.UsageWriter(stdout)
-	app.Terminate(func(int) { printed = true })
+	app.Terminate(func(int) {
+		printed = true
+		app.UsageWriter(io.Discard) // kingpin goes on, and would print it again
+	})
 	if _, err := app.Parse(args); err != nil {
 		if printed {
 			return nil, nil

@@ -31,7 +31,9 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: error: %s\n", programName, oneLine(err))
+		if text := oneLine(err); text != "" { // a report says it all
+			fmt.Fprintf(os.Stderr, "%s: error: %s\n", programName, text)
+		}
 		os.Exit(exitCode(err))
 	}
 }
@@ -46,6 +48,12 @@ func oneLine(err error) string {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "admin" {
 		return runAdminCommand(ctx, args[1:], stdout)
+	}
+	if len(args) > 0 && args[0] == "doctor" {
+		return runDoctorCommand(ctx, args[1:], stdout)
+	}
+	if len(args) > 0 && args[0] == "rpc" {
+		return runRPCCommand(ctx, args[1:], stdout)
 	}
 	s, err := parseFlags(args, stdout)
 	if err != nil || s == nil { // nil: --help or --version

@@ -8,7 +8,8 @@
 #                 (.ci/trixie-root.sh makes it and prints its path)
 #   KAM_CONFIG    "full" (default): examples/kamailio/kamailio.cfg;
 #                 "stock": Debian's own /etc/kamailio/kamailio.cfg as it is, or
-#                 with the define that KAM_STOCK_DEFINE names (WITH_JSONRPC)
+#                 with the define that KAM_STOCK_DEFINE names (WITH_JSONRPC), or
+#                 the copy of it in KAM_STOCK_FILE, in KAM_DIR
 #   KAM_SIP_PORT, KAM_TLS_PORT, KAM_RPC_PORT (HTTP), KAM_RPC_TCP_PORT (6.0),
 #   KAM_CTL_PORT (BINRPC)
 #   KAM_RPC_UDP_PORT  if set, the datagram RPC socket is this UDP port of
@@ -130,7 +131,7 @@ stock)
 	# Unchanged but for where it listens. WITH_JSONRPC is not set, so RPC is on
 	# the FIFO and the Unix socket only, as on a server fresh from the package.
 	[ -z "$rpc_udp_port" ] || fail "KAM_RPC_UDP_PORT does not go with KAM_CONFIG=stock"
-	args+=(-f /etc/kamailio/kamailio.cfg -a no
+	args+=(-f "${KAM_STOCK_FILE:-/etc/kamailio/kamailio.cfg}" -a no
 		-l "udp:127.0.0.1:$sip_port" -l "tcp:127.0.0.1:$sip_port")
 	[ -z "${KAM_STOCK_DEFINE:-}" ] || args+=(-A "$KAM_STOCK_DEFINE")
 	;;

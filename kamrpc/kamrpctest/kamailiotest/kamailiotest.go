@@ -56,6 +56,9 @@ type Config struct {
 	// StockHTTP is Stock with the define WITH_JSONRPC: RPC over HTTP on the SIP
 	// port too, where each connection is closed after its reply.
 	StockHTTP bool
+	// Edit makes Stock's configuration another one. What it leaves without jsonrpcs
+	// has no SocketPath and no FIFOPath.
+	Edit func(config string) string
 	// UDP puts the datagram RPC on a UDP port in place of the Unix socket:
 	// Kamailio serves one of the two.
 	UDP bool
@@ -172,7 +175,7 @@ func Start(tb testing.TB, cfg Config) *Server {
 		missing(tb, "version %s is not among %q", cfg.Version, versions)
 		tb.SkipNow()
 	}
-	cfg.Stock = cfg.Stock || cfg.StockHTTP
+	cfg.Stock = cfg.Stock || cfg.StockHTTP || cfg.Edit != nil
 	if cfg.Stock && (cfg.UDP || cfg.Traffic || cfg.Stream) {
 		tb.Fatal("kamailiotest: the stock configuration has neither UDP nor traffic")
 	}
@@ -270,6 +273,20 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 			s.TCPAddr = addr(3)
 		}
 	}
+	if cfg.Edit != nil {
+		stock, err := os.ReadFile(filepath.Join(env["KAM_ROOT"], "/etc/kamailio/kamailio.cfg"))
+		if err != nil {
+			return nil, err
+		}
+		edited := cfg.Edit(string(stock))
+		env["KAM_STOCK_FILE"] = filepath.Join(dir, "kamailio.cfg")
+		if err := os.WriteFile(env["KAM_STOCK_FILE"], []byte(edited), 0o644); err != nil {
+			return nil, err
+		}
+		if !strings.Contains(edited, "jsonrpcs.so") {
+			s.SocketPath, s.FIFOPath = "", ""
+		}
+	}
 	if cfg.UDP {
 		env["KAM_RPC_UDP_PORT"] = strconv.Itoa(port + 4)
 		s.UDPAddr = addr(4)
@@ -339,6 +356,14 @@ func (s *Server) launch(scripts string) error {
 // answers tells whether every transport does that a client may try first.
 func (s *Server) answers() bool {
 	const request = `{"jsonrpc":"2.0","method":"core.version","id":1}`
+	if s.SocketPath == "" && s.UDPAddr == "" { // no jsonrpcs
+		conn, err := net.DialTimeout("unix", s.CtlPath, time.Second)
+		if err != nil {
+			return false
+		}
+		_ = conn.Close()
+		return true
+	}
 	if _, err := os.Stat(s.FIFOPath); err != nil {
 		return false
 	}

@@ -1,0 +1,345 @@
+//go:build linux
+
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden reports")
+
+// config is that of an exporter with default flags, but for what would find other
+// servers of this machine.
+func config(t *testing.T, uris ...string) Config {
+	t.Helper()
+	return Config{
+		URIs: uris,
+		Open: func(uri string) (kamrpc.Transport, func() int64, error) {
+			way, err := kamrpc.Open(uri, &http.Client{Transport: &http.Transport{}})
+			return way, func() int64 { return 0 }, err
+		},
+		Collectors: collector.All(collector.Options{
+			DumpContacts: collector.DefaultDumpContacts, ListDialogs: collector.DefaultListDialogs,
+			TLSConnections: collector.DefaultTLSConnections, ListRows: collector.DefaultListRows,
+			GrowingInterval: collector.DefaultGrowingInterval,
+		}),
+		CallTimeout: time.Second, ScrapeTimeout: 10 * time.Second,
+		MaxConcurrent: kamrpc.DefaultMaxConcurrent,
+		System:        System{Proc: t.TempDir()},
+	}
+}
+
+// see makes the system one in which nothing but this server runs.
+func see(t *testing.T, cfg *Config, s *kamailiotest.Server) {
+	t.Helper()
+	pid := strconv.Itoa(s.PID())
+	if err := os.Symlink(filepath.Join("/proc", pid), filepath.Join(cfg.System.Proc, pid)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func examined(t *testing.T, cfg Config) *Report {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	r := Run(ctx, cfg)
+	if t.Failed() || testing.Verbose() {
+		var text bytes.Buffer
+		r.Text(&text, false)
+		t.Log("\n" + text.String())
+	}
+	return r
+}
+
+func findings(r *Report, check string) (all []Finding) {
+	for _, f := range r.Findings {
+		if f.Check == check {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// has tells whether a check said something, at a level, and gives what mends it.
+func has(t *testing.T, r *Report, check string, level Level, text string, fixes ...string) {
+	t.Helper()
+	for _, f := range findings(r, check) {
+		if f.Level != level || !strings.Contains(f.Text, text) {
+			continue
+		}
+		var lines []string
+		for _, fix := range f.Fixes {
+			for _, line := range fix.Lines {
+				lines = append(lines, fix.Where+": "+line)
+			}
+		}
+		for _, want := range fixes {
+			if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, want) }) {
+				t.Errorf("%s: %q is not among what mends it: %q", check, want, lines)
+			}
+		}
+		return
+	}
+	t.Errorf("%s says nothing of %q at level %s: %+v", check, text, level, findings(r, check))
+}
+
+func outcome(t *testing.T, r *Report, want Status) {
+	t.Helper()
+	if r.Status != want {
+		var text bytes.Buffer
+		r.Text(&text, false)
+		t.Errorf("%s, not %s:\n%s", r.Status, want, text.String())
+	}
+}
+
+// golden compares a report as people see it with testdata/NAME.txt, without what
+// differs from run to run, and from machine to machine.
+func golden(t *testing.T, name string, r *Report, s *kamailiotest.Server) {
+	t.Helper()
+	shown := *r
+	shown.Findings = slices.DeleteFunc(slices.Clone(r.Findings), func(f Finding) bool {
+		return f.Check == "permissions" || strings.HasPrefix(f.Text, "it has just been started")
+	})
+	host, port, _ := strings.Cut(s.SIPAddr, ":")
+	fixed := []struct{ is, shown string }{
+		{regexp.QuoteMeta(s.Dir) + `(/kamailio\.cfg)`, "/etc/kamailio$1"},
+		{regexp.QuoteMeta(s.Dir), "/run/kamailio"},
+		{regexp.QuoteMeta(host + ":" + port), host + ":5060"},
+		{`\d+\.\d ms`, "0.5 ms"},
+		{`\d+ metrics in \d+ ms`, "317 metrics in 9 ms"},
+		{`(the largest reply of a scrape is \S+ with) \d+ KiB`, "$1 5 KiB"},
+		{`up for \d+ \w+`, "up for 3 days"},
+		{`runs here as \w+ \(pid \d+\)`, "runs here as kamailio (pid 811)"},
+	}
+	replace := func(text string) string {
+		for _, f := range fixed {
+			text = regexp.MustCompile(f.is).ReplaceAllString(text, f.shown)
+		}
+		return text
+	}
+	for i := range shown.Findings {
+		f := &shown.Findings[i]
+		f.Text = replace(f.Text)
+		f.Fixes = slices.Clone(f.Fixes)
+		for j := range f.Fixes {
+			lines := slices.Clone(f.Fixes[j].Lines)
+			for k := range lines {
+				lines[k] = replace(lines[k])
+			}
+			f.Fixes[j].Lines = lines
+		}
+	}
+	var got bytes.Buffer
+	shown.Text(&got, false)
+	file := filepath.Join("testdata", name+".txt")
+	if *update {
+		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != string(want) {
+		t.Errorf("%s differs (-update writes it):\n%s", file, got.String())
+	}
+}
+
+func eachVersion(t *testing.T, test func(t *testing.T, version string)) {
+	t.Helper()
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) { test(t, version) })
+	}
+}
+
+// TestStock: Debian's package as it is works, and is told what more there could be.
+func TestStock(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Stock: true})
+		logged := s.LogLines()
+		cfg := config(t, "unix://"+s.SocketPath, "fifo://"+s.FIFOPath)
+		see(t, &cfg, s)
+		r := examined(t, cfg)
+		outcome(t, r, Healthy)
+		has(t, r, "modules", Note, "with the module dialog", `kamailio.cfg: loadmodule "dialog.so"`)
+		has(t, r, "sockets", Note, "whether SIP is answered", "flag: --sip.probe=udp:"+s.SIPAddr, "flag: --sip.probe=tcp:"+s.SIPAddr)
+		has(t, r, "processes", OK, "(pid "+strconv.Itoa(s.PID())+")")
+		has(t, r, "clock", OK, "")
+		golden(t, "stock-"+version, r, s)
+		if now := s.LogLines(); now != logged {
+			t.Errorf("Kamailio logged %d lines of it", now-logged)
+		}
+	})
+}
+
+// TestStockWithWhatItSays: the lines that are printed for Debian's configuration
+// do bring what they promise.
+func TestStockWithWhatItSays(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(config string) string {
+			dialog := useful[slices.IndexFunc(useful, func(u usefulModule) bool { return u.module == "dialog" })].lines
+			config = strings.Replace(config, `loadmodule "pv.so"`, dialog[0]+"\n"+`loadmodule "pv.so"`, 1)
+			if !strings.Contains(config, "record_route();") {
+				t.Fatal("Debian's configuration has no record_route()")
+			}
+			return strings.Replace(config, "record_route();", "record_route();\n"+dialog[2], 1)
+		}})
+		r := examined(t, config(t, "unix://"+s.SocketPath, "fifo://"+s.FIFOPath))
+		outcome(t, r, Healthy)
+		if i := slices.IndexFunc(r.Collectors, func(c Collector) bool { return c.Name == "dialog" }); r.Collectors[i].State != "works" || r.Collectors[i].Samples == 0 {
+			t.Errorf("dialog: %+v", r.Collectors[i])
+		}
+	})
+}
+
+func TestFullServer(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		s := kamailiotest.Start(t, kamailiotest.Config{Version: version})
+		cfg := config(t, s.HTTPURL, "unix://"+s.SocketPath, "fifo://"+s.FIFOPath+"?reply_dir="+s.FIFOReplyDir)
+		r := examined(t, cfg)
+		outcome(t, r, Healthy)
+		for _, c := range r.Collectors {
+			switch {
+			case c.State == "fails":
+				t.Errorf("%+v", c)
+			case c.Name == "permissions" && version == "5.6" && c.State != "held_back":
+				t.Errorf("%+v is called on 5.6", c)
+			}
+		}
+		if version == "5.6" {
+			has(t, r, "collectors", Note, "permissions.addressDump is not called")
+		}
+		has(t, r, "limits", OK, "dialog_age: 0 dialogs")
+	})
+}
+
+// TestLimits: what is above its limit is told with the flag that lets it.
+func TestLimits(t *testing.T) {
+	s := kamailiotest.Start(t, kamailiotest.Config{})
+	for i := range 30 {
+		s.RPC(t, "ul.add", "location", "u"+strconv.Itoa(i)+"@127.0.0.1", "sip:u"+strconv.Itoa(i)+"@127.0.0.1:9", 3600, 1, "", 0, 0, 0)
+	}
+	cfg := config(t, "unix://"+s.SocketPath, "fifo://"+s.FIFOPath+"?reply_dir="+s.FIFOReplyDir)
+	cfg.Collectors = collector.All(collector.Options{DumpContacts: 20, ListDialogs: 0, TLSConnections: 5, ListRows: 5000, GrowingInterval: time.Minute})
+	r := examined(t, cfg)
+	outcome(t, r, Healthy)
+	has(t, r, "limits", Note, "registered contacts, above --collector.usrloc_contacts.limit=20", "flag: --collector.usrloc_contacts.limit=1000")
+	has(t, r, "limits", Note, "--collector.dialog_age.limit=0 keeps dlg.briefing")
+}
+
+// TestNoJSONRPC: only ctl is there, and no flag names it.
+func TestNoJSONRPC(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(config string) string {
+			return regexp.MustCompile(`(?m)^.*jsonrpc.*$`).ReplaceAllString(config, "")
+		}})
+		cfg := config(t, "unix://"+s.Dir+"/kamailio_rpc.sock", "fifo://"+s.Dir+"/kamailio_rpc.fifo")
+		see(t, &cfg, s)
+		cfg.Search = true
+		r := examined(t, cfg)
+		outcome(t, r, Broken)
+		has(t, r, "ways", Fail, "there is no such file", `kamailio.cfg: loadmodule "jsonrpcs.so"`)
+		has(t, r, "found", Note, "kamailio_ctl answers", "flag: --kamailio.uri=binrpc+unix://"+s.CtlPath)
+		golden(t, "no-jsonrpcs-"+version, r, s)
+
+		cfg.URIs = []string{"binrpc+unix://" + s.CtlPath} // as it says
+		outcome(t, examined(t, cfg), Healthy)
+	})
+}
+
+// TestReplyDirWithoutSlash: the FIFO takes requests, and its replies go elsewhere.
+func TestReplyDirWithoutSlash(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		dir := t.TempDir()
+		edit := func(value string) func(string) string {
+			return func(config string) string {
+				return strings.Replace(config, `modparam("jsonrpcs", "pretty_format", 1)`, `modparam("jsonrpcs", "fifo_reply_dir", "`+value+`")`, 1)
+			}
+		}
+		if version == "6.0" { // a chroot, which has only /tmp and the server's own
+			dir = "/tmp"
+		}
+		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: edit(dir)})
+		cfg := config(t, "unix://"+s.SocketPath, "fifo://"+s.FIFOPath+"?reply_dir="+dir)
+		see(t, &cfg, s)
+		r := examined(t, cfg)
+		outcome(t, r, Degraded)
+		has(t, r, "ways", Warn, "no answer before the deadline", `kamailio.cfg: modparam("jsonrpcs", "fifo_reply_dir", "`+dir+`/")`)
+
+		s = kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: edit(dir + "/")})
+		cfg = config(t, "unix://"+s.SocketPath, "fifo://"+s.FIFOPath+"?reply_dir="+dir)
+		outcome(t, examined(t, cfg), Healthy)
+	})
+}
+
+// TestReplyDirElsewhere: the flag names another directory than kamailio.cfg does.
+func TestReplyDirElsewhere(t *testing.T) {
+	s := kamailiotest.Start(t, kamailiotest.Config{Edit: func(config string) string {
+		return strings.Replace(config, `modparam("jsonrpcs", "pretty_format", 1)`, `modparam("jsonrpcs", "fifo_reply_dir", "/var/tmp/")`, 1)
+	}})
+	cfg := config(t, "unix://"+s.SocketPath, "fifo://"+s.FIFOPath)
+	see(t, &cfg, s)
+	r := examined(t, cfg)
+	outcome(t, r, Degraded)
+	has(t, r, "ways", Warn, "no answer before the deadline", "flag: --kamailio.uri=fifo://"+s.FIFOPath+"?reply_dir=/var/tmp")
+}
+
+// TestHTTP of Debian's configuration with WITH_JSONRPC, and without.
+func TestHTTP(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, StockHTTP: true})
+		r := examined(t, config(t, s.HTTPURL))
+		outcome(t, r, Healthy)
+
+		s = kamailiotest.Start(t, kamailiotest.Config{Version: version, Stock: true})
+		r = examined(t, config(t, "http://"+s.SIPAddr+"/RPC"))
+		outcome(t, r, Broken)
+		has(t, r, "ways", Fail, "kamailio.cfg does not serve RPC over HTTP", "kamailio.cfg: #!define WITH_JSONRPC", "kamailio.cfg: event_route[xhttp:request]")
+	})
+}
+
+// TestStopped: killed, so that its files stay; stopped, and they are gone; and one
+// that hangs.
+func TestStopped(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Stock: true})
+		cfg := config(t, "unix://"+s.SocketPath, "fifo://"+s.FIFOPath)
+		s.Pause()
+		r := examined(t, cfg)
+		s.Resume()
+		outcome(t, r, Broken)
+		has(t, r, "ways", Fail, "kamailio hangs", "shell: journalctl -u kamailio")
+
+		s.Kill()
+		r = examined(t, cfg)
+		outcome(t, r, Broken)
+		has(t, r, "ways", Fail, "nobody is listening", "shell: systemctl restart kamailio")
+		has(t, r, "processes", Fail, "no process of Kamailio", "shell: systemctl start kamailio")
+		golden(t, "killed", r, s)
+
+		for _, file := range []string{s.SocketPath, s.FIFOPath} {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r = examined(t, cfg)
+		outcome(t, r, Broken)
+		has(t, r, "ways", Fail, "there is no such file")
+	})
+}

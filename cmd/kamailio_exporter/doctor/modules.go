@@ -1,0 +1,129 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+)
+
+// modulesOf are the modules whose methods or statistics begin, or whose collector
+// is called, otherwise than they are.
+var modulesOf = map[string]string{
+	"cfg": "cfg_rpc", "cnt": "counters", "cr": "carrierroute", "dlg": "dialog", "pkg": "kex",
+	"pl": "pipelimit", "rl": "ratelimit", "stats": "kex", "ul": "usrloc",
+}
+
+type usefulModule struct {
+	module string
+	lines  []string // of kamailio.cfg
+}
+
+// useful are the modules that have something to tell on any server.
+var useful = []usefulModule{
+	{"kex", []string{`loadmodule "kex.so"`}},
+	{"tm", []string{`loadmodule "tm.so"`}},
+	{"tmx", []string{`loadmodule "tmx.so"  # behind tm`}},
+	{"sl", []string{`loadmodule "sl.so"`}},
+	{"dialog", []string{`loadmodule "dialog.so"  # behind tm and rr`, `# in request_route, before an INVITE is relayed:`, `if (is_method("INVITE")) dlg_manage();`}},
+}
+
+// naming are the collectors that tell nothing until a flag names what.
+var naming = map[string]string{
+	"cfg":            "--collector.cfg.variables=GROUP.NAME",
+	"dialog_profile": "--collector.dialog_profile.names=NAME",
+	"dialplan":       "--collector.dialplan.ids=ID",
+}
+
+// absent is why a collector has nothing to read.
+type absent struct {
+	module string // that is not loaded; "" where that is not the reason
+	why    string
+}
+
+func (p *patient) absence(c collector.Collector) absent {
+	for _, method := range c.Methods() {
+		if p.has(method) {
+			continue
+		}
+		prefix, _, _ := strings.Cut(method, ".")
+		module := prefix
+		if m, ok := modulesOf[prefix]; ok {
+			module = m
+		}
+		loaded, known := p.loads(module)
+		switch {
+		case prefix == "core":
+			return absent{"", fmt.Sprintf("Kamailio has no method %s", method)}
+		case known && loaded:
+			return absent{"", fmt.Sprintf("%s is loaded and does not have %s", module, method)}
+		}
+		return absent{module, module + " is not loaded"}
+	}
+	name := c.Name()
+	if loaded, known := p.loads(name); known && !loaded && !strings.HasPrefix(name, "core") && name != "dns" && name != "tcp" {
+		return absent{name, name + " is not loaded"}
+	}
+	switch name {
+	case "drouting":
+		return absent{"", "the state of its gateways is told only where kamailio.cfg serves it: include drouting-gw-status.cfg of the exporter's examples"}
+	case "uac_registrations":
+		return absent{"", "there are no registrations: its reg_db_url is not set"}
+	case "secfilter":
+		return absent{"", "its numbers are told from Kamailio 6 on"}
+	}
+	return absent{"", "Kamailio has nothing to tell of it"}
+}
+
+// checkModules tells what could be read with another module, or flag.
+func checkModules(_ context.Context, p *patient) (all []Finding) {
+	if p.snapshot == nil || !p.snapshot.Up {
+		return nil
+	}
+	collectors := map[string][]string{} // by the module that they lack
+	var others, unnamed []string
+	var unnamedFlags []string
+	for i, r := range p.snapshot.Results {
+		c := p.cfg.Collectors[i]
+		if r.Supported {
+			if f, ok := naming[c.Name()]; ok && len(r.Samples) == 0 && r.Err == nil {
+				unnamed, unnamedFlags = append(unnamed, c.Name()), append(unnamedFlags, f)
+			}
+			continue
+		}
+		lack := p.absence(c)
+		if lack.module == "" {
+			all = append(all, Finding{Level: Note, Text: c.Name() + ": " + lack.why})
+			continue
+		}
+		if !slices.Contains(others, lack.module) {
+			others = append(others, lack.module)
+		}
+		collectors[lack.module] = append(collectors[lack.module], c.Name())
+	}
+	var first []Finding
+	for _, u := range useful {
+		names, ok := collectors[u.module]
+		if !ok {
+			continue
+		}
+		others = slices.DeleteFunc(others, func(m string) bool { return m == u.module })
+		var tells []string
+		for _, c := range p.cfg.Collectors {
+			if slices.Contains(names, c.Name()) {
+				tells = append(tells, fmt.Sprintf("%s (%s)", c.About(), c.Name()))
+			}
+		}
+		first = append(first, Finding{Level: Note, Text: "with the module " + u.module + ": " + strings.Join(tells, "; "), Fixes: []Fix{kamailioCfg(u.lines...)}})
+	}
+	if len(unnamed) > 0 {
+		first = append(first, Finding{Level: Note, Text: strings.Join(unnamed, ", ") + ": no flag names what to read", Fixes: []Fix{byFlag(unnamedFlags...)}})
+	}
+	all = append(first, all...)
+	if len(others) > 0 {
+		all = append(all, Finding{Level: Note, Text: "read as soon as kamailio.cfg loads them, with no change here: " + strings.Join(others, ", ")})
+	}
+	return all
+}

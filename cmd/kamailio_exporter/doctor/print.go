@@ -1,0 +1,128 @@
+package doctor
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// JSON writes the report for machines.
+func (r *Report) JSON(w io.Writer) error {
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	out.SetEscapeHTML(false)
+	return out.Encode(r)
+}
+
+// colours of the levels and of the outcomes.
+var colours = map[string]string{
+	"ok": "\x1b[32m", "note": "\x1b[36m", "warn": "\x1b[33m", "fail": "\x1b[1;31m",
+	"healthy": "\x1b[1;32m", "degraded": "\x1b[1;33m", "broken": "\x1b[1;31m",
+	"bold": "\x1b[1m", "dim": "\x1b[2m",
+}
+
+// lineWidth is where text is broken; what is to be copied is not.
+const lineWidth = 79
+
+type printer struct {
+	w      io.Writer
+	colour bool
+}
+
+func (p printer) paint(colour, text string) string {
+	if !p.colour {
+		return text
+	}
+	return colours[colour] + text + "\x1b[0m"
+}
+
+// Text writes the report for people.
+func (r *Report) Text(w io.Writer, colour bool) {
+	p := printer{w, colour}
+	section := ""
+	for _, f := range r.Findings {
+		if f.section != section {
+			if section != "" {
+				fmt.Fprintln(w)
+			}
+			section = f.section
+			fmt.Fprintln(w, p.paint("bold", section))
+		}
+		p.finding(f)
+	}
+	fmt.Fprintln(w)
+	p.verdict(r)
+}
+
+func (p printer) finding(f Finding) {
+	const indent = 8
+	for i, line := range wrap(plain(f.Text), lineWidth-indent) {
+		mark := strings.Repeat(" ", indent)
+		if i == 0 {
+			mark = "  " + p.paint(string(f.Level), fmt.Sprintf("%-4s", f.Level)) + "  "
+		}
+		fmt.Fprintln(p.w, mark+line)
+	}
+	for _, fix := range f.Fixes {
+		where := fix.Where
+		if fix.Or {
+			where = "or " + where
+		}
+		fmt.Fprintln(p.w, strings.Repeat(" ", indent)+p.paint("dim", where+":"))
+		for _, line := range fix.Lines {
+			fmt.Fprintln(p.w, strings.Repeat(" ", indent+4)+plain(strings.ReplaceAll(line, "\t", "    ")))
+		}
+	}
+}
+
+func (p printer) verdict(r *Report) {
+	counts := map[Level]int{}
+	restart := false
+	for _, f := range r.Findings {
+		counts[f.Level]++
+		for _, fix := range f.Fixes {
+			restart = restart || fix.Where == "kamailio.cfg"
+		}
+	}
+	text := map[Status]string{
+		Healthy:  "all that is asked for works",
+		Degraded: "mend what is marked warn",
+		Broken:   "mend what is marked fail first",
+	}[r.Status]
+	fmt.Fprintf(p.w, "%s (%d ok, %d note, %d warn, %d fail): %s.\n", p.paint(string(r.Status), string(r.Status)), counts[OK], counts[Note], counts[Warn], counts[Fail], text)
+	if restart {
+		fmt.Fprintln(p.w, "kamailio.cfg is read at start: kamailio -c, then systemctl restart kamailio.")
+	}
+}
+
+// plain is a text without what a terminal would take for a command: parts of it
+// are foreign.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
+}
+
+// wrap breaks a text at spaces into lines of at most width runes; a longer word is
+// a line of its own.
+func wrap(text string, width int) (lines []string) {
+	line, length := "", 0
+	for word := range strings.FieldsSeq(text) {
+		n := utf8.RuneCountInString(word)
+		if line != "" && length+1+n > width {
+			lines = append(lines, line)
+			line, length = "", 0
+		}
+		if line != "" {
+			line, length = line+" ", length+1
+		}
+		line, length = line+word, length+n
+	}
+	return append(lines, line)
+}

@@ -1,0 +1,328 @@
+package doctor
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// System is the machine that is looked at: its usual directories.
+type System struct {
+	Proc    string   // /proc
+	RunDirs []string // where Kamailio's sockets are by default
+	Units   []string // directories of systemd's units, those that win first
+	EnvFile string   // of the service
+}
+
+// ThisSystem is the machine that the program runs on.
+func ThisSystem() System {
+	return System{
+		Proc: "/proc",
+		// core/sr_compat.h and the Makefile: run_dir is /run/kamailio in Debian's
+		// packages, /var/run/kamailio in others; /tmp was ctl's long ago.
+		RunDirs: []string{"/run/kamailio", "/var/run/kamailio", "/tmp"},
+		Units:   []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"},
+		EnvFile: "/etc/default/kamailio-exporter",
+	}
+}
+
+const serviceName = "kamailio-exporter"
+
+// account is who wants to open something.
+type account struct {
+	name string
+	from string // where that is known from: flag, unit or process
+	uid  uint32
+	gids []uint32
+	self bool // this process has the same rights
+}
+
+// whose finds the account whose permissions count.
+func (s System) whose(name string) (account, error) {
+	self := currentAccount()
+	from := "--user"
+	var extra []string
+	if name == "" {
+		unit := s.unit()
+		if self.uid != 0 { // the service is another's business
+			return self, nil
+		}
+		if name, extra, from = unit["User"], strings.Fields(unit["SupplementaryGroups"]), "its unit"; name == "" {
+			name, from = serviceName, "its name"
+			if _, err := user.Lookup(name); err != nil {
+				return self, nil
+			}
+		}
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return self, fmt.Errorf("there is no user %s", name)
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return self, fmt.Errorf("user %s: %w", name, err)
+	}
+	a := account{name: u.Username, from: from, uid: uint32(uid)}
+	groups, _ := u.GroupIds()
+	for _, group := range extra {
+		if g, err := user.LookupGroup(group); err == nil {
+			groups = append(groups, g.Gid)
+		}
+	}
+	for _, group := range append(groups, u.Gid) {
+		if gid, err := strconv.ParseUint(group, 10, 32); err == nil && !slices.Contains(a.gids, uint32(gid)) {
+			a.gids = append(a.gids, uint32(gid))
+		}
+	}
+	slices.Sort(a.gids)
+	a.self = a.uid == self.uid && slices.Equal(a.gids, self.gids)
+	return a, nil
+}
+
+func currentAccount() account {
+	a := account{uid: uint32(os.Geteuid()), gids: []uint32{uint32(os.Getegid())}, from: "this process", self: true} //nolint:gosec // ids are 32 bits
+	groups, _ := os.Getgroups()
+	for _, g := range groups {
+		if gid := uint32(g); !slices.Contains(a.gids, gid) { //nolint:gosec // ids are 32 bits
+			a.gids = append(a.gids, gid)
+		}
+	}
+	slices.Sort(a.gids)
+	a.name = userName(a.uid)
+	return a
+}
+
+func userName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
+}
+
+func groupName(gid uint32) string {
+	id := strconv.FormatUint(uint64(gid), 10)
+	if g, err := user.LookupGroupId(id); err == nil {
+		return g.Name
+	}
+	return id
+}
+
+// unit reads the service's unit and its drop-ins: of a setting that is there
+// twice it has the last, of lists all.
+func (s System) unit() map[string]string {
+	settings := map[string]string{}
+	var files []string
+	for _, dir := range s.Units {
+		if file := filepath.Join(dir, serviceName+".service"); isFile(file) {
+			files = append(files, file)
+			break
+		}
+	}
+	for _, dir := range slices.Backward(s.Units) {
+		dropins, _ := filepath.Glob(filepath.Join(dir, serviceName+".service.d", "*.conf"))
+		files = append(files, dropins...)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+			if !ok || strings.HasPrefix(name, "#") {
+				continue
+			}
+			if name == "SupplementaryGroups" {
+				value = settings[name] + " " + value
+			}
+			settings[name] = value
+		}
+	}
+	return settings
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// obstacle is what keeps an account from a file: the file itself or a directory
+// above it.
+type obstacle struct {
+	path  string
+	mode  fs.FileMode
+	uid   uint32
+	group uint32
+	need  fs.FileMode // one of the bits of "others": 1 search, 2 write
+}
+
+// groupHelps tells whether to be in the file's group would be enough.
+func (o obstacle) groupHelps() bool { return o.mode.Perm()&(o.need<<3) != 0 && o.group != 0 }
+
+func (o obstacle) String() string {
+	return fmt.Sprintf("%s is open to %s:%s only (mode %04o)", o.path, userName(o.uid), groupName(o.group), o.mode.Perm())
+}
+
+// reach tells whether the account may write to a file: nil, an obstacle, or an
+// error when the file is not there or we cannot see it. It knows nothing of ACLs.
+func (a account) reach(path string) (*obstacle, error) {
+	dir := filepath.Dir(path)
+	var above []string
+	for d := dir; ; d = filepath.Dir(d) {
+		above = append(above, d)
+		if d == filepath.Dir(d) {
+			break
+		}
+	}
+	for _, d := range slices.Backward(above) {
+		if o, err := a.need(d, 1); o != nil || err != nil {
+			return o, err
+		}
+	}
+	return a.need(path, 2)
+}
+
+func (a account) need(path string, bits fs.FileMode) (*obstacle, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || a.uid == 0 {
+		return nil, nil
+	}
+	granted := info.Mode().Perm()
+	switch {
+	case stat.Uid == a.uid:
+		granted >>= 6
+	case slices.Contains(a.gids, stat.Gid):
+		granted >>= 3
+	}
+	if granted&bits == bits {
+		return nil, nil
+	}
+	return &obstacle{path, info.Mode(), stat.Uid, stat.Gid, bits}, nil
+}
+
+// process is a main process of a Kamailio on this machine.
+type process struct {
+	pid    int
+	user   string
+	config string // -f
+	runDir string // -Y
+}
+
+// kamailios are the main processes that can be seen.
+func (s System) kamailios() []process {
+	entries, _ := os.ReadDir(s.Proc)
+	parents := map[int]int{}
+	uids := map[int]uint32{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		status, err := os.ReadFile(filepath.Join(s.Proc, e.Name(), "status"))
+		if err != nil || !bytes.HasPrefix(status, []byte("Name:\tkamailio\n")) || bytes.Contains(status, []byte("\nState:\tZ")) {
+			continue
+		}
+		for line := range strings.Lines(string(status)) {
+			fields := strings.Fields(line)
+			if len(fields) < 2 {
+				continue
+			}
+			switch fields[0] {
+			case "PPid:":
+				parents[pid], _ = strconv.Atoi(fields[1])
+			case "Uid:":
+				uid, _ := strconv.ParseUint(fields[1], 10, 32)
+				uids[pid] = uint32(uid)
+			}
+		}
+	}
+	var all []process
+	for pid, parent := range parents {
+		if _, child := parents[parent]; child {
+			continue
+		}
+		p := process{pid: pid, user: userName(uids[pid]), config: "/etc/kamailio/kamailio.cfg"}
+		// Of the arguments only these two: others may hold passwords (-A).
+		line, _ := os.ReadFile(filepath.Join(s.Proc, strconv.Itoa(pid), "cmdline"))
+		args := strings.Split(string(line), "\x00")
+		for i, arg := range args {
+			for name, to := range map[string]*string{"-f": &p.config, "-Y": &p.runDir} {
+				switch {
+				case arg == name && i+1 < len(args):
+					*to = args[i+1]
+				case strings.HasPrefix(arg, name) && len(arg) > 2:
+					*to = arg[2:]
+				}
+			}
+		}
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b process) int { return a.pid - b.pid })
+	return all
+}
+
+// maxFound bounds the sockets that are tried beside those of the flags.
+const maxFound = 8
+
+// search finds sockets of Kamailio, as URIs: at their usual names, and those of
+// the kernel's list that are called so.
+func (s System) search(processes []process) []string {
+	var found []string
+	add := func(scheme, path string, typ fs.FileMode) {
+		info, err := os.Stat(path) //nolint:gosec // it is only looked at
+		if err != nil || info.Mode().Type() != typ || len(found) == maxFound {
+			return
+		}
+		if resolved, err := filepath.EvalSymlinks(path); err == nil {
+			path = resolved
+		}
+		if uri := (&url.URL{Scheme: scheme, Path: path}).String(); !slices.Contains(found, uri) {
+			found = append(found, uri)
+		}
+	}
+	dirs := slices.Clone(s.RunDirs)
+	for _, p := range processes {
+		if p.runDir != "" {
+			dirs = append(dirs, p.runDir)
+		}
+	}
+	for _, dir := range dirs {
+		add("unix", filepath.Join(dir, "kamailio_rpc.sock"), fs.ModeSocket)
+		add("fifo", filepath.Join(dir, "kamailio_rpc.fifo"), fs.ModeNamedPipe)
+		add("binrpc+unix", filepath.Join(dir, "kamailio_ctl"), fs.ModeSocket)
+	}
+	list, err := os.ReadFile(filepath.Join(s.Proc, "net", "unix"))
+	if err != nil {
+		return found
+	}
+	lines := bufio.NewScanner(bytes.NewReader(list))
+	for lines.Scan() {
+		// Num RefCount Protocol Flags Type St Inode Path (proc(5))
+		fields := strings.Fields(lines.Text())
+		if len(fields) != 8 || !strings.HasPrefix(fields[7], "/") || !strings.Contains(fields[7], "kamailio") {
+			continue
+		}
+		path := fields[7]
+		switch {
+		case fields[4] == "0002" && strings.Contains(filepath.Base(path), "rpc"):
+			add("unix", path, fs.ModeSocket)
+		case fields[4] == "0001" && strings.Contains(filepath.Base(path), "ctl"):
+			add("binrpc+unix", path, fs.ModeSocket)
+		}
+	}
+	return found
+}

@@ -1,0 +1,191 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/doctor"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+func TestDoctorEnds(t *testing.T) {
+	s := fake56(t)
+	good := []string{"doctor", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=" + s.URI("unix"), "--kamailio.uri=" + s.URI("fifo")}
+	web := filepath.Join(t.TempDir(), "web.yml")
+	if err := os.WriteFile(web, []byte("basic_auth_users: {me: nohash"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name           string
+		more           []string
+		code           int
+		stdout, stderr string
+	}{
+		{"healthy", nil, 0, "\nhealthy (", ""},
+		{"the service's other flags", []string{"--log.level=debug", "--collector.pike.addresses=5", "--no-collector.tm", "--web.telemetry-path=/m"}, 0, "\nhealthy (", ""},
+		{"one way is dead", []string{"--kamailio.uri=udp://127.0.0.1:1"}, exitDegraded, "\ndegraded (", ""},
+		{"a URI that the server refuses", []string{"--kamailio.uri=http://me:hunter2@127.0.0.1/"}, exitBroken, "\nbroken (", ""},
+		{"a web configuration that the server refuses", []string{"--web.config.file=" + web}, exitBroken, "the exporter does not start: --web.config.file", ""},
+		{"an unknown flag", []string{"--nope"}, exitUsage, "", "unknown long flag '--nope', try kamailio_exporter doctor --help\n"},
+		{"a bad value", []string{"--kamailio.timeout=0s"}, exitUsage, "", "--kamailio.timeout must be more than 0"},
+		{"an argument", []string{"more"}, exitUsage, "", "unexpected more"},
+		{"no such HTTP configuration", []string{"--kamailio.http-config-file=/nowhere"}, exitUsage, "", "--kamailio.http-config-file"},
+		{"help", []string{"--help"}, 0, "usage: kamailio_exporter doctor [<flags>]", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			stdout, stderr, code := ended(t, process(t, slices.Concat(good, tt.more)...))
+			if code != tt.code || !strings.Contains(stdout, tt.stdout) || !strings.Contains(stderr, tt.stderr) || (tt.stderr == "") != (stderr == "") {
+				t.Errorf("ended with %d:\n%s\n%s", code, stdout, stderr)
+			}
+			if strings.Contains(stdout+stderr, "hunter2") || strings.Contains(stdout, "\x1b") {
+				t.Errorf("a secret, or colours without a terminal:\n%s\n%s", stdout, stderr)
+			}
+		})
+	}
+	stdout, _, code := ended(t, process(t, append(good, "--output=json")...))
+	var report doctor.Report
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 0 || report.Status != doctor.Healthy || report.Version != "5.6.3" || len(report.Ways) != 2 {
+		t.Errorf("%v, %d: %s", err, code, stdout)
+	}
+	fromEnvironment := process(t, "doctor", "--no-search", "--web.listen-address=127.0.0.1:0")
+	fromEnvironment.Env = append(fromEnvironment.Env, "KAMAILIO_EXPORTER_KAMAILIO_URI="+s.URI("unix")+"\n"+s.URI("fifo"))
+	if stdout, stderr, code := ended(t, fromEnvironment); code != 0 || !strings.Contains(stdout, s.URI("unix")) {
+		t.Errorf("%d: %s\n%s", code, stdout, stderr)
+	}
+}
+
+// TestDoctorHelp shows what matters, and nothing of the rest.
+func TestDoctorHelp(t *testing.T) {
+	stdout, _, _ := ended(t, process(t, "doctor", "--help"))
+	for _, flag := range []string{"--kamailio.uri", "--kamailio.http-config-file", "--sip.probe", "--user", "--output", "--[no-]search"} {
+		if strings.Count(stdout, flag+"=") != 1 && strings.Count(stdout, flag+" ") != 1 {
+			t.Errorf("%s is there %d times", flag, strings.Count(stdout, flag+"="))
+		}
+	}
+	for _, flag := range []string{"--log.level", "collector.tm", "admin.check"} {
+		if strings.Contains(stdout, flag) {
+			t.Errorf("%s is there", flag)
+		}
+	}
+}
+
+// TestDoctorSeesTheExporter that runs already.
+func TestDoctorSeesTheExporter(t *testing.T) {
+	s := fake56(t)
+	e := start(t, "--kamailio.uri="+s.URI("unix"))
+	var out strings.Builder
+	err := run(t.Context(), []string{"doctor", "--no-search", "--kamailio.uri=" + s.URI("unix"), "--kamailio.uri=" + s.URI("fifo"), "--web.listen-address=" + strings.TrimPrefix(e.url, "http://")}, &out, io.Discard)
+	if err != nil || !strings.Contains(out.String(), "an exporter listens on 127.0.0.1:") {
+		t.Errorf("%v:\n%s", err, out.String())
+	}
+}
+
+// TestDoctorOfHTTPThatCloses: Debian's configuration closes each connection.
+func TestDoctorOfHTTPThatCloses(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			s := kamailiotest.Start(t, kamailiotest.Config{Version: version, StockHTTP: true})
+			ask := func(uri string) string {
+				t.Helper()
+				var out strings.Builder
+				if err := run(t.Context(), []string{"doctor", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=" + uri, "--sip.probe=udp:" + s.SIPAddr}, &out, io.Discard); err != nil {
+					t.Errorf("%v:\n%s", err, out.String())
+				}
+				return out.String()
+			}
+			out := ask(s.HTTPURL)
+			if !strings.Contains(out, "closes each connection") || !strings.Contains(out, "set_reply_close();") || !strings.Contains(out, "SIP at udp:"+s.SIPAddr+" is answered with") {
+				t.Error(out)
+			}
+			full := kamailiotest.Start(t, kamailiotest.Config{Version: version})
+			s = full
+			if out := ask(full.HTTPURL); strings.Contains(out, "closes each connection") {
+				t.Error(out)
+			}
+		})
+	}
+}
+
+// TestDoctorWithoutPermission runs it as somebody whom the sockets are not open
+// to, then with the group that it names.
+func TestDoctorWithoutPermission(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: only root can run the program as another user")
+	}
+	group, err := user.LookupGroup("daemon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gid, _ := strconv.Atoi(group.Gid)
+	const nobody = 65534
+	s := kamailiotest.Start(t, kamailiotest.Config{Stock: true})
+	for _, path := range []string{s.Dir, s.SocketPath, s.FIFOPath} {
+		if err := os.Chown(path, -1, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(s.Dir, 0o755); err != nil { //nolint:gosec // others have to come in
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(s.Dir, "program") // where nobody may run it
+	if err := os.WriteFile(program, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(groups ...uint32) (string, int) {
+		t.Helper()
+		cmd := process(t, "doctor", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=unix://"+s.SocketPath, "--kamailio.uri=fifo://"+s.FIFOPath)
+		cmd.Path = program
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: groups}}
+		stdout, stderr, code := ended(t, cmd)
+		return stdout + stderr, code
+	}
+	out, code := ask()
+	if code != exitBroken || !strings.Contains(out, "no permission") || !strings.Contains(out, "usermod -aG daemon nobody") || !strings.Contains(out, "SupplementaryGroups=daemon") {
+		t.Errorf("%d:\n%s", code, out)
+	}
+	if out, code := ask(uint32(gid)); code != 0 { //nolint:gosec // a group's number
+		t.Errorf("%d:\n%s", code, out)
+	}
+
+	// The same, seen by root before the service is started.
+	var asRoot strings.Builder
+	err = run(t.Context(), []string{"doctor", "--user=nobody", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=unix://" + s.SocketPath, "--kamailio.uri=fifo://" + s.FIFOPath}, &asRoot, io.Discard)
+	if exitCode(err) != exitBroken || !strings.Contains(asRoot.String(), "usermod -aG daemon nobody") || !strings.Contains(asRoot.String(), "nobody (known by --user) may not use") {
+		t.Errorf("%v:\n%s", err, asRoot.String())
+	}
+	asRoot.Reset()
+	err = run(t.Context(), []string{"doctor", "--user=daemon", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=unix://" + s.SocketPath, "--kamailio.uri=fifo://" + s.FIFOPath}, &asRoot, io.Discard)
+	if err != nil || !strings.Contains(asRoot.String(), "daemon (known by --user) may use") {
+		t.Errorf("%v:\n%s", err, asRoot.String())
+	}
+}
+
+// TestDoctorIsHarmless: many at once, and nothing is left behind.
+func TestDoctorIsHarmless(t *testing.T) {
+	s := kamailiotest.Start(t, kamailiotest.Config{})
+	logged := s.LogLines()
+	for range 3 {
+		var out strings.Builder
+		if err := run(t.Context(), []string{"doctor", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=unix://" + s.SocketPath, "--kamailio.uri=fifo://" + s.FIFOPath + "?reply_dir=" + s.FIFOReplyDir}, &out, io.Discard); err != nil {
+			t.Errorf("%v:\n%s", err, out.String())
+		}
+	}
+	if text := strings.Join(strings.SplitAfter(s.Log(), "\n")[logged:], ""); strings.Contains(text, "ERROR") {
+		t.Errorf("Kamailio logged:\n%s", text)
+	}
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
+)
+
+// TestMain lets tests run the program itself, as a process of its own: see
+// process.
+func TestMain(m *testing.M) {
+	if os.Getenv("KAMAILIO_EXPORTER_TEST_MAIN") != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// process is the program, ready to run with these arguments, and with nothing
+// else in its environment.
+func process(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec // the test itself
+	cmd.Env = []string{"KAMAILIO_EXPORTER_TEST_MAIN=1", "PATH=" + os.Getenv("PATH")}
+	return cmd
+}
+
+// fake56 is a Kamailio that answers as 5.6.3 did, and whose clock is right.
+func fake56(t *testing.T) *kamrpctest.Server {
+	t.Helper()
+	s := kamrpctest.New(t)
+	s.LoadDir(filepath.Join("..", "..", "collector", "testdata", "5.6.3"))
+	s.HandleFunc("core.uptime", func(kamrpctest.Request) kamrpctest.Response {
+		return kamrpctest.Response{Result: fmt.Sprintf(`{"now":%q,"up_since":"Mon Nov 23 04:04:35 2026","uptime":7200}`, time.Now().Format(time.ANSIC))}
+	})
+	return s
+}
+
+// ended runs it, and tells what it wrote and its code.
+func ended(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, err bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &err
+	failed := cmd.Run()
+	if exit := (*exec.ExitError)(nil); failed != nil && !errors.As(failed, &exit) {
+		t.Fatal(failed)
+	}
+	return out.String(), err.String(), cmd.ProcessState.ExitCode()
+}
