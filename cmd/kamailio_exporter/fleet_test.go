@@ -547,3 +547,67 @@ allow: {networks: [127.0.0.1/32]}
 		t.Errorf("the log does not tell which target failed:\n%s", e.stderr.String())
 	}
 }
+
+// While one target hangs and one is dead, the others are served as ever.
+func TestOneTargetDelaysNoOther(t *testing.T) {
+	const targets = 20
+	var file strings.Builder
+	var hanging, dead *kamrpctest.Server
+	for i := range targets {
+		server := fake(t)
+		fmt.Fprintf(&file, "  t%02d: {uris: [%q], limits: {scrape_timeout: 5m, rpc_timeout: 5m}}\n", i, server.URI("http"))
+		switch i {
+		case 0:
+			hanging = server
+		case 1:
+			dead = server
+		}
+	}
+	asked := make(chan struct{}, 1)
+	hanging.HandleFunc("core.uptime", func(kamrpctest.Request) kamrpctest.Response {
+		asked <- struct{}{}
+		<-t.Context().Done()
+		return kamrpctest.Response{}
+	})
+	dead.Down()
+	e := start(t, "--config.file="+fleetFile(t, "targets:\n%s", file.String()))
+
+	ctx, giveUp := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, e.url+"/probe?target=t00", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		resp, err := http.DefaultClient.Do(r)
+		if err == nil {
+			resp.Body.Close()
+		}
+		answered <- err
+	}()
+	<-asked
+	var all sync.WaitGroup
+	for range 3 {
+		for i := 1; i < targets; i++ {
+			all.Go(func() {
+				want := "kamailio_up 1"
+				if i == 1 {
+					want = "kamailio_up 0"
+				}
+				_, page := e.get(t, fmt.Sprintf("/probe?target=t%02d", i))
+				has(t, page, want)
+			})
+		}
+		all.Wait()
+	}
+	select {
+	case err := <-answered:
+		t.Errorf("the hanging target did not hang: %v", err)
+	default:
+	}
+	giveUp()
+	if err := <-answered; err == nil {
+		t.Error("the hanging target answered")
+	}
+	e.stderr.waitFor(t, "target=t01")
+}
