@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -77,10 +78,11 @@ func (s *settings) newFleet(own *ownMetrics, logger log.Logger, slogger *slog.Lo
 	if s.fleet.configFile == "" {
 		return nil, nil
 	}
+	sets := &collectorSets{}
 	f, err := fleet.New(fleet.Options{
 		File: s.fleet.configFile, Base: s.fleetBase(), Logger: logger,
 		Build: func(t *fleet.Target) (fleet.Page, error) {
-			return s.forTarget(t).newTargetPage(own, log.With(logger, "target", t.Name), slogger)
+			return s.forTarget(t).newTargetPage(own, sets, log.With(logger, "target", t.Name), slogger)
 		},
 	})
 	if err != nil {
@@ -111,7 +113,7 @@ type targetPage struct {
 	clients []*http.Client
 }
 
-func (s *settings) newTargetPage(own *ownMetrics, logger log.Logger, slogger *slog.Logger) (*targetPage, error) {
+func (s *settings) newTargetPage(own *ownMetrics, sets *collectorSets, logger log.Logger, slogger *slog.Logger) (*targetPage, error) {
 	page := &targetPage{}
 	s.opened = func(c *http.Client) { page.clients = append(page.clients, c) }
 	client, err := s.newClient(own.observe)
@@ -119,7 +121,7 @@ func (s *settings) newTargetPage(own *ownMetrics, logger log.Logger, slogger *sl
 		return nil, err
 	}
 	// All of them: which are asked is for the module to say.
-	coordinator := collector.NewCoordinator(client, collector.All(s.collectors), collector.Limits{CallTimeout: s.callTimeout, Reuse: s.reuse})
+	coordinator := collector.NewCoordinator(client, sets.of(s.collectors), collector.Limits{CallTimeout: s.callTimeout, Reuse: s.reuse})
 	script, err := s.newScriptPage()
 	if err != nil {
 		return nil, err
@@ -130,6 +132,29 @@ func (s *settings) newTargetPage(own *ownMetrics, logger log.Logger, slogger *sl
 	}
 	page.metricsHandler = newMetricsHandler(s, logger, slogger, coordinator, nil, script, sip)
 	return page, nil
+}
+
+// collectorSets shares the collectors of targets with the same options: they know
+// nothing of a target, and are some 200 KiB.
+type collectorSets struct {
+	mu   sync.Mutex
+	sets map[string][]collector.Collector
+}
+
+// mostSets bounds what reloads with ever other options leave behind.
+const mostSets = 50
+
+func (c *collectorSets) of(o collector.Options) []collector.Collector {
+	key := fmt.Sprintf("%#v", o)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sets[key] == nil {
+		if c.sets == nil || len(c.sets) >= mostSets {
+			c.sets = map[string][]collector.Collector{}
+		}
+		c.sets[key] = collector.All(o)
+	}
+	return c.sets[key]
 }
 
 // Serve is of fleet.Page.

@@ -61,17 +61,18 @@ func TestFleet(t *testing.T) {
 			time.Sleep(time.Until(begun.Add(interval / targets * time.Duration(i)))) // the load, not a wait for something
 			all.Go(func() {
 				up, took := e.probe(t, fmt.Sprintf("t%03d", i))
-				if want := i != hanging && i != slow && i != dead; up != want {
+				isIll := i == hanging || i == slow || i == dead
+				if want := !isIll || i == slow; up != want {
 					t.Errorf("round %d, target %d: up %v", round, i, up)
 				}
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
 				case round == 0:
-				case up:
-					healthy = append(healthy, scrape{i, took})
-				default:
+				case isIll:
 					ill = append(ill, scrape{i, took})
+				default:
+					healthy = append(healthy, scrape{i, took})
 				}
 			})
 		}
