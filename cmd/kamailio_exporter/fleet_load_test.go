@@ -118,4 +118,3 @@ func (e *exporterProcess) probe(t *testing.T, target string) (up bool, took time
 	}
 	return bytes.Contains(page, []byte("\nkamailio_up 1\n")), time.Since(begun)
 }
-

@@ -89,12 +89,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 	}
-	_ = level.Info(logger).Log("msg", "starting", "version", version.Info(), "kamailio", strings.Join(s.uris, " "))
+	_ = level.Info(logger).Log("msg", "starting", "version", version.Info(), "targets", strings.Join(s.uris, " "), "config_file", s.fleet.configFile)
 
 	ctx, stopAll := context.WithCancel(ctx)
 	defer stopAll()
 	if targets != nil {
-		go targets.ReloadOnHangup(ctx)
+		targets.ReloadOnHangup(ctx)
 	}
 	adminStopped := make(chan error, 1)
 	go func() {
@@ -107,7 +107,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	go func() {
 		<-ctx.Done()
 		// Longer than any scrape may take.
-		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.scrapeTimeout+5*time.Second)
+		longest := s.scrapeTimeout
+		if targets != nil {
+			longest = max(longest, targets.LongestScrape())
+		}
+		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest+5*time.Second)
 		defer cancel()
 		stopped <- server.Shutdown(finish)
 	}()

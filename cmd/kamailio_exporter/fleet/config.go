@@ -219,6 +219,12 @@ func parse(text []byte, dir string, mode fs.FileMode, base Base) (*Config, []err
 		}
 		return nil, problems
 	}
+	base.Reserved = slices.Clone(base.Reserved)
+	for i, uri := range base.Reserved {
+		if one, err := canonical(uri); err == nil {
+			base.Reserved[i] = one
+		}
+	}
 	c := &checker{dir: dir, mode: mode, base: base, uris: map[string]string{}, checked: map[*config.HTTPClientConfig]bool{}}
 	cfg := c.config(spec)
 	return cfg, c.problems

@@ -25,7 +25,7 @@ func testBase() Base {
 		},
 		Enabled:  slices.DeleteFunc(collector.Names(collector.All(collector.Options{})), func(n string) bool { return n == "msilo" }),
 		Offset:   500 * time.Millisecond,
-		Reserved: []string{"http://192.0.2.99:5060/RPC"}, Why: "is taken",
+		Reserved: []string{"HTTP://192.0.2.99:5060/"}, Why: "is taken",
 	}
 }
 

@@ -98,19 +98,21 @@ func (f *Fleet) Reload() error {
 	return nil
 }
 
-// ReloadOnHangup reloads at each SIGHUP until ctx is done.
+// ReloadOnHangup begins to reload at each SIGHUP, until ctx is done.
 func (f *Fleet) ReloadOnHangup(ctx context.Context) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
-	for {
-		select {
-		case <-hangup:
-			_ = f.Reload() // it has told the log
-		case <-ctx.Done():
-			return
+	go func() {
+		defer signal.Stop(hangup)
+		for {
+			select {
+			case <-hangup:
+				_ = f.Reload() // it has told the log
+			case <-ctx.Done():
+				return
+			}
 		}
-	}
+	}()
 }
 
 func (f *Fleet) load() error {
@@ -134,7 +136,7 @@ func (f *Fleet) change(cfg *Config) error {
 	var fresh []*session
 	var problems []error
 	for _, t := range cfg.Targets {
-		if s := before[t.Name]; s != nil && reflect.DeepEqual(s.target, t) {
+		if s := before[t.Name]; s != nil && s.target.servedAs(t) {
 			named[t.Name] = s
 			continue
 		}
@@ -154,6 +156,9 @@ func (f *Fleet) change(cfg *Config) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, t := range cfg.Targets {
+		named[t.Name].target = t
+	}
 	for name, s := range before {
 		if named[name] != s {
 			s.retire()
@@ -167,6 +172,14 @@ func (f *Fleet) change(cfg *Config) error {
 	}
 	f.cfg, f.named = cfg, named
 	return nil
+}
+
+// servedAs tells whether a page for t serves the other too: labels and the module
+// are no part of it.
+func (t *Target) servedAs(other *Target) bool {
+	a, b := *t, *other
+	a.Labels, a.Module, b.Labels, b.Module = nil, "", nil, ""
+	return reflect.DeepEqual(a, b)
 }
 
 // retire is called with Fleet.mu held.
@@ -269,6 +282,14 @@ func (f *Fleet) Targets() []*Target {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.cfg.Targets
+}
+
+// LongestScrape is how long a probe of a target of the file may take.
+func (f *Fleet) LongestScrape() (longest time.Duration) {
+	for _, t := range f.Targets() {
+		longest = max(longest, t.Limits.ScrapeTimeout)
+	}
+	return longest
 }
 
 // sizes count the sessions.

@@ -179,15 +179,20 @@ func (f *fakeFleet) probe(query string) int {
 }
 
 func TestReloadKeepsWhatDidNotChange(t *testing.T) {
-	f := newFakeFleet(t, "targets: {a: {uris: ['tcp://192.0.2.1:1']}, b: {uris: ['tcp://192.0.2.2:1']}}")
+	const httpConfig = "http_config: {basic_auth: {username: x, password: y}, proxy_from_environment: true}"
+	f := newFakeFleet(t, "targets: {a: {uris: ['http://192.0.2.1:1'], "+httpConfig+"}, b: {uris: ['tcp://192.0.2.2:1']}}")
 	a, b := f.pages["a"], f.pages["b"]
 
-	f.write("defaults: {limits: {contacts: 1000}}\ntargets: {a: {uris: ['tcp://192.0.2.1:1']}, b: {uris: ['tcp://192.0.2.2:2']}}")
+	// Labels and modules are not what is served.
+	f.write("modules: {m: {collectors: [tm]}}\ndefaults: {limits: {contacts: 1000}, " + httpConfig + "}\ntargets: {a: {uris: ['http://192.0.2.1:1'], labels: {site: x}, module: m}, b: {uris: ['tcp://192.0.2.2:2']}}")
 	if err := f.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	if f.pages["a"] != a || f.built["a"] != 1 {
 		t.Error("a was built anew, and is as it was")
+	}
+	if got := f.Targets()[0]; got.Labels["site"] != "x" || got.Module != "m" {
+		t.Errorf("a has the labels and module of before: %+v", got)
 	}
 	if _, closed := b.counts(); f.pages["b"] == b || closed != 1 {
 		t.Errorf("b is another and was not replaced, or closed %d times", closed)
