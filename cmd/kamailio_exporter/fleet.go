@@ -25,10 +25,11 @@ type fleetFlags struct {
 }
 
 func (s *settings) checkFleet() error {
-	if s.fleet.configFile != "" {
-		return nil
-	}
 	switch {
+	case s.fleet.configFile != "" && (s.telemetryPath == "/probe" || s.telemetryPath == "/sd"):
+		return fmt.Errorf("--web.telemetry-path %q is taken with --config.file: choose another", s.telemetryPath)
+	case s.fleet.configFile != "":
+		return nil
 	case s.fleet.check:
 		return errors.New("--config.check needs --config.file")
 	case s.fleet.lifecycle:

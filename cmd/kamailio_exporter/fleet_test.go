@@ -412,13 +412,14 @@ func (b *logBuffer) waitFor(t *testing.T, text string) {
 // A reload while scrapes run drops none, and closes what a removed target had open
 // when its scrape ends.
 func TestReloadUnderLoad(t *testing.T) {
-	const targets, scrapers = 4, 8
+	const targets, scrapers = 5, 10
 	var uris []any
-	for range targets {
+	for range targets - 1 {
 		uris = append(uris, fake(t).URI("http"))
 	}
-	const whole = "targets: {a: {uris: [%q]}, b: {uris: [%q]}, c: {uris: [%q]}, d: {uris: [%q], limits: {contacts: %d}}}"
-	file := fleetFile(t, whole, append(uris, 1)...)
+	names := []string{"a", "b", "c", "d", url.QueryEscape(fake(t).URI("http"))}
+	const whole = "targets: {a: {uris: [%q]}, b: {uris: [%q]}, c: {uris: [%q]}, d: {uris: [%q], limits: {contacts: %d}}}\nallow: {networks: [127.0.0.1/32], max_targets: %d}"
+	file := fleetFile(t, whole, append(uris, 1, 1)...)
 	e := start(t, "--config.file="+file, "--web.enable-lifecycle", "--scrape.reuse=0s")
 	var all sync.WaitGroup
 	done := make(chan struct{})
@@ -431,7 +432,7 @@ func TestReloadUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				resp, body := e.get(t, "/probe?target="+string(rune('a'+i%targets)))
+				resp, body := e.get(t, "/probe?target="+names[i%targets])
 				if resp.StatusCode != 200 || !strings.Contains(body, "\nkamailio_up 1\n") {
 					t.Errorf("a scrape was dropped: %s\n%.300s", resp.Status, body)
 					return
@@ -441,7 +442,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		})
 	}
 	for i := range 30 {
-		rewrite(t, file, whole, append(uris, i+2)...) // d is another each time
+		rewrite(t, file, whole, append(uris, i+2, i+2)...) // d is another each time, and so is the list
 		if status, body := e.post(t, "/-/reload"); status != 200 {
 			t.Errorf("reload: %d %s", status, body)
 		}
@@ -477,6 +478,7 @@ func TestConfigCheck(t *testing.T) {
 	}{
 		{"--config.check", "--config.check needs --config.file"},
 		{"--web.enable-lifecycle", "is for --config.file"},
+		{"--web.telemetry-path=/probe --config.file=" + good, "is taken with --config.file"},
 		{"--config.file=/nonexistent", "no such file"},
 		{"--config.file=" + bad, "module: there is no module"},
 		{"--config.file=" + good + " --admin.config.file=" + adminFileFor(t), "needs --kamailio.uri beside --config.file"},

@@ -130,7 +130,10 @@ func (f *Fleet) load() error {
 // in it as they were.
 func (f *Fleet) change(cfg *Config) error {
 	f.mu.Lock()
-	before, allowed := f.named, f.cfg != nil && reflect.DeepEqual(f.cfg.allow, cfg.allow)
+	before, same := f.named, f.cfg != nil && reflect.DeepEqual(f.cfg.allow, cfg.allow)
+	if same {
+		cfg.allow = f.cfg.allow // which the guests' dialers have
+	}
 	f.mu.Unlock()
 	named := make(map[string]*session, len(cfg.Targets))
 	var fresh []*session
@@ -164,7 +167,7 @@ func (f *Fleet) change(cfg *Config) error {
 			s.retire()
 		}
 	}
-	if !allowed {
+	if !same {
 		for _, s := range f.guests {
 			s.retire()
 		}
@@ -220,25 +223,14 @@ func (c *Config) module(t *Target, name string) (Module, error) {
 	return m, nil
 }
 
-// guest is called with mu held, and lets go of it while it asks the DNS.
+// guest is called with mu held; admit lets go of it while it asks the DNS.
 func (f *Fleet) guest(ctx context.Context, target, module string) (*session, error) {
 	if !strings.Contains(target, "://") {
 		return nil, &refusal{http.StatusNotFound, "unknown_target", "target: the configuration file has no target of this name, and it is no URI"}
 	}
-	allow := f.cfg.allow
-	if allow != nil { // before anything is resolved
-		if _, err := f.cfg.module(&allow.base, module); err != nil {
-			return nil, err
-		}
-	}
-	f.mu.Unlock()
-	uri, err := allow.admit(ctx, target)
-	f.mu.Lock()
+	uri, allow, err := f.admit(ctx, target, module)
 	if err != nil {
 		return nil, err
-	}
-	if f.cfg.allow != allow { // a reload in between
-		return nil, &refusal{http.StatusServiceUnavailable, "reloaded", "target: the list of networks has just changed: ask again"}
 	}
 	f.forgetIdle()
 	if s := f.guests[uri]; s != nil {
@@ -255,6 +247,24 @@ func (f *Fleet) guest(ctx context.Context, target, module string) (*session, err
 	s := &session{target: t, page: page}
 	f.guests[uri] = s
 	return s, nil
+}
+
+// admit, called with mu held, is allowList.admit with the list that is in force at its end.
+func (f *Fleet) admit(ctx context.Context, target, module string) (uri string, allow *allowList, err error) {
+	for {
+		allow = f.cfg.allow
+		if allow != nil { // before anything is resolved
+			if _, err := f.cfg.module(&allow.base, module); err != nil {
+				return "", nil, err
+			}
+		}
+		f.mu.Unlock()
+		uri, err = allow.admit(ctx, target)
+		f.mu.Lock()
+		if err != nil || f.cfg.allow == allow {
+			return uri, allow, err
+		}
+	}
 }
 
 // forgetIdle is called with mu held.
