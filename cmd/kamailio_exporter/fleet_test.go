@@ -183,10 +183,10 @@ func TestProbeKeepsWhatItLearned(t *testing.T) {
 }
 
 // listener counts connections, which none of the refused requests may make.
-func listener(t *testing.T, network string) (address string, connections *atomic.Int64) {
+func listener(t *testing.T) (string, *atomic.Int64) {
 	t.Helper()
-	connections = &atomic.Int64{}
-	l, err := net.Listen(network, "127.0.0.1:0")
+	connections := &atomic.Int64{}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func listener(t *testing.T, network string) (address string, connections *atomic
 }
 
 func TestNoOpenProxy(t *testing.T) {
-	address, connections := listener(t, "tcp")
+	address, connections := listener(t)
 	socket := filepath.Join(t.TempDir(), "rpc.sock")
 	named := fake(t)
 	with := func(allow string) *exporter {

@@ -507,7 +507,7 @@ func (c *checker) http(where string, h *config.HTTPClientConfig) {
 	}
 	for _, ref := range refs {
 		if ref != "" {
-			_, err := Environment{}.Fetch(context.Background(), ref)
+			_, err := fromEnvironment(ref)
 			c.add(where, err)
 		}
 	}
@@ -519,6 +519,10 @@ type Environment struct{}
 
 // Fetch is the value of a variable.
 func (Environment) Fetch(_ context.Context, name string) (string, error) {
+	return fromEnvironment(name)
+}
+
+func fromEnvironment(name string) (string, error) {
 	value, ok := os.LookupEnv(name)
 	if !ok {
 		return "", fmt.Errorf("there is no environment variable %s", name)

@@ -64,15 +64,15 @@ func TestEveryWordIsDocumented(t *testing.T) {
 		if of.Kind() != reflect.Struct || of.PkgPath() != reflect.TypeFor[fileSpec]().PkgPath() {
 			return
 		}
-		for i := range of.NumField() {
-			name, _, _ := strings.Cut(of.Field(i).Tag.Get("yaml"), ",")
+		for field := range of.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
 			if name != "" {
 				seen++
 				if !strings.Contains(page, "`"+name+"`") && !regexp.MustCompile(`(?m)^ *`+name+`:`).MatchString(page) {
 					t.Errorf("FLEET.md does not explain %s", name)
 				}
 			}
-			walk(of.Field(i).Type)
+			walk(field.Type)
 		}
 	}
 	walk(reflect.TypeFor[fileSpec]())
