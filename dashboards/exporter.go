@@ -128,19 +128,19 @@ func exporter() Dashboard {
 					kind: kindGraph, width: 8, height: 7, title: "CPU",
 					help: "CPU time that the exporter uses, of one core.",
 					unit: ratio, none: "Exporter metrics are switched off",
-					queries: []query{{expr: `sum by (instance) (rate(process_cpu_seconds_total{S}[R]) and on (job, instance) kamailio_up{S})`, legend: "{{instance}}"}},
+					queries: []query{{expr: `sum by (instance) (rate(process_cpu_seconds_total{S}[R]) and on (job, instance) kamailio_exporter_build_info{S})`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 7, title: "Memory",
 					help: "Memory of the exporter (resident).",
 					unit: octets, none: "Exporter metrics are switched off", min: new(0.0),
-					queries: []query{{expr: `sum by (instance) (process_resident_memory_bytes{S} and on (job, instance) kamailio_up{S})`, legend: "{{instance}}"}},
+					queries: []query{{expr: `sum by (instance) (process_resident_memory_bytes{S} and on (job, instance) kamailio_exporter_build_info{S})`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 7, title: "Goroutines",
 					help: "Goroutines of the exporter. A line that climbs is a bug: report it.",
 					unit: number, none: "Exporter metrics are switched off",
-					queries: []query{{expr: `sum by (instance) (go_goroutines{S} and on (job, instance) kamailio_up{S})`, legend: "{{instance}}"}},
+					queries: []query{{expr: `sum by (instance) (go_goroutines{S} and on (job, instance) kamailio_exporter_build_info{S})`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindTable, width: 24, height: 6, title: "Versions",
