@@ -28,6 +28,8 @@ func (s *settings) checkFleet() error {
 	switch {
 	case s.fleet.configFile != "" && (s.telemetryPath == "/probe" || s.telemetryPath == "/sd"):
 		return fmt.Errorf("--web.telemetry-path %q is taken with --config.file: choose another", s.telemetryPath)
+	case s.fleet.configFile != "" && len(s.uris) == 0 && (s.httpConfigFile != "" || s.pageURL != "" || len(s.sipTargets) > 0):
+		return errors.New("--kamailio.http-config-file, --xhttp_prom.url and --sip.probe are for --kamailio.uri, which is not given: those of a target are in the file of --config.file")
 	case s.fleet.configFile != "":
 		return nil
 	case s.fleet.check:

@@ -479,6 +479,7 @@ func TestConfigCheck(t *testing.T) {
 		{"--config.check", "--config.check needs --config.file"},
 		{"--web.enable-lifecycle", "is for --config.file"},
 		{"--web.telemetry-path=/probe --config.file=" + good, "is taken with --config.file"},
+		{"--sip.probe=udp:192.0.2.1:5060 --config.file=" + good, "are for --kamailio.uri, which is not given"},
 		{"--config.file=/nonexistent", "no such file"},
 		{"--config.file=" + bad, "module: there is no module"},
 		{"--config.file=" + good + " --admin.config.file=" + adminFileFor(t), "needs --kamailio.uri beside --config.file"},
@@ -612,4 +613,55 @@ func TestOneTargetDelaysNoOther(t *testing.T) {
 		t.Error("the hanging target answered")
 	}
 	e.stderr.waitFor(t, "target=t01")
+}
+
+// What a removed target had open is closed, with and without credentials.
+func TestRemovedTargetsHaveNoConnections(t *testing.T) {
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	changed := sync.NewCond(&mu)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{
+		ReadHeaderTimeout: time.Minute,
+		Handler:           http.NotFoundHandler(),
+		ConnState: func(c net.Conn, state http.ConnState) {
+			mu.Lock()
+			defer mu.Unlock()
+			defer changed.Broadcast()
+			if state == http.StateClosed {
+				delete(open, c)
+			} else {
+				open[c] = true
+			}
+		},
+	}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { server.Close() })
+	for _, httpConfig := range []string{"{}", "{basic_auth: {username: a, password: b}}"} {
+		file := fleetFile(t, "targets: {a: {uris: ['http://%s/RPC'], http_config: %s}}", l.Addr(), httpConfig)
+		e := start(t, "--config.file="+file, "--web.enable-lifecycle")
+		e.get(t, "/probe?target=a")
+		mu.Lock()
+		if len(open) == 0 {
+			t.Errorf("%s: no connection is kept", httpConfig)
+		}
+		mu.Unlock()
+		rewrite(t, file, "targets: {b: {uris: ['tcp://127.0.0.1:1']}}")
+		if status, body := e.post(t, "/-/reload"); status != 200 {
+			t.Fatalf("reload: %d %s", status, body)
+		}
+		mu.Lock()
+		timeout := time.AfterFunc(10*time.Second, changed.Broadcast) // an idle connection lives for 30 s
+		for begun := time.Now(); len(open) > 0 && time.Since(begun) < 10*time.Second; {
+			changed.Wait()
+		}
+		timeout.Stop()
+		if len(open) > 0 {
+			t.Errorf("%s: %d connections are open", httpConfig, len(open))
+		}
+		mu.Unlock()
+	}
 }
