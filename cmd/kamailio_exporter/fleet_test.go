@@ -665,3 +665,15 @@ func TestRemovedTargetsHaveNoConnections(t *testing.T) {
 		mu.Unlock()
 	}
 }
+
+// SIGHUP is for both files.
+func TestHangupReadsBothFiles(t *testing.T) {
+	file := fleetFile(t, "targets: {a: {uris: ['tcp://127.0.0.1:1']}}")
+	e := start(t, "--kamailio.uri="+fake(t).URI("http"), "--config.file="+file, "--admin.config.file="+adminFileFor(t))
+	e.stderr.waitFor(t, `msg="admin endpoint: listening"`)
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	e.stderr.waitFor(t, `msg="the configuration was read anew" targets=1`)
+	e.stderr.waitFor(t, `msg="admin endpoint: the configuration was read anew"`)
+}
