@@ -214,6 +214,14 @@ func (c *Coordinator) run(ctx context.Context, s *scrape) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = time.Now()
+	// Of many targets the samples that nobody is served any more are much memory.
+	time.AfterFunc(c.limits.Reuse, func() { c.forget(s) })
+}
+
+func (c *Coordinator) forget(s *scrape) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.scrape, func(_ string, other *scrape) bool { return other == s })
 }
 
 // meet finds out whether Kamailio is there, and whether it is still the one that

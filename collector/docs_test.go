@@ -26,6 +26,8 @@ Made from the tables in the folder collector by ` + "`make docs`" + `; do not ed
 
 A field that a server does not answer is no sample: a zero is always Kamailio's own. Label values are bytes as Kamailio has them; a byte that is not UTF-8 is written ` + "`\\xHH`" + `.
 
+What an exporter with many targets has of its own is in [FLEET.md](FLEET.md#metrics), what the admin endpoint has in [ADMIN.md](ADMIN.md#metrics).
+
 ## The scrape itself
 
 `)

@@ -23,7 +23,10 @@ import (
 //
 // A connection of its own for each request: no late answer, and none that
 // Kamailio has closed meanwhile.
-type binrpc struct{ network, address string }
+type binrpc struct {
+	network, address string
+	dialer           *net.Dialer
+}
 
 func (t binrpc) String() string { return "binrpc+" + t.network + "://" + t.address }
 
@@ -46,7 +49,7 @@ func (t binrpc) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, e
 	if len(packet) > binrpcMaxRequest {
 		return nil, fmt.Errorf("request of %d bytes: ctl reads %d", len(packet), binrpcMaxRequest)
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, t.network, t.address)
+	conn, err := t.dialer.DialContext(ctx, t.network, t.address)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("%w: there is no such file: Kamailio is not running, or ctl is not loaded or has another path", ErrUnreachable)

@@ -36,7 +36,7 @@ func (t unixDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadClo
 	// Kamailio answers to the sender's address. Binding to the empty name lets
 	// Linux choose an abstract one: no file is left behind, and it works across
 	// a chroot or a container that shares the network namespace.
-	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
+	dialer := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		if ctlErr := c.Control(func(fd uintptr) {
 			err = syscall.Bind(int(fd), &syscall.SockaddrUnix{})
 		}); ctlErr != nil {
@@ -48,14 +48,17 @@ func (t unixDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadClo
 }
 
 // udpDatagram is jsonrpcs with dgram_socket "udp:host:port".
-type udpDatagram struct{ address string }
+type udpDatagram struct {
+	address string
+	dialer  *net.Dialer
+}
 
 func (t udpDatagram) String() string { return "udp://" + t.address }
 
 func (t udpDatagram) Traits() Traits { return datagramTraits(udpMaxReply) }
 
 func (t udpDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
-	return askDatagram(ctx, net.Dialer{}, "udp", t.address, request)
+	return askDatagram(ctx, t.dialer, "udp", t.address, request)
 }
 
 // maxRequest of jsonrpcs_sock.c, for datagrams and TCP.
@@ -63,7 +66,7 @@ const maxRequest = 65_456
 
 // askDatagram uses a socket of its own for each request, so that a late answer
 // to an earlier one has nowhere to go.
-func askDatagram(ctx context.Context, dialer net.Dialer, network, address string, request []byte) (io.ReadCloser, error) {
+func askDatagram(ctx context.Context, dialer *net.Dialer, network, address string, request []byte) (io.ReadCloser, error) {
 	if len(request) > maxRequest {
 		return nil, fmt.Errorf("request of %d bytes: a datagram takes %d", len(request), maxRequest)
 	}

@@ -11,7 +11,10 @@ import (
 
 // tcpStream is jsonrpcs with tcp_socket, from Kamailio 6 on: one process accepts,
 // reads once, writes the whole reply and closes (jsonrpcs_sock.c).
-type tcpStream struct{ address string }
+type tcpStream struct {
+	address string
+	dialer  *net.Dialer
+}
 
 func (t tcpStream) String() string { return "tcp://" + t.address }
 
@@ -21,7 +24,7 @@ func (t tcpStream) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser
 	if len(request) > maxRequest {
 		return nil, fmt.Errorf("request of %d bytes: jsonrpcs reads %d", len(request), maxRequest)
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", t.address)
+	conn, err := t.dialer.DialContext(ctx, "tcp", t.address)
 	if err != nil {
 		return nil, unreachable(err)
 	}

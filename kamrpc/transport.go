@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -30,6 +31,12 @@ import (
 // httpClient serves the first two; nil means [http.DefaultTransport] without
 // redirects.
 func Open(uri string, httpClient *http.Client) (Transport, error) {
+	return OpenOver(uri, httpClient, &net.Dialer{})
+}
+
+// OpenOver is Open with a dialer for udp, tcp and binrpc+tcp, which may refuse an
+// address (its Control). What httpClient connects to is the caller's to see to.
+func OpenOver(uri string, httpClient *http.Client, dialer *net.Dialer) (Transport, error) {
 	u, err := url.Parse(uri)
 	if err != nil || u.Opaque != "" || u.Scheme == "" {
 		// Neither err nor the URI itself: they may hold a password.
@@ -55,22 +62,22 @@ func Open(uri string, httpClient *http.Client) (Transport, error) {
 		if u.Scheme == "unix" {
 			return unixDatagram{path}, nil
 		}
-		return binrpc{"unix", path}, nil
+		return binrpc{"unix", path, dialer}, nil
 	case "udp":
 		if err := hostPort(u); err != nil {
 			return nil, err
 		}
-		return udpDatagram{u.Host}, nil
+		return udpDatagram{u.Host, dialer}, nil
 	case "tcp":
 		if err := hostPort(u); err != nil {
 			return nil, err
 		}
-		return tcpStream{u.Host}, nil
+		return tcpStream{u.Host, dialer}, nil
 	case "binrpc+tcp":
 		if err := hostPort(u); err != nil {
 			return nil, err
 		}
-		return binrpc{"tcp", u.Host}, nil
+		return binrpc{"tcp", u.Host, dialer}, nil
 	case "fifo":
 		path, err := localPath(u, "reply_dir")
 		if err != nil {

@@ -39,6 +39,9 @@ func (s *settings) adminConfig() (*admin.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--admin.config.file: %w", err)
 	}
+	if cfg != nil && len(s.uris) == 0 {
+		return nil, errors.New("--admin.config.file needs --kamailio.uri beside --config.file: it is that Kamailio which the admin endpoint changes")
+	}
 	if cfg != nil {
 		for _, address := range *s.web.WebListenAddresses {
 			if sameAddress(address, cfg.Address()) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,11 +17,12 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-var update = flag.Bool("update", false, "rewrite the generated parts of README.md and MIGRATING.md")
+var update = flag.Bool("update", false, "rewrite the generated parts of README.md, FLEET.md and MIGRATING.md")
 
 var readmeFile = filepath.Join("..", "..", "README.md")
 
@@ -32,6 +34,45 @@ func TestDocs(t *testing.T) {
 	want = replacePart(t, want, "collectors", collectorTable(t))
 	want = replacePart(t, want, "doctor", "```\n"+readText(t, filepath.Join("doctor", "testdata", "stock-5.6.txt"))+"```\n")
 	writeDocument(t, readmeFile, readme, want)
+	fleetPage := filepath.Join("..", "..", "FLEET.md")
+	page := readText(t, fleetPage)
+	writeDocument(t, fleetPage, page, replacePart(t, page, "fleet-metrics", fleetMetricTable(t)))
+}
+
+// fleetMetricTable has what the many targets add to the exporter's own metrics.
+func fleetMetricTable(t *testing.T) string {
+	t.Helper()
+	s, err := parseFlags([]string{"--config.file=" + fleetFile(t, "targets: {a: {uris: ['tcp://192.0.2.1:8091']}}")}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger, slogger := newLogger(io.Discard, s.log)
+	targets, err := s.newFleet(newOwnMetrics(false), logger, slogger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(targets.Metrics())
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	b.WriteString("| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
+	for _, f := range families {
+		labels := map[string][]string{}
+		for _, m := range f.Metric {
+			for _, l := range m.Label {
+				labels[l.GetName()] = append(labels[l.GetName()], l.GetValue())
+			}
+		}
+		var texts []string
+		for name, values := range labels {
+			texts = append(texts, name+" ("+strings.Join(values, ", ")+")")
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(texts, ", "), tableCell(f.GetHelp()))
+	}
+	return b.String()
 }
 
 // writeDocument writes what a document should be, with -update, and else checks

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/alecthomas/units"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
@@ -27,10 +30,17 @@ var stockURIs = []string{
 	"fifo:///run/kamailio/kamailio_rpc.fifo",
 }
 
+// uriVariable is the environment's --kamailio.uri.
+const uriVariable = "KAMAILIO_EXPORTER_KAMAILIO_URI"
+
 // settings are what the command line and the environment say.
 type settings struct {
-	uris           []string
+	uris           []string // none: no Kamailio but those of --config.file
+	urisGiven      bool     // on the command line
 	httpConfigFile string
+	httpConfig     *config.HTTPClientConfig // in place of the file
+	dialer         *net.Dialer              // nil: whatever address there is
+	opened         func(*http.Client)       // told of each HTTP client; nil: nobody
 	callTimeout    time.Duration
 	maxConcurrent  int
 	maxReply       units.Base2Bytes
@@ -53,6 +63,7 @@ type settings struct {
 	telemetryPath          string
 	disableExporterMetrics bool
 	admin                  adminFlags
+	fleet                  fleetFlags
 	web                    *web.FlagConfig
 	log                    promslog.Config
 }
@@ -67,7 +78,7 @@ func newApp(s *settings) *kingpin.Application {
 	app.VersionFlag.NoEnvar()
 
 	app.Flag("kamailio.uri", "Where to ask Kamailio; repeatable. The first is preferred, large replies go by the way that carries most. Schemes: unix, fifo, http, https, udp, tcp, binrpc+unix, binrpc+tcp.").
-		Default(stockURIs...).StringsVar(&s.uris)
+		Default(stockURIs...).IsSetByUser(&s.urisGiven).StringsVar(&s.uris)
 	app.Flag("kamailio.http-config-file", "YAML file with user, password, TLS and CA options for http:// and https:// (Prometheus' http_config).").
 		PlaceHolder("FILE").StringVar(&s.httpConfigFile)
 	app.Flag("kamailio.timeout", "Longest time for one RPC.").
@@ -134,6 +145,12 @@ func newApp(s *settings) *kingpin.Application {
 		Default("/metrics").StringVar(&s.telemetryPath)
 	app.Flag("web.disable-exporter-metrics", "Leave out the metrics about the exporter itself (go_*, process_*, kamailio_exporter_*).").
 		BoolVar(&s.disableExporterMetrics)
+	app.Flag("config.file", "YAML file with many Kamailios, each served at /probe?target=NAME (FLEET.md). Then /metrics asks a Kamailio only if --kamailio.uri is given too.").
+		PlaceHolder("FILE").StringVar(&s.fleet.configFile)
+	app.Flag("config.check", "Check the file of --config.file and end.").
+		NoEnvar().BoolVar(&s.fleet.check)
+	app.Flag("web.enable-lifecycle", "Let POST /-/reload read the file of --config.file anew, as SIGHUP does.").
+		BoolVar(&s.fleet.lifecycle)
 	app.Flag("admin.config.file", "YAML file of the admin endpoint, which runs reloads and actions for named users (ADMIN.md). Without it there is none.").
 		PlaceHolder("FILE").StringVar(&s.admin.configFile)
 	app.Flag("admin.check", "Check the file of --admin.config.file and end.").
@@ -170,6 +187,9 @@ func (s *settings) parse(app *kingpin.Application, args []string, stdout io.Writ
 	}
 	if printed {
 		return nil, nil
+	}
+	if s.fleet.configFile != "" && !s.urisGiven && os.Getenv(uriVariable) == "" {
+		s.uris = nil
 	}
 	return s, s.check()
 }
@@ -248,6 +268,9 @@ func (s *settings) check() error {
 		}
 	}
 	if err := s.checkSIP(); err != nil {
+		return err
+	}
+	if err := s.checkFleet(); err != nil {
 		return err
 	}
 	return s.promote()

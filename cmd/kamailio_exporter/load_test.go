@@ -540,14 +540,20 @@ type exporterProcess struct {
 // runExporter builds the program and runs it with its defaults until the test ends.
 func runExporter(t *testing.T, uris []string) *exporterProcess {
 	t.Helper()
+	var flags []string
+	for _, uri := range uris {
+		flags = append(flags, "--kamailio.uri="+uri)
+	}
+	return startExporter(t, flags...)
+}
+
+func startExporter(t *testing.T, flags ...string) *exporterProcess {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), programName)
 	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	args := []string{"--web.listen-address=127.0.0.1:0"}
-	for _, uri := range uris {
-		args = append(args, "--kamailio.uri="+uri)
-	}
+	args := append([]string{"--web.listen-address=127.0.0.1:0"}, flags...)
 	p := runBound(t, exec.Command(program, args...))
 	p.out.mu.Lock()
 	defer p.out.mu.Unlock()

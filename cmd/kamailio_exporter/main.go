@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
-	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/fleet"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
@@ -67,20 +67,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if s.admin.check || s.admin.printGrants {
 		return s.inspectAdmin(adminConfig, stdout)
 	}
+	if s.fleet.check {
+		return s.checkConfig(stdout)
+	}
 
 	own := newOwnMetrics(!s.disableExporterMetrics)
-	client, err := s.newClient(own.observe)
+	client, err := s.newOneClient(own.observe)
+	if err != nil {
+		return err
+	}
+	targets, err := s.newFleet(own, logger, slogger)
 	if err != nil {
 		return err
 	}
 	if err := web.Validate(*s.web.WebConfigFile); err != nil {
 		return fmt.Errorf("--web.config.file: %w", err)
 	}
-	coordinator := collector.NewCoordinator(client, s.enabled(), collector.Limits{
-		CallTimeout: s.callTimeout,
-		Reuse:       s.reuse,
-	})
-	handler, err := newHandler(s, logger, slogger, coordinator, own.registry, client.Ways())
+	handler, err := newHandler(s, logger, slogger, client, own.registry, targets)
 	if err != nil {
 		return err
 	}
@@ -94,10 +97,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 	}
-	_ = level.Info(logger).Log("msg", "starting", "version", version.Info(), "targets", strings.Join(client.Ways(), " "))
+	_ = level.Info(logger).Log("msg", "starting", "version", version.Info(), "targets", strings.Join(s.uris, " "), "config_file", s.fleet.configFile)
 
 	ctx, stopAll := context.WithCancel(ctx)
 	defer stopAll()
+	if targets != nil {
+		targets.ReloadOnHangup(ctx)
+	}
 	adminStopped := make(chan error, 1)
 	go func() {
 		adminStopped <- serveAdmin(ctx, adminServer, logger)
@@ -109,7 +115,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	go func() {
 		<-ctx.Done()
 		// Longer than any scrape may take.
-		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.scrapeTimeout+5*time.Second)
+		longest := s.scrapeTimeout
+		if targets != nil {
+			longest = max(longest, targets.LongestScrape())
+		}
+		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest+5*time.Second)
 		defer cancel()
 		stopped <- server.Shutdown(finish)
 	}()
@@ -135,6 +145,15 @@ func listenError(err error) error {
 	return err
 }
 
+// newOneClient is the one for /metrics; nil where there is no Kamailio but those
+// of --config.file.
+func (s *settings) newOneClient(observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
+	if len(s.uris) == 0 {
+		return nil, nil
+	}
+	return s.newClient(observe)
+}
+
 // newClient opens the ways to Kamailio that the flags name. Nothing is connected
 // yet: Kamailio may be down.
 func (s *settings) newClient(observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
@@ -156,9 +175,13 @@ func (s *settings) newWays(options ...config.HTTPClientOption) ([]kamrpc.Transpo
 	if err != nil {
 		return nil, err
 	}
+	dialer := s.dialer
+	if dialer == nil {
+		dialer = &net.Dialer{}
+	}
 	var ways []kamrpc.Transport
 	for _, uri := range s.uris {
-		way, err := kamrpc.Open(uri, httpClient)
+		way, err := kamrpc.OpenOver(uri, httpClient, dialer)
 		if err != nil {
 			return nil, fmt.Errorf("--kamailio.uri: %w", err)
 		}
@@ -179,14 +202,23 @@ func (s *settings) newHTTPClient(options ...config.HTTPClientOption) (*http.Clie
 		}
 		cfg = *loaded
 	}
+	if s.httpConfig != nil {
+		cfg = *s.httpConfig
+	}
 	cfg.FollowRedirects = false
-	client, err := config.NewClientFromConfig(cfg, programName,
-		append(options, config.WithHTTP2Disabled(), config.WithIdleConnTimeout(30*time.Second))...)
+	options = append(options, config.WithHTTP2Disabled(), config.WithIdleConnTimeout(30*time.Second), config.WithSecretManager(fleet.Environment{}))
+	if s.dialer != nil {
+		options = append(options, config.WithDialContextFunc(s.dialer.DialContext))
+	}
+	client, err := config.NewClientFromConfig(cfg, programName, options...)
 	if err != nil {
 		return nil, fmt.Errorf("--kamailio.http-config-file: %w", err)
 	}
 	if transport, ok := client.Transport.(*http.Transport); ok {
 		transport.MaxResponseHeaderBytes = 64 << 10
+	}
+	if s.opened != nil {
+		s.opened(client)
 	}
 	return client, nil
 }

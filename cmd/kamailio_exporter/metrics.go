@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/fleet"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
@@ -70,9 +71,9 @@ func (m *ownMetrics) observe(o kamrpc.Observation) {
 // alone, so that nothing of an earlier one can be left on the page.
 type metricsHandler struct {
 	coordinator *collector.Coordinator
-	own         prometheus.Gatherer
-	script      *scriptPage // nil: none to merge
-	sip         *sipProbes  // nil: none to make
+	own         prometheus.Gatherer // nil: not on this page
+	script      *scriptPage         // nil: none to merge
+	sip         *sipProbes          // nil: none to make
 	timeout     time.Duration
 	offset      time.Duration
 	failures    *failureLog
@@ -97,24 +98,33 @@ func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "collect[] and exclude[] leave no collector", http.StatusBadRequest)
 		return
 	}
+	whole := len(query["collect[]"]) == 0
+	h.serve(w, r, names, whole, whole)
+}
+
+// serve answers with what these collectors read and, if wanted, the SIP probes and
+// the page of xhttp_prom.
+func (h *metricsHandler) serve(w http.ResponseWriter, r *http.Request, names []string, withSIP, withScript bool) fleet.Outcome {
 	ctx, cancel := context.WithTimeout(r.Context(), h.deadline(r.Header))
 	defer cancel()
 	// Beside the scrape.
-	whole := len(query["collect[]"]) == 0
 	var script func() *collector.Merged
-	if h.script != nil && whole {
+	if h.script != nil && withScript {
 		script = h.script.begin(ctx)
 	}
 	var sip func() collector.SIPProbes
-	if h.sip != nil && whole {
+	if h.sip != nil && withSIP {
 		sip = h.sip.begin(ctx)
 	}
 	snapshot, err := h.coordinator.Scrape(ctx, names...)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		return fleet.Failed
 	}
-	all := page{snapshot, h.own}
+	all := page{snapshot}
+	if h.own != nil {
+		all = append(all, h.own)
+	}
 	var merged *collector.Merged
 	if script != nil {
 		merged = script()
@@ -126,18 +136,26 @@ func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		all = append(all, probes)
 	}
 	if r.Context().Err() != nil {
-		return // the client is gone, and what it cancelled is no failure
+		return fleet.Canceled // the client is gone, and what it cancelled is no failure
 	}
 	h.failures.note(snapshot)
 	if merged != nil {
 		h.failures.notePage(merged)
 	}
 	h.failures.noteProbes(probes)
-	promhttp.HandlerFor(all, promhttp.HandlerOpts{
-		ErrorLog:          promErrorLog{h.slogger},
+	pageHandler(all, h.slogger).ServeHTTP(w, r)
+	if !snapshot.Up {
+		return fleet.Down
+	}
+	return fleet.Up
+}
+
+func pageHandler(all prometheus.Gatherer, slogger *slog.Logger) http.Handler {
+	return promhttp.HandlerFor(all, promhttp.HandlerOpts{
+		ErrorLog:          promErrorLog{slogger},
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true,
-	}).ServeHTTP(w, r)
+	})
 }
 
 // deadline is how long a scrape may take: as long as the flag says, or less where

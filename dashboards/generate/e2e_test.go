@@ -17,6 +17,8 @@ var mayBeEmpty = map[string]string{
 	"kamailio-resources/Shared memory in four hours/B": "needs an hour",
 	"kamailio-exporter/Held back/A":                    "nothing is held back",
 	"kamailio-exporter/Failed RPCs/B":                  "nothing fails",
+	"kamailio-exporter/Probes/A":                       "no exporter has many targets",
+	"kamailio-exporter/Refused probes/A":               "no exporter has many targets",
 }
 
 // reasonToBeEmpty tells why a query may be empty, or "" when it may not.

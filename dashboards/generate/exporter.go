@@ -109,24 +109,38 @@ func exporter() Dashboard {
 					},
 				},
 			}},
+			{title: "Many targets of one exporter", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 7, title: "Probes",
+					help: "Probes per second of an exporter with many targets (--config.file), by what came of them: up is an answer, down none from Kamailio, canceled that Prometheus went away before it. Its own metrics come from its /metrics: choose all jobs and instances, or those of the exporter itself.",
+					unit: rate, none: "No exporter has many targets",
+					queries: []query{{expr: `sum by (result) (rate(kamailio_exporter_probes_total{S}[R]))`, legend: "{{result}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 7, title: "Refused probes",
+					help: "Probes per second that were refused, by reason. unknown_target is a Prometheus with an old list of targets; not_allowed, file or credentials is one that is not set up right, or somebody who tries doors.",
+					unit: rate, none: "No exporter has many targets",
+					queries: []query{{expr: `sum by (reason) (rate(kamailio_exporter_probes_refused_total{S}[R]))`, legend: "{{reason}}"}},
+				},
+			}},
 			{title: "The exporter's process", panels: []panel{
 				{
 					kind: kindGraph, width: 8, height: 7, title: "CPU",
 					help: "CPU time that the exporter uses, of one core.",
 					unit: ratio, none: "Exporter metrics are switched off",
-					queries: []query{{expr: `sum by (instance) (rate(process_cpu_seconds_total{S}[R]) and on (job, instance) kamailio_up{S})`, legend: "{{instance}}"}},
+					queries: []query{{expr: `sum by (instance) (rate(process_cpu_seconds_total{S}[R]) and on (job, instance) kamailio_exporter_build_info{S})`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 7, title: "Memory",
 					help: "Memory of the exporter (resident).",
 					unit: octets, none: "Exporter metrics are switched off", min: new(0.0),
-					queries: []query{{expr: `sum by (instance) (process_resident_memory_bytes{S} and on (job, instance) kamailio_up{S})`, legend: "{{instance}}"}},
+					queries: []query{{expr: `sum by (instance) (process_resident_memory_bytes{S} and on (job, instance) kamailio_exporter_build_info{S})`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 7, title: "Goroutines",
 					help: "Goroutines of the exporter. A line that climbs is a bug: report it.",
 					unit: number, none: "Exporter metrics are switched off",
-					queries: []query{{expr: `sum by (instance) (go_goroutines{S} and on (job, instance) kamailio_up{S})`, legend: "{{instance}}"}},
+					queries: []query{{expr: `sum by (instance) (go_goroutines{S} and on (job, instance) kamailio_exporter_build_info{S})`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindTable, width: 24, height: 6, title: "Versions",

@@ -90,8 +90,7 @@ var listening = regexp.MustCompile(`address=(127\.0\.0\.1:\d+)`)
 // runExporter returns the address at which it serves the metrics of a server.
 func runExporter(t *testing.T, path string, s *kamailiotest.Server) (address string) {
 	t.Helper()
-	logFile := program(t, path,
-		"--web.listen-address=127.0.0.1:0",
+	return exporterAt(t, path,
 		"--kamailio.uri=unix://"+s.SocketPath,
 		"--kamailio.uri=fifo://"+s.FIFOPath+"?reply_dir="+s.FIFOReplyDir,
 		"--kamailio.uri="+s.HTTPURL,
@@ -99,6 +98,12 @@ func runExporter(t *testing.T, path string, s *kamailiotest.Server) (address str
 		"--sip.probe=tcp:"+s.SIPAddr,
 		"--sip.probe=tls:"+s.TLSAddr,
 		"--collector.dialog_profile.names=outbound")
+}
+
+// exporterAt returns where an exporter with these flags listens.
+func exporterAt(t *testing.T, path string, flags ...string) (address string) {
+	t.Helper()
+	logFile := program(t, path, append([]string{"--web.listen-address=127.0.0.1:0"}, flags...)...)
 	if !until(20*time.Second, func() bool {
 		text, _ := os.ReadFile(logFile)
 		if found := listening.FindSubmatch(text); found != nil {
@@ -120,8 +125,6 @@ type prometheusServer struct {
 // runPrometheus scrapes the exporters every second.
 func runPrometheus(t *testing.T, exporters, rules []string) *prometheusServer {
 	t.Helper()
-	path := needs(t, "prometheus", "prometheus")
-	dir := t.TempDir()
 	config, err := json.Marshal(map[string]any{ // which is YAML too
 		"global": map[string]any{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
 		"scrape_configs": []any{map[string]any{
@@ -132,6 +135,13 @@ func runPrometheus(t *testing.T, exporters, rules []string) *prometheusServer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return prometheusWith(t, config)
+}
+
+func prometheusWith(t *testing.T, config []byte) *prometheusServer {
+	t.Helper()
+	path := needs(t, "prometheus", "prometheus")
+	dir := t.TempDir()
 	configFile := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(configFile, config, 0o600); err != nil {
 		t.Fatal(err)

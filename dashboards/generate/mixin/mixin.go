@@ -34,6 +34,12 @@ func Known() Names {
 		"kamailio_exporter_rpc_failures_total":    {"method"},
 		"kamailio_exporter_rpc_reply_bytes_total": {"method"},
 		"kamailio_exporter_build_info":            {"version", "revision", "branch", "goversion", "goos", "goarch", "tags"},
+		// Of its many targets (fleet).
+		"kamailio_exporter_targets":                                      {"from"},
+		"kamailio_exporter_probes_total":                                 {"result"},
+		"kamailio_exporter_probes_refused_total":                         {"reason"},
+		"kamailio_exporter_config_last_reload_successful":                nil,
+		"kamailio_exporter_config_last_reload_success_timestamp_seconds": nil,
 		// Of its admin endpoint (newMetrics).
 		"kamailio_exporter_admin_requests_total":                 {"user", "action", "outcome"},
 		"kamailio_exporter_admin_denied_total":                   {"reason"},

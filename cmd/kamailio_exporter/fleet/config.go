@@ -1,0 +1,534 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/units"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/config"
+	"go.yaml.in/yaml/v2"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+)
+
+// Target is one Kamailio and all that is to be known to scrape it.
+type Target struct {
+	Name    string   // of an allow-listed one its URI
+	URIs    []string // in the order of preference
+	Module  string
+	Labels  map[string]string
+	HTTP    *config.HTTPClientConfig // nil: without credentials
+	Limits  Limits
+	Options collector.Options
+	SIP     SIP
+	Script  Script
+	// Dialer is what connects; nil for a target of the file. That of an
+	// allow-listed one refuses all addresses that the list does not have.
+	Dialer *net.Dialer
+}
+
+// Limits bound what a scrape of a target may cost.
+type Limits struct {
+	ScrapeTimeout, RPCTimeout time.Duration
+	MaxConcurrentRPCs         int
+	MaxReplySize              units.Base2Bytes
+}
+
+// SIP says which SIP sockets of a target are asked; without Probe none.
+type SIP struct {
+	Probe      []string
+	Timeout    time.Duration
+	RequestURI string
+	CAFile     string
+	ca         []byte // what is in it: a new certificate is a change
+	ServerName string
+}
+
+// Script says where the page of a target's module xhttp_prom is; without URL there
+// is none.
+type Script struct {
+	URL     string
+	Timeout time.Duration
+	MaxSize units.Base2Bytes
+}
+
+// Module is a set of collectors.
+type Module struct {
+	Collectors  []string // in the collectors' own order
+	SIP, Script bool     // the SIP probes and the page of xhttp_prom too
+}
+
+// DefaultModule has the collectors that the flags leave on, unless the file has
+// another of this name.
+const DefaultModule = "default"
+
+// Config is what the file says, complete and checked.
+type Config struct {
+	Modules map[string]Module
+	Targets []*Target // by name
+	allow   *allowList
+}
+
+// fileSpec is the file.
+type fileSpec struct {
+	Modules  map[string]moduleSpec `yaml:"modules"`
+	Defaults settingsSpec          `yaml:"defaults"`
+	Targets  map[string]targetSpec `yaml:"targets"`
+	Allow    *allowSpec            `yaml:"allow"`
+}
+
+type moduleSpec struct {
+	Collectors []string `yaml:"collectors"`
+	Exclude    []string `yaml:"exclude"`
+	SIP        *bool    `yaml:"sip"`
+	Script     *bool    `yaml:"xhttp_prom"`
+}
+
+type targetSpec struct {
+	URIs     []string          `yaml:"uris"`
+	Labels   map[string]string `yaml:"labels"`
+	SIP      sipSpec           `yaml:"sip"`
+	Script   scriptSpec        `yaml:"xhttp_prom"`
+	Settings settingsSpec      `yaml:",inline"`
+}
+
+// settingsSpec can be set for all targets and for each. What is nil is as it was.
+type settingsSpec struct {
+	Module     string                   `yaml:"module"`
+	HTTP       *config.HTTPClientConfig `yaml:"http_config"`
+	Limits     limitsSpec               `yaml:"limits"`
+	Collectors collectorsSpec           `yaml:"collectors"`
+}
+
+type limitsSpec struct {
+	ScrapeTimeout     *time.Duration    `yaml:"scrape_timeout"`
+	RPCTimeout        *time.Duration    `yaml:"rpc_timeout"`
+	MaxConcurrentRPCs *int              `yaml:"max_concurrent_rpcs"`
+	MaxReplySize      *units.Base2Bytes `yaml:"max_reply_size"`
+	GrowingInterval   *time.Duration    `yaml:"growing_interval"`
+	ListRows          *int              `yaml:"list_rows"`
+	Contacts          *int              `yaml:"contacts"`
+	Dialogs           *int              `yaml:"dialogs"`
+	TLSConnections    *int              `yaml:"tls_connections"`
+}
+
+type collectorsSpec struct {
+	DialogProfiles []string `yaml:"dialog_profiles"`
+	Dialplans      []int    `yaml:"dialplans"`
+	PikeAddresses  *int     `yaml:"pike_addresses"`
+	CfgVariables   []string `yaml:"cfg_variables"`
+	Counters       []string `yaml:"statistics_counters"`
+	Gauges         []string `yaml:"statistics_gauges"`
+}
+
+type sipSpec struct {
+	Probe      []string       `yaml:"probe"`
+	Timeout    *time.Duration `yaml:"timeout"`
+	RequestURI string         `yaml:"request_uri"`
+	CAFile     string         `yaml:"tls_ca_file"`
+	ServerName string         `yaml:"tls_server_name"`
+}
+
+type scriptSpec struct {
+	URL     string            `yaml:"url"`
+	Timeout *time.Duration    `yaml:"timeout"`
+	MaxSize *units.Base2Bytes `yaml:"max_size"`
+}
+
+type allowSpec struct {
+	Networks   []string     `yaml:"networks"`
+	Ports      []uint16     `yaml:"ports"`
+	Paths      []string     `yaml:"paths"`
+	MaxTargets *int         `yaml:"max_targets"`
+	Settings   settingsSpec `yaml:",inline"`
+}
+
+// Base is what the file builds on: the settings of the flags.
+type Base struct {
+	Target  Target
+	Enabled []string // collectors of the default module
+	Offset  time.Duration
+	// Reserved are URIs that no target may have, since somebody else asks them; Why
+	// says who.
+	Reserved []string
+	Why      string
+}
+
+const maxConfigBytes = 16 << 20
+
+// Load reads, completes and checks the file. The error has all problems, one a
+// line.
+func Load(file string, base Base) (*Config, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
+	if err == nil && len(text) > maxConfigBytes {
+		err = fmt.Errorf("larger than %d bytes", maxConfigBytes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	cfg, problems := parse(text, filepath.Dir(file), info.Mode().Perm(), base)
+	for i, p := range problems {
+		problems[i] = fmt.Errorf("%s: %w", file, p)
+	}
+	return cfg, errors.Join(problems...)
+}
+
+// What the YAML package adds to its errors, and a value in a place of credentials.
+var (
+	yamlNoise = regexp.MustCompile(` in type \w+\.\w+|^yaml: (unmarshal errors:\s+)?|\b into (fleet|config)\.\w+`)
+	badSecret = regexp.MustCompile("`[^`]*` into config\\.")
+)
+
+func parse(text []byte, dir string, mode fs.FileMode, base Base) (*Config, []error) {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, []error{errors.New("the file is empty: want targets: with at least one name and its uris")}
+	}
+	var spec fileSpec
+	if err := yaml.UnmarshalStrict(text, &spec); err != nil {
+		lines := []string{err.Error()}
+		if typed := (*yaml.TypeError)(nil); errors.As(err, &typed) {
+			lines = typed.Errors
+		}
+		var problems []error
+		for _, line := range lines {
+			line = badSecret.ReplaceAllString(line, "into config.")
+			problems = append(problems, errors.New(strings.Join(strings.Fields(yamlNoise.ReplaceAllString(line, "")), " ")))
+		}
+		return nil, problems
+	}
+	base.Reserved = slices.Clone(base.Reserved)
+	for i, uri := range base.Reserved {
+		if one, err := canonical(uri); err == nil {
+			base.Reserved[i] = one
+		}
+	}
+	c := &checker{dir: dir, mode: mode, base: base, uris: map[string]string{}, checked: map[*config.HTTPClientConfig]bool{}}
+	cfg := c.config(spec)
+	return cfg, c.problems
+}
+
+// checker turns the file into a Config, and gathers what is wrong with it.
+type checker struct {
+	dir      string
+	mode     fs.FileMode
+	base     Base
+	modules  map[string]Module
+	uris     map[string]string // whose they are
+	checked  map[*config.HTTPClientConfig]bool
+	problems []error
+}
+
+func (c *checker) add(where string, err error) {
+	if err != nil {
+		c.problems = append(c.problems, fmt.Errorf("%s: %w", where, err))
+	}
+}
+
+func (c *checker) addf(where, format string, args ...any) {
+	c.add(where, fmt.Errorf(format, args...))
+}
+
+var (
+	targetName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
+	moduleName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	labelName  = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
+)
+
+func (c *checker) config(spec fileSpec) *Config {
+	c.modules = map[string]Module{DefaultModule: {Collectors: c.base.Enabled, SIP: true, Script: true}}
+	for _, name := range slices.Sorted(maps.Keys(spec.Modules)) {
+		c.modules[name] = c.module("modules: "+name, name, spec.Modules[name])
+	}
+	cfg := &Config{Modules: c.modules}
+	base := c.base.Target
+	base.Module = DefaultModule
+	c.settings("defaults", &base, spec.Defaults)
+	for _, name := range slices.Sorted(maps.Keys(spec.Targets)) {
+		cfg.Targets = append(cfg.Targets, c.target("targets: "+name, name, base, spec.Targets[name]))
+	}
+	if spec.Allow != nil {
+		cfg.allow = c.allow(*spec.Allow, spec.Defaults)
+	}
+	if len(cfg.Targets) == 0 && cfg.allow == nil {
+		c.problems = append(c.problems, errors.New("no targets and no allow: nothing could be probed"))
+	}
+	return cfg
+}
+
+func (c *checker) module(where, name string, spec moduleSpec) Module {
+	known := collector.Names(collector.All(collector.Options{}))
+	if !moduleName.MatchString(name) {
+		c.addf(where, "a name has letters, digits and . _ -, at most 64")
+	}
+	for _, n := range slices.Concat(spec.Collectors, spec.Exclude) {
+		if !slices.Contains(known, n) {
+			c.addf(where, "unknown collector %q; known are: %s", n, strings.Join(known, ", "))
+		}
+	}
+	if spec.Collectors != nil && spec.Exclude != nil {
+		c.addf(where, "collectors and exclude: one of them")
+	}
+	m := Module{SIP: spec.SIP == nil || *spec.SIP, Script: spec.Script == nil || *spec.Script}
+	for _, n := range known {
+		if slices.Contains(spec.Collectors, n) || spec.Collectors == nil && slices.Contains(c.base.Enabled, n) && !slices.Contains(spec.Exclude, n) {
+			m.Collectors = append(m.Collectors, n)
+		}
+	}
+	if len(m.Collectors) == 0 {
+		c.addf(where, "no collector is left")
+	}
+	return m
+}
+
+func (c *checker) target(where, name string, base Target, spec targetSpec) *Target {
+	t := base
+	t.Name, t.URIs, t.Labels = name, spec.URIs, spec.Labels
+	if !targetName.MatchString(name) {
+		c.addf(where, "a name has letters, digits and . _ : -, at most 128")
+	}
+	if len(t.URIs) == 0 {
+		c.addf(where, "no uris: want for example uris: [http://192.0.2.10:5060/RPC]")
+	}
+	for _, text := range t.URIs {
+		uri, err := canonical(text)
+		if err != nil {
+			c.add(where+": uris", err)
+			continue
+		}
+		if other, ok := c.uris[uri]; ok {
+			c.addf(where, "uris: %s is %s's already: a Kamailio with two names would be asked twice", uri, other)
+		}
+		c.uris[uri] = name
+		if slices.Contains(c.base.Reserved, uri) {
+			c.addf(where, "uris: %s %s", uri, c.base.Why)
+		}
+	}
+	for _, label := range slices.Sorted(maps.Keys(t.Labels)) {
+		if !labelName.MatchString(label) || slices.Contains([]string{"job", "instance", "__name__", "__address__"}, label) {
+			c.addf(where, "labels: %q is no name for a label here: want letters, digits and _, and neither job nor instance", label)
+		}
+	}
+	c.settings(where, &t, spec.Settings)
+	c.sip(where+": sip", &t.SIP, spec.SIP)
+	c.script(where+": xhttp_prom", &t.Script, spec.Script)
+	return &t
+}
+
+func (c *checker) allow(spec allowSpec, defaults settingsSpec) *allowList {
+	base := c.base.Target
+	base.Module = DefaultModule
+	// Credentials are for whom they were given: never for a host that a client names.
+	defaults.HTTP = nil
+	c.settings("defaults", &base, defaults)
+	c.settings("allow", &base, spec.Settings)
+	if spec.Settings.HTTP != nil {
+		if p := spec.Settings.HTTP.ProxyConfig; p.ProxyURL.URL != nil || p.ProxyFromEnvironment {
+			c.addf("allow", "http_config: no proxy here: where it connects to could not be checked")
+		}
+	}
+	list := &allowList{
+		ports: spec.Ports, paths: spec.Paths, maxTargets: defaultMaxTargets, base: base,
+		reserved: c.base.Reserved, why: c.base.Why,
+	}
+	set(&list.maxTargets, spec.MaxTargets)
+	if list.paths == nil {
+		list.paths = []string{defaultPath}
+	}
+	if len(spec.Networks) == 0 {
+		c.addf("allow", "no networks: want for example networks: [192.0.2.0/24]")
+	}
+	for _, text := range spec.Networks {
+		prefix, err := netip.ParsePrefix(text)
+		switch {
+		case err != nil:
+			c.addf("allow", "networks: %q: want an address and a length, such as 192.0.2.0/24 or 192.0.2.7/32", text)
+		case prefix != prefix.Masked():
+			c.addf("allow", "networks: %s has bits behind its length: did you mean %s?", text, prefix.Masked())
+		case prefix.Addr().Is4In6():
+			c.addf("allow", "networks: %s: write it as an IPv4 network", text)
+		default:
+			list.networks = append(list.networks, prefix)
+		}
+	}
+	for _, p := range list.paths {
+		if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?#") {
+			c.addf("allow", "paths: %q: want a path, such as /RPC", p)
+		}
+	}
+	if slices.Contains(list.ports, 0) {
+		c.addf("allow", "ports: 0 is no port")
+	}
+	if list.maxTargets < 1 || list.maxTargets > 10_000 {
+		c.addf("allow", "max_targets must be from 1 to 10000, not %d", list.maxTargets)
+	}
+	return list
+}
+
+func set[T any](setting *T, to *T) {
+	if to != nil {
+		*setting = *to
+	}
+}
+
+func setList[T any](setting *[]T, to []T) {
+	if to != nil {
+		*setting = to
+	}
+}
+
+func (c *checker) settings(where string, t *Target, s settingsSpec) {
+	if s.Module != "" {
+		t.Module = s.Module
+	}
+	if _, ok := c.modules[t.Module]; !ok {
+		c.addf(where, "module: there is no module %q; there are: %s", t.Module, strings.Join(slices.Sorted(maps.Keys(c.modules)), ", "))
+	}
+	if s.HTTP != nil {
+		t.HTTP = s.HTTP
+		c.http(where+": http_config", s.HTTP)
+	}
+	set(&t.Limits.ScrapeTimeout, s.Limits.ScrapeTimeout)
+	set(&t.Limits.RPCTimeout, s.Limits.RPCTimeout)
+	set(&t.Limits.MaxConcurrentRPCs, s.Limits.MaxConcurrentRPCs)
+	set(&t.Limits.MaxReplySize, s.Limits.MaxReplySize)
+	set(&t.Options.GrowingInterval, s.Limits.GrowingInterval)
+	set(&t.Options.ListRows, s.Limits.ListRows)
+	set(&t.Options.DumpContacts, s.Limits.Contacts)
+	set(&t.Options.ListDialogs, s.Limits.Dialogs)
+	set(&t.Options.TLSConnections, s.Limits.TLSConnections)
+	setList(&t.Options.DialogProfiles, s.Collectors.DialogProfiles)
+	setList(&t.Options.Dialplans, s.Collectors.Dialplans)
+	set(&t.Options.PikeAddresses, s.Collectors.PikeAddresses)
+	setList(&t.Options.CfgVariables, s.Collectors.CfgVariables)
+	c.promotions(where, t, s.Collectors)
+	c.bounds(where, t)
+}
+
+func (c *checker) promotions(where string, t *Target, s collectorsSpec) {
+	if s.Counters == nil && s.Gauges == nil {
+		return
+	}
+	t.Options.Promotions = nil
+	for _, list := range []struct {
+		name  string
+		texts []string
+		kind  prometheus.ValueType
+	}{
+		{"statistics_counters", s.Counters, prometheus.CounterValue},
+		{"statistics_gauges", s.Gauges, prometheus.GaugeValue},
+	} {
+		for _, text := range list.texts {
+			p, err := collector.ParsePromotion(text, list.kind)
+			if err != nil {
+				c.addf(where, "collectors: %s: %q: %w", list.name, text, err)
+				continue
+			}
+			t.Options.Promotions = append(t.Options.Promotions, p)
+		}
+	}
+	c.add(where+": collectors: statistics", collector.CheckPromotions(t.Options.Promotions, ownPrefix))
+}
+
+func (c *checker) bounds(where string, t *Target) {
+	limit := func(name string, bad bool, want string) {
+		if bad {
+			c.addf(where, "limits: %s must be %s", name, want)
+		}
+	}
+	limit("scrape_timeout", t.Limits.ScrapeTimeout <= c.base.Offset, fmt.Sprintf("more than --scrape.timeout-offset (%s)", c.base.Offset))
+	limit("rpc_timeout", t.Limits.RPCTimeout <= 0, "more than 0")
+	limit("max_concurrent_rpcs", t.Limits.MaxConcurrentRPCs < 1, "at least 1")
+	limit("max_reply_size", t.Limits.MaxReplySize < 4096, "at least 4KiB")
+	limit("growing_interval", t.Options.GrowingInterval < 0, "at least 0")
+	limit("list_rows", t.Options.ListRows < 0, "at least 0")
+	limit("contacts", t.Options.DumpContacts < 0, "at least 0")
+	limit("dialogs", t.Options.ListDialogs < 0, "at least 0")
+	limit("tls_connections", t.Options.TLSConnections < 0, "at least 0")
+	if t.Options.PikeAddresses < 0 {
+		c.addf(where, "collectors: pike_addresses must be at least 0")
+	}
+	for _, v := range t.Options.CfgVariables {
+		if group, name, ok := strings.Cut(v, "."); !ok || group == "" || name == "" {
+			c.addf(where, "collectors: cfg_variables: want a group and a name, such as core.debug, not %q", v)
+		}
+	}
+}
+
+// http looks at the files and the environment that it names, so that a wrong one
+// is an error now and not at each scrape.
+func (c *checker) http(where string, h *config.HTTPClientConfig) {
+	if c.checked[h] {
+		return
+	}
+	c.checked[h] = true
+	h.SetDirectory(c.dir)
+	shown, err := yaml.Marshal(h)
+	if err == nil && bytes.Contains(shown, []byte("<secret>")) && c.mode&0o007 != 0 {
+		c.addf(where, "it holds a secret, and everybody can read the file (mode %04o): chmod 0640, or name a file (password_file) or an environment variable (password_ref)", c.mode)
+	}
+	if _, err := config.NewClientFromConfig(*h, "check", config.WithSecretManager(Environment{})); err != nil {
+		c.add(where, err)
+	}
+	var files, refs []string
+	if b := h.BasicAuth; b != nil {
+		files, refs = append(files, b.UsernameFile, b.PasswordFile), append(refs, b.UsernameRef, b.PasswordRef)
+	}
+	if a := h.Authorization; a != nil {
+		files, refs = append(files, a.CredentialsFile), append(refs, a.CredentialsRef)
+	}
+	for _, file := range files {
+		if file != "" {
+			_, err := os.ReadFile(file)
+			c.add(where, err)
+		}
+	}
+	for _, ref := range refs {
+		if ref != "" {
+			_, err := fromEnvironment(ref)
+			c.add(where, err)
+		}
+	}
+}
+
+// Environment finds the secrets that http_config has by reference (password_ref)
+// in environment variables.
+type Environment struct{}
+
+// Fetch is the value of a variable.
+func (Environment) Fetch(_ context.Context, name string) (string, error) {
+	return fromEnvironment(name)
+}
+
+func fromEnvironment(name string) (string, error) {
+	value, ok := os.LookupEnv(name)
+	if !ok {
+		return "", fmt.Errorf("there is no environment variable %s", name)
+	}
+	return value, nil
+}
+
+// ownPrefix begins the names of the exporter's own metrics.
+const ownPrefix = "kamailio_exporter_"
