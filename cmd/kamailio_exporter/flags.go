@@ -60,7 +60,7 @@ type settings struct {
 // newApp declares the flags. Each can come from the environment too, for
 // containers: --kamailio.uri from KAMAILIO_EXPORTER_KAMAILIO_URI.
 func newApp(s *settings) *kingpin.Application {
-	app := kingpin.New(programName, "Prometheus exporter for the Kamailio SIP server. Every flag can also be set in the environment; a repeatable one then has one value a line. The client of its admin endpoint: kamailio_exporter admin --help.")
+	app := kingpin.New(programName, "Prometheus exporter for the Kamailio SIP server. Every flag can also be set in the environment; a repeatable one then has one value a line. The client of its admin endpoint: kamailio_exporter admin --help. Its dashboards, rules and examples: kamailio_exporter assets --help.")
 	app.DefaultEnvars()
 	app.HelpFlag.Short('h').NoEnvar()
 	app.Version(version.Print(programName))
