@@ -10,5 +10,6 @@ import "embed"
 // checkout (examples/demo, examples/compose) is not among them.
 //
 //go:embed dashboards/*.json alerts/*.yml alerts/*.tmpl alerts/*.md alerts/runbooks
-//go:embed examples/admin examples/prometheus examples/systemd examples/kamailio/drouting-gw-status.cfg
+//go:embed examples/README.md examples/admin examples/agent examples/kubernetes examples/prometheus
+//go:embed examples/systemd examples/kamailio/drouting-gw-status.cfg
 var Files embed.FS
