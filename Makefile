@@ -21,7 +21,7 @@ LINT_DASHBOARDS := go tool -modfile=../../.ci/tools/go.mod golangci-lint
 ENGINE = $(shell for e in podman docker buildah; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
 IMAGE  = kamailio_exporter:$(VERSION)
 
-.PHONY: help run demo test unit rules lint check docs fixtures bench build image clean
+.PHONY: help run demo test unit rules lint check docs fixtures bench build packages image clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,6 +41,7 @@ test: ## test all, against Kamailio 5.6 and 6.0, and lint; installs what it need
 	# A module of its own: the dashboards, the alert rules, and alerts on real faults.
 	root=$$(.ci/trixie-root.sh) && cd dashboards/generate && KAMAILIO_TEST=require KAMAILIO_TEST_ROOT_60="$$root" \
 		go test -count=1 -timeout=15m ./...
+	.ci/packages/test.sh
 	$(MAKE) lint
 
 unit: ## test what needs no Kamailio
@@ -61,7 +62,7 @@ check: ## before a commit: vet, lint, unit
 
 docs: ## write METRICS.md, the tables of the READMEs, FLEET.md, MIGRATING.md and ADMIN.md, and the dashboards anew
 	go test ./collector ./cmd/kamailio_exporter ./cmd/kamailio_exporter/admin -run 'TestDocs|TestMigratingDocs' -update
-	cd dashboards/generate && go test . -run TestFiles -update && go test ./rulestest -run TestReadme -update
+	cd dashboards/generate && go test . -run TestFiles -update && go test ./rulestest -run 'TestReadme|TestPrometheusRules' -update
 
 fixtures: ## record the replies of running Kamailios into collector/testdata
 	.ci/record.sh
@@ -73,6 +74,9 @@ bench: ## measure scrapes of a real Kamailio, also under load, and the reading o
 
 build: ## make ./kamailio_exporter, a static binary
 	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o kamailio_exporter ./cmd/kamailio_exporter
+
+packages: ## make dist/: binaries, deb and rpm for amd64 and arm64, checksums
+	@.ci/packages/build.sh '$(LDFLAGS)'
 
 image: ## make a container image with podman, docker or buildah
 	@test -n "$(ENGINE)" || { echo "make image: none of podman, docker and buildah works here" >&2; exit 1; }

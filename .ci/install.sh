@@ -32,6 +32,10 @@ test=(
 	gcc:gcc
 	header/stdlib.h:libc6-dev
 	shellcheck:shellcheck
+	readelf:binutils
+	ip:iproute2
+	systemd-analyze:systemd
+	rpm:rpm
 )
 
 case ${1:-} in

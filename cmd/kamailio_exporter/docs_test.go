@@ -269,7 +269,7 @@ var foreignFlags = map[string]bool{
 func TestDocumentedFlagsExist(t *testing.T) {
 	models := flagModels(t)
 	client := newAdminApp(&adminCommand{}).Model()
-	clientFlags := client.Flags
+	clientFlags := append(client.Flags, newAssetsApp(&assetsCommand{}).Model().Flags...)
 	for _, command := range client.Commands {
 		clientFlags = append(clientFlags, command.Flags...)
 	}
@@ -327,13 +327,18 @@ func TestDocumentedDefaults(t *testing.T) {
 	}
 }
 
-// The version in VERSION is the one of the image in README.md, and CHANGELOG.md
+// The version in VERSION is the one of image and packages in README.md, and CHANGELOG.md
 // has an entry for it.
 func TestDocumentedVersion(t *testing.T) {
 	version := strings.TrimSpace(readText(t, filepath.Join("..", "..", "VERSION")))
 	texts := documents(t)
 	if !strings.Contains(texts["README.md"], " "+programName+":"+version+"\n") {
 		t.Errorf("README.md runs an image that is not of version %s", version)
+	}
+	for _, name := range []string{"kamailio-exporter_" + version + "-1_amd64.deb", "kamailio-exporter-" + version + "-1.x86_64.rpm"} {
+		if !strings.Contains(texts["README.md"], name) {
+			t.Errorf("README.md does not install %s", name)
+		}
 	}
 	if !regexp.MustCompile(`(?m)^## .*\b` + regexp.QuoteMeta(version) + `\b`).MatchString(texts["CHANGELOG.md"]) {
 		t.Errorf("CHANGELOG.md has no entry for version %s", version)

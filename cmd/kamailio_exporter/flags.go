@@ -71,7 +71,7 @@ type settings struct {
 // newApp declares the flags. Each can come from the environment too, for
 // containers: --kamailio.uri from KAMAILIO_EXPORTER_KAMAILIO_URI.
 func newApp(s *settings) *kingpin.Application {
-	app := kingpin.New(programName, "Prometheus exporter for the Kamailio SIP server. Every flag can also be set in the environment; a repeatable one then has one value a line. Its commands: doctor examines Kamailio and the exporter's settings, rpc asks Kamailio one thing, admin is the client of the admin endpoint; kamailio_exporter COMMAND --help.")
+	app := kingpin.New(programName, "Prometheus exporter for the Kamailio SIP server. Every flag can also be set in the environment; a repeatable one then has one value a line. Its commands: doctor examines Kamailio and the exporter's settings, rpc asks Kamailio one thing, admin is the client of the admin endpoint, assets writes the dashboards, rules and examples of this version; kamailio_exporter COMMAND --help.")
 	app.DefaultEnvars()
 	app.HelpFlag.Short('h').NoEnvar()
 	app.Version(version.Print(programName))

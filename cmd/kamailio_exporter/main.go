@@ -55,6 +55,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "rpc" {
 		return runRPCCommand(ctx, args[1:], stdout)
 	}
+	if len(args) > 0 && args[0] == "assets" {
+		return runAssetsCommand(args[1:], stdout)
+	}
 	s, err := parseFlags(args, stdout)
 	if err != nil || s == nil { // nil: --help or --version
 		return err

@@ -41,7 +41,10 @@ var prometheusExamples = filepath.Join("..", "..", "examples", "prometheus")
 
 func TestPrometheusExamples(t *testing.T) {
 	file := func(name string) string { return filepath.Join(prometheusExamples, name) }
-	promtool(t, "", "check", "config", file("prometheus.yml"))
+	for _, name := range []string{"prometheus.yml", "file-sd.yml", "http-sd.yml"} {
+		promtool(t, "", "check", "config", file(name))
+	}
+	promtool(t, "", "check", "config", "--agent", "--syntax-only", filepath.Join("..", "..", "examples", "agent", "prometheus.yml"))
 	promtool(t, "", "check", "rules", "--lint=all", "--lint-fatal", file("florentchauveau.rules.yml"))
 	promtool(t, "", "test", "rules", file("florentchauveau.test.yml"))
 }

@@ -1,0 +1,191 @@
+package rulestest
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/promql/parser"
+	"go.yaml.in/yaml/v2"
+
+	"github.com/kamailio-exporter/kamailio_exporter/dashboards/generate/mixin"
+)
+
+// ruleFiles are all files that one loads.
+func ruleFiles(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(folder + "kamailio-*.yml")
+	if err != nil || len(files) < 3 {
+		t.Fatalf("%v %v", files, err)
+	}
+	return files
+}
+
+// What is on purpose about more than one Kamailio, or about none.
+var aboutMany = map[string]string{
+	"KamailioExporterAbsent":             "there is no instance that it could name",
+	"KamailioVersionMismatch":            "compares the Kamailios of a job",
+	"KamailioCallsFarBelowLastWeek":      "load moves between the Kamailios of a job",
+	"job:kamailio_call_attempts:rate5m":  "a sum over a job, as its name says",
+	"job:kamailio_calls_answered:rate5m": "a sum over a job, as its name says",
+}
+
+// No rule assumes that there is one Kamailio: what is added up or matched is of
+// one job and instance.
+func TestRulesKeepTheInstance(t *testing.T) {
+	used := map[string]bool{}
+	for _, file := range ruleFiles(t) {
+		for _, r := range load(t, file) {
+			e, err := mixin.Parse(r.Expr)
+			if err != nil {
+				t.Fatalf("%s: %v", r.Expr, err)
+			}
+			for _, wrong := range mixing(e) {
+				if aboutMany[r.Alert+r.Record] == "" {
+					t.Errorf("%s%s mixes instances, and aboutMany has no reason: %s", r.Alert, r.Record, wrong)
+				}
+				used[r.Alert+r.Record] = true
+			}
+		}
+	}
+	for name := range aboutMany {
+		if !used[name] {
+			t.Errorf("%s mixes no instances", name)
+		}
+	}
+}
+
+// mixing are the parts of an expression in which series of several instances meet.
+func mixing(e parser.Expr) (parts []string) {
+	parser.Inspect(e, func(n parser.Node, _ []parser.Node) error {
+		switch n := n.(type) {
+		case *parser.AggregateExpr:
+			if dropsInstance(n.Grouping, !n.Without) {
+				parts = append(parts, n.String())
+			}
+		case *parser.BinaryExpr:
+			if m := n.VectorMatching; m != nil && dropsInstance(m.MatchingLabels, m.On) {
+				parts = append(parts, n.String())
+			}
+		case *parser.Call:
+			if slices.Contains([]string{"absent", "absent_over_time", "scalar", "vector"}, n.Func.Name) {
+				parts = append(parts, n.String())
+			}
+		}
+		return nil
+	})
+	return parts
+}
+
+func dropsInstance(labels []string, kept bool) bool {
+	return slices.Contains(labels, "instance") != kept || slices.Contains(labels, "job") != kept
+}
+
+func TestMixing(t *testing.T) {
+	for expr, want := range map[string]int{
+		`sum(x)`:                                 1,
+		`sum by (job) (x)`:                       1,
+		`sum by (job, instance, code) (x)`:       0,
+		`sum without (code) (x)`:                 0,
+		`sum without (instance) (x)`:             1,
+		`x / on (instance) y`:                    1,
+		`x / on (job, instance) y`:               0,
+		`x / ignoring (code) y`:                  0,
+		`x > 1 and y`:                            0,
+		`absent(x)`:                              1,
+		`x / scalar(y)`:                          1,
+		`max by (job, instance) (sum by (a)(x))`: 1,
+	} {
+		e, err := mixin.Parse(expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := mixing(e); len(got) != want {
+			t.Errorf("%s: %q, want %d", expr, got, want)
+		}
+	}
+}
+
+// What the rulers of Mimir and Thanos take: groups and nothing else, each name once
+// in a file, which is Mimir's namespace, and no more rules in a group than Mimir
+// allows by default (ruler_max_rules_per_rule_group).
+func TestRulesFitOtherRulers(t *testing.T) {
+	for _, file := range ruleFiles(t) {
+		names := map[string]bool{}
+		var f struct {
+			Groups []struct {
+				Name  string
+				Rules []struct {
+					Alert, Record, Expr, For string
+					Labels, Annotations      map[string]string
+				}
+			}
+		}
+		if err := yaml.UnmarshalStrict([]byte(read(t, file)), &f); err != nil {
+			t.Errorf("%s has what others than Prometheus may not know: %v", file, err)
+		}
+		for _, g := range f.Groups {
+			if names[g.Name] {
+				t.Errorf("%s has the group %s twice", file, g.Name)
+			}
+			names[g.Name] = true
+			if len(g.Rules) > 20 {
+				t.Errorf("the group %s has %d rules; Mimir takes 20", g.Name, len(g.Rules))
+			}
+		}
+	}
+}
+
+// TestPrometheusRules writes the rules as objects for the Prometheus operator, with
+// -update, and else checks them.
+func TestPrometheusRules(t *testing.T) {
+	for _, file := range ruleFiles(t) {
+		name := strings.TrimSuffix(filepath.Base(file), ".yml")
+		path := filepath.Join("../../../examples/kubernetes/rules", name+".yaml")
+		want := prometheusRule(name, read(t, file))
+		if *update {
+			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if read(t, path) != want {
+			t.Errorf("%s is not what %s says: make docs", path, file)
+		}
+		var object struct {
+			APIVersion string `yaml:"apiVersion"`
+			Kind       string
+			Metadata   struct{ Name string }
+			Spec       yaml.MapSlice
+		}
+		var rules yaml.MapSlice
+		unmarshal(t, path, &object)
+		unmarshal(t, file, &rules)
+		is, err := yaml.Marshal(object.Spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		should, err := yaml.Marshal(rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(is) != string(should) || object.Kind != "PrometheusRule" || object.Metadata.Name != name {
+			t.Errorf("%s has other rules than %s", path, file)
+		}
+	}
+}
+
+// prometheusRule puts a file of rules into an object, comments and all.
+func prometheusRule(name, text string) string {
+	b := &strings.Builder{}
+	b.WriteString("# alerts/" + name + ".yml for the Prometheus operator; made by `make docs`.\n" +
+		"apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: " + name + "\nspec:\n")
+	for line := range strings.Lines(text) {
+		if line != "\n" {
+			line = "  " + line
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
