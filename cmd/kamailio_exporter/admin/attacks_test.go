@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -552,6 +554,26 @@ func TestAttack19NoTwoAtOnce(t *testing.T) {
 	}
 	if n := b.fake.CallCount("dispatcher.reload"); n != 1 {
 		t.Errorf("%d reloads", n)
+	}
+}
+
+// A scrape that was given up may still read inside Kamailio.
+func TestReadThatMayStillRun(t *testing.T) {
+	b := newBench(t, policyText()).start(nil)
+	b.fake.Misbehave(kamrpctest.Silent, "dispatcher.list")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := b.client.Call(ctx, "dispatcher.list"); err == nil {
+		t.Fatal("an answer")
+	}
+	b.fake.Misbehave(kamrpctest.OK, "dispatcher.list")
+	r := b.run(nocToken, "dispatcher.reload", `{}`, "Idempotency-Key", "key-00000001")
+	if wait, _ := strconv.Atoi(r.Header.Get("Retry-After")); r.Status != 409 || r.problem() != "busy" || r.Outcome != Refused || wait < 20 || wait > 30 {
+		t.Errorf("%d %s", r.Status, r.Text)
+	}
+	b.noChange("a read that may still run")
+	if r := b.run(nocToken, "permissions.reload-address", `{}`); r.Status != 200 {
+		t.Errorf("another module: %d %s", r.Status, r.Text)
 	}
 }
 
