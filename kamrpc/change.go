@@ -51,13 +51,16 @@ func (c *Client) Do(ctx context.Context, method string, params ...any) (Value, e
 	return result, err
 }
 
+// maxChangeReply is far more than any change answers: a sentence, or a few fields.
+const maxChangeReply = 64 << 10
+
 func (c *Client) send(ctx context.Context, method string, params []any) (result Value, err error) {
 	leave, err := c.enter(ctx, method)
 	if err != nil {
 		return Value{}, err
 	}
 	defer leave()
-	_, err = c.try(ctx, c.once, method, params, c.maxReply, keep(&result))
+	_, err = c.try(ctx, c.once, method, params, min(c.maxReply, maxChangeReply), keep(&result))
 	if err == nil || errors.As(err, new(*Fault)) || errors.Is(err, ErrUnreachable) {
 		return result, err
 	}

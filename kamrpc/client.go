@@ -379,8 +379,9 @@ func encode(id uint32, method string, params []any) ([]byte, error) {
 }
 
 // decodeReply reads replies until the one with this id, each result by read.
-func decodeReply(r io.Reader, id uint32, method string, read func(*decoder) error) error {
+func decodeReply(r *limitedReader, id uint32, method string, read func(*decoder) error) error {
 	d := newDecoder(r)
+	d.limit = int(min(maxValues, max(minValues, r.max/valueBytes)))
 	want := strconv.FormatUint(uint64(id), 10)
 	for others := 0; ; others++ {
 		var fault, gotID Value
