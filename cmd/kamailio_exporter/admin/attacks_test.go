@@ -949,6 +949,50 @@ func TestAttack22MisbehavingKamailio(t *testing.T) {
 	})
 }
 
+// Whatever it answers, to the change or to the reads around it, takes less than
+// 20 MiB.
+func TestAttack22Memory(t *testing.T) {
+	modes := map[string]kamrpctest.Mode{
+		"hang": kamrpctest.Silent, "trickle": kamrpctest.Trickle(time.Millisecond), "truncate": kamrpctest.Truncate, "reset": kamrpctest.Empty,
+		"garbage": kamrpctest.Garbage, "wrong id": kamrpctest.OtherID, "late": kamrpctest.LateThenRight, "huge": kamrpctest.Endless, "nested": kamrpctest.Deep,
+		"gzip bomb": kamrpctest.GzipBomb, "redirect": kamrpctest.Redirect, "announced": kamrpctest.Announce, "http error": kamrpctest.HTTPError(500),
+	}
+	for _, method := range []string{"dispatcher.reload", "dispatcher.list", "core.uptime", "system.listMethods", "htable.get"} {
+		for name, mode := range modes {
+			if !strings.HasPrefix(method, "dispatcher.") && !strings.Contains("huge nested gzip bomb announced", name) {
+				continue
+			}
+			t.Run(method+" "+name, func(t *testing.T) {
+				b := newBench(t, policyText())
+				b.fake.Handle("htable.get", `{"item":{"name":"k","value":"v"}}`)
+				b.fake.Handle("htable.delete", `"Ok. Key deleted."`)
+				b.start(func(s *Server) {
+					for _, a := range s.state.Load().policy.catalogue {
+						a.Deadline, a.LookTime = 300*time.Millisecond, 300*time.Millisecond
+					}
+				})
+				_ = b.call(nocToken, "GET", "/v1/actions", "") // what the first request takes, once and for all
+				b.fake.Misbehave(mode, method)
+				action, params := "dispatcher.reload", `{}`
+				if method == "htable.get" {
+					action, params = "htable.delete", `{"table":"ipban","key":"k"}`
+				}
+				stays(t, 20<<20, func() {
+					r := b.run(nocToken, action, params)
+					// Late, redirected and announced replies are right where the mode is
+					// not one of this way, or the reply is whole.
+					if r.Status == 200 && name != "late" && name != "announced" && name != "wrong id" {
+						t.Errorf("%d %s", r.Status, r.Text)
+					}
+				})
+				if n := b.fake.CallCount("dispatcher.reload"); n > 1 {
+					t.Errorf("sent %d times", n)
+				}
+			})
+		}
+	}
+}
+
 func TestAttack23EmptyList(t *testing.T) {
 	b := newBench(t, policyText())
 	b.fake.HandleFunc("dispatcher.reload", func(kamrpctest.Request) kamrpctest.Response {

@@ -847,6 +847,71 @@ Content-Type: application/pidf+xml
 	}
 }
 
+// TestWatchersByTheRules: who may watch is in the database. When it changes, watchers
+// are let in and turned out.
+func TestWatchersByTheRules(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Extra: "#!define WITH_PRESENCE_RULES\n"})
+			b := realBench(t, server.HTTPURL)
+			until(t, "an uptime above the guard's", func() bool {
+				var uptime struct{ Uptime int }
+				return json.Unmarshal(server.RPC(t, "core.uptime"), &uptime) == nil && uptime.Uptime > 1
+			})
+			watcher := newPhone(t, server)
+			told := func(state string) func() bool {
+				return func() bool {
+					return slices.ContainsFunc(watcher.got("NOTIFY "), func(m string) bool {
+						return strings.Contains(m, "Subscription-State: "+state)
+					})
+				}
+			}
+			status := func() string {
+				t.Helper()
+				out, err := exec.Command("sqlite3", "-cmd", ".timeout 5000", filepath.Join(server.Dir, "kamailio.sqlite"),
+					"SELECT status, reason FROM watchers WHERE presentity_uri='sip:watched@example.com' AND watcher_username='tester';").CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				return strings.TrimSpace(string(out))
+			}
+			refresh := func(outcome Outcome) reply {
+				t.Helper()
+				return b.wants(t, "presence.refresh-watchers", `{"uri":"sip:watched@example.com","event":"presence","type":"rules"}`, outcome, false)
+			}
+			rules := func(handling string) {
+				t.Helper()
+				// 2 is PRES_RULES of modules/xcap_client/xcap_callbacks.h.
+				sql(t, server, `DELETE FROM xcap; INSERT INTO xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) VALUES ('watched', 'example.com',
+					'<?xml version="1.0" encoding="UTF-8"?><cr:ruleset xmlns="urn:ietf:params:xml:ns:pres-rules" xmlns:cr="urn:ietf:params:xml:ns:common-policy"><cr:rule id="a"><cr:conditions><cr:identity><cr:one id="sip:tester@example.com"/></cr:identity></cr:conditions><cr:actions><sub-handling>`+handling+`</sub-handling></cr:actions></cr:rule></cr:ruleset>',
+					2, 'e', 0, 'sip:watched@example.com/pres-rules', 0);`)
+			}
+			watcher.send(t, "SUBSCRIBE", "watched", "Event: presence\nExpires: 60\nAccept: application/pidf+xml")
+			until(t, "a NOTIFY that it has to wait", told("pending"))
+			until(t, "the watcher in the database", func() bool { return status() == "2|" })
+			// Nobody has made a rule yet.
+			if r := refresh(Failed); r.problem() != "kamailio-error" {
+				t.Errorf("%s", r.Text)
+			}
+			rules("allow")
+			if told("active")() {
+				t.Error("let in before presence.refresh-watchers")
+			}
+			refresh(Unverified)
+			until(t, "a NOTIFY that it is let in", told("active"))
+			if is := status(); is != "1|" {
+				t.Errorf("the database has %q", is)
+			}
+			rules("block")
+			refresh(Unverified)
+			until(t, "a NOTIFY that it is turned out", told("terminated;reason=rejected"))
+			if is := status(); is != "3|rejected" {
+				t.Errorf("the database has %q", is)
+			}
+		})
+	}
+}
+
 // TestActionsByEachWay: what is sent arrives as it is meant, whichever way it goes.
 func TestActionsByEachWay(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
