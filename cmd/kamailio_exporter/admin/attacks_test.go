@@ -953,7 +953,7 @@ func TestAttack22MisbehavingKamailio(t *testing.T) {
 // 20 MiB.
 func TestAttack22Memory(t *testing.T) {
 	modes := map[string]kamrpctest.Mode{
-		"hang": kamrpctest.Silent, "trickle": kamrpctest.Trickle(time.Millisecond), "truncate": kamrpctest.Truncate, "reset": kamrpctest.Empty,
+		"hang": kamrpctest.Silent, "trickle": kamrpctest.Trickle(20 * time.Millisecond), "truncate": kamrpctest.Truncate, "reset": kamrpctest.Empty,
 		"garbage": kamrpctest.Garbage, "wrong id": kamrpctest.OtherID, "late": kamrpctest.LateThenRight, "huge": kamrpctest.Endless, "nested": kamrpctest.Deep,
 		"gzip bomb": kamrpctest.GzipBomb, "redirect": kamrpctest.Redirect, "announced": kamrpctest.Announce, "http error": kamrpctest.HTTPError(500),
 	}

@@ -198,7 +198,7 @@ func catalogue() []Action {
 		},
 		{
 			Name: "secfilter.unblock", Method: "secfilter.del_bl",
-			Summary: "Takes back secfilter.block.",
+			Summary: "Takes back secfilter.block. From Kamailio 6.1 on.",
 			Params:  []Param{kindParam, {Name: "value", Type: String, MaxLen: 64, Pattern: valuePattern, Help: "what to unblock"}},
 			Look:    lookBlocked, Verifies: "`secfilter.print`, from 6.0 on", Judge: judgeGone("blocked"), Answer: answerHas("removed"),
 		},
