@@ -1041,6 +1041,41 @@ func TestAttack24AnswersWithoutEffect(t *testing.T) {
 	}
 }
 
+// What no server of the tests has: secfilter.del_bl, as modules/secfilter of
+// Kamailio 6.1 answers.
+func TestUnblock(t *testing.T) {
+	b := newBench(t, everything())
+	var mu sync.Mutex
+	blocked := `"Value":"bad","Value":"worse"`
+	b.fake.HandleFunc("secfilter.print", func(kamrpctest.Request) kamrpctest.Response {
+		mu.Lock()
+		defer mu.Unlock()
+		return kamrpctest.Response{Result: `{"User-Agent":{"Blacklisted":{` + blocked + `},"Whitelisted":{"Value":"good"}}}`}
+	})
+	b.fake.HandleFunc("secfilter.del_bl", func(r kamrpctest.Request) kamrpctest.Response {
+		mu.Lock()
+		defer mu.Unlock()
+		if fmt.Sprint(r.Params) != "[ua bad]" {
+			return kamrpctest.Response{Code: 500, Message: "Error removing value from blacklist"}
+		}
+		blocked = `"Value":"worse"`
+		return kamrpctest.Response{Result: `"Value (ua, bad) removed from blacklist"`}
+	})
+	b.start(nil)
+	if r := b.run(nocToken, "secfilter.unblock", `{"kind":"ua","value":"bad"}`); r.Outcome != Applied || !r.Verified || r.Before["blocked"] != true || r.After["blocked"] != false {
+		t.Errorf("%d %s", r.Status, r.Text)
+	}
+	if r := b.run(nocToken, "secfilter.unblock", `{"kind":"ua","value":"nobody"}`); r.Outcome != Failed || r.problem() != "kamailio-error" {
+		t.Errorf("%d %s", r.Status, r.Text)
+	}
+	// Without it, as in 5.6 and 6.0.
+	b = newBench(t, everything())
+	b.start(nil)
+	if r := b.run(nocToken, "secfilter.unblock", `{"kind":"ua","value":"bad"}`); r.Status != 501 || r.problem() != "module-missing" || r.Outcome != Refused || b.fake.CallCount("secfilter.del_bl") != 0 {
+		t.Errorf("%d %s", r.Status, r.Text)
+	}
+}
+
 // setState makes the fake's set 1 a real one.
 func setState(b *bench, flags ...string) {
 	var mu sync.Mutex
