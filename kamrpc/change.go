@@ -22,7 +22,9 @@ func (c *Client) Beside(cfg Config) (*Client, error) {
 // list. It is sent once. Another way is tried only where nothing was sent.
 //
 // While a module reloads, no read of it by this process runs, and the reload
-// waits for those under way. One change runs at a time; the next waits.
+// waits for those under way; where one got no answer, so that it may still run, the
+// reload is refused with a *[StillReadError] for a while. One change runs at a time;
+// the next waits.
 //
 // After an ErrUnknownOutcome Kamailio may have done it, or may still do it: the
 // caller never repeats that by itself. After a *[Fault] it has answered. After
@@ -49,13 +51,16 @@ func (c *Client) Do(ctx context.Context, method string, params ...any) (Value, e
 	return result, err
 }
 
+// maxChangeReply is far more than any change answers: a sentence, or a few fields.
+const maxChangeReply = 64 << 10
+
 func (c *Client) send(ctx context.Context, method string, params []any) (result Value, err error) {
 	leave, err := c.enter(ctx, method)
 	if err != nil {
 		return Value{}, err
 	}
 	defer leave()
-	err = c.try(ctx, c.once, method, params, c.maxReply, keep(&result))
+	_, err = c.try(ctx, c.once, method, params, min(c.maxReply, maxChangeReply), keep(&result))
 	if err == nil || errors.As(err, new(*Fault)) || errors.Is(err, ErrUnreachable) {
 		return result, err
 	}

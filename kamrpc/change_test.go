@@ -303,6 +303,125 @@ func TestNoReadsAfterAnUnknownReload(t *testing.T) {
 	}
 }
 
+// A read that was given up may still run inside Kamailio: no reload of its module
+// is sent meanwhile, and what is told says for how long.
+func TestNoReloadAfterAnUnansweredRead(t *testing.T) {
+	for _, scheme := range kamrpctest.Schemes() {
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			fake := newFake(t)
+			fake.Handle("dispatcher.list", "{}")
+			fake.Handle("dispatcher.reload", `"ok"`)
+			fake.Handle("domain.reload", `"ok"`)
+			fake.Handle("domain.dump", `{"domains":[]}`)
+			scrapes := client(t, nil, fake.URI(scheme))
+			admin, err := scrapes.Beside(kamrpc.Config{Ways: []kamrpc.Transport{openWay(t, fake.URI(scheme))}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			fake.Misbehave(kamrpctest.Silent, "dispatcher.list")
+			if _, err := scrapes.Call(within(t, 50*time.Millisecond), "dispatcher.list"); !errors.Is(err, kamrpc.ErrNoAnswer) {
+				t.Fatal(err)
+			}
+			var still *kamrpc.StillReadError
+			_, err = admin.Do(within(t, patience), "dispatcher.reload")
+			if !errors.As(err, &still) || still.Module != "dispatcher" || still.Left <= 20*time.Second || still.Left > 30*time.Second {
+				t.Errorf("a reload beside a read: %v", err)
+			}
+			if errors.Is(err, kamrpc.ErrUnknownOutcome) || fake.CallCount("dispatcher.reload") != 0 {
+				t.Errorf("sent %d times: %v", fake.CallCount("dispatcher.reload"), err)
+			}
+			// Reads of it go on, another read of it that is answered is no proof of
+			// the first, and other modules have nothing to do with it.
+			fake.Misbehave(kamrpctest.OK, "dispatcher.list")
+			if _, err := scrapes.Call(within(t, patience), "dispatcher.list"); err != nil {
+				t.Error(err)
+			}
+			if _, err := admin.Do(within(t, patience), "dispatcher.reload"); !errors.As(err, &still) {
+				t.Errorf("a reload beside a read: %v", err)
+			}
+			if _, err := admin.Do(within(t, patience), "domain.reload"); err != nil {
+				t.Error(err)
+			}
+			// Half an answer is one: Kamailio has it whole before it sends any of it.
+			fake.Misbehave(kamrpctest.Truncate, "domain.dump")
+			if _, err := scrapes.Call(within(t, 300*time.Millisecond), "domain.dump"); err == nil {
+				t.Error("half a reply was taken")
+			}
+			if _, err := admin.Do(within(t, patience), "domain.reload"); err != nil {
+				t.Errorf("after half an answer: %v", err)
+			}
+		})
+	}
+	t.Run("given up", func(t *testing.T) {
+		fake := newFake(t)
+		inside := make(chan struct{})
+		leave := make(chan struct{})
+		fake.HandleFunc("dispatcher.list", func(kamrpctest.Request) kamrpctest.Response {
+			close(inside)
+			<-leave
+			return kamrpctest.Response{}
+		})
+		defer close(leave)
+		fake.Handle("dispatcher.reload", `"ok"`)
+		c := client(t, nil, fake.URI("http"))
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() {
+			_, err := c.Call(ctx, "dispatcher.list")
+			done <- err
+		}()
+		<-inside
+		reload := make(chan error)
+		go func() { // waits for the read, and gets to know how that ended
+			_, err := c.Do(context.Background(), "dispatcher.reload")
+			reload <- err
+		}()
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if err := <-reload; !errors.As(err, new(*kamrpc.StillReadError)) || fake.CallCount("dispatcher.reload") != 0 {
+			t.Errorf("a reload beside a read that was given up: %v", err)
+		}
+	})
+	t.Run("not sent", func(t *testing.T) {
+		fake := newFake(t)
+		fake.Handle("dispatcher.reload", `"ok"`)
+		inside, leave := make(chan struct{}), make(chan struct{})
+		fake.HandleFunc("domain.dump", func(kamrpctest.Request) kamrpctest.Response {
+			close(inside)
+			<-leave
+			return kamrpctest.Response{Result: "{}"}
+		})
+		c := client(t, func(cfg *kamrpc.Config) { cfg.MaxConcurrent = 1 }, fake.URI("http"))
+		done := make(chan error)
+		go func() {
+			_, err := c.Call(context.Background(), "domain.dump")
+			done <- err
+		}()
+		<-inside
+		if _, err := c.Call(within(t, 20*time.Millisecond), "dispatcher.list"); err == nil {
+			t.Error("no slot, and an answer")
+		}
+		close(leave)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if _, err := c.Do(within(t, patience), "dispatcher.reload"); err != nil {
+			t.Errorf("after a read that was not sent: %v", err)
+		}
+		fake.Down()
+		if _, err := c.Call(within(t, patience), "dispatcher.list"); !errors.Is(err, kamrpc.ErrUnreachable) {
+			t.Error(err)
+		}
+		fake.Up()
+		if _, err := c.Do(within(t, patience), "dispatcher.reload"); err != nil {
+			t.Errorf("after a read that reached nobody: %v", err)
+		}
+	})
+}
+
 func openWay(t *testing.T, uri string) kamrpc.Transport {
 	t.Helper()
 	way, err := kamrpc.Open(uri, nil)

@@ -232,13 +232,15 @@ func (c *Client) read(ctx context.Context, ways []Transport, method string, para
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
 	}
-	defer done()
+	answered := true // nothing is asked yet
+	defer func() { done(answered) }()
 	leave, err := c.enter(ctx, method)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	return c.try(ctx, ways, method, params, limit, read)
+	answered, err = c.try(ctx, ways, method, params, limit, read)
+	return err
 }
 
 // enter waits for a slot; leave gives it back.
@@ -257,24 +259,25 @@ func (c *Client) enter(ctx context.Context, method string) (leave func(), err er
 }
 
 // try asks by one way after another, until one takes the request. read decodes
-// the result, of which limit bytes are read at the most.
-func (c *Client) try(ctx context.Context, ways []Transport, method string, params []any, limit int64, read func(*decoder) error) error {
+// the result, of which limit bytes are read at the most. Not answered means that
+// Kamailio may still be at it.
+func (c *Client) try(ctx context.Context, ways []Transport, method string, params []any, limit int64, read func(*decoder) error) (answered bool, err error) {
 	var unreachable []error
 	for _, way := range ways {
-		err := c.ask(ctx, way, method, params, limit, read)
+		answered, err := c.ask(ctx, way, method, params, limit, read)
 		if err == nil {
-			return nil
+			return true, nil
 		}
 		if fault := (*Fault)(nil); errors.As(err, &fault) {
-			return fault
+			return true, fault
 		}
 		err = fmt.Errorf("%s via %s: %w", method, way, err)
 		if !errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
-			return err
+			return answered, err
 		}
 		unreachable = append(unreachable, err)
 	}
-	return oneLine(unreachable)
+	return true, oneLine(unreachable)
 }
 
 // oneLine joins what each way said: errors.Join breaks lines, and this ends in
@@ -287,31 +290,36 @@ func oneLine(errs []error) error {
 	return joined
 }
 
-func (c *Client) ask(ctx context.Context, way Transport, method string, params []any, limit int64, read func(*decoder) error) error {
+// ask sends one request. Kamailio has the whole reply before it sends the first
+// byte (jsonrpcs and ctl alike), so that it is done when anything comes; and a
+// request that did not arrive was never begun.
+func (c *Client) ask(ctx context.Context, way Transport, method string, params []any, limit int64, read func(*decoder) error) (answered bool, err error) {
 	// 31 bits: cJSON-like parsers of older versions keep an id in an int.
 	id := c.nextID.Add(1) & math.MaxInt32
 	request, err := encode(id, method, params)
 	if err != nil {
-		return err
+		return true, err
 	}
 	stream, err := way.RoundTrip(ctx, request)
 	if err != nil {
+		answered = errors.Is(err, ErrUnreachable)
 		err = c.explain(ctx, way, method, err)
 		c.observe(Observation{Method: method, Err: err})
-		return err
+		return answered, err
 	}
 	defer stream.Close()
 	counted := &limitedReader{r: stream, left: limit, max: limit}
 	err = decodeReply(counted, id, method, read)
+	bytes := limit - counted.left
+	answered = bytes > 0 || errors.Is(err, ErrUnreachable)
 	if err != nil && !errors.As(err, new(*Fault)) {
 		err = c.explain(ctx, way, method, err)
 	}
-	bytes := limit - counted.left
 	if err == nil && bytes < c.ways[0].Traits().capacity()/2 {
 		c.outgrown.Delete(method) // it was a hang, or what was large is gone
 	}
 	c.observe(Observation{Method: method, Bytes: bytes, Err: err})
-	return err
+	return answered, err
 }
 
 // explain turns a deadline into what it means on this way, and remembers the
@@ -371,8 +379,9 @@ func encode(id uint32, method string, params []any) ([]byte, error) {
 }
 
 // decodeReply reads replies until the one with this id, each result by read.
-func decodeReply(r io.Reader, id uint32, method string, read func(*decoder) error) error {
+func decodeReply(r *limitedReader, id uint32, method string, read func(*decoder) error) error {
 	d := newDecoder(r)
+	d.limit = int(min(maxValues, max(minValues, r.max/valueBytes)))
 	want := strconv.FormatUint(uint64(id), 10)
 	for others := 0; ; others++ {
 		var fault, gotID Value

@@ -19,6 +19,10 @@ import (
 const (
 	maxDepth  = 64
 	maxValues = 1 << 20
+	// valueBytes of a reply's limit are for one value each: so many has the
+	// default limit, and less room for text is room for fewer values.
+	valueBytes = DefaultMaxReplyBytes / maxValues
+	minValues  = 1 << 10
 )
 
 // ErrTooLarge is a reply beyond the limit of bytes or of values.
@@ -48,6 +52,7 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 func newDecoder(r io.Reader) *decoder {
 	return &decoder{
 		dec:   jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)),
+		limit: maxValues,
 		names: map[string]string{},
 	}
 }
@@ -55,6 +60,7 @@ func newDecoder(r io.Reader) *decoder {
 type decoder struct {
 	dec    *jsontext.Decoder
 	values int
+	limit  int               // of values
 	names  map[string]string // one string for each member name, however many rows carry it
 	stack  []Member          // of the objects and arrays that are open, innermost last
 }
@@ -73,8 +79,8 @@ func (d *decoder) value(depth int) (Value, error) {
 	if depth > maxDepth {
 		return Value{}, fmt.Errorf("nested deeper than %d levels", maxDepth)
 	}
-	if d.values++; d.values > maxValues {
-		return Value{}, fmt.Errorf("%w: more than %d values", ErrTooLarge, maxValues)
+	if d.values++; d.values > d.limit {
+		return Value{}, fmt.Errorf("%w: more than %d values", ErrTooLarge, d.limit)
 	}
 	switch d.dec.PeekKind() {
 	case jsontext.KindBeginObject:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -266,6 +267,6 @@ func plain(v Value) any {
 // decodeWhole is what Call does with a reply.
 func decodeWhole(r io.Reader, id uint32, method string) (Value, error) {
 	var v Value
-	err := decodeReply(r, id, method, keep(&v))
+	err := decodeReply(&limitedReader{r: r, left: math.MaxInt64, max: math.MaxInt64}, id, method, keep(&v))
 	return v, err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Fault is Kamailio's own refusal of a call: the error object of the reply.
@@ -23,6 +24,18 @@ func (f *Fault) Error() string {
 func (f *Fault) Is(target error) bool {
 	return target == ErrMethodNotFound &&
 		(f.Code == -32601 || strings.EqualFold(f.Message, "Method Not Found"))
+}
+
+// StillReadError is a reload that was not sent: a read of its module got no answer
+// and may still run inside Kamailio, where the two must not meet.
+type StillReadError struct {
+	Module string
+	Left   time.Duration // until it is taken to be over
+}
+
+// Error names the module and the time.
+func (e *StillReadError) Error() string {
+	return fmt.Sprintf("a read of %s was not answered and may still run: no reload of it for %s", e.Module, e.Left.Round(time.Second))
 }
 
 var (

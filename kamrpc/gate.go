@@ -9,8 +9,10 @@ import (
 )
 
 // settle is how long the reads of a module are refused after a reload of it
-// without an answer: Kamailio may still be at it. A reload that takes longer
-// than the admin endpoint's longest deadline and this is not known.
+// without an answer, and its reloads after a read without one: Kamailio may still
+// be at it. A reload that takes longer than the admin endpoint's longest deadline
+// and this is not known; the longest of the reads that are made was
+// permissions.domainDump, with 28 s for 20,000 names.
 const settle = 30 * time.Second
 
 // gate keeps reads and reloads of one module apart, and changes of one Kamailio
@@ -29,6 +31,7 @@ type moduleGate struct {
 	readers int
 	reload  bool          // one is under way, or waits for the readers
 	until   time.Time     // no reads before this: a reload without an answer
+	loose   time.Time     // no reload before this: a read without an answer
 	changed chan struct{} // closed, and made anew, when one of these changes
 }
 
@@ -71,8 +74,9 @@ func (g *gate) wait(ctx context.Context, m *moduleGate) error {
 	return ctx.Err()
 }
 
-// read waits until no reload of the module runs or waits. done must be called.
-func (g *gate) read(ctx context.Context, module string) (done func(), err error) {
+// read waits until no reload of the module runs or waits. done must be called;
+// answered tells that the read is over for sure.
+func (g *gate) read(ctx context.Context, module string) (done func(answered bool), err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	m := g.module(module)
@@ -85,9 +89,12 @@ func (g *gate) read(ctx context.Context, module string) (done func(), err error)
 		return nil, fmt.Errorf("%w: a reload of %s was not answered and may still run: no reads of it for %s", ErrReloading, module, left.Round(time.Second))
 	}
 	m.readers++
-	return func() {
+	return func(answered bool) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
+		if !answered {
+			m.loose = time.Now().Add(settle)
+		}
 		if m.readers--; m.readers == 0 {
 			m.wake()
 		}
@@ -95,18 +102,26 @@ func (g *gate) read(ctx context.Context, module string) (done func(), err error)
 }
 
 // reload waits for the reads of the module under way, and keeps new ones
-// waiting. done must be called; answered tells that the reload is over for sure.
+// waiting. It is a [StillReadError] when one of them got no answer: to wait for that
+// could take all of the reload's time. done must be called; answered tells that
+// the reload is over for sure.
 func (g *gate) reload(ctx context.Context, module string) (done func(answered bool), err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	m := g.module(module)
 	m.reload = true // there is no other: the caller holds change
-	for m.readers > 0 {
-		if err := g.wait(ctx, m); err != nil {
-			m.reload = false
-			m.wake()
-			return nil, fmt.Errorf("waiting for reads of %s: %w", module, err)
+	for m.readers > 0 && err == nil {
+		if err = g.wait(ctx, m); err != nil {
+			err = fmt.Errorf("waiting for reads of %s: %w", module, err)
 		}
+	}
+	if left := time.Until(m.loose); left > 0 && err == nil {
+		err = &StillReadError{Module: module, Left: left}
+	}
+	if err != nil {
+		m.reload = false
+		m.wake()
+		return nil, err
 	}
 	return func(answered bool) {
 		g.mu.Lock()

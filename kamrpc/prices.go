@@ -139,7 +139,7 @@ var prices = []Price{
 	{Method: "rtpengine.show", Cost: Growing, Of: "nodes", Locks: "the list of the sets, and one set at a time: calls that need a node wait", Note: "modules/rtpengine/rtpengine.c, build_rtpp_socks: the first call in a process, and the first after rtpengine.reload, pings all nodes while it holds these locks, up to rtpengine_tout_ms times rtpengine_retr for each that is dead, with two ERROR lines. The FIFO is one process; over HTTP each TCP worker is"},
 	{Method: "rtpproxy.list", Cost: Growing, Of: "nodes", Locks: "nothing: the list does not change while Kamailio runs", Note: "modules/rtpproxy/rtpproxy.c"},
 	{Method: "secfilter.add_bl", Effect: Action, Locks: "the module's data", Dangers: []Danger{{MinParams: 2, What: "is never answered"}}, Note: "modules/secfilter/secfilter_rpc.c: in memory only, the next reload forgets it"},
-	{Method: "secfilter.del_bl", Effect: Action, Locks: "the module's data", Dangers: []Danger{{MinParams: 2, What: "is never answered"}}, Note: "modules/secfilter/secfilter_rpc.c: newer than 6.0"},
+	{Method: "secfilter.del_bl", Effect: Action, Locks: "the module's data", Dangers: []Danger{{MinParams: 2, What: "is never answered"}}, Note: "modules/secfilter/secfilter_rpc.c: from 6.1 on"},
 	{Method: "secfilter.print", Cost: Growing, Of: "entries", Dangers: []Danger{{MinParams: 1, What: "kills 5.6.3 when it gets no parameter"}}, Note: "modules/secfilter"},
 	{Method: "secfilter.reload", Effect: Reload, Cost: Growing, Of: "rows in the database", Note: "modules/secfilter/secfilter_rpc.c: 5.6 empties the list before it loads the new one"},
 	{Method: "secfilter.stats", Note: "modules/secfilter/secfilter_rpc.c: 26 counters"},

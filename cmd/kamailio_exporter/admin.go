@@ -88,7 +88,7 @@ func (s *settings) newAdmin(cfg *admin.Config, client *kamrpc.Client, own *ownMe
 	if err != nil {
 		return nil, err
 	}
-	beside, err := client.Beside(kamrpc.Config{Ways: ways, MaxConcurrent: 1, MaxReplyBytes: int64(s.maxReply), Observe: own.observe})
+	beside, err := client.Beside(kamrpc.Config{Ways: ways, MaxConcurrent: 1, MaxReplyBytes: min(int64(s.maxReply), admin.MaxReplyBytes), Observe: own.observe})
 	if err != nil {
 		return nil, err
 	}

@@ -16,8 +16,13 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
+// MaxReplyBytes is what a Kamailio for this package keeps of a reply. Lists that may be
+// longer are counted row by row.
+const MaxReplyBytes = 1 << 20
+
 // Kamailio is the server that is changed: a *kamrpc.Client with slots of its own.
 type Kamailio interface {
 	Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error)
+	Rows(ctx context.Context, rows kamrpc.Rows, yield func(above kamrpc.Above, row kamrpc.Value) error, method string, params ...any) error
 	Do(ctx context.Context, method string, params ...any) (kamrpc.Value, error)
 }

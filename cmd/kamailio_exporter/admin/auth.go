@@ -58,6 +58,7 @@ func peerOf(conn net.Conn) peer {
 // authenticator knows the users by their credentials. It never changes.
 type authenticator struct {
 	tokens []knownToken
+	starts map[tokenStart]bool // of the hashes of all tokens
 	uids   map[uint32]*user
 	gids   map[uint32]*user
 	certs  map[string]*user // uri:…, dns:…, sha256:…
@@ -70,8 +71,13 @@ type knownToken struct {
 	end  time.Time // zero: never
 }
 
+// tokenStart is the beginning of a token's hash, which tells nothing of the token:
+// enough to see that a guess is none without looking it up, and to keep guesses at
+// one token apart from those at another.
+type tokenStart [3]byte
+
 func newAuthenticator(cfg *Config, p *policy, now func() time.Time) *authenticator {
-	a := &authenticator{uids: map[uint32]*user{}, gids: map[uint32]*user{}, certs: map[string]*user{}, now: now}
+	a := &authenticator{starts: map[tokenStart]bool{}, uids: map[uint32]*user{}, gids: map[uint32]*user{}, certs: map[string]*user{}, now: now}
 	for name, spec := range cfg.Users {
 		u := p.users[name]
 		for _, uid := range spec.PeerUID {
@@ -87,18 +93,55 @@ func newAuthenticator(cfg *Config, p *policy, now func() time.Time) *authenticat
 			known := knownToken{user: u}
 			_, _ = hex.Decode(known.hash[:], []byte(t.SHA256)) // checked with the configuration
 			known.end, _ = t.end()
+			a.starts[tokenStart(known.hash[:])] = true
 			a.tokens = append(a.tokens, known)
 		}
 	}
 	return a
 }
 
-var errNobody = errors.New("no credentials, or not good ones")
+var (
+	errNobody  = errors.New("no credentials, or not good ones")
+	errGuesses = errors.New("too many credentials that were not good")
+)
 
 // authenticate finds the user. All credentials that a request carries have to be
 // good, and to be of the same user. Nothing but the connection and the header
 // Authorization is looked at.
-func (a *authenticator) authenticate(r *http.Request) (identity, error) {
+//
+// Where too many have failed, a token is not looked up (errGuesses), unless its hash
+// begins like one that is known: those have limits of their own, which nobody
+// exhausts who does not know that hash. So guessing is bounded, and locks nobody
+// out, wherever it comes from. What the kernel or TLS has verified is no guess.
+func (a *authenticator) authenticate(r *http.Request, l *limits) (identity, error) {
+	from, guess := source(r), a.guess(r)
+	if _, ok := r.Header["Authorization"]; ok && !l.mayGuess(from, guess) {
+		return identity{}, errGuesses
+	}
+	who, err := a.identify(r)
+	if err != nil && !l.failure(from, guess) {
+		return identity{}, errGuesses
+	}
+	return who, err
+}
+
+// guess is what limits a request by its token: nil where there is none that could be
+// right.
+func (a *authenticator) guess(r *http.Request) *tokenStart {
+	values := r.Header["Authorization"]
+	if len(values) != 1 {
+		return nil
+	}
+	_, text, _ := strings.Cut(values[0], " ")
+	hash := sha256.Sum256([]byte(text))
+	start := tokenStart(hash[:])
+	if !a.starts[start] {
+		return nil
+	}
+	return &start
+}
+
+func (a *authenticator) identify(r *http.Request) (identity, error) {
 	var found []identity
 	if c := connOf(r); c != nil && c.peer.known {
 		// Most people on the machine are nobody here: no reason to refuse a token.

@@ -145,7 +145,7 @@ func (b *bench) start(change func(*Server)) *bench {
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		if b.client, err = kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}, MaxReplyBytes: 1 << 20}); err != nil {
+		if b.client, err = kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}, MaxReplyBytes: MaxReplyBytes}); err != nil {
 			b.t.Fatal(err)
 		}
 	}

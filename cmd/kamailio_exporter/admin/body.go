@@ -7,7 +7,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -30,6 +32,11 @@ func readBody(w http.ResponseWriter, r *http.Request) (request, error) {
 	if err != nil || kind != "application/json" || len(params) > 0 || len(r.Header.Values("Content-Type")) > 1 || r.Header.Get("Content-Encoding") != "" {
 		return request{}, mediaType.because("")
 	}
+	connOf(r).listen() // a body that does not come keeps no place
+	defer connOf(r).work()
+	if len(r.TransferEncoding) > 0 {
+		return request{}, noLength(w, r)
+	}
 	if r.ContentLength > maxBody {
 		return request{}, tooLarge.because(fmt.Sprintf("%d bytes at most", maxBody))
 	}
@@ -45,6 +52,20 @@ func readBody(w http.ResponseWriter, r *http.Request) (request, error) {
 		return request{}, badRequest.because(err.Error())
 	}
 	return req, nil
+}
+
+// lengthTime is how long a body without a length is read.
+const lengthTime = time.Second
+
+// noLength refuses a body that does not say how long it is: what is in front of this
+// program may see another end of it. One that goes on and on is too large.
+func noLength(w http.ResponseWriter, r *http.Request) error {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lengthTime))
+	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
+	if errors.As(err, new(*http.MaxBytesError)) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return tooLarge.because(fmt.Sprintf("%d bytes at most, and a Content-Length", maxBody))
+	}
+	return badRequest.because("a body needs a Content-Length")
 }
 
 // parseBody takes {"params":{"name":value,…},"reason":"…"}, in which a value is a

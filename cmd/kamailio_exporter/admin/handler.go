@@ -46,6 +46,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	header.Set("Referrer-Policy", "no-referrer")
 	id := newID(h.engine.now())
+	connOf(r).work()
+	defer connOf(r).listen()
 	if who, err := h.serve(w, r, id); err != nil {
 		h.refuse(w, r, id, who, asProblem(err))
 	}
@@ -63,16 +65,12 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id string) (iden
 	if err := h.browser(r, s); err != nil {
 		return identity{}, err
 	}
-	who, err := s.auth.authenticate(r)
-	if err != nil {
-		if !h.limits.failure(source(r)) {
-			return identity{}, rateLimited.later("", time.Minute)
-		}
+	who, err := s.auth.authenticate(r, h.limits)
+	switch {
+	case errors.Is(err, errGuesses):
+		return identity{}, rateLimited.later("", time.Minute)
+	case err != nil:
 		return identity{}, unauthenticated.because("")
-	}
-	if c := connOf(r); c != nil {
-		c.busy.Store(true)
-		defer c.busy.Store(false)
 	}
 	return who, h.route(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)), s, id)
 }
@@ -92,8 +90,6 @@ func (h *handler) browser(r *http.Request, s *state) error {
 	switch {
 	case r.Header.Get("Upgrade") != "":
 		return badRequest.because("no upgrade here")
-	case len(r.TransferEncoding) > 0:
-		return badRequest.because("a body needs a Content-Length")
 	case r.Header.Get("Sec-Fetch-Mode") == "no-cors":
 		return forbidden.because("")
 	case h.cross.Check(r) != nil:
@@ -150,6 +146,8 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, s *state, id str
 	case r.Method != http.MethodGet && r.Method != http.MethodHead || overridden(r.Header):
 		w.Header().Set("Allow", "GET, HEAD")
 		return badMethod.because("")
+	case len(r.TransferEncoding) > 0:
+		return badRequest.because("no body here")
 	}
 	return read(w, r, s, who, values)
 }
@@ -314,21 +312,22 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, id string, who 
 	}
 	h.engine.audit.denied(record, h.limits.denials.Allow())
 	if r.ContentLength != 0 {
-		w.Header().Set("Connection", "close") // what is left of the body is not waited for
+		// What is left of the body is thrown away for a moment, so that the answer
+		// arrives (a connection closed on unread data is reset), and not waited for.
+		w.Header().Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime))
 	}
 	_ = writeProblem(w, p, id, nil)
 }
 
-// source is where a request comes from: an address, or a user of the machine.
+const lingerTime = 500 * time.Millisecond
+
+// source is where a request comes from: a user of the machine, or an address.
 func source(r *http.Request) string {
-	if c := connOf(r); c != nil && c.peer.known {
-		return fmt.Sprintf("uid %d", c.peer.uid)
+	if c := connOf(r); c != nil {
+		return c.source
 	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return "unknown"
-	}
-	return host
+	return sourceOf(peer{}, r.RemoteAddr)
 }
 
 // actionInfo is what a user sees of an action.

@@ -264,7 +264,7 @@ func (b *bench) wants(t *testing.T, action, params string, outcome Outcome, veri
 func TestActionsOfRealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
-			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true, Extra: checks})
 			b := realBench(t, server.HTTPURL)
 			six := !strings.HasPrefix(version, "5.")
 			ran := map[string]bool{}
@@ -299,6 +299,49 @@ func TestActionsOfRealKamailio(t *testing.T) {
 			}
 		})
 	}
+}
+
+// checks has Kamailio's own script use each second what the actions change, and write
+// down what comes of it.
+const checks = `
+modparam("rtimer", "timer", "name=checks;interval=1;mode=1;")
+modparam("rtimer", "exec", "timer=checks;route=CHECKS")
+
+route[CHECKS] {
+	$var(domain) = "no"; $var(address) = "no"; $var(trusted) = "no"; $var(mtval) = "no"; $var(dialplan) = "no"; $var(lcr2) = "no"; $var(gws) = ":";
+	if (is_domain_local("new.example")) { $var(domain) = "yes"; }
+	if (allow_address("9", "203.0.113.99", "5060")) { $var(address) = "yes"; }
+	if (allow_trusted("203.0.113.98", "udp", "sip:a@b.example")) { $var(trusted) = "yes"; }
+	mt_match("prefixes", "4420", "0");
+	if (dp_match("7", "112")) { $var(dialplan) = "yes"; }
+	load_gws("2", "4930", "sip:a@b.example"); # 2: there are none
+	if ($rc == 1) { $var(lcr2) = "yes"; }
+	if (load_gws("1", "4930", "sip:a@b.example")) {
+		while (next_gw()) { $var(gws) = $var(gws) + $rp + ":"; }
+	}
+	$ru = "sip:4420@nowhere.example";
+	prefix2domain();
+	xlog("L_WARN", "CHECKS domain=<$var(domain)> address=<$var(address)> trusted=<$var(trusted)> mtree=<$var(mtval)> dialplan=<$var(dialplan)> lcr2=<$var(lcr2)> gws=<$var(gws)> pdt=<$rd> new=<$sht(settings=>new)> ban=<$sht(ipban=>192.0.2.200)> text=<$sht(ipban=>text)> regs=<$stat(accepted_regs)>\n");
+	xlog("L_NOTICE", "CHECKS debug=<on>\n");
+}
+`
+
+// checked is what the script last wrote down.
+func checked(server *kamailiotest.Server, name string) string {
+	all := regexp.MustCompile(`CHECKS .*?\b`+name+`=<(.*?)>(?: |\n)`).FindAllStringSubmatch(server.Log(), -1)
+	if len(all) == 0 {
+		return "never"
+	}
+	return all[len(all)-1][1]
+}
+
+// turns runs an action, and sees that the script of Kamailio finds another thing than
+// before.
+func turns(t *testing.T, server *kamailiotest.Server, name, before, after string, run func()) {
+	t.Helper()
+	until(t, fmt.Sprintf("%s is %q to the script", name, before), func() bool { return checked(server, name) == before })
+	run()
+	until(t, fmt.Sprintf("%s is %q to the script, and is %q", name, after, checked(server, name)), func() bool { return checked(server, name) == after })
 }
 
 type runner func(action, params string, outcome Outcome, verified bool) reply
@@ -358,11 +401,15 @@ func gatewaysOf(t *testing.T, server *kamailiotest.Server, run runner) {
 		t.Errorf("drouting: status %s, %d calls", status, one.invites.Load())
 	}
 	sql(t, server, "DELETE FROM lcr_gw WHERE gw_name='lcr-c'; DELETE FROM lcr_rule_target WHERE lcr_id=2; DELETE FROM lcr_rule WHERE lcr_id=2;")
-	r = run("lcr.reload", `{}`, Applied, true)
+	turns(t, server, "lcr2", "yes", "no", func() { r = run("lcr.reload", `{}`, Applied, true) })
 	if r.After["gateways"] != 2.0 || strings.Contains(string(server.RPC(t, "lcr.dump_gws")), "lcr-c") {
 		t.Errorf("lcr.reload: %s", r.Text)
 	}
-	run("lcr.defunct", `{"lcr_id":1,"gw_id":1,"seconds":600}`, Applied, true)
+	gws := strings.Split(checked(server, "gws"), ":")
+	if len(gws) != 4 {
+		t.Fatalf("the gateways of lcr are %q to the script", gws)
+	}
+	turns(t, server, "gws", strings.Join(gws, ":"), ":"+gws[2]+":", func() { run("lcr.defunct", `{"lcr_id":1,"gw_id":1,"seconds":600}`, Applied, true) })
 	until := regexp.MustCompile(`"gw_id":\s*1,[^}]*"defunct_until":\s*"?([0-9]+)`).FindStringSubmatch(string(server.RPC(t, "lcr.dump_gws")))
 	if until == nil {
 		t.Fatal("lcr.dump_gws")
@@ -627,16 +674,34 @@ func trunksOf(t *testing.T, server *kamailiotest.Server, run runner) {
 		return n
 	}
 	run("uac.disable", `{"uuid":"trunk-b"}`, Applied, true)
-	until(t, "unregistered at the other server", func() bool { return flags()&1 == 1 })
+	if flags()&1 != 1 { // Kamailio tells nobody: it registers no more when its time is over
+		t.Error("not disabled")
+	}
 	run("uac.enable", `{"uuid":"trunk-b"}`, Applied, true)
 	if flags()&1 != 0 {
 		t.Error("still disabled")
 	}
+	there := func(who string) bool {
+		return strings.Contains(string(server.RPC(t, "ul.dump", "brief")), who)
+	}
+	if there("trunko@example.com") {
+		t.Error("trunk-off is registered, and disabled")
+	}
+	run("uac.enable", `{"uuid":"trunk-off"}`, Applied, true)
+	until(t, "the trunk that was off registers", func() bool { return there("trunko@example.com") })
 	sql(t, server, "UPDATE uacreg SET expires=444 WHERE l_uuid='trunk-b';")
 	run("uac.refresh", `{"uuid":"trunk-b"}`, Applied, true)
 	if !strings.Contains(info(), "444") {
 		t.Errorf("not refreshed: %s", info())
 	}
+	until(t, "the trunk registers for its new time", func() bool {
+		m := regexp.MustCompile(`"Expires":\s*"?([0-9]+)`).FindStringSubmatch(string(server.RPC(t, "ul.lookup", "location2", "trunkb@example.net")))
+		if m == nil {
+			return false
+		}
+		n, err := strconv.Atoi(m[1])
+		return err == nil && n <= 444 && n > 400
+	})
 	until(t, "the new trunk registers", func() bool {
 		return strings.Contains(string(server.RPC(t, "ul.dump", "brief")), "trunknew@example.com")
 	})
@@ -653,13 +718,17 @@ func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 		INSERT INTO mtree (tprefix, tvalue) VALUES ('44', 'United Kingdom');
 		INSERT INTO htable (key_name, key_type, value_type, key_value) VALUES ('new', 0, 0, 'yes');
 		INSERT INTO dialplan (dpid, pr, match_op, match_exp, match_len, subst_exp, repl_exp, attrs) VALUES (7, 1, 0, '112', 3, '', '', 'new');`)
-	run("domain.reload", `{}`, Applied, true)
+	seen := func(name, before, after string, act func()) {
+		t.Helper()
+		turns(t, server, name, before, after, act)
+	}
+	seen("domain", "no", "yes", func() { run("domain.reload", `{}`, Applied, true) })
 	if !strings.Contains(rpc("domain.dump"), "new.example") {
 		t.Error("domain.reload")
 	}
 	// 5.6 cannot be asked for its addresses safely by a program that does not know
 	// what else reloads them; its subnets can.
-	run("permissions.reload-address", `{}`, Applied, true)
+	seen("address", "no", "yes", func() { run("permissions.reload-address", `{}`, Applied, true) })
 	if !strings.Contains(rpc("permissions.addressDump"), "203.0.113.99") {
 		t.Error("permissions.reload-address")
 	}
@@ -671,53 +740,58 @@ func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 		}
 		run(action, params, outcome, verified)
 	}
-	unlessFive("permissions.reload-trusted", `{}`, six)
+	seen("trusted", "no", "yes", func() { unlessFive("permissions.reload-trusted", `{}`, six) })
 	if !strings.Contains(rpc("permissions.trustedDump"), "203.0.113.98") {
 		t.Error("permissions.reload-trusted")
 	}
-	run("pdt.reload", `{}`, Unverified, false)
+	seen("pdt", "nowhere.example", "uk.example.com", func() { run("pdt.reload", `{}`, Unverified, false) })
 	if !strings.Contains(rpc("pdt.list"), "uk.example.com") {
 		t.Error("pdt.reload")
 	}
-	run("mtree.reload", `{"tree":"prefixes"}`, Applied, true)
+	seen("mtree", "no", "United Kingdom", func() { run("mtree.reload", `{"tree":"prefixes"}`, Applied, true) })
 	if !strings.Contains(rpc("mtree.list", "prefixes"), "United Kingdom") {
 		t.Error("mtree.reload")
 	}
 	if r := run("mtree.reload", `{"tree":"prefixe"}`, Refused, false); r.Status != 409 && r.Status != 422 {
 		t.Errorf("the beginning of a name: %s", r.Text)
 	}
-	run("htable.reload", `{"table":"settings"}`, Applied, true)
+	seen("new", "<null>", "yes", func() { run("htable.reload", `{"table":"settings"}`, Applied, true) })
 	if !strings.Contains(rpc("htable.get", "settings", "new"), "yes") {
 		t.Error("htable.reload")
 	}
-	run("dialplan.reload", `{}`, Unverified, false)
+	seen("dialplan", "no", "yes", func() { run("dialplan.reload", `{}`, Unverified, false) })
 	if !strings.Contains(rpc("dialplan.dump", 7), "112") {
 		t.Error("dialplan.reload")
 	}
 
-	run("htable.set-int", `{"table":"ipban","key":"192.0.2.200","value":7}`, Applied, true)
+	seen("ban", "<null>", "7", func() { run("htable.set-int", `{"table":"ipban","key":"192.0.2.200","value":7}`, Applied, true) })
 	run("htable.set-int", `{"table":"ipban","key":"192.0.2.200","value":7}`, NoChange, true)
 	if !strings.Contains(rpc("htable.get", "ipban", "192.0.2.200"), "7") {
 		t.Error("htable.set-int")
 	}
+	seen("text", "<null>", `a "b" \`, func() { run("htable.set-string", `{"table":"ipban","key":"text","value":"a \"b\" \\"}`, Applied, true) })
 	run("htable.set-string", `{"table":"ipban","key":"quo\"te \\ x","value":"a \"b\" \\"}`, Applied, true)
 	if !strings.Contains(rpc("htable.dump", "ipban"), `a \"b\" \\`) {
 		t.Errorf("htable.set-string: %s", rpc("htable.dump", "ipban"))
 	}
-	run("htable.delete", `{"table":"ipban","key":"192.0.2.200"}`, Applied, true)
+	seen("ban", "7", "<null>", func() { run("htable.delete", `{"table":"ipban","key":"192.0.2.200"}`, Applied, true) })
 	if strings.Contains(rpc("htable.dump", "ipban"), "192.0.2.200") {
 		t.Error("htable.delete")
 	}
 	if r := run("htable.delete", `{"table":"ipban","key":"192.0.2.200"}`, Refused, false); r.problem() != "target-not-found" {
 		t.Errorf("%s", r.Text)
 	}
+	if before := checked(server, "regs"); before == "0" || before == "never" {
+		t.Errorf("before stats.reset: %s", before)
+	}
 	run("stats.reset", `{"group":"registrar"}`, Applied, true)
+	until(t, "stats.reset is seen by the script", func() bool { n, err := strconv.Atoi(checked(server, "regs")); return err == nil && n < 5 })
 	if got := rpc("stats.get_statistics", "registrar:"); !strings.Contains(got, "registrar:accepted_regs = 0") {
 		t.Errorf("%s", got)
 	}
 	// What sl counts is computed when it is read, and nothing resets it.
 	run("stats.reset", `{"group":"sl"}`, Unverified, false)
-	run("cfg.set", `{"variable":"core.debug","value":1}`, Applied, true)
+	seen("debug", "never", "on", func() { run("cfg.set", `{"variable":"core.debug","value":1}`, Applied, true) })
 	if got := rpc("cfg.get", "core", "debug"); strings.TrimSpace(got) != "1" {
 		t.Errorf("core.debug is %s", got)
 	}
@@ -752,7 +826,7 @@ func agentsOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 	}
 	run("secfilter.block", `{"kind":"ua","value":"`+evil+`"}`, outcome, six)
 	sees("secfilter.block", evil, true)
-	if r := run("secfilter.unblock", `{"kind":"ua","value":"`+evil+`"}`, Refused, false); r.Status != 501 { // newer than 6.0
+	if r := run("secfilter.unblock", `{"kind":"ua","value":"`+evil+`"}`, Refused, false); r.Status != 501 { // from 6.1 on
 		t.Errorf("%s", r.Text)
 	}
 	sql(t, server, "INSERT INTO secfilter (action, type, data) VALUES (0, 0, '"+added+"');")
@@ -844,6 +918,71 @@ Content-Type: application/pidf+xml
 	run("presence.cleanup", `{}`, Unverified, false)
 	if listed() {
 		t.Error("there after presence.cleanup")
+	}
+}
+
+// TestWatchersByTheRules: who may watch is in the database. When it changes, watchers
+// are let in and turned out.
+func TestWatchersByTheRules(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Extra: "#!define WITH_PRESENCE_RULES\n"})
+			b := realBench(t, server.HTTPURL)
+			until(t, "an uptime above the guard's", func() bool {
+				var uptime struct{ Uptime int }
+				return json.Unmarshal(server.RPC(t, "core.uptime"), &uptime) == nil && uptime.Uptime > 1
+			})
+			watcher := newPhone(t, server)
+			told := func(state string) func() bool {
+				return func() bool {
+					return slices.ContainsFunc(watcher.got("NOTIFY "), func(m string) bool {
+						return strings.Contains(m, "Subscription-State: "+state)
+					})
+				}
+			}
+			status := func() string {
+				t.Helper()
+				out, err := exec.Command("sqlite3", "-cmd", ".timeout 5000", filepath.Join(server.Dir, "kamailio.sqlite"),
+					"SELECT status, reason FROM watchers WHERE presentity_uri='sip:watched@example.com' AND watcher_username='tester';").CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				return strings.TrimSpace(string(out))
+			}
+			refresh := func(outcome Outcome) reply {
+				t.Helper()
+				return b.wants(t, "presence.refresh-watchers", `{"uri":"sip:watched@example.com","event":"presence","type":"rules"}`, outcome, false)
+			}
+			rules := func(handling string) {
+				t.Helper()
+				// 2 is PRES_RULES of modules/xcap_client/xcap_callbacks.h.
+				sql(t, server, `DELETE FROM xcap; INSERT INTO xcap (username, domain, doc, doc_type, etag, source, doc_uri, port) VALUES ('watched', 'example.com',
+					'<?xml version="1.0" encoding="UTF-8"?><cr:ruleset xmlns="urn:ietf:params:xml:ns:pres-rules" xmlns:cr="urn:ietf:params:xml:ns:common-policy"><cr:rule id="a"><cr:conditions><cr:identity><cr:one id="sip:tester@example.com"/></cr:identity></cr:conditions><cr:actions><sub-handling>`+handling+`</sub-handling></cr:actions></cr:rule></cr:ruleset>',
+					2, 'e', 0, 'sip:watched@example.com/pres-rules', 0);`)
+			}
+			watcher.send(t, "SUBSCRIBE", "watched", "Event: presence\nExpires: 60\nAccept: application/pidf+xml")
+			until(t, "a NOTIFY that it has to wait", told("pending"))
+			until(t, "the watcher in the database", func() bool { return status() == "2|" })
+			// Nobody has made a rule yet.
+			if r := refresh(Failed); r.problem() != "kamailio-error" {
+				t.Errorf("%s", r.Text)
+			}
+			rules("allow")
+			if told("active")() {
+				t.Error("let in before presence.refresh-watchers")
+			}
+			refresh(Unverified)
+			until(t, "a NOTIFY that it is let in", told("active"))
+			if is := status(); is != "1|" {
+				t.Errorf("the database has %q", is)
+			}
+			rules("block")
+			refresh(Unverified)
+			until(t, "a NOTIFY that it is turned out", told("terminated;reason=rejected"))
+			if is := status(); is != "3|rejected" {
+				t.Errorf("the database has %q", is)
+			}
+		})
 	}
 }
 

@@ -49,38 +49,43 @@ type count struct {
 	field     string
 	method    string
 	params    []any
-	path      string
+	rows      kamrpc.Rows
 	only      func(kamrpc.Value) bool
+	groups    string // a member above the rows: its different texts are counted, not the rows
 	statistic string // the value of "NAME = VALUE" in a list, in place of rows
 	none      string // the fault that means 0
 	keepAll   bool   // none may be lost
 	told      bool   // told, and not judged
 }
 
-// lookCounts reads each method once. A count that this server cannot tell is left
-// out.
+// lookCounts reads each method once, row by row: a list may be long. Counts of one
+// method have the same rows, but for those that only and groups pass over. A count
+// that this server cannot tell is left out.
 func lookCounts(counts []count) look {
 	return func(ctx context.Context, k Kamailio, _ Args) (State, error) {
 		state := State{}
-		results := map[string]kamrpc.Value{}
-		for _, c := range counts {
-			result, asked := results[c.method]
-			if !asked {
-				var err error
-				result, err = k.Call(ctx, c.method, c.params...)
-				switch {
-				case err == nil:
-				case c.none != "" && isFault(err, c.none):
-					result = kamrpc.Value{}
-				case errors.Is(err, kamrpc.ErrDangerous), errors.Is(err, kamrpc.ErrMethodNotFound):
-					continue
-				default:
-					return nil, err
-				}
-				results[c.method] = result
+		for i, c := range counts {
+			if i > 0 && c.method == counts[i-1].method {
+				continue // counted with it
 			}
-			if n, ok := c.of(result); ok {
-				state[c.field] = n
+			same := counts[i:]
+			if end := slices.IndexFunc(same, func(o count) bool { return o.method != c.method }); end > 0 {
+				same = same[:end]
+			}
+			found, err := countRows(ctx, k, same)
+			switch {
+			case err == nil:
+			case c.none != "" && isFault(err, c.none):
+				found = make([]int64, len(same))
+			case errors.Is(err, kamrpc.ErrDangerous), errors.Is(err, kamrpc.ErrMethodNotFound):
+				continue
+			default:
+				return nil, err
+			}
+			for n, c := range same {
+				if found[n] >= 0 {
+					state[c.field] = found[n]
+				}
 			}
 		}
 		if len(state) == 0 {
@@ -90,22 +95,39 @@ func lookCounts(counts []count) look {
 	}
 }
 
-func (c count) of(result kamrpc.Value) (n int64, ok bool) {
-	if c.statistic != "" {
+// countRows makes one call for these counts; -1 is one that is not told.
+func countRows(ctx context.Context, k Kamailio, counts []count) ([]int64, error) {
+	found := make([]int64, len(counts))
+	first := counts[0]
+	if first.statistic != "" {
+		result, err := k.Call(ctx, first.method, first.params...)
+		if err != nil {
+			return nil, err
+		}
+		found[0] = -1
 		for line := range result.All("") {
-			if value, ok := strings.CutPrefix(line.Text(), c.statistic+" = "); ok {
-				n, err := strconv.ParseInt(value, 10, 64)
-				return n, err == nil
+			if value, ok := strings.CutPrefix(line.Text(), first.statistic+" = "); ok {
+				if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+					found[0] = n
+				}
 			}
 		}
-		return 0, false
+		return found, nil
 	}
-	for row := range result.All(c.path) {
-		if row.Exists() && (c.only == nil || c.only(row)) {
-			n++
+	groups := map[string]bool{}
+	err := k.Rows(ctx, first.rows, func(above kamrpc.Above, row kamrpc.Value) error {
+		for n, c := range counts {
+			if group := above.Text(c.groups); c.groups != "" && !groups[group] {
+				groups[group] = true
+				found[n]++
+			}
+			if c.groups == "" && row.Exists() && (c.only == nil || c.only(row)) {
+				found[n]++
+			}
 		}
-	}
-	return n, true
+		return nil
+	}, first.method, first.params...)
+	return found, err
 }
 
 // judgeCounts: nothing that was there is gone altogether, and not too much of it.
@@ -170,30 +192,32 @@ func destinationUp(flags string) bool {
 
 func isActive(dest kamrpc.Value) bool { return destinationUp(dest.Get("FLAGS").Text()) }
 
+// destinationRows are the destinations of all sets.
+var destinationRows = kamrpc.Rows{Path: "RECORDS/SET/TARGETS/DEST", Fields: []string{"URI", "FLAGS"}}
+
 func lookDestination(ctx context.Context, k Kamailio, a Args) (State, error) {
-	list, err := k.Call(ctx, "dispatcher.list")
+	state := State{}
+	active, total := int64(0), int64(0)
+	set := strconv.FormatInt(a.number("set"), 10)
+	err := k.Rows(ctx, destinationRows, func(above kamrpc.Above, dest kamrpc.Value) error {
+		if !dest.Exists() || above.Text("ID") != set {
+			return nil
+		}
+		total++
+		if isActive(dest) {
+			active++
+		}
+		// Of destinations with the same URI Kamailio changes the first.
+		if _, found := state["flags"]; !found && strings.EqualFold(dest.Get("URI").Text(), a.text("uri")) {
+			state["flags"] = dest.Get("FLAGS").Text()
+		}
+		return nil
+	}, "dispatcher.list")
 	if isFault(err, noDestinations) {
 		return nil, errNoTarget
 	}
 	if err != nil {
 		return nil, err
-	}
-	state := State{}
-	active, total := int64(0), int64(0)
-	for set := range list.All("RECORDS/SET") {
-		if n, ok := whole(set.Get("ID")); !ok || n != a.number("set") {
-			continue
-		}
-		for dest := range set.All("TARGETS/DEST") {
-			total++
-			if isActive(dest) {
-				active++
-			}
-			// Of destinations with the same URI Kamailio changes the first.
-			if _, found := state["flags"]; !found && strings.EqualFold(dest.Get("URI").Text(), a.text("uri")) {
-				state["flags"] = dest.Get("FLAGS").Text()
-			}
-		}
 	}
 	if _, found := state["flags"]; !found {
 		return nil, errNoTarget
@@ -468,6 +492,8 @@ func lookRegistration(ctx context.Context, k Kamailio, a Args) (State, error) {
 }
 
 // ----- media relays -----
+
+func hasURL(relay kamrpc.Value) bool { return relay.Get("url").Exists() }
 
 func lookRelay(ctx context.Context, k Kamailio, a Args) (State, error) {
 	result, err := k.Call(ctx, "rtpengine.show", "all")

@@ -117,6 +117,7 @@ var faultKinds = []struct {
 // ofCall says what an error of the change means.
 func ofCall(err error) *problem {
 	var fault *kamrpc.Fault
+	var still *kamrpc.StillReadError
 	switch {
 	case errors.As(err, &fault):
 		said := strings.ToLower(fault.Message)
@@ -132,6 +133,8 @@ func ofCall(err error) *problem {
 		return kamailioError.because(clean(fault.Message))
 	case errors.Is(err, kamrpc.ErrUnknownOutcome):
 		return outcomeUnknown.because(kamailioSays(err))
+	case errors.As(err, &still):
+		return busy.later("a read of "+still.Module+" was not answered and may still run", still.Left)
 	case errors.Is(err, kamrpc.ErrDangerous), errors.Is(err, kamrpc.ErrNotPriced):
 		return moduleMissing.because("not safe on this version of Kamailio")
 	}

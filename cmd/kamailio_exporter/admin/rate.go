@@ -14,6 +14,7 @@ type limits struct {
 	mu       sync.Mutex
 	users    map[string]*rate.Limiter
 	failures map[string]*rate.Limiter // by source
+	guesses  map[tokenStart]*rate.Limiter
 	failed   *rate.Limiter
 	all      *rate.Limiter
 	denials  *rate.Limiter // lines in the audit log
@@ -31,7 +32,7 @@ const (
 
 func newLimits(cfg LimitsConfig) *limits {
 	return &limits{
-		users: map[string]*rate.Limiter{}, failures: map[string]*rate.Limiter{},
+		users: map[string]*rate.Limiter{}, failures: map[string]*rate.Limiter{}, guesses: map[tokenStart]*rate.Limiter{},
 		failed:  rate.NewLimiter(rate.Every(time.Minute/failuresInAll), failuresInAll),
 		all:     rate.NewLimiter(requestsInAll, 10*requestsInAll),
 		denials: rate.NewLimiter(denialsPerSecond, denialsPerSecond),
@@ -39,7 +40,7 @@ func newLimits(cfg LimitsConfig) *limits {
 	}
 }
 
-func (l *limits) bucket(m map[string]*rate.Limiter, key string, limit rate.Limit, burst int) *rate.Limiter {
+func bucket[K comparable](l *limits, m map[K]*rate.Limiter, key K, limit rate.Limit, burst int) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(m) >= maxSources {
@@ -53,17 +54,35 @@ func (l *limits) bucket(m map[string]*rate.Limiter, key string, limit rate.Limit
 	return b
 }
 
-// failure counts a bad credential; false: that source, or all together, have had
-// too many. Good credentials never come here, so that nobody's guessing locks a
-// user out.
-func (l *limits) failure(source string) bool {
-	mine := l.bucket(l.failures, source, rate.Every(time.Minute/failuresPerSource), failuresPerSource).Allow()
+func (l *limits) ofSource(source string) *rate.Limiter {
+	return bucket(l, l.failures, source, rate.Every(time.Minute/failuresPerSource), failuresPerSource)
+}
+
+func (l *limits) ofToken(start tokenStart) *rate.Limiter {
+	return bucket(l, l.guesses, start, rate.Every(time.Minute/failuresPerSource), failuresPerSource)
+}
+
+// mayGuess tells whether a token is to be looked up: its source, and all together,
+// have not failed too often, or it may be one that is known and was not guessed at
+// too often.
+func (l *limits) mayGuess(source string, known *tokenStart) bool {
+	return l.ofSource(source).Tokens() >= 1 && l.failed.Tokens() >= 1 ||
+		known != nil && l.ofToken(*known).Tokens() >= 1
+}
+
+// failure counts credentials that were not good; false: that source, or all
+// together, have had too many. Good ones never come here.
+func (l *limits) failure(source string, known *tokenStart) bool {
+	if known != nil {
+		l.ofToken(*known).Allow()
+	}
+	mine := l.ofSource(source).Allow()
 	return l.failed.Allow() && mine
 }
 
 // request counts a request of a user.
 func (l *limits) request(user string) bool {
-	return l.bucket(l.users, user, l.perUser, l.burst).Allow() && l.all.Allow()
+	return bucket(l, l.users, user, l.perUser, l.burst).Allow() && l.all.Allow()
 }
 
 // renew takes the limits of a new configuration.
@@ -72,4 +91,5 @@ func (l *limits) renew(cfg LimitsConfig) {
 	defer l.mu.Unlock()
 	l.perUser, l.burst = rate.Limit(cfg.PerUserPerSecond), cfg.Burst
 	clear(l.users)
+	clear(l.guesses)
 }

@@ -36,6 +36,7 @@ type Server struct {
 	tls      atomic.Pointer[tls.Config]
 	engine   *engine
 	limits   *limits
+	conns    *conns
 	metrics  *metrics
 	http     *http.Server
 	listener net.Listener
@@ -73,7 +74,7 @@ func newServer(cfg *Config, opts Options, now func() time.Time) (*Server, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: opts, limits: newLimits(cfg.Limits)}
+	s := &Server{opts: opts, limits: newLimits(cfg.Limits), conns: newConns()}
 	j := newJournal(now)
 	s.metrics = newMetrics(j, func() map[string]UserSpec { return s.state.Load().cfg.Users })
 	a := newAudit(cfg.Audit, hmacKey, opts.Version, now)
@@ -95,7 +96,6 @@ func newServer(cfg *Config, opts Options, now func() time.Time) (*Server, error)
 	if err := s.adopt(cfg, now); err != nil {
 		return nil, err
 	}
-	tracked := &conns{}
 	only1 := new(http.Protocols)
 	only1.SetHTTP1(true)
 	s.http = &http.Server{
@@ -106,8 +106,7 @@ func newServer(cfg *Config, opts Options, now func() time.Time) (*Server, error)
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    8 << 10,
 		Protocols:         only1,
-		ConnContext:       tracked.begin,
-		ConnState:         tracked.changed,
+		ConnContext:       s.conns.begin,
 		// Its words are a stranger's: handshakes that fail, headers that are none.
 		ErrorLog: stdlog.New(io.Discard, "", 0),
 	}
@@ -169,12 +168,18 @@ func (s *Server) listen(cfg *Config) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	var listener net.Listener
 	if network == "unix" {
-		return listenUnix(cfg, address)
+		listener, err = listenUnix(cfg, address)
+	} else {
+		listener, err = net.Listen(network, address)
 	}
-	listener, err := net.Listen(network, address)
-	if err != nil || cfg.TLS == nil {
-		return listener, err
+	if err != nil {
+		return nil, err
+	}
+	listener = limitedListener{listener, s.conns}
+	if cfg.TLS == nil {
+		return listener, nil
 	}
 	return tls.NewListener(listener, &tls.Config{
 		MinVersion: tls.VersionTLS13,
