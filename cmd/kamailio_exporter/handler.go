@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/go-kit/log"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
@@ -21,7 +20,7 @@ import (
 
 // newHandler is everything that is served. client is nil without a Kamailio of its
 // own, targets without --config.file.
-func newHandler(s *settings, logger log.Logger, slogger *slog.Logger, client *kamrpc.Client, own prometheus.Gatherer, targets *fleet.Fleet) (http.Handler, error) {
+func newHandler(s *settings, logger log.Logger, slogger *slog.Logger, client *kamrpc.Client, own *ownMetrics, targets *fleet.Fleet) (http.Handler, error) {
 	metrics, err := newOnePage(s, logger, slogger, client, own)
 	if err != nil {
 		return nil, err
@@ -47,9 +46,9 @@ func newHandler(s *settings, logger log.Logger, slogger *slog.Logger, client *ka
 
 // newOnePage serves the one Kamailio of the flags and the exporter's own metrics,
 // or these alone.
-func newOnePage(s *settings, logger log.Logger, slogger *slog.Logger, client *kamrpc.Client, own prometheus.Gatherer) (http.Handler, error) {
+func newOnePage(s *settings, logger log.Logger, slogger *slog.Logger, client *kamrpc.Client, own *ownMetrics) (http.Handler, error) {
 	if client == nil {
-		return pageHandler(own, slogger), nil
+		return pageHandler(own.registry, slogger), nil
 	}
 	script, err := s.newScriptPage()
 	if err != nil {

@@ -86,7 +86,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := web.Validate(*s.web.WebConfigFile); err != nil {
 		return fmt.Errorf("--web.config.file: %w", err)
 	}
-	handler, err := newHandler(s, logger, slogger, client, own.registry, targets)
+	handler, err := newHandler(s, logger, slogger, client, own, targets)
 	if err != nil {
 		return err
 	}

@@ -71,16 +71,16 @@ func (m *ownMetrics) observe(o kamrpc.Observation) {
 // alone, so that nothing of an earlier one can be left on the page.
 type metricsHandler struct {
 	coordinator *collector.Coordinator
-	own         prometheus.Gatherer // nil: not on this page
-	script      *scriptPage         // nil: none to merge
-	sip         *sipProbes          // nil: none to make
+	own         *ownMetrics // nil: not on this page
+	script      *scriptPage // nil: none to merge
+	sip         *sipProbes  // nil: none to make
 	timeout     time.Duration
 	offset      time.Duration
 	failures    *failureLog
 	slogger     *slog.Logger
 }
 
-func newMetricsHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collector.Coordinator, own prometheus.Gatherer, script *scriptPage, sip *sipProbes) *metricsHandler {
+func newMetricsHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collector.Coordinator, own *ownMetrics, script *scriptPage, sip *sipProbes) *metricsHandler {
 	return &metricsHandler{
 		coordinator: c, own: own, script: script, sip: sip, timeout: s.scrapeTimeout, offset: s.timeoutOffset,
 		failures: newFailureLog(logger), slogger: slogger,
@@ -123,7 +123,7 @@ func (h *metricsHandler) serve(w http.ResponseWriter, r *http.Request, names []s
 	}
 	all := page{snapshot}
 	if h.own != nil {
-		all = append(all, h.own)
+		all = append(all, h.own.registry)
 	}
 	var merged *collector.Merged
 	if script != nil {

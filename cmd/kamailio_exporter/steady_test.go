@@ -30,7 +30,7 @@ func handlerFor(tb testing.TB, args ...string) http.Handler {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	h, err := newHandler(s, logger, slogger, client, own.registry, nil)
+	h, err := newHandler(s, logger, slogger, client, own, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
