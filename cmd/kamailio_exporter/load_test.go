@@ -569,17 +569,17 @@ func startExporter(t *testing.T, flags ...string) *exporterProcess {
 	}
 }
 
-// process is a program that runs until the test ends, or this process does.
-type process struct {
+// boundProcess is a program that runs until the test ends, or this process does.
+type boundProcess struct {
 	pid   int
 	out   *logBuffer // what it writes, and "ended: ..." at its end
 	ended chan struct{}
 	code  int // when it has ended
 }
 
-func runBound(t *testing.T, cmd *exec.Cmd) *process {
+func runBound(t *testing.T, cmd *exec.Cmd) *boundProcess {
 	t.Helper()
-	p := &process{out: newLogBuffer(), ended: make(chan struct{})}
+	p := &boundProcess{out: newLogBuffer(), ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.out, p.out
 	// Sent when the thread ends that started it; Go ends none of its own accord.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -756,7 +756,7 @@ func (p *phones) sipp(scenario string, args ...string) *exec.Cmd {
 
 // calls are those of one SIPp.
 type calls struct {
-	sipp *process
+	sipp *boundProcess
 	dir  string
 }
 

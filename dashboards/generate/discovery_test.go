@@ -1,4 +1,4 @@
-package dashboards
+package generate
 
 import (
 	"fmt"
@@ -31,7 +31,7 @@ func TestTargetsAreDiscovered(t *testing.T) {
 	}
 	address := exporterAt(t, buildExporter(t), "--config.file="+fleet)
 
-	page, err := os.ReadFile(filepath.Join("..", "FLEET.md"))
+	page, err := os.ReadFile(filepath.Join("..", "..", "FLEET.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
