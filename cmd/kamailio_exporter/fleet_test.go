@@ -677,3 +677,15 @@ func TestHangupReadsBothFiles(t *testing.T) {
 	e.stderr.waitFor(t, `msg="the configuration was read anew" targets=1`)
 	e.stderr.waitFor(t, `msg="admin endpoint: the configuration was read anew"`)
 }
+
+// SIGHUP does not end an exporter that has neither file.
+func TestHangupWithoutFiles(t *testing.T) {
+	e := start(t, "--kamailio.uri="+fake(t).URI("http"))
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	e.stderr.waitFor(t, "there is no file to read anew")
+	if resp, _ := e.get(t, "/metrics"); resp.StatusCode != http.StatusOK {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}

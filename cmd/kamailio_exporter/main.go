@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/version"
@@ -73,6 +74,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if s.fleet.check {
 		return s.checkConfig(stdout)
 	}
+
+	defer surviveHangup(s, logger)()
 
 	own := newOwnMetrics(!s.disableExporterMetrics)
 	client, err := s.newOneClient(own.observe)
@@ -139,6 +142,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	_ = level.Info(logger).Log("msg", "stopped")
 	return nil
+}
+
+// surviveHangup lets SIGHUP (systemctl reload) not end the exporter: neither before
+// those are ready that read their files anew at one, nor where there is no file.
+func surviveHangup(s *settings, logger log.Logger) (stop func()) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	if s.fleet.configFile == "" && s.admin.configFile == "" {
+		go func() {
+			for range hangup {
+				_ = level.Info(logger).Log("msg", "SIGHUP: there is no file to read anew, neither --config.file nor --admin.config.file")
+			}
+		}()
+	}
+	return func() {
+		signal.Stop(hangup)
+		close(hangup)
+	}
 }
 
 func listenError(err error) error {
