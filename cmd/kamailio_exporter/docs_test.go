@@ -273,6 +273,7 @@ func TestDocumentedFlagsExist(t *testing.T) {
 	for _, command := range client.Commands {
 		clientFlags = append(clientFlags, command.Flags...)
 	}
+	clientFlags = append(clientFlags, newDoctorApp(&settings{}, &doctorOptions{}).Model().Flags...)
 	exists := func(name string) bool {
 		if slices.ContainsFunc(clientFlags, func(f *kingpin.FlagModel) bool { return f.Name == name }) || foreignFlags[name] || name == "help" || name == "version" {
 			return true

@@ -118,6 +118,11 @@ func (s *settings) doctorConfig() (doctor.Config, error) {
 		MaxConcurrent: s.maxConcurrent, MaxReplyBytes: int64(s.maxReply),
 		Listen: *s.web.WebListenAddresses, System: doctor.ThisSystem(),
 	}
+	for _, file := range []string{s.httpConfigFile, s.admin.configFile, *s.web.WebConfigFile, s.sipCAFile} {
+		if file != "" {
+			cfg.Files = append(cfg.Files, file)
+		}
+	}
 	if s.web.WebSystemdSocket != nil && *s.web.WebSystemdSocket {
 		cfg.Listen = nil // systemd has them
 	}

@@ -61,8 +61,10 @@ func TestRPCOfRealKamailio(t *testing.T) {
 					t.Errorf("%q: %v %s", args, err, out)
 				}
 			}
-			if s.LogLines() != before {
-				t.Errorf("Kamailio logged what was refused:\n%s", s.Log())
+			for _, line := range strings.Split(s.Log(), "\n")[before:] {
+				if strings.Contains(line, " jsonrpcs ") { // of a method that is not there
+					t.Errorf("Kamailio logged what was refused: %s", line)
+				}
 			}
 			out, err := askRPC(t, append([]string{"ul.dump"}, ways[0]...)...)
 			if err != nil || strings.Count(out, `"Address": "sip:u`) < 12 {

@@ -249,7 +249,7 @@ func (p *patient) mend(t *trial) (fixes []Fix) {
 	case t.way == nil:
 		return []Fix{byFlag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}
 	case path != "":
-		if o, err := currentAccount().reach(path); o != nil || errors.Is(err, fs.ErrPermission) {
+		if o, err := currentAccount().reach(path, mayWrite); o != nil || errors.Is(err, fs.ErrPermission) {
 			return p.open(currentAccount(), t.URI, o)
 		}
 		if strings.Contains(t.Error, "nobody is listening") {
@@ -415,7 +415,7 @@ func (p *patient) open(who account, uri string, o *obstacle) []Fix {
 		return append(fixes, or(shell("systemctl edit "+serviceName+"  # add the two lines", "[Service]", "SupplementaryGroups="+group)))
 	}
 	group := "kamailio"
-	if o != nil && o.need == 1 { // a directory
+	if o != nil && o.need == maySearch { // a directory
 		return []Fix{shell(fmt.Sprintf("chgrp %s %s && chmod g+x %s", group, o.path, o.path), fmt.Sprintf("usermod -aG %s %s", group, who.name))}
 	}
 	join := shell(fmt.Sprintf("usermod -aG %s %s", group, who.name))
@@ -461,12 +461,12 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 			answer = answer || t.Answers
 			continue
 		}
-		o, err := p.who.reach(path)
+		o, err := p.who.reach(path, mayWrite)
 		if err != nil {
 			continue // it is not there, which is another finding
 		}
 		if o == nil && schemeOf(t.URI) == "fifo" && t.Answers {
-			o, err = p.who.need(replyDir(t.given), 3)
+			o, err = p.who.need(replyDir(t.given), mayWrite|maySearch)
 			if err != nil {
 				all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("there is no directory %s for the replies of the FIFO", replyDir(t.given)), Fixes: p.mendReplyDir(t)})
 				continue
@@ -636,10 +636,33 @@ func checkLimits(_ context.Context, p *patient) (all []Finding) {
 
 func checkStartup(_ context.Context, p *patient) (all []Finding) {
 	for _, err := range p.cfg.Startup {
-		all = append(all, Finding{Level: Fail, Text: "the exporter does not start: " + strings.Join(strings.Fields(err.Error()), " ")})
+		if errors.Is(err, fs.ErrPermission) {
+			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("the exporter does not start as %s: %s", currentAccount().name, oneLine(err)), Fixes: []Fix{shell("sudo kamailio_exporter doctor  # looks with the eyes of the service's user")}})
+			continue
+		}
+		all = append(all, Finding{Level: Fail, Text: "the exporter does not start: " + oneLine(err)})
+	}
+	if p.who.self {
+		return all
+	}
+	for _, file := range p.cfg.Files {
+		if o, err := p.who.reach(file, mayRead); err == nil && o != nil {
+			all = append(all, Finding{Level: Fail, Text: fmt.Sprintf("the exporter does not start as %s (known by %s), who may not read %s: %s", p.who.name, p.who.from, file, o), Fixes: []Fix{p.who.letRead(o)}})
+		}
 	}
 	return all
 }
+
+// letRead says how an account gets past what keeps it from a file of its own.
+func (a account) letRead(o *obstacle) Fix {
+	bits := "g+r"
+	if o.need == maySearch {
+		bits = "g+x"
+	}
+	return shell(fmt.Sprintf("chgrp %s %s && chmod %s %s", groupName(a.gid), o.path, bits, o.path))
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // checkPort: can the exporter listen, or does it do so already?
 func checkPort(ctx context.Context, p *patient) (all []Finding) {

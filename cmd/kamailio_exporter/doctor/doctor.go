@@ -30,6 +30,8 @@ type Config struct {
 
 	// Startup are the reasons for which the exporter would not start.
 	Startup []error
+	// Files are those that it has to read.
+	Files []string
 	// User is whose permissions count; "": those of the service, if it is found, or
 	// of this process.
 	User string

@@ -116,6 +116,9 @@ func TestFindings(t *testing.T) {
 		{"a file that it cannot start with", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.Startup = []error{errors.New("--web.config.file:\n no")}
 		}, Broken, "startup", Fail, "the exporter does not start: --web.config.file: no", ""},
+		{"a file that this user may not read", func(_ *kamrpctest.Server, cfg *Config) {
+			cfg.Startup = []error{fmt.Errorf("--web.config.file: %w", os.ErrPermission)}
+		}, Degraded, "startup", Warn, "the exporter does not start as ", "shell: sudo"},
 		{"SIP is not answered", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.SIP = func(context.Context) collector.SIPProbes {
 				return collector.SIPProbes{{Transport: "udp", Address: "127.0.0.1:5060", Err: errors.New("no answer in time")}}
@@ -295,7 +298,7 @@ func TestReach(t *testing.T) {
 			account
 			want string
 		}{{stranger, tt.stranger}, {friend, tt.friend}, {owner, ""}} {
-			o, err := who.reach(file)
+			o, err := who.reach(file, mayWrite)
 			got := ""
 			if o != nil {
 				got = o.path
@@ -311,7 +314,7 @@ func TestReach(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := stranger.reach(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := stranger.reach(filepath.Join(dir, "missing"), mayRead); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }

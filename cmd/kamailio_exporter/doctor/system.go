@@ -42,8 +42,9 @@ type account struct {
 	name string
 	from string // where that is known from: flag, unit or process
 	uid  uint32
-	gids []uint32
-	self bool // this process has the same rights
+	gid  uint32   // its own group
+	gids []uint32 // all, sorted
+	self bool     // this process has the same rights
 }
 
 // whose finds the account whose permissions count.
@@ -71,7 +72,11 @@ func (s System) whose(name string) (account, error) {
 	if err != nil {
 		return self, fmt.Errorf("user %s: %w", name, err)
 	}
-	a := account{name: u.Username, from: from, uid: uint32(uid)}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return self, fmt.Errorf("user %s: %w", name, err)
+	}
+	a := account{name: u.Username, from: from, uid: uint32(uid), gid: uint32(gid)}
 	groups, _ := u.GroupIds()
 	for _, group := range extra {
 		if g, err := user.LookupGroup(group); err == nil {
@@ -89,7 +94,7 @@ func (s System) whose(name string) (account, error) {
 }
 
 func currentAccount() account {
-	a := account{uid: uint32(os.Geteuid()), gids: []uint32{uint32(os.Getegid())}, from: "this process", self: true} //nolint:gosec // ids are 32 bits
+	a := account{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), gids: []uint32{uint32(os.Getegid())}, from: "this process", self: true} //nolint:gosec // ids are 32 bits
 	groups, _ := os.Getgroups()
 	for _, g := range groups {
 		if gid := uint32(g); !slices.Contains(a.gids, gid) { //nolint:gosec // ids are 32 bits
@@ -163,19 +168,27 @@ type obstacle struct {
 	mode  fs.FileMode
 	uid   uint32
 	group uint32
-	need  fs.FileMode // one of the bits of "others": 1 search, 2 write
+	need  fs.FileMode // bits of "others"
 }
 
 // groupHelps tells whether to be in the file's group would be enough.
-func (o obstacle) groupHelps() bool { return o.mode.Perm()&(o.need<<3) != 0 && o.group != 0 }
+func (o obstacle) groupHelps() bool { return o.mode.Perm()&(o.need<<3) == o.need<<3 && o.group != 0 }
 
 func (o obstacle) String() string {
 	return fmt.Sprintf("%s is open to %s:%s only (mode %04o)", o.path, userName(o.uid), groupName(o.group), o.mode.Perm())
 }
 
-// reach tells whether the account may write to a file: nil, an obstacle, or an
-// error when the file is not there or we cannot see it. It knows nothing of ACLs.
-func (a account) reach(path string) (*obstacle, error) {
+// The bits of what an account needs.
+const (
+	mayRead   fs.FileMode = 4
+	mayWrite  fs.FileMode = 2
+	maySearch fs.FileMode = 1
+)
+
+// reach tells whether the account may get at a file, and read or write it: nil, an
+// obstacle, or an error when the file is not there or we cannot see it. It knows
+// nothing of ACLs.
+func (a account) reach(path string, bits fs.FileMode) (*obstacle, error) {
 	dir := filepath.Dir(path)
 	var above []string
 	for d := dir; ; d = filepath.Dir(d) {
@@ -185,11 +198,11 @@ func (a account) reach(path string) (*obstacle, error) {
 		}
 	}
 	for _, d := range slices.Backward(above) {
-		if o, err := a.need(d, 1); o != nil || err != nil {
+		if o, err := a.need(d, maySearch); o != nil || err != nil {
 			return o, err
 		}
 	}
-	return a.need(path, 2)
+	return a.need(path, bits)
 }
 
 func (a account) need(path string, bits fs.FileMode) (*obstacle, error) {
