@@ -44,11 +44,11 @@ func oneLine(err error) string {
 // run serves until ctx is done, then finishes the scrapes under way. An error is
 // the operator's to mend, and one line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "admin" {
-		return runAdminCommand(ctx, args[1:], stdout)
-	}
 	if len(args) > 0 && args[0] == "assets" {
 		return runAssetsCommand(args[1:], stdout)
+	}
+	if len(args) > 0 && args[0] == "admin" {
+		return runAdminCommand(ctx, args[1:], stdout)
 	}
 	s, err := parseFlags(args, stdout)
 	if err != nil || s == nil { // nil: --help or --version
