@@ -47,17 +47,17 @@ func oneLine(err error) string {
 // run serves until ctx is done, then finishes the scrapes under way. An error is
 // the operator's to mend, and one line.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "admin" {
-		return runAdminCommand(ctx, args[1:], stdout)
-	}
-	if len(args) > 0 && args[0] == "doctor" {
-		return runDoctorCommand(ctx, args[1:], stdout)
-	}
-	if len(args) > 0 && args[0] == "rpc" {
-		return runRPCCommand(ctx, args[1:], stdout)
-	}
-	if len(args) > 0 && args[0] == "assets" {
-		return runAssetsCommand(args[1:], stdout)
+	if len(args) > 0 {
+		switch command, args := args[0], args[1:]; command {
+		case "admin":
+			return runAdminCommand(ctx, args, stdout)
+		case "assets":
+			return runAssetsCommand(args, stdout)
+		case "doctor":
+			return runDoctorCommand(ctx, args, stdout)
+		case "rpc":
+			return runRPCCommand(ctx, args, stdout)
+		}
 	}
 	s, err := parseFlags(args, stdout)
 	if err != nil || s == nil { // nil: --help or --version
