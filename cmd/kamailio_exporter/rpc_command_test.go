@@ -120,14 +120,15 @@ func TestRPCPrints(t *testing.T) {
 // TestRPCSends the parameters as they are typed.
 func TestRPCSends(t *testing.T) {
 	s := fake56(t)
-	var got []any
+	sent := make(chan []any, 1)
 	s.HandleFunc("cfg.get", func(r kamrpctest.Request) kamrpctest.Response {
-		got = r.Params
+		sent <- r.Params
 		return kamrpctest.Response{Result: "1"}
 	})
 	if _, err := askRPC(t, "--kamailio.uri="+s.URI("unix"), "--", "cfg.get", "core", "5", "s:5", "-5", "--x", "1.5"); err != nil {
 		t.Fatal(err)
 	}
+	got := <-sent
 	if want := []any{"core", int64(5), "5", int64(-5), "--x", 1.5}; !slices.Equal(got, want) {
 		t.Errorf("%#v, not %#v", got, want)
 	}
