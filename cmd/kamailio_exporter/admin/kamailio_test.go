@@ -534,22 +534,43 @@ func relaysOf(t *testing.T, server *kamailiotest.Server, b *bench, run runner) {
 	sees("the second is switched off", "on", "off")
 }
 
-// TestRelaysFromTheDatabase: a relay that is new in the database is there, and was
-// pinged.
+// relayUsed has the script ask a relay of set 3 each second, and write down which.
+// The Call-ID of what it asks about is always the same, so the relay is too.
+const relayUsed = `
+modparam("rtpengine", "db_url", "DB_URL")
+modparam("rtpengine", "rtp_inst_pvar", "$var(relay)")
+modparam("rtimer", "timer", "name=checks;interval=1;mode=1;")
+modparam("rtimer", "exec", "timer=checks;route=CHECKS")
+
+route[CHECKS] {
+	$var(relay) = "none";
+	$var(set) = 3; # a set that is written out must be there at the start
+	set_rtpengine_set("$var(set)");
+	rtpengine_query();
+	xlog("L_WARN", "CHECKS relay=<$var(relay)>\n");
+}
+`
+
+// TestRelaysFromTheDatabase: relays that are new in the database are used, and one
+// that is switched off is not.
 func TestRelaysFromTheDatabase(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel() // Kamailio reloads them 10 s after its start at the earliest
-			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Extra: `modparam("rtpengine", "db_url", "DB_URL")`})
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Extra: relayUsed})
 			b := realBench(t, server.HTTPURL)
 			port, release, err := kamailiotest.FreePorts()
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer release()
-			url := fmt.Sprintf("udp:127.0.0.1:%d", port)
-			secondRelay(t, url)
-			sql(t, server, "INSERT INTO rtpengine (setid, url) VALUES (3, '"+url+"');")
+			urls := []string{fmt.Sprintf("udp:127.0.0.1:%d", port), fmt.Sprintf("udp:127.0.0.1:%d", port+4)}
+			for _, url := range urls {
+				secondRelay(t, url)
+				sql(t, server, "INSERT INTO rtpengine (setid, url) VALUES (3, '"+url+"');")
+			}
+			used := func() string { return checked(server, "relay") }
+			until(t, "the script asks no relay", func() bool { return used() == "none" })
 			var r reply
 			for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 				r = b.run(nocToken, "rtpengine.reload", `{}`)
@@ -557,20 +578,17 @@ func TestRelaysFromTheDatabase(t *testing.T) {
 					break
 				}
 			}
-			if r.Outcome != Applied || !r.Verified || r.Before["relays"] != 0.0 || r.After["relays"] != 1.0 {
+			if r.Outcome != Applied || !r.Verified || r.Before["relays"] != 0.0 || r.After["relays"] != 2.0 {
 				t.Errorf("%d %s", r.Status, r.Text)
 			}
-			var relays []struct {
-				URL      string
-				Set      int
-				Disabled json.RawMessage
-			}
-			if err := json.Unmarshal(server.RPC(t, "rtpengine.show", "all"), &relays); err != nil || len(relays) != 1 || relays[0].URL != url || relays[0].Set != 3 {
-				t.Fatalf("rtpengine.show: %v, %v", err, relays)
-			}
-			if is := string(relays[0].Disabled); is != "0" && is != "false" {
-				t.Errorf("disabled: %s", is)
-			}
+			until(t, "the script asks one of the new relays", func() bool { return slices.Contains(urls, used()) })
+
+			first := used()
+			other := urls[1-slices.Index(urls, first)]
+			b.wants(t, "rtpengine.set-enabled", fmt.Sprintf(`{"url":%q,"enabled":false}`, first), Applied, true)
+			until(t, "the script asks the other relay", func() bool { return used() == other })
+			b.wants(t, "rtpengine.set-enabled", fmt.Sprintf(`{"url":%q,"enabled":true}`, first), Applied, true)
+			until(t, "the script asks the first relay again", func() bool { return used() == first })
 		})
 	}
 }
