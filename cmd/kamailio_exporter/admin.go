@@ -89,7 +89,7 @@ func (s *settings) newAdmin(cfg *admin.Config, client *kamrpc.Client, own *ownMe
 	if err != nil {
 		return nil, err
 	}
-	server, err := admin.New(cfg, admin.Options{File: s.admin.configFile, Kamailio: beside, Logger: logger, Version: version.Version})
+	server, err := admin.New(cfg, admin.Options{File: s.admin.configFile, Kamailio: beside, Logger: logger, Version: version.Version, Scraped: own.lastScrape})
 	if err != nil {
 		return nil, fmt.Errorf("--admin.config.file: %w", err)
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/go-kit/log"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
@@ -17,7 +16,7 @@ import (
 )
 
 // newHandler is everything that is served.
-func newHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collector.Coordinator, own prometheus.Gatherer, targets []string) (http.Handler, error) {
+func newHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collector.Coordinator, own *ownMetrics, targets []string) (http.Handler, error) {
 	landing, err := newLandingPage(s, targets)
 	if err != nil {
 		return nil, err

@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		CallTimeout: s.callTimeout,
 		Reuse:       s.reuse,
 	})
-	handler, err := newHandler(s, logger, slogger, coordinator, own.registry, client.Ways())
+	handler, err := newHandler(s, logger, slogger, coordinator, own, client.Ways())
 	if err != nil {
 		return err
 	}

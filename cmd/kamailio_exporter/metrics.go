@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
@@ -30,6 +31,21 @@ type ownMetrics struct {
 	requests *prometheus.CounterVec
 	failures *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
+	scraped  atomic.Pointer[lastScrape]
+}
+
+// lastScrape is how the last scrape went.
+type lastScrape struct {
+	at   time.Time
+	good bool
+}
+
+// lastScrape is the zero time while there was none.
+func (m *ownMetrics) lastScrape() (at time.Time, good bool) {
+	if last := m.scraped.Load(); last != nil {
+		return last.at, last.good
+	}
+	return time.Time{}, false
 }
 
 func newOwnMetrics(show bool) *ownMetrics {
@@ -70,7 +86,7 @@ func (m *ownMetrics) observe(o kamrpc.Observation) {
 // alone, so that nothing of an earlier one can be left on the page.
 type metricsHandler struct {
 	coordinator *collector.Coordinator
-	own         prometheus.Gatherer
+	own         *ownMetrics
 	script      *scriptPage // nil: none to merge
 	sip         *sipProbes  // nil: none to make
 	timeout     time.Duration
@@ -79,7 +95,7 @@ type metricsHandler struct {
 	slogger     *slog.Logger
 }
 
-func newMetricsHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collector.Coordinator, own prometheus.Gatherer, script *scriptPage, sip *sipProbes) *metricsHandler {
+func newMetricsHandler(s *settings, logger log.Logger, slogger *slog.Logger, c *collector.Coordinator, own *ownMetrics, script *scriptPage, sip *sipProbes) *metricsHandler {
 	return &metricsHandler{
 		coordinator: c, own: own, script: script, sip: sip, timeout: s.scrapeTimeout, offset: s.timeoutOffset,
 		failures: newFailureLog(logger), slogger: slogger,
@@ -114,7 +130,7 @@ func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	all := page{snapshot, h.own}
+	all := page{snapshot, h.own.registry}
 	var merged *collector.Merged
 	if script != nil {
 		merged = script()
@@ -129,6 +145,7 @@ func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the client is gone, and what it cancelled is no failure
 	}
 	h.failures.note(snapshot)
+	h.own.scraped.Store(&lastScrape{time.Now(), snapshot.Up})
 	if merged != nil {
 		h.failures.notePage(merged)
 	}

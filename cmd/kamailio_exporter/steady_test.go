@@ -31,7 +31,7 @@ func handlerFor(tb testing.TB, args ...string) http.Handler {
 		tb.Fatal(err)
 	}
 	coordinator := collector.NewCoordinator(client, s.enabled(), collector.Limits{CallTimeout: s.callTimeout, Reuse: s.reuse})
-	h, err := newHandler(s, logger, slogger, coordinator, own.registry, client.Ways())
+	h, err := newHandler(s, logger, slogger, coordinator, own, client.Ways())
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -19,5 +19,6 @@ import (
 // Kamailio is the server that is changed: a *kamrpc.Client with slots of its own.
 type Kamailio interface {
 	Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error)
+	Rows(ctx context.Context, rows kamrpc.Rows, yield func(above kamrpc.Above, row kamrpc.Value) error, method string, params ...any) error
 	Do(ctx context.Context, method string, params ...any) (kamrpc.Value, error)
 }

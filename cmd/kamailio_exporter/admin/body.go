@@ -26,9 +26,8 @@ type request struct {
 
 // readBody reads the one form that a body may have.
 func readBody(w http.ResponseWriter, r *http.Request) (request, error) {
-	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || kind != "application/json" || len(params) > 0 || len(r.Header.Values("Content-Type")) > 1 || r.Header.Get("Content-Encoding") != "" {
-		return request{}, mediaType.because("")
+	if err := onlyJSON(r); err != nil {
+		return request{}, err
 	}
 	if r.ContentLength > maxBody {
 		return request{}, tooLarge.because(fmt.Sprintf("%d bytes at most", maxBody))
@@ -45,6 +44,15 @@ func readBody(w http.ResponseWriter, r *http.Request) (request, error) {
 		return request{}, badRequest.because(err.Error())
 	}
 	return req, nil
+}
+
+// onlyJSON refuses other media types: what a web page can send.
+func onlyJSON(r *http.Request) error {
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" || len(params) > 0 || len(r.Header.Values("Content-Type")) > 1 || r.Header.Get("Content-Encoding") != "" {
+		return mediaType.because("")
+	}
+	return nil
 }
 
 // parseBody takes {"params":{"name":value,…},"reason":"…"}, in which a value is a

@@ -98,7 +98,11 @@ func actionTable() string {
 		if a.NeedsKey {
 			key = "yes"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | `%s` | %s | %s |\n", a.Name, a.Summary, strings.Join(params, ", "), a.Method, verified, key)
+		method := "`" + a.Method + "`"
+		if a.Local {
+			method, verified = "none", "its own state"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", a.Name, a.Summary, strings.Join(params, ", "), method, verified, key)
 	}
 	return b.String()
 }

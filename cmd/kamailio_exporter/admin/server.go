@@ -27,6 +27,9 @@ type Options struct {
 	Kamailio Kamailio
 	Logger   log.Logger
 	Version  string
+	// Scraped tells how the last scrape of this Kamailio went, and when it was: the
+	// zero time for none yet. nil: nobody knows, and rules do not ask.
+	Scraped func() (at time.Time, good bool)
 }
 
 // Server is the admin endpoint. It is made once, and runs once.
@@ -37,6 +40,7 @@ type Server struct {
 	engine   *engine
 	limits   *limits
 	metrics  *metrics
+	remedy   *remediator
 	http     *http.Server
 	listener net.Listener
 	reload   sync.Mutex
@@ -54,7 +58,7 @@ func New(cfg *Config, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.engine.audit.start(s.engine.journal.replay); err != nil {
+	if err := s.engine.audit.start(func(r Record) { s.engine.journal.replay(r); s.engine.ledger.take(r) }); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			err = fmt.Errorf("%w: with systemd, StateDirectory= makes the directory", err)
 		}
@@ -89,9 +93,11 @@ func newServer(cfg *Config, opts Options, now func() time.Time) (*Server, error)
 		}
 	}
 	s.engine = &engine{
-		kamailio: opts.Kamailio, slot: &slot{}, journal: j, audit: a, metrics: s.metrics,
+		kamailio: opts.Kamailio, slot: &slot{}, journal: j, ledger: newLedger(now), audit: a, metrics: s.metrics,
 		logger: opts.Logger, now: now, poll: 200 * time.Millisecond,
 	}
+	s.metrics.remedy.ledger = s.engine.ledger
+	s.remedy = newRemediator(s.engine, &s.state, s.limits, s.metrics.remedy, opts.Logger, opts.Scraped)
 	if err := s.adopt(cfg, now); err != nil {
 		return nil, err
 	}
@@ -99,7 +105,7 @@ func newServer(cfg *Config, opts Options, now func() time.Time) (*Server, error)
 	only1 := new(http.Protocols)
 	only1.SetHTTP1(true)
 	s.http = &http.Server{
-		Handler:           newHandler(s.engine, &s.state, s.limits, opts.Version),
+		Handler:           newHandler(s.engine, s.remedy, &s.state, s.limits, opts.Version),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      LongestAction,
@@ -127,7 +133,12 @@ func (s *Server) adopt(cfg *Config, now func() time.Time) error {
 		}
 		s.tls.Store(t)
 	}
-	s.state.Store(&state{cfg: cfg, policy: p, auth: newAuthenticator(cfg, p, now)})
+	r, err := newRemediation(cfg, p.catalogue)
+	if err != nil {
+		return err
+	}
+	s.state.Store(&state{cfg: cfg, policy: p, auth: newAuthenticator(cfg, p, now), remediation: r})
+	s.metrics.remedy.adopt(r)
 	s.limits.renew(cfg.Limits)
 	s.metrics.reloadGood.Set(1)
 	s.metrics.reloadTime.Set(seconds(now()))
@@ -225,6 +236,10 @@ func listenUnix(cfg *Config, path string) (net.Listener, error) {
 // Serve runs until Shutdown.
 func (s *Server) Serve() error {
 	s.engine.audit.outcome(Record{Kind: recordNote, Detail: "the endpoint began to serve"})
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.remedy.serve(ctx) }()
+	defer func() { stop(); <-ended }()
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
