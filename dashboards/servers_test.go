@@ -120,6 +120,12 @@ type prometheusServer struct {
 // runPrometheus scrapes the exporters every second.
 func runPrometheus(t *testing.T, exporters, rules []string) *prometheusServer {
 	t.Helper()
+	return runPrometheusWith(t, exporters, rules)
+}
+
+// runPrometheusWith also sends its alerts to these Alertmanagers.
+func runPrometheusWith(t *testing.T, exporters, rules []string, alertmanagers ...string) *prometheusServer {
+	t.Helper()
 	path := needs(t, "prometheus", "prometheus")
 	dir := t.TempDir()
 	config, err := json.Marshal(map[string]any{ // which is YAML too
@@ -128,6 +134,7 @@ func runPrometheus(t *testing.T, exporters, rules []string) *prometheusServer {
 			"job_name": "kamailio", "static_configs": []any{map[string]any{"targets": exporters}},
 		}},
 		"rule_files": rules,
+		"alerting":   map[string]any{"alertmanagers": []any{map[string]any{"static_configs": []any{map[string]any{"targets": alertmanagers}}}}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -129,6 +129,7 @@ func TestExamples(t *testing.T) {
 	if err != nil || len(files) != 3 {
 		t.Fatalf("%q: %v", files, err)
 	}
+	files = append(files, filepath.Join(root, "examples", "admin", "repair", "admin.yml"))
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {

@@ -21,6 +21,7 @@ type Remedy struct {
 	Starts time.Time `json:"starts_at,omitzero"`
 	Group  string    `json:"group,omitempty"`  // hash of Alertmanager's group key
 	Undoes string    `json:"undoes,omitempty"` // the operation
+	Back   bool      `json:"back,omitempty"`   // it is to be taken back when the alert is resolved
 }
 
 // Steps of a rule.
@@ -96,8 +97,9 @@ func newLedger(now func() time.Time) *ledger {
 
 // handledKey is what two notifications of the same have in common: pairs of
 // Alertmanagers and repeat_interval send it again.
-func (r Remedy) handledKey() string {
-	return strings.Join([]string{r.Rule, r.Alert, r.Starts.UTC().Format(time.RFC3339Nano), r.Status, r.Target}, " ")
+// What a dry run answered, a rule that acts answers again.
+func (r Remedy) handledKey(dryRun bool) string {
+	return strings.Join([]string{r.Rule, r.Alert, r.Starts.UTC().Format(time.RFC3339Nano), r.Status, strconv.FormatBool(dryRun), r.Target}, " ")
 }
 
 func (r Remedy) changeKey() string { return r.Rule + " " + r.Target }
@@ -158,6 +160,14 @@ func (r Record) changed() bool {
 	return !r.DryRun && (r.Outcome == Applied || r.Outcome == Unverified || r.Outcome == Unknown)
 }
 
+// rule is the one behind a record; "" without one.
+func (r Record) rule() string {
+	if r.Remedy == nil {
+		return ""
+	}
+	return r.Remedy.Rule
+}
+
 // touches tells whether an operation of this module had to do with a target: all
 // parameters that both have are the same. One without any, a reload, touches
 // every target.
@@ -185,12 +195,14 @@ func (l *ledger) outcome(r Record) {
 			delete(l.changes, m.changeKey())
 		}
 	} else {
-		l.handled[m.handledKey()] = r.Time
-		l.groups[m.Group] = seen{m.Target, r.Time}
+		l.handled[m.handledKey(r.DryRun)] = r.Time
+		if !r.DryRun {
+			l.groups[m.Group] = seen{m.Target, r.Time}
+		}
 		if r.Outcome != NoChange || r.DryRun && !r.Verified {
 			l.acts = append(l.acts, act{m.Rule, m.Target, r.Time, r.DryRun})
 		}
-		if r.Outcome == Applied || r.DryRun && r.Outcome == NoChange && !r.Verified {
+		if m.Back && (r.Outcome == Applied || r.DryRun && r.Outcome == NoChange && !r.Verified) {
 			l.changes[m.changeKey()] = &change{
 				id: r.ID, user: r.User, remedy: m, params: r.Params, before: r.Before, after: r.After, at: r.Time, dryRun: r.DryRun,
 			}

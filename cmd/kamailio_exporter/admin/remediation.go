@@ -104,7 +104,9 @@ type budget struct {
 	per time.Duration
 }
 
-func (b budget) String() string { return fmt.Sprintf("%d/%s", b.n, b.per) }
+func (b budget) String() string {
+	return fmt.Sprintf("%d/%s", b.n, strings.NewReplacer("m0s", "m", "h0m0s", "h").Replace(b.per.String()))
+}
 
 // parseBudget reads "3/1h" or "3/h".
 func parseBudget(text string) (budget, error) {

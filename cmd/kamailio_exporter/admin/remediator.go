@@ -127,7 +127,7 @@ func (m *remediator) handle(ctx context.Context, s *state, who identity, source 
 				continue
 			}
 			j := &attempt{who: who, source: source, rule: r, alert: a, all: s.remediation}
-			j.remedy = Remedy{Rule: r.name, Step: stepDo, Alert: a.fingerprint, Status: a.status, Starts: a.starts, Group: n.group}
+			j.remedy = Remedy{Rule: r.name, Step: stepDo, Alert: a.fingerprint, Status: a.status, Starts: a.starts, Group: n.group, Back: r.undo != nil}
 			switch {
 			case r.on == a.status:
 				verdicts = append(verdicts, m.act(ctx, j))
@@ -192,7 +192,7 @@ func (m *remediator) act(ctx context.Context, j *attempt) verdict {
 	if b, open := m.ledger.breaker(r.name); open {
 		return m.refuse(j, railBreaker, "open since "+b.Since.UTC().Format(time.RFC3339)+": "+b.Why)
 	}
-	if m.ledger.known(j.remedy.handledKey()) {
+	if m.ledger.known(j.remedy.handledKey(!r.enforce)) {
 		m.firesAgain(j)
 		return m.refuse(j, railDuplicate, "this alert was answered before")
 	}

@@ -89,7 +89,7 @@ func newServer(cfg *Config, opts Options, now func() time.Time) (*Server, error)
 	if cfg.Audit.CopyToLog {
 		a.copyTo = func(r Record) {
 			_ = level.Info(opts.Logger).Log("msg", "audit", "seq", r.Seq, "kind", r.Kind, "id", r.ID, "user", r.User, "source", r.Source,
-				"action", r.Action, "outcome", r.Outcome, "status", r.Status, "prev", r.Prev)
+				"action", r.Action, "outcome", r.Outcome, "problem", r.Problem, "status", r.Status, "rule", r.rule(), "prev", r.Prev)
 		}
 	}
 	s.engine = &engine{
