@@ -17,6 +17,11 @@ var mayBeEmpty = map[string]string{
 	"kamailio-resources/Shared memory in four hours/B": "needs an hour",
 	"kamailio-exporter/Held back/A":                    "nothing is held back",
 	"kamailio-exporter/Failed RPCs/B":                  "nothing fails",
+	"kamailio-exporter/Rules/A":                        "there are no rules for alerts",
+	"kamailio-exporter/What rules did/A":               "there are no rules for alerts",
+	"kamailio-exporter/What kept rules from acting/A":  "there are no rules for alerts",
+	"kamailio-exporter/Rules now/A":                    "there are no rules for alerts",
+	"kamailio-exporter/Rules now/B":                    "there are no rules for alerts",
 }
 
 // reasonToBeEmpty tells why a query may be empty, or "" when it may not.

@@ -352,7 +352,10 @@ func TestRepairs(t *testing.T) {
 		t.Skip("SKIPPED: starts real servers")
 	}
 	for _, version := range kamailiotest.Versions(t) {
-		t.Run(version, func(t *testing.T) { repair(t, startRepairs(t, version)) })
+		t.Run(version, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			repair(t, startRepairs(t, version))
+		})
 	}
 }
 
