@@ -232,5 +232,6 @@ func demoPorts(t *testing.T) []string {
 		"KAM_SIP_PORT=" + port(0), "KAM_TLS_PORT=" + port(1), "KAM_RPC_PORT=" + port(2), "KAM_RPC_TCP_PORT=" + port(3),
 		"KAM_GW_PORT=" + port(4), // to +8
 		"DEMO_LISTEN=127.0.0.1:" + port(13), "DEMO_PROMETHEUS=127.0.0.1:" + port(14), "DEMO_ALERTMANAGER=127.0.0.1:" + port(15),
+		"DEMO_ADMIN=" + freeAddress(t),
 	}
 }
