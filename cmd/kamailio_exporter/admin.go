@@ -113,7 +113,7 @@ func serveAdmin(ctx context.Context, server *admin.Server, logger log.Logger) er
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
+	go func() { served <- server.Serve(ctx) }()
 	_ = level.Info(logger).Log("msg", "admin endpoint: listening", "address", server.Addr())
 	for {
 		select {

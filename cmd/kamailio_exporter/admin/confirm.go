@@ -16,7 +16,7 @@ const durationField = "duration_seconds"
 
 // confirmed reads whether it is as the alert says: nil if it is. before is what
 // the action has read, in the same slot.
-func (r *rule) confirmed(ctx context.Context, k Kamailio, a alert, args Args, before State, loaded time.Time, now time.Time) error {
+func (r *rule) confirmed(ctx context.Context, k Kamailio, a alert, args Args, before State, loaded time.Time) error {
 	for _, field := range slices.Sorted(maps.Keys(r.confirm.Read)) {
 		is, ok := before[field]
 		if !ok || !slices.Contains(readValues(r.confirm.Read[field]), textOf(is)) {
@@ -169,7 +169,8 @@ func undoOf(action string) *undo {
 	case "rtpengine.set-enabled":
 		return &undo{action, []string{"enabled", "disabled"}, func(params map[string]any, _ State) map[string]any {
 			back := maps.Clone(params)
-			back["enabled"] = params["enabled"] != true
+			on, _ := params["enabled"].(bool)
+			back["enabled"] = !on
 			return back
 		}}
 	case "uac.disable":

@@ -201,8 +201,8 @@ func (u *user) allows(action *Action, args Args) (denied string) {
 	return denied
 }
 
-// PrintGrants writes what every user may do, with the roles expanded, and then the
-// actions that nobody may run.
+// PrintGrants writes what every user may do, with the roles expanded, what alerts may
+// do, and then the actions that nobody may run.
 func PrintGrants(w io.Writer, cfg *Config) error {
 	p, err := newPolicy(cfg)
 	if err != nil {
@@ -222,6 +222,13 @@ func PrintGrants(w io.Writer, cfg *Config) error {
 				fmt.Fprintln(w)
 			}
 		}
+	}
+	rules, err := newRemediation(cfg, p.catalogue)
+	if err != nil {
+		return err
+	}
+	if rules != nil {
+		rules.print(w)
 	}
 	fmt.Fprintln(w, "granted to nobody")
 	for _, action := range p.catalogue.names() {

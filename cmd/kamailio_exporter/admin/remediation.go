@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"regexp"
 	"slices"
@@ -165,6 +166,29 @@ func (r *remediation) rule(name string) *rule {
 		}
 	}
 	return nil
+}
+
+// print writes what each rule may do, as a grant.
+func (r *remediation) print(w io.Writer) {
+	fmt.Fprintln(w, "alerts, by rules")
+	for _, rule := range r.rules {
+		mode := "dry run"
+		if rule.enforce {
+			mode = modeEnforce
+		}
+		fmt.Fprintf(w, "  %s (%s) %s", rule.name, mode, rule.action.Name)
+		for _, p := range rule.action.Params {
+			switch source := rule.params[p.Name]; {
+			case source.Label != "":
+				fmt.Fprintf(w, " %s=%s", p.Name, source.Constraint)
+			case source.Find != "":
+				fmt.Fprintf(w, " %s=%s", p.Name, source.Find)
+			default:
+				fmt.Fprintf(w, " %s=%v", p.Name, source.Value)
+			}
+		}
+		fmt.Fprintln(w)
+	}
 }
 
 var (

@@ -115,11 +115,12 @@ type remedyBench struct {
 	d     *dispatcherFake
 	ahead atomic.Int64 // of the clock
 	good  atomic.Bool  // the last scrape
+	began time.Time    // of alerts, while the clock was not moved
 }
 
 func newRemedyBench(t *testing.T, mode, rules string) *remedyBench {
 	t.Helper()
-	b := &remedyBench{bench: newBench(t, remedyText(mode, rules))}
+	b := &remedyBench{bench: newBench(t, remedyText(mode, rules)), began: time.Now().Add(-time.Minute)}
 	b.d = newDispatcherFake(b.fake, 6)
 	b.good.Store(true)
 	b.begin()
@@ -150,8 +151,6 @@ func (b *remedyBench) fires(i int, labels ...string) map[string]any {
 	return b.alert("firing", gatewayURI(i), labels...)
 }
 
-var alertBegan = time.Now().Add(-time.Minute)
-
 func (b *remedyBench) alert(status, uri string, labels ...string) map[string]any {
 	all := map[string]string{"alertname": "GatewayFails", "instance": "sip1:9494", "set": "1", "uri": uri}
 	for i := 0; i+1 < len(labels); i += 2 {
@@ -159,7 +158,7 @@ func (b *remedyBench) alert(status, uri string, labels ...string) map[string]any
 	}
 	return map[string]any{
 		"status": status, "labels": all, "annotations": map[string]string{"summary": "x"}, "generatorURL": "http://evil.example/",
-		"startsAt": alertBegan.Add(time.Duration(b.ahead.Load())).Format(time.RFC3339Nano), "endsAt": b.now().Format(time.RFC3339Nano), "fingerprint": sha256Hex([]byte(uri + fmt.Sprint(labels)))[:16],
+		"startsAt": b.began.Add(time.Duration(b.ahead.Load())).Format(time.RFC3339Nano), "endsAt": b.now().Format(time.RFC3339Nano), "fingerprint": sha256Hex([]byte(uri + fmt.Sprint(labels)))[:16],
 	}
 }
 
@@ -858,7 +857,7 @@ func TestRemediationConfigurations(t *testing.T) {
 	if err := parse(good + drainRule); err == nil {
 		t.Error("a name twice")
 	}
-	without := strings.Split(good, "remediation:\n")[0] // as no other key begins a line so
+	without, _, _ := strings.Cut(good, "remediation:\n")
 	if err := parse(without); err == nil || !strings.Contains(err.Error(), "needs the section remediation") {
 		t.Errorf("a webhook without rules: %v", err)
 	}

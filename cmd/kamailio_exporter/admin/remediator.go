@@ -216,7 +216,7 @@ func (m *remediator) act(ctx context.Context, j *attempt) verdict {
 		if did := m.engine.journal.lastSuccess(r.action.Name); did.After(loaded) {
 			loaded = did
 		}
-		if err := r.confirmed(ctx, m.engine.kamailio, a, j.args, before, loaded, m.now()); err != nil {
+		if err := r.confirmed(ctx, m.engine.kamailio, a, j.args, before, loaded); err != nil {
 			return err
 		}
 		return r.enough(j.args, before)

@@ -233,10 +233,11 @@ func listenUnix(cfg *Config, path string) (net.Listener, error) {
 	return listener, nil
 }
 
-// Serve runs until Shutdown.
-func (s *Server) Serve() error {
+// Serve runs until Shutdown. What waits to be taken back is left alone from the end
+// of ctx on.
+func (s *Server) Serve(ctx context.Context) error {
 	s.engine.audit.outcome(Record{Kind: recordNote, Detail: "the endpoint began to serve"})
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() { defer close(ended); s.remedy.serve(ctx) }()
 	defer func() { stop(); <-ended }()
