@@ -92,7 +92,7 @@ func (s *settings) newAdmin(cfg *admin.Config, client *kamrpc.Client, own *ownMe
 	if err != nil {
 		return nil, err
 	}
-	server, err := admin.New(cfg, admin.Options{File: s.admin.configFile, Kamailio: beside, Logger: logger, Version: version.Version})
+	server, err := admin.New(cfg, admin.Options{File: s.admin.configFile, Kamailio: beside, Logger: logger, Version: version.Version, Scraped: own.lastScrape})
 	if err != nil {
 		return nil, fmt.Errorf("--admin.config.file: %w", err)
 	}
@@ -116,7 +116,7 @@ func serveAdmin(ctx context.Context, server *admin.Server, logger log.Logger) er
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
+	go func() { served <- server.Serve(ctx) }()
 	_ = level.Info(logger).Log("msg", "admin endpoint: listening", "address", server.Addr())
 	for {
 		select {

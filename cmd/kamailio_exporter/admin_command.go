@@ -93,6 +93,7 @@ func newAdminApp(c *adminCommand) *kingpin.Application {
 	log := app.Command("log", "Show the last operations, or one.")
 	log.Arg("operation", "The one to show.").StringVar(&c.operation)
 	log.Flag("limit", "How many.").Default("20").IntVar(&c.limit)
+	app.Command("rules", "Show the rules for alerts: what they do, what is left of their budgets, and open breakers.")
 	app.Command("token", "Make a token, and what to write into the configuration.")
 	verify := app.Command("verify", "Check the chain of audit logs.")
 	verify.Arg("file", "The files, oldest first.").Required().StringsVar(&c.files)
@@ -124,6 +125,8 @@ func runAdminCommand(ctx context.Context, args []string, stdout io.Writer) error
 		return c.run(ctx, stdout)
 	case "log":
 		return c.log(ctx, stdout)
+	case "rules":
+		return c.rules(ctx, stdout)
 	case "token":
 		return makeToken(stdout)
 	}
@@ -491,6 +494,46 @@ func (c *adminCommand) log(ctx context.Context, w io.Writer) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Time.Local().Format(time.DateTime), r.ID, r.User, strings.TrimSpace(r.Action+" "+pairs(r.Params)), outcome, r.Reason)
 	}
 	return table.Flush()
+}
+
+// rules shows what becomes of alerts (REPAIR.md).
+func (c *adminCommand) rules(ctx context.Context, w io.Writer) error {
+	var all struct {
+		Receiver bool             `json:"receiver"`
+		Rules    []admin.RuleInfo `json:"rules"`
+	}
+	text, err := c.get(ctx, "/v1/remediation", &all)
+	if err != nil || c.output == "json" {
+		_, _ = w.Write(text)
+		return err
+	}
+	if !all.Receiver {
+		fmt.Fprintln(w, "there is no section remediation: no alert does anything")
+	}
+	for i, r := range all.Rules {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		mode := "dry run"
+		if r.Enforce {
+			mode = "enforce"
+		}
+		fmt.Fprintf(w, "%s (%s)\n  %s: %s\n  %s, %d left of %s\n", r.Name, mode, r.On, r.Match, r.Action, r.Left, r.Budget)
+		if r.Breaker != nil {
+			fmt.Fprintf(w, "  BREAKER OPEN since %s: %s\n  close it with %s admin run %s rule=%s\n", r.Breaker.Since.Local().Format(time.DateTime), r.Breaker.Why, programName, admin.ResetAction, r.Name)
+		}
+		for _, o := range r.Open {
+			state := "its alert fires"
+			if o.Resolved {
+				state = "its alert is resolved: waits to be taken back"
+			}
+			if o.DryRun {
+				state += ", a dry run"
+			}
+			fmt.Fprintf(w, "  since %s: %s (%s; operation %s)\n", o.Since.Local().Format(time.DateTime), o.Target, state, o.ID)
+		}
+	}
+	return nil
 }
 
 func pairs(m map[string]any) string {

@@ -151,7 +151,7 @@ func TestMergedPageOfARealKamailio(t *testing.T) {
 			if strings.Contains(page, "kamailio_core_rcv_requests") || strings.Contains(page, "kamailio_script_") {
 				t.Error("Kamailio's own statistics are merged too")
 			}
-			checkMetrics(t, regexp.MustCompile(`(?m)^.*kamailio_demo_calls.*\n`).ReplaceAllString(page, "")) // the script's has no help text
+			checkMetrics(t, regexp.MustCompile(`(?m)^.*kamailio_(demo|gateway)_.*\n`).ReplaceAllString(page, "")) // the script's have no help text
 			wholePage(t, page)
 
 			lines := server.LogLines()

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
@@ -31,6 +32,21 @@ type ownMetrics struct {
 	requests *prometheus.CounterVec
 	failures *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
+	scraped  atomic.Pointer[lastScrape]
+}
+
+// lastScrape is how the last scrape went.
+type lastScrape struct {
+	at   time.Time
+	good bool
+}
+
+// lastScrape is the zero time while there was none.
+func (m *ownMetrics) lastScrape() (at time.Time, good bool) {
+	if last := m.scraped.Load(); last != nil {
+		return last.at, last.good
+	}
+	return time.Time{}, false
 }
 
 func newOwnMetrics(show bool) *ownMetrics {
@@ -139,6 +155,9 @@ func (h *metricsHandler) serve(w http.ResponseWriter, r *http.Request, names []s
 		return fleet.Canceled // the client is gone, and what it cancelled is no failure
 	}
 	h.failures.note(snapshot)
+	if h.own != nil {
+		h.own.scraped.Store(&lastScrape{time.Now(), snapshot.Up})
+	}
 	if merged != nil {
 		h.failures.notePage(merged)
 	}

@@ -232,6 +232,14 @@ func (d Dashboard) build() (dashboard.Dashboard, error) {
 			TitleFormat("Kamailio restarted").
 			TextFormat("{{instance}}").
 			Step("60s")).
+		Annotation(dashboard.NewAnnotationQueryBuilder().
+			Name("Repairs").
+			Datasource(datasource).
+			IconColor(blue).
+			Expr(query{expr: `sum by (instance, rule, step) (increase(kamailio_exporter_remediation_actions_total{S, outcome=~"applied.*"}[2m])) > 0`}.promQL()).
+			TitleFormat("Rule {{rule}}: {{step}}").
+			TextFormat("{{instance}}").
+			Step("60s")).
 		Build()
 	if err != nil {
 		return dashboard.Dashboard{}, err

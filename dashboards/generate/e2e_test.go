@@ -19,6 +19,11 @@ var mayBeEmpty = map[string]string{
 	"kamailio-exporter/Failed RPCs/B":                  "nothing fails",
 	"kamailio-exporter/Probes/A":                       "no exporter has many targets",
 	"kamailio-exporter/Refused probes/A":               "no exporter has many targets",
+	"kamailio-exporter/Rules/A":                        "there are no rules for alerts",
+	"kamailio-exporter/What rules did/A":               "there are no rules for alerts",
+	"kamailio-exporter/What kept rules from acting/A":  "there are no rules for alerts",
+	"kamailio-exporter/Rules now/A":                    "there are no rules for alerts",
+	"kamailio-exporter/Rules now/B":                    "there are no rules for alerts",
 }
 
 // reasonToBeEmpty tells why a query may be empty, or "" when it may not.

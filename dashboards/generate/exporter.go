@@ -123,6 +123,41 @@ func exporter() Dashboard {
 					queries: []query{{expr: `sum by (reason) (rate(kamailio_exporter_probes_refused_total{S}[R]))`, legend: "{{reason}}"}},
 				},
 			}},
+			{title: "Rules for alerts", panels: []panel{
+				{
+					kind: kindTimeline, width: 12, height: 7, title: "Rules",
+					help: "Whether each rule for alerts works. Open: its breaker has stopped it, until somebody runs remediation.reset. In dry run a rule only tells what it would do.",
+					unit: words, none: "No rules for alerts", states: []state{{0, "Dry run", blue}, {1, "Acts", green}, {2, "Open", red}, {3, "Open", red}},
+					queries: []query{{expr: `max by (rule) (kamailio_exporter_remediation_enforced{S}) + 2 * max by (rule) (kamailio_exporter_remediation_breaker_open{S})`, legend: "{{rule}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 7, title: "What rules did",
+					help: "Actions of rules, by what became of them; dry_run is what would have been done. do: the alert fired. undo: it was resolved. Should be rare.",
+					unit: number, none: "No rules for alerts",
+					queries: []query{{expr: `sum by (rule, step, outcome) (increase(kamailio_exporter_remediation_actions_total{S}[R])) > 0`, legend: "{{rule}} · {{step}} · {{outcome}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 7, title: "What kept rules from acting",
+					help: "Alerts that a rule did not act on, by the guard rail. duplicate is normal: Alertmanager sends each alert again. guard and budget, again and again, open the breaker.",
+					unit: number, none: "No rules for alerts",
+					queries: []query{{expr: `sum by (rule, guard) (increase(kamailio_exporter_remediation_refused_total{S}[R])) > 0`, legend: "{{rule}} · {{guard}}"}},
+				},
+				{
+					kind: kindTable, width: 12, height: 7, title: "Rules now",
+					help: "What each rule may still do in the time of its budget, and what it did and has not taken back: a gateway that is out of service.",
+					unit: number, none: "No rules for alerts", sort: "Rule", hidden: []string{"job"},
+					queries: []query{
+						{expr: `max by (job, instance, rule) (kamailio_exporter_remediation_open_changes{S})`},
+						{expr: `min by (job, instance, rule) (kamailio_exporter_remediation_budget_left{S})`},
+					},
+					columns: []column{
+						{title: "Rule", label: "rule", width: 220},
+						{title: "Instance", label: "instance", width: 200},
+						{title: "Not taken back", unit: number},
+						{title: "Budget left", query: 1, unit: number},
+					},
+				},
+			}},
 			{title: "The exporter's process", panels: []panel{
 				{
 					kind: kindGraph, width: 8, height: 7, title: "CPU",

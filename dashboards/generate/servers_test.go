@@ -125,12 +125,19 @@ type prometheusServer struct {
 // runPrometheus scrapes the exporters every second.
 func runPrometheus(t *testing.T, exporters, rules []string) *prometheusServer {
 	t.Helper()
+	return runPrometheusWith(t, exporters, rules)
+}
+
+// runPrometheusWith also sends its alerts to these Alertmanagers.
+func runPrometheusWith(t *testing.T, exporters, rules []string, alertmanagers ...string) *prometheusServer {
+	t.Helper()
 	config, err := json.Marshal(map[string]any{ // which is YAML too
 		"global": map[string]any{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
 		"scrape_configs": []any{map[string]any{
 			"job_name": "kamailio", "static_configs": []any{map[string]any{"targets": exporters}},
 		}},
 		"rule_files": rules,
+		"alerting":   map[string]any{"alertmanagers": []any{map[string]any{"static_configs": []any{map[string]any{"targets": alertmanagers}}}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -236,5 +243,6 @@ func demoPorts(t *testing.T) []string {
 		"KAM_GW_PORT=" + port(4), // to +8
 		"KAM_CTL_PORT=" + port(16),
 		"DEMO_LISTEN=127.0.0.1:" + port(13), "DEMO_PROMETHEUS=127.0.0.1:" + port(14), "DEMO_ALERTMANAGER=127.0.0.1:" + port(15),
+		"DEMO_ADMIN=" + freeAddress(t),
 	}
 }

@@ -5,11 +5,14 @@
 #
 #   run.sh              Kamailio, traffic and exporter
 #   run.sh monitored    these, with more of a day's life in the traffic (calls
-#                       that come in waves, a gateway that fails and returns),
-#                       and Prometheus with the rules of alerts/ and Alertmanager
+#                       that come in waves, gateways that fail and return),
+#                       and Prometheus with the rules of alerts/ and Alertmanager,
+#                       whose alerts act: a gateway that refuses its calls is taken
+#                       out, and put back (REPAIR.md)
 #
 #   DEMO_LISTEN       where the exporter listens (default 127.0.0.1:9494)
 #   DEMO_PROMETHEUS, DEMO_ALERTMANAGER    where these do (127.0.0.1:9090, :9093)
+#   DEMO_ADMIN        where the admin endpoint does (127.0.0.1:9495)
 #   DEMO_SCRAPE       scrape and rule interval (default 5s)
 #   DEMO_ALSO         another exporter to scrape, such as that of a second run.sh
 #   KAM_SIP_PORT (15060), KAM_TLS_PORT (15061), KAM_RPC_PORT (15080),
@@ -31,6 +34,7 @@ esac
 listen=${DEMO_LISTEN:-127.0.0.1:9494}
 prometheus_listen=${DEMO_PROMETHEUS:-127.0.0.1:9090}
 alertmanager_listen=${DEMO_ALERTMANAGER:-127.0.0.1:9093}
+admin_listen=${DEMO_ADMIN:-127.0.0.1:9495}
 scrape=${DEMO_SCRAPE:-5s}
 export KAM_SIP_PORT=${KAM_SIP_PORT:-15060}
 export KAM_TLS_PORT=${KAM_TLS_PORT:-15061}
@@ -67,6 +71,7 @@ free "${listen##*:}" DEMO_LISTEN
 if [ -n "$monitored" ]; then
 	free "${prometheus_listen##*:}" DEMO_PROMETHEUS
 	free "${alertmanager_listen##*:}" DEMO_ALERTMANAGER
+	free "${admin_listen##*:}" DEMO_ADMIN
 fi
 free "$KAM_SIP_PORT" KAM_SIP_PORT
 free "$KAM_TLS_PORT" KAM_TLS_PORT
@@ -141,11 +146,33 @@ await Kamailio "$kamailio" "$KAM_DIR/kamailio.log" \
 
 echo "Starting traffic"
 if [ -n "$monitored" ]; then
-	export TRAFFIC_WAVES=${TRAFFIC_WAVES-1} TRAFFIC_FLAKY=${TRAFFIC_FLAKY-180}
+	export TRAFFIC_WAVES=${TRAFFIC_WAVES-1} TRAFFIC_FLAKY=${TRAFFIC_FLAKY-180} TRAFFIC_FAILING=${TRAFFIC_FAILING-180}
 fi
 setsid "$here/traffic.sh" >"$KAM_DIR/traffic.log" 2>&1 &
 traffic=$!
 await traffic "$traffic" "$KAM_DIR/traffic.log" test -e "$KAM_DIR/traffic.ready"
+
+admin_flags=()
+if [ -n "$monitored" ]; then
+	# The shipped rules, enforced, and with times for somebody who watches.
+	# token USER: makes one, into a file; its hash is in $hash.
+	token() {
+		hash=$("$KAM_DIR/kamailio_exporter" admin token | tee >(head -n 1 >"$KAM_DIR/$1.token") | sed -n 's/.*sha256: \([0-9a-f]*\).*/\1/p')
+	}
+	umask 077
+	token alertmanager
+	alertmanager_hash=$hash
+	token oncall
+	sed -e "s/127\.0\.0\.1:9443/$admin_listen/" -e "s|/var/lib/kamailio-exporter|$KAM_DIR|" \
+		-e "s/sbc1\.example\.net:9494/$listen/" -e 's/^  mode: dry_run/  mode: enforce/' \
+		-e 's/min_uptime: [0-9a-z]*/min_uptime: 10s/' -e 's|per_target: 1/30m, per_rule: 3/1h|per_target: 1/1m, per_rule: 60/1h|' \
+		-e 's|budget: 10/1h|budget: 100/1h|' \
+		-e "/alertmanager:/,/oncall:/s/sha256: [0-9a-f]*/sha256: $alertmanager_hash/" \
+		-e "/oncall:/,/grants:/s/sha256: [0-9a-f]*/sha256: $hash/" \
+		"$top/examples/admin/repair/admin.yml" >"$KAM_DIR/admin.yml"
+	umask 022
+	admin_flags=(--admin.config.file="$KAM_DIR/admin.yml" --xhttp_prom.url="http://127.0.0.1:$KAM_RPC_PORT/metrics")
+fi
 
 echo "Starting the exporter"
 setsid "$KAM_DIR/kamailio_exporter" \
@@ -154,7 +181,7 @@ setsid "$KAM_DIR/kamailio_exporter" \
 	--kamailio.uri="http://127.0.0.1:$KAM_RPC_PORT/RPC" \
 	--sip.probe="udp:127.0.0.1:$KAM_SIP_PORT" --sip.probe="tcp:127.0.0.1:$KAM_SIP_PORT" \
 	--sip.probe="tls:127.0.0.1:$KAM_TLS_PORT" --sip.tls-ca-file="$KAM_DIR/tls.crt" \
-	--web.listen-address="$listen" >"$KAM_DIR/exporter.log" 2>&1 &
+	--web.listen-address="$listen" "${admin_flags[@]}" >"$KAM_DIR/exporter.log" 2>&1 &
 exporter=$!
 await "the exporter" "$exporter" "$KAM_DIR/exporter.log" \
 	curl -sf --noproxy '*' -m 10 "http://$listen/metrics"
@@ -162,7 +189,7 @@ await "the exporter" "$exporter" "$KAM_DIR/exporter.log" \
 if [ -n "$monitored" ]; then
 	echo "Starting Prometheus and Alertmanager"
 	rules=()
-	for file in "$top"/alerts/*.yml; do
+	for file in "$top"/alerts/*.yml "$top/examples/admin/repair/alerts.yml"; do
 		# Alertmanager's own configuration is there too.
 		if [ -e "$file" ] && grep -q '^groups:' "$file"; then
 			rules+=("$file")
@@ -191,11 +218,21 @@ if [ -n "$monitored" ]; then
 	prometheus=$!
 
 	# The routes and the inhibition of alerts/alertmanager.yml, with receivers
-	# that only have names: nobody is notified.
-	awk '/^[a-z_]+:/ { block = $1 }
+	# that only have names: nobody is notified. Before them the route to the
+	# exporter, and its receiver, of the example for alerts that act.
+	part() { # FROM TO: lines of that example
+		sed -n "/$1/,/$2/p" "$top/examples/admin/repair/alertmanager.yml" |
+			sed -e "s/sbc1\.example\.net:9494/$listen/" -e "s/127\.0\.0\.1:9443/$admin_listen/" \
+				-e "s|/etc/alertmanager/kamailio-repair.token|$KAM_DIR/alertmanager.token|" \
+				-e 's/group_wait: .*/group_wait: 5s/' -e 's/group_interval: .*/group_interval: 10s/' -e 's/repeat_interval: .*/repeat_interval: 30s/'
+	}
+	awk -v route="$(part 'receiver: repair' repeat_interval)" -v receiver="$(part 'name: repair' credentials_file)" '
+		/^[a-z_]+:/ { block = $1 }
 		block == "templates:" { next }
 		block == "receivers:" && !/^receivers:/ && !/^ *- name:/ { next }
-		{ print }' "$top/alerts/alertmanager.yml" >"$KAM_DIR/alertmanager.yml"
+		{ print }
+		/^  routes:/ { print route }
+		/^receivers:/ { print receiver }' "$top/alerts/alertmanager.yml" >"$KAM_DIR/alertmanager.yml"
 	setsid prometheus-alertmanager --config.file="$KAM_DIR/alertmanager.yml" \
 		--storage.path="$KAM_DIR/alertmanager" --cluster.listen-address= \
 		--web.listen-address="$alertmanager_listen" >"$KAM_DIR/alertmanager.log" 2>&1 &
@@ -218,6 +255,10 @@ if [ -n "$monitored" ]; then
 		  Alertmanager   http://$alertmanager_listen/
 		  Dashboards     import $top/dashboards/*.json into a Grafana
 		                 with that Prometheus
+		  Alerts that act  $KAM_DIR/kamailio_exporter admin rules \\
+		                   --url=http://$admin_listen --token-file=$KAM_DIR/oncall.token
+		                 A gateway of set 4 fails for $TRAFFIC_FAILING s every $((2 * TRAFFIC_FAILING)) s: see
+		                 $KAM_DIR/traffic/third_.csv
 	TEXT
 fi
 cat <<TEXT

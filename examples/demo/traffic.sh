@@ -14,6 +14,9 @@
 #   TRAFFIC_WAVES=1   more calls, which come in waves of some minutes
 #   TRAFFIC_FLAKY     so often, in seconds, the gateway on IPv6 is gone for a
 #                     minute (default 0: never)
+#   TRAFFIC_FAILING   so often, in seconds, one of three more gateways (dispatcher
+#                     set 4) answers OPTIONS and refuses all calls, for as long
+#                     (default 0: there are none of them)
 #   TRAFFIC_SECONDS   stop after so many seconds (default 0: never)
 #   TRAFFIC_ONCE=1    no stream of calls: the phones register once, a few calls
 #                     are made, and TRAFFIC_CALLS (default 5) more stay up until
@@ -33,6 +36,7 @@ hold=${TRAFFIC_HOLD_MS:-8000}
 users=${TRAFFIC_USERS:-40}
 waves=${TRAFFIC_WAVES:-}
 flaky=${TRAFFIC_FLAKY:-0}
+failing=${TRAFFIC_FAILING:-0}
 seconds=${TRAFFIC_SECONDS:-0}
 once=${TRAFFIC_ONCE:-}
 held_calls=${TRAFFIC_CALLS:-5}
@@ -83,7 +87,7 @@ caller() { # NAME SCENARIO NUMBERS ARGUMENT...
 # Numbers to call and phones to register: files that SIPp reads line by line.
 agents=('Yealink SIP-T46S 66.86.0.15' 'Linphone/5.2.5 (belle-sip/5.3.60)' 'Zoiper rv2.10.19' 'ATA "42"')
 domains=(example.com example.com example.com example.net)
-for list in udp tcp called answered ring busy failover refused idle; do
+for list in udp tcp called answered ring busy failover refused idle third; do
 	echo SEQUENTIAL >"$list.csv"
 done
 for ((i = 0; i < users; i++)); do
@@ -155,6 +159,34 @@ if grep -q '^00000000000000000000000000000001 ' /proc/net/if_inet6 2>/dev/null; 
 		ipv6_gateway
 		gateways+=($!)
 	fi
+fi
+
+# Gateways on addresses of their own, one of which fails its calls at times.
+failing_gateway() {
+	local up scenario
+	for scenario in uas-answer uas-reject; do
+		address=127.0.0.13 gateway gw-third "$gw_port" "$scenario"
+		up=$!
+		pause "$failing"
+		kill "$up" 2>/dev/null || true
+		wait "$up" || true
+	done
+}
+if ((failing > 0)); then
+	address=127.0.0.11 gateway gw-first "$gw_port" uas-answer
+	gateways+=($!)
+	address=127.0.0.12 gateway gw-second "$gw_port" uas-answer
+	gateways+=($!)
+	in_turn failing_gateway
+	sleep 1
+	for i in 1 2 3; do
+		echo "INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description)
+			VALUES (4, 'sip:127.0.0.1$i:$gw_port', 8, 0, '', 'one try for a call');"
+	done | sqlite3 -bail -cmd '.timeout 5000' "$dir/kamailio.sqlite"
+	curl -sS --noproxy '*' -m 5 "http://127.0.0.1:$rpc_port/RPC" \
+		-d '{"jsonrpc":"2.0","method":"dispatcher.reload","id":1}' | grep -q '"result"' ||
+		fail "Kamailio does not load the gateways"
+	echo "6001;example.com;${agents[0]};" >>third.csv
 fi
 
 # The media relay. Kamailio found it dead when it started, before it was there:
@@ -247,6 +279,10 @@ else
 	caller publish publish called -r 1 -rp 20000
 	if [ -n "$waves" ]; then
 		in_turn waves
+	fi
+	if ((failing > 0)); then
+		# third_.csv tells what share of these calls fails.
+		caller third call-answered third -r 3 -d 1000 -trace_stat -stf third_.csv -fd 5s
 	fi
 	check_gateways
 	touch "$dir/traffic.ready"

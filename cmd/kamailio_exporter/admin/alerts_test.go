@@ -50,7 +50,7 @@ func TestAlerts(t *testing.T) {
 		}
 		text = append(text, runbook...)
 	}
-	for _, metric := range regexp.MustCompile(`kamailio_exporter_admin_[a-z_]+`).FindAllString(string(text), -1) {
+	for _, metric := range regexp.MustCompile(`kamailio_exporter_(?:admin|remediation)_[a-z_]+`).FindAllString(string(text), -1) {
 		if !known[metric] {
 			t.Errorf("there is no metric %s", metric)
 		}

@@ -44,7 +44,8 @@ type Record struct {
 	Duration int64          `json:"duration_ms,omitempty"`
 	Count    int            `json:"count,omitempty"` // of a summary: denials that have no line
 	Version  string         `json:"version,omitempty"`
-	Prev     string         `json:"prev"` // SHA-256 of the line before
+	Remedy   *Remedy        `json:"remediation,omitempty"` // the rule behind it
+	Prev     string         `json:"prev"`                  // SHA-256 of the line before
 }
 
 // Kinds of records.

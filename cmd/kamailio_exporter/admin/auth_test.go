@@ -147,7 +147,7 @@ func TestMutualTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = server.Serve() }()
+	go func() { _ = server.Serve(t.Context()) }()
 	t.Cleanup(func() { _ = server.Shutdown(context.Background()) })
 	roots := x509.NewCertPool()
 	roots.AddCert(ours.cert)

@@ -161,7 +161,7 @@ func (b *bench) start(change func(*Server)) *bench {
 	}
 	b.server = server
 	served := make(chan error, 1)
-	go func() { served <- server.Serve() }()
+	go func() { served <- server.Serve(context.Background()) }()
 	var once sync.Once
 	b.stop = func() {
 		once.Do(func() {

@@ -28,9 +28,8 @@ type request struct {
 
 // readBody reads the one form that a body may have.
 func readBody(w http.ResponseWriter, r *http.Request) (request, error) {
-	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || kind != "application/json" || len(params) > 0 || len(r.Header.Values("Content-Type")) > 1 || r.Header.Get("Content-Encoding") != "" {
-		return request{}, mediaType.because("")
+	if err := onlyJSON(r); err != nil {
+		return request{}, err
 	}
 	connOf(r).listen() // a body that does not come keeps no place
 	defer connOf(r).work()
@@ -66,6 +65,15 @@ func noLength(w http.ResponseWriter, r *http.Request) error {
 		return tooLarge.because(fmt.Sprintf("%d bytes at most, and a Content-Length", maxBody))
 	}
 	return badRequest.because("a body needs a Content-Length")
+}
+
+// onlyJSON refuses other media types: what a web page can send.
+func onlyJSON(r *http.Request) error {
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" || len(params) > 0 || len(r.Header.Values("Content-Type")) > 1 || r.Header.Get("Content-Encoding") != "" {
+		return mediaType.because("")
+	}
+	return nil
 }
 
 // parseBody takes {"params":{"name":value,…},"reason":"…"}, in which a value is a

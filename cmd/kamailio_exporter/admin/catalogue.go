@@ -46,6 +46,8 @@ type Action struct {
 	// Waits: what it does shows only some seconds later, so the read after is tried
 	// again until it is as asked.
 	Waits time.Duration
+	// Local: it changes this program, and nothing of Kamailio.
+	Local bool
 }
 
 const (
@@ -285,6 +287,13 @@ func catalogue() []Action {
 			Look: lookVariable, Verifies: "`cfg.get`", Judge: judgeVariable,
 			Same: func(a Args, before State) bool { return before["value"] == a.number("value") },
 		},
+
+		// This program.
+		{
+			Name: ResetAction, Local: true,
+			Summary: "Lets a rule for alerts act again whose breaker is open (REPAIR.md).",
+			Params:  []Param{{Name: "rule", Type: String, MaxLen: 64, Pattern: namePattern, Help: "name of the rule, or all"}},
+		},
 	}
 }
 
@@ -347,6 +356,9 @@ func newCatalogue() catalogueMap {
 	actions := catalogueMap{}
 	for _, a := range catalogue() {
 		price, ok := kamrpc.PriceOf(a.Method)
+		if a.Local {
+			ok, price.Effect = a.Method == "", kamrpc.Action
+		}
 		if !ok || price.Effect == kamrpc.Read || (a.Look != nil) != (a.Judge != nil) || actions[a.Name] != nil {
 			panic(fmt.Sprintf("catalogue: %s", a.Name))
 		}

@@ -35,6 +35,9 @@ type Config struct {
 	Guards     GuardsConfig        `yaml:"guards"`
 	Roles      map[string][]Grant  `yaml:"roles"`
 	Users      map[string]UserSpec `yaml:"users"`
+
+	// Remediation is the section of that name, beside "admin"; nil without it.
+	Remediation *RemediationConfig `yaml:"-"`
 }
 
 // TLSConfig has the three files of mutual TLS.
@@ -77,7 +80,11 @@ type UserSpec struct {
 	Roles       []string    `yaml:"roles"`
 	Grants      []Grant     `yaml:"grants"`
 	Auditor     bool        `yaml:"auditor"` // reads everybody's operations
+	Kind        string      `yaml:"kind"`    // webhook: Alertmanager, which can do nothing else; else empty
 }
+
+// kindWebhook is the kind of user that Alertmanager is.
+const kindWebhook = "webhook"
 
 // TokenSpec is the SHA-256 of a token, and the day on which it ends.
 type TokenSpec struct {
@@ -143,7 +150,8 @@ var yamlNoise = regexp.MustCompile(` in type admin\.\w+|^yaml: (unmarshal errors
 // Parse reads the text of the file and looks at no other.
 func Parse(text []byte) (*Config, error) {
 	file := struct {
-		Admin *Config `yaml:"admin"`
+		Admin       *Config            `yaml:"admin"`
+		Remediation *RemediationConfig `yaml:"remediation"`
 	}{}
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, errors.New("the file is empty: to switch the endpoint off, say enabled: false")
@@ -159,8 +167,12 @@ func Parse(text []byte) (*Config, error) {
 		return nil, nil
 	}
 	cfg.complete()
+	cfg.Remediation = file.Remediation
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
+	}
+	if _, err := newRemediation(cfg, newCatalogue()); err != nil {
+		return nil, err
 	}
 	return cfg, nil
 }
@@ -276,6 +288,12 @@ func (cfg *Config) checkUsers() error {
 		}
 		if len(u.PeerUID)+len(u.PeerGID)+len(u.Tokens)+len(u.ClientCerts) == 0 {
 			return fmt.Errorf("users: %s: it has no peer_uid, peer_gid, token or client_cert: nobody could be it", name)
+		}
+		switch {
+		case u.Kind != "" && u.Kind != kindWebhook:
+			return fmt.Errorf("users: %s: kind: want webhook, or none", name)
+		case u.Kind == kindWebhook && (len(u.Roles)+len(u.Grants)+len(u.PeerUID)+len(u.PeerGID) > 0 || u.Auditor):
+			return fmt.Errorf("users: %s: a webhook has tokens or client_certs, and can do nothing but send alerts: no roles, no grants", name)
 		}
 		if network, _, _ := cfg.address(); network != "unix" && len(u.Tokens)+len(u.ClientCerts) == 0 {
 			return fmt.Errorf("users: %s: peer_uid and peer_gid are for a unix socket only", name)

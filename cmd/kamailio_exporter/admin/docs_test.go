@@ -98,7 +98,11 @@ func actionTable() string {
 		if a.NeedsKey {
 			key = "yes"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | `%s` | %s | %s |\n", a.Name, a.Summary, strings.Join(params, ", "), a.Method, verified, key)
+		method := "`" + a.Method + "`"
+		if a.Local {
+			method, verified = "none", "its own state"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", a.Name, a.Summary, strings.Join(params, ", "), method, verified, key)
 	}
 	return b.String()
 }
@@ -125,6 +129,7 @@ func TestExamples(t *testing.T) {
 	if err != nil || len(files) != 3 {
 		t.Fatalf("%q: %v", files, err)
 	}
+	files = append(files, filepath.Join(root, "examples", "admin", "repair", "admin.yml"))
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {

@@ -18,6 +18,7 @@ type engine struct {
 	kamailio Kamailio
 	slot     *slot
 	journal  *journal
+	ledger   *ledger
 	audit    *audit
 	metrics  *metrics
 	logger   log.Logger
@@ -43,7 +44,14 @@ type job struct {
 	guards  Guards
 	pause   time.Duration
 	request time.Time
+
+	confirm confirmation // of a rule; may be nil
+	remedy  *Remedy      // the rule behind it; nil for a person's
 }
+
+// confirmation looks once more, in the slot and just before the change, whether it
+// is to be made.
+type confirmation func(ctx context.Context, before State, uptime time.Duration) error
 
 // result is the answer to it.
 type result struct {
@@ -77,6 +85,9 @@ func (e *engine) run(ctx context.Context, j *job) (*result, *problem) {
 		e.metrics.busy.Set(0)
 		e.slot.give()
 	}()
+	if j.action.Local {
+		return e.reset(j)
+	}
 	if left := e.journal.pauseLeft(j.action.Name, j.pause); left > 0 && !j.dryRun {
 		return nil, busy.later(fmt.Sprintf("%s has run less than %s ago", j.action.Name, j.pause), left)
 	}
@@ -102,6 +113,17 @@ func (e *engine) run(ctx context.Context, j *job) (*result, *problem) {
 	uptime, p := e.uptime(ctx, j.guards.MinUptime)
 	if p != nil {
 		return nil, p
+	}
+	if j.confirm != nil {
+		ctx, cancel := context.WithTimeout(ctx, j.action.LookTime)
+		err := j.confirm(ctx, before, uptime)
+		cancel()
+		if p, ok := errors.AsType[*problem](err); ok {
+			return nil, p
+		}
+		if err != nil {
+			return nil, ofRead(err)
+		}
 	}
 	params := j.action.Send(j.args, before)
 	if j.dryRun {
@@ -287,6 +309,7 @@ func (e *engine) end(j *job, res *result, err error) *problem {
 	}
 	e.audit.outcome(r)
 	e.journal.finish(r)
+	e.ledger.take(r)
 	if err != nil {
 		_ = level.Warn(e.logger).Log("msg", "an action did not go well", "action", j.action.Name, "id", j.id, "user", j.who.user.name, "outcome", res.Outcome, "problem", p.name)
 	}
@@ -303,8 +326,23 @@ func asProblem(err error) *problem {
 func (j *job) record(kind string) Record {
 	return Record{
 		Kind: kind, ID: j.id, User: j.who.user.name, Auth: j.who.kind, Source: j.source,
-		Action: j.action.Name, Reason: j.reason, Key: j.key, Print: j.print, DryRun: j.dryRun,
+		Action: j.action.Name, Reason: j.reason, Key: j.key, Print: j.print, DryRun: j.dryRun, Remedy: j.remedy,
 	}
+}
+
+// reset closes breakers: the one action that changes this program, and nothing of
+// Kamailio.
+func (e *engine) reset(j *job) (*result, *problem) {
+	open := e.ledger.countOpen(j.args.text("rule"))
+	res := &result{ID: j.id, Action: j.action.Name, DryRun: j.dryRun, Before: State{"open": open}, Outcome: NoChange, Verified: true}
+	if open == 0 || j.dryRun {
+		return res, e.end(j, res, nil)
+	}
+	if err := e.audit.writable(); err != nil {
+		return nil, noAudit.because("see the exporter's log") // after a restart it would be open again
+	}
+	res.Outcome, res.After = Applied, State{"open": int64(0)}
+	return res, e.end(j, res, nil)
 }
 
 // recover writes an outcome for every intent that has none: this program was
@@ -317,6 +355,7 @@ func (e *engine) recover() {
 		r.Detail = "the exporter ended while it ran"
 		e.audit.outcome(r)
 		e.journal.finish(r)
+		e.ledger.take(r)
 		e.metrics.count(r.User, r.Action, Unknown)
 		_ = level.Warn(e.logger).Log("msg", "an action of the last run has no outcome: nobody knows whether it was done", "action", r.Action, "id", r.ID, "user", r.User)
 	}

@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -50,6 +51,7 @@ func FuzzParseBody(f *testing.F) {
 
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte("admin:\n  enabled: true\n" + strings.TrimLeft(policyText(), "\n")))
+	f.Add([]byte("admin:\n  enabled: true\n" + strings.TrimLeft(remedyText("enforce", drainRule), "\n")))
 	for _, seed := range []string{
 		"admin: {enabled: false}\n", "admin: {enabled: true, users: {a: {peer_uid: [0], grants: [{action: pdt.reload}]}}}\n",
 		"admin: &a {roles: *a}\n", "admin: {enabled: true, listen: '[::]:1', tls: {}}\n", "admin: {enabled: true, limits: {cooldown: 99999h}}\n", "admin: [1]\n",
@@ -75,6 +77,51 @@ func FuzzParseConfig(f *testing.F) {
 	})
 }
 
+func FuzzParseNotification(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, `{"version":"4","groupKey":"g","truncatedAlerts":0,"alerts":[{"status":"firing","labels":{"alertname":"x","uri":"sip:a"},"startsAt":"2026-01-01T00:00:00Z","endsAt":"0001-01-01T00:00:00Z","fingerprint":"ab12"}]}`,
+		`{"version":"4","alerts":null}`, `{"version":"4","truncatedAlerts":-1}`, `{"version":"4","alerts":[{"labels":{"a":1}}]}`, `[]`, `{"version":"4"} {}`, `{"Version":"4","version":"3"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	rules, err := Parse([]byte("admin:\n  enabled: true\n" + strings.TrimLeft(remedyText("enforce", drainRule), "\n")))
+	if err != nil {
+		f.Fatal(err)
+	}
+	catalogue := newCatalogue()
+	compiled, err := newRemediation(rules, catalogue)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		n, err := parseNotification(text)
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\r\n") || !utf8.ValidString(err.Error()) {
+				t.Errorf("%q", err)
+			}
+			return
+		}
+		if len(n.alerts) > maxAlerts {
+			t.Fatalf("%d alerts", len(n.alerts))
+		}
+		for _, a := range n.alerts {
+			if a.status != onFiring && a.status != onResolved || !fingerprintPattern.MatchString(a.fingerprint) || a.starts.IsZero() {
+				t.Fatalf("%+v", a)
+			}
+			// What a rule would take out of it meets the schema, whatever it is.
+			for _, r := range compiled.rules {
+				for _, p := range r.action.Params {
+					if source := r.params[p.Name]; source.Label != "" {
+						if checked, why := p.check(asGiven(p, a.labels[source.Label])); why == "" && source.meets(checked) && strings.ContainsFunc(fmt.Sprint(checked), notPrintable) {
+							t.Fatalf("%q", checked)
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
 func FuzzReadAudit(f *testing.F) {
 	a := newTestAudit(f)
 	for range 3 {
@@ -93,10 +140,11 @@ func FuzzReadAudit(f *testing.F) {
 	f.Add(good.Bytes())
 	f.Add([]byte("{}\n{}\n"))
 	f.Add([]byte(`{"seq":1`))
+	f.Add([]byte(`{"seq":1,"kind":"outcome","id":"1","outcome":"applied","action":"uac.disable","remediation":{"rule":"a","step":"do"}}` + "\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		lines := 0
-		j := newJournal(a.now)
-		result, err := readRecords(bytes.NewReader(text), "", func(r Record) { lines++; j.replay(r) })
+		j, l := newJournal(a.now), newLedger(a.now)
+		result, err := readRecords(bytes.NewReader(text), "", func(r Record) { lines++; j.replay(r); l.take(r) })
 		if err != nil {
 			return
 		}

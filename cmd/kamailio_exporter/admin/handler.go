@@ -22,20 +22,23 @@ type state struct {
 	cfg    *Config
 	policy *policy
 	auth   *authenticator
+	// remediation is nil while there is no receiver for alerts.
+	remediation *remediation
 }
 
 // handler is the HTTP side. Its routes are compared byte by byte: there is no
 // ServeMux that would clean a path, or redirect.
 type handler struct {
 	engine  *engine
+	remedy  *remediator
 	state   *atomic.Pointer[state]
 	limits  *limits
 	cross   *http.CrossOriginProtection
 	version string
 }
 
-func newHandler(e *engine, s *atomic.Pointer[state], l *limits, version string) *handler {
-	return &handler{engine: e, state: s, limits: l, cross: http.NewCrossOriginProtection(), version: version}
+func newHandler(e *engine, m *remediator, s *atomic.Pointer[state], l *limits, version string) *handler {
+	return &handler{engine: e, remedy: m, state: s, limits: l, cross: http.NewCrossOriginProtection(), version: version}
 }
 
 // ServeHTTP turns every refusal into a problem, in one place.
@@ -117,6 +120,9 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, s *state, id str
 	if err != nil {
 		return badRequest.because("the query cannot be read")
 	}
+	if who.user.webhook || path == webhookPath {
+		return h.alerts(w, r, s, who, path, values)
+	}
 	if action, ok := strings.CutPrefix(path, "/v1/actions/"); ok {
 		a := s.policy.catalogue[action]
 		if a == nil || len(who.user.grants[action]) == 0 {
@@ -129,7 +135,7 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, s *state, id str
 		return h.act(w, r, s, who, a, values, id)
 	}
 	read := map[string]func(http.ResponseWriter, *http.Request, *state, identity, url.Values) error{
-		"/": h.page, "/v1/actions": h.listActions, "/v1/operations": h.listOperations,
+		"/": h.page, "/v1/actions": h.listActions, "/v1/operations": h.listOperations, "/v1/remediation": h.listRules,
 	}[path]
 	if one, ok := strings.CutPrefix(path, "/v1/operations/"); ok && idPattern.MatchString(one) {
 		read = func(w http.ResponseWriter, _ *http.Request, _ *state, who identity, _ url.Values) error {

@@ -208,3 +208,23 @@ func (j *journal) successes() (byAction map[string]time.Time, reset time.Time) {
 	defer j.mu.Unlock()
 	return maps.Clone(j.succeeded), j.resets
 }
+
+// person names who changed a target since then, other than a rule; "" if nobody did.
+func (j *journal) person(action string, args Args, since time.Time) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, id := range slices.Backward(j.order) {
+		r := j.operations[id]
+		if r.Remedy == nil && r.changed() && r.Time.After(since) && r.touches(actionModule(action), args) {
+			return r.User
+		}
+	}
+	return ""
+}
+
+// lastSuccess is when an action was last done; zero: never, as far as is known.
+func (j *journal) lastSuccess(action string) time.Time {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.succeeded[action]
+}

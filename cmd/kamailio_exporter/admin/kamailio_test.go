@@ -286,8 +286,8 @@ func TestActionsOfRealKamailio(t *testing.T) {
 			agentsOf(t, server, run, six)
 			certificateOf(t, server, run)
 			presenceOf(t, server, run)
-			for name := range newCatalogue() {
-				if !ran[name] {
+			for name, a := range newCatalogue() {
+				if !ran[name] && !a.Local {
 					t.Errorf("%s was not run", name)
 				}
 			}

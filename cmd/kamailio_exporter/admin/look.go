@@ -487,8 +487,8 @@ func lookRegistration(ctx context.Context, k Kamailio, a Args) (State, error) {
 	if !ok {
 		return nil, errUnreadable
 	}
-	// modules/uac/uac_reg.c: 1 disabled, 4 registered.
-	return State{"enabled": flags&1 == 0, "registered": flags&4 != 0}, nil
+	// modules/uac/uac_reg.c: 1 disabled, 2 waiting for an answer, 4 registered.
+	return State{"enabled": flags&1 == 0, "ongoing": flags&2 != 0, "registered": flags&4 != 0}, nil
 }
 
 // ----- media relays -----

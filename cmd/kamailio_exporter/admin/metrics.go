@@ -25,6 +25,7 @@ type metrics struct {
 	success    *prometheus.Desc
 	expiry     *prometheus.Desc
 	reset      *prometheus.Desc
+	remedy     *remedyMetrics
 
 	journal *journal
 	users   func() map[string]UserSpec
@@ -45,6 +46,7 @@ func newMetrics(j *journal, users func() map[string]UserSpec) *metrics {
 		success:    prometheus.NewDesc(name("last_success_timestamp_seconds"), "When an action was last applied.", []string{"action"}, nil),
 		expiry:     prometheus.NewDesc(name("token_expiry_timestamp_seconds"), "When the last of a user's tokens ends; absent without tokens, or with one that does not end.", []string{"user"}, nil),
 		reset:      prometheus.NewDesc(programPrefix+"stats_reset_timestamp_seconds", "When statistics of Kamailio were last reset by this program.", nil, nil),
+		remedy:     newRemedyMetrics(),
 		journal:    j, users: users,
 	}
 }
@@ -52,7 +54,7 @@ func newMetrics(j *journal, users func() map[string]UserSpec) *metrics {
 const programPrefix = "kamailio_exporter_"
 
 func (m *metrics) parts() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.denied, m.duration, m.busy, m.unverified, m.auditFails, m.auditSync, m.reloadGood, m.reloadTime}
+	return []prometheus.Collector{m.requests, m.denied, m.duration, m.busy, m.unverified, m.auditFails, m.auditSync, m.reloadGood, m.reloadTime, m.remedy}
 }
 
 // Describe is part of prometheus.Collector.

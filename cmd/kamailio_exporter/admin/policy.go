@@ -116,6 +116,7 @@ type policy struct {
 type user struct {
 	name    string
 	auditor bool
+	webhook bool               // Alertmanager
 	grants  map[string][]Grant // by action: one of them has to fit
 }
 
@@ -142,10 +143,11 @@ func newPolicy(cfg *Config) (*policy, error) {
 			}
 			grants = append(grants, granted...)
 		}
-		if len(grants) == 0 && !said.Auditor {
+		webhook := said.Kind == kindWebhook
+		if len(grants) == 0 && !said.Auditor && !webhook {
 			return nil, fmt.Errorf("users: %s: no grants: it could do nothing", name)
 		}
-		u := &user{name: name, auditor: said.Auditor, grants: map[string][]Grant{}}
+		u := &user{name: name, auditor: said.Auditor, webhook: webhook, grants: map[string][]Grant{}}
 		for i, g := range grants {
 			compiled, err := p.compile(g)
 			if err != nil {
@@ -199,8 +201,8 @@ func (u *user) allows(action *Action, args Args) (denied string) {
 	return denied
 }
 
-// PrintGrants writes what every user may do, with the roles expanded, and then the
-// actions that nobody may run.
+// PrintGrants writes what every user may do, with the roles expanded, what alerts may
+// do, and then the actions that nobody may run.
 func PrintGrants(w io.Writer, cfg *Config) error {
 	p, err := newPolicy(cfg)
 	if err != nil {
@@ -209,7 +211,7 @@ func PrintGrants(w io.Writer, cfg *Config) error {
 	granted := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(p.users)) {
 		u := p.users[name]
-		fmt.Fprintf(w, "%s%s\n", name, map[bool]string{true: " (auditor)"}[u.auditor])
+		fmt.Fprintf(w, "%s%s%s\n", name, map[bool]string{true: " (auditor)"}[u.auditor], map[bool]string{true: " (webhook: sends alerts)"}[u.webhook])
 		for _, action := range slices.Sorted(maps.Keys(u.grants)) {
 			granted[action] = true
 			for _, g := range u.grants[action] {
@@ -220,6 +222,13 @@ func PrintGrants(w io.Writer, cfg *Config) error {
 				fmt.Fprintln(w)
 			}
 		}
+	}
+	rules, err := newRemediation(cfg, p.catalogue)
+	if err != nil {
+		return err
+	}
+	if rules != nil {
+		rules.print(w)
 	}
 	fmt.Fprintln(w, "granted to nobody")
 	for _, action := range p.catalogue.names() {

@@ -57,6 +57,10 @@ var (
 	restarted       = kind{"restarted", http.StatusServiceUnavailable, Refused, "Kamailio has just been started"}
 	outcomeUnknown  = kind{"outcome-unknown", http.StatusGatewayTimeout, Unknown, "It was sent, and there is no answer: look before you try again"}
 	noAudit         = kind{"audit", http.StatusServiceUnavailable, Refused, "The audit log cannot be written"}
+	unconfirmed     = kind{"unconfirmed", http.StatusConflict, Refused, "Kamailio does not say what the alert says"}
+	notOwn          = kind{"not-own", http.StatusConflict, Refused, "It is not what the rule left"}
+	queueFull       = kind{"queue", http.StatusServiceUnavailable, Refused, "Too many notifications wait"}
+	notDone         = kind{"not-done", http.StatusServiceUnavailable, Refused, "Nothing was done yet; send it again"}
 	stopping        = kind{"shutting-down", http.StatusServiceUnavailable, Refused, "The exporter stops"}
 )
 

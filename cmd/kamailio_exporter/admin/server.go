@@ -27,6 +27,9 @@ type Options struct {
 	Kamailio Kamailio
 	Logger   log.Logger
 	Version  string
+	// Scraped tells how the last scrape of this Kamailio went, and when it was: the
+	// zero time for none yet. nil: nobody knows, and rules do not ask.
+	Scraped func() (at time.Time, good bool)
 }
 
 // Server is the admin endpoint. It is made once, and runs once.
@@ -38,6 +41,7 @@ type Server struct {
 	limits   *limits
 	conns    *conns
 	metrics  *metrics
+	remedy   *remediator
 	http     *http.Server
 	listener net.Listener
 	reload   sync.Mutex
@@ -55,7 +59,7 @@ func New(cfg *Config, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.engine.audit.start(s.engine.journal.replay); err != nil {
+	if err := s.engine.audit.start(func(r Record) { s.engine.journal.replay(r); s.engine.ledger.take(r) }); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			err = fmt.Errorf("%w: with systemd, StateDirectory= makes the directory", err)
 		}
@@ -86,20 +90,22 @@ func newServer(cfg *Config, opts Options, now func() time.Time) (*Server, error)
 	if cfg.Audit.CopyToLog {
 		a.copyTo = func(r Record) {
 			_ = level.Info(opts.Logger).Log("msg", "audit", "seq", r.Seq, "kind", r.Kind, "id", r.ID, "user", r.User, "source", r.Source,
-				"action", r.Action, "outcome", r.Outcome, "status", r.Status, "prev", r.Prev)
+				"action", r.Action, "outcome", r.Outcome, "problem", r.Problem, "status", r.Status, "rule", r.rule(), "prev", r.Prev)
 		}
 	}
 	s.engine = &engine{
-		kamailio: opts.Kamailio, slot: &slot{}, journal: j, audit: a, metrics: s.metrics,
+		kamailio: opts.Kamailio, slot: &slot{}, journal: j, ledger: newLedger(now), audit: a, metrics: s.metrics,
 		logger: opts.Logger, now: now, poll: 200 * time.Millisecond,
 	}
+	s.metrics.remedy.ledger = s.engine.ledger
+	s.remedy = newRemediator(s.engine, &s.state, s.limits, s.metrics.remedy, opts.Logger, opts.Scraped)
 	if err := s.adopt(cfg, now); err != nil {
 		return nil, err
 	}
 	only1 := new(http.Protocols)
 	only1.SetHTTP1(true)
 	s.http = &http.Server{
-		Handler:           newHandler(s.engine, &s.state, s.limits, opts.Version),
+		Handler:           newHandler(s.engine, s.remedy, &s.state, s.limits, opts.Version),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      LongestAction,
@@ -126,7 +132,12 @@ func (s *Server) adopt(cfg *Config, now func() time.Time) error {
 		}
 		s.tls.Store(t)
 	}
-	s.state.Store(&state{cfg: cfg, policy: p, auth: newAuthenticator(cfg, p, now)})
+	r, err := newRemediation(cfg, p.catalogue)
+	if err != nil {
+		return err
+	}
+	s.state.Store(&state{cfg: cfg, policy: p, auth: newAuthenticator(cfg, p, now), remediation: r})
+	s.metrics.remedy.adopt(r)
 	s.limits.renew(cfg.Limits)
 	s.metrics.reloadGood.Set(1)
 	s.metrics.reloadTime.Set(seconds(now()))
@@ -227,9 +238,14 @@ func listenUnix(cfg *Config, path string) (net.Listener, error) {
 	return listener, nil
 }
 
-// Serve runs until Shutdown.
-func (s *Server) Serve() error {
+// Serve runs until Shutdown. What waits to be taken back is left alone from the end
+// of ctx on.
+func (s *Server) Serve(ctx context.Context) error {
 	s.engine.audit.outcome(Record{Kind: recordNote, Detail: "the endpoint began to serve"})
+	ctx, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.remedy.serve(ctx) }()
+	defer func() { stop(); <-ended }()
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

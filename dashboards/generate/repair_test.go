@@ -1,0 +1,452 @@
+package generate
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+// The rules of examples/admin/repair, on a real Kamailio, Prometheus and
+// Alertmanager: from a fault to what is done about it, with nobody touching anything.
+// Only times are shortened.
+
+const (
+	hookToken = "kxe_" + "HOOK00000000000000000000000000000000000000000000000"
+	callToken = "kxe_" + "ONCALL000000000000000000000000000000000000000000000"
+)
+
+// trunk is a gateway that answers OPTIONS, and INVITEs with 200, or fails them.
+type trunk struct {
+	addr    string
+	failing atomic.Bool
+	slow    atomic.Bool // to answer OPTIONS
+	invites atomic.Int32
+}
+
+var copiedLines = regexp.MustCompile(`(?mi)^(Via|From|To|Call-ID|CSeq|Record-Route):.*\r\n`)
+
+func newTrunk(t *testing.T) *trunk {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	g := &trunk{addr: conn.LocalAddr().String()}
+	answer := func(request, status string, to net.Addr) {
+		head := strings.Join(copiedLines.FindAllString(request, -1), "")
+		if !strings.Contains(strings.ToLower(regexp.MustCompile(`(?mi)^To:.*$`).FindString(head)), ";tag=") {
+			head = regexp.MustCompile(`(?mi)^(To:[^\r]*)\r\n`).ReplaceAllString(head, "$1;tag=gw\r\n")
+		}
+		_, _ = conn.WriteTo([]byte("SIP/2.0 "+status+"\r\n"+head+"Contact: <sip:gw@"+g.addr+">\r\nContent-Length: 0\r\n\r\n"), to)
+	}
+	go func() {
+		buffer := make([]byte, 1<<16)
+		for {
+			n, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			request := string(buffer[:n])
+			switch {
+			case strings.HasPrefix(request, "SIP/2.0"), strings.HasPrefix(request, "ACK "):
+			case strings.HasPrefix(request, "INVITE "):
+				g.invites.Add(1)
+				if g.failing.Load() {
+					answer(request, "503 Service Unavailable", from)
+				} else {
+					answer(request, "200 OK", from)
+				}
+			case strings.HasPrefix(request, "OPTIONS ") && g.slow.Load():
+				time.AfterFunc(1200*time.Millisecond, func() { answer(request, "200 OK", from) })
+			default:
+				answer(request, "200 OK", from)
+			}
+		}
+	}()
+	return g
+}
+
+func (g *trunk) uri() string { return "sip:" + g.addr }
+
+// repairs is all that runs.
+type repairs struct {
+	*kamailiotest.Server
+	t          *testing.T
+	gateways   []*trunk
+	prometheus *prometheusServer
+	exporter   string
+	pid        int    // of the exporter
+	config     string // file of the admin endpoint
+	url        string // of the admin endpoint
+	alerts     string // of Alertmanager
+	binary     string
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+func hashOf(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
+}
+
+// replaced is a file with texts replaced, each of which must be there.
+func replaced(t *testing.T, file string, pairs ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := string(text)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if !strings.Contains(out, pairs[i]) {
+			t.Fatalf("%s has no %q", file, pairs[i])
+		}
+		out = strings.ReplaceAll(out, pairs[i], pairs[i+1])
+	}
+	return out
+}
+
+func written(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+const repairFiles = "../../examples/admin/repair/"
+
+func startRepairs(t *testing.T, version string) *repairs {
+	t.Helper()
+	s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
+	r := &repairs{Server: s, t: t, binary: buildExporter(t)}
+	var rows []string
+	for range 3 {
+		g := newTrunk(t)
+		r.gateways = append(r.gateways, g)
+		rows = append(rows, fmt.Sprintf("(4, '%s', 8, 0, '', '')", g.uri()))
+	}
+	r.sql("INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES " + strings.Join(rows, ", ") + ";")
+	s.RPC(t, "dispatcher.reload")
+
+	dir := t.TempDir()
+	adminAddress, alertmanagerAddress := freeAddress(t), freeAddress(t)
+	r.exporter, r.url, r.alerts = freeAddress(t), "http://"+adminAddress, "http://"+alertmanagerAddress
+	token := written(t, dir, "token", hookToken+"\n")
+	r.config = filepath.Join(dir, "admin.yml")
+	r.configure(dir, adminAddress)
+	logFile := filepath.Join(dir, "exporter.log")
+	out, err := os.Create(logFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(r.binary, "--web.listen-address="+r.exporter, "--kamailio.uri="+s.HTTPURL, "--admin.config.file="+r.config,
+		"--xhttp_prom.url="+strings.Replace(s.HTTPURL, "/RPC", "/metrics", 1), "--scrape.growing-interval=1s")
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r.pid = cmd.Process.Pid
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait() // how it ended shows in its log
+		if t.Failed() {
+			text, _ := os.ReadFile(logFile)
+			t.Logf("the exporter:\n%s", text[max(0, len(text)-6000):])
+		}
+	})
+
+	// What Alertmanager is told is the example, with the addresses of here and quicker.
+	alertmanager := written(t, dir, "alertmanager.yml", replaced(t, repairFiles+"alertmanager.yml",
+		"sbc1.example.net:9494", r.exporter, "127.0.0.1:9443", adminAddress, "/etc/alertmanager/kamailio-repair.token", token,
+		"group_wait: 10s", "group_wait: 1s", "group_interval: 1m", "group_interval: 1s", "repeat_interval: 5m", "repeat_interval: 2s"))
+	program(t, needs(t, "prometheus-alertmanager", "prometheus-alertmanager"), "--config.file="+alertmanager, "--storage.path="+filepath.Join(dir, "am"),
+		"--cluster.listen-address=", "--web.listen-address="+alertmanagerAddress)
+	hasty := func(file, name string, pairs ...string) string {
+		text := regexp.MustCompile(`(?m)^( +)for: \S+`).ReplaceAllString(replaced(t, file, pairs...), "${1}for: 2s")
+		return written(t, dir, name, text)
+	}
+	r.prometheus = runPrometheusWith(t, []string{r.exporter}, []string{
+		hasty(repairFiles+"alerts.yml", "repair.yml", "[2m]", "[10s]"),
+		hasty("../../alerts/kamailio-alerts.yml", "kamailio.yml", `seconds="28800"`, `seconds="60"`),
+	}, alertmanagerAddress)
+	return r
+}
+
+// configure writes the shipped configuration with the addresses of here, and with
+// times that a test can wait for. More pairs are replaced too.
+func (r *repairs) configure(dir, address string, pairs ...string) {
+	r.t.Helper()
+	text := replaced(r.t, repairFiles+"admin.yml", append([]string{
+		"127.0.0.1:9443", address, "/var/lib/kamailio-exporter/audit.jsonl", filepath.Join(dir, "audit.jsonl"),
+		"4f2a1d7be5c09a3386b7f0c6d1e2b3a49586777869504b3c2d1e0f1a2b3c4d5e", hashOf(hookToken),
+		"9d1c3a6b2ef4a3d0f52b1e8a7c6c1f5e2d3b4a5968778695a4b3c2d1e0f9a8b7", hashOf(callToken),
+		"sbc1.example.net:9494", r.exporter, "min_uptime: 60s", "min_uptime: 1s", "min_uptime: 5m", "min_uptime: 1s",
+		"budget: 10/1h", "budget: 100/1h", "per_target: 1/30m, per_rule: 3/1h", "per_target: 1/15s, per_rule: 30/1h",
+		"per_target: 1/1h, per_rule: 2/1h", "per_target: 1/15s, per_rule: 30/1h", "duration_seconds: 28800", "duration_seconds: 60",
+	}, pairs...)...)
+	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// enforce is what an operator does after a dry run.
+func (r *repairs) enforce() {
+	r.t.Helper()
+	text := replaced(r.t, r.config, "mode: dry_run # dry_run, or enforce", "mode: enforce")
+	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := syscall.Kill(r.pid, syscall.SIGHUP); err != nil {
+		r.t.Fatal(err)
+	}
+	r.becomes("enforced", func() bool {
+		return r.metric(`kamailio_exporter_remediation_enforced{rule="drain-failing-gateway"}`) == 1
+	})
+}
+
+func (r *repairs) sql(statements string) {
+	r.t.Helper()
+	cmd := exec.Command("sqlite3", "-bail", "-cmd", ".timeout 5000", filepath.Join(r.Dir, "kamailio.sqlite"))
+	cmd.Stdin = strings.NewReader(statements)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		r.t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// metric is the sum of an expression; 0 when there is nothing.
+func (r *repairs) metric(expr string) float64 {
+	r.t.Helper()
+	sum := 0.0
+	for _, s := range r.prometheus.query(r.t, expr) {
+		sum += s.value
+	}
+	return sum
+}
+
+func (r *repairs) becomes(what string, so func() bool) {
+	r.t.Helper()
+	if !until(90*time.Second, so) {
+		var said bytes.Buffer
+		for _, s := range r.prometheus.query(r.t, `{__name__=~"ALERTS|kamailio_exporter_remediation_(actions|refused)_total|kamailio_gateway_.*"} > 0`) {
+			fmt.Fprintln(&said, s.labels, s.value)
+		}
+		r.t.Fatalf("not within 90 s: %s\n%s\n%s", what, said.String(), r.RPC(r.t, "dispatcher.list"))
+	}
+}
+
+// flags of the gateways of set 4, as Kamailio says.
+func (r *repairs) flags() string {
+	r.t.Helper()
+	var list struct {
+		Records []struct {
+			Set struct {
+				ID      int
+				Targets []struct {
+					Dest struct{ URI, Flags string }
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(r.RPC(r.t, "dispatcher.list"), &list); err != nil {
+		r.t.Fatal(err)
+	}
+	byURI := map[string]string{}
+	for _, record := range list.Records {
+		for _, target := range record.Set.Targets {
+			if record.Set.ID == 4 {
+				byURI[target.Dest.URI] = target.Dest.Flags
+			}
+		}
+	}
+	var flags []string
+	for _, g := range r.gateways {
+		flags = append(flags, byURI[g.uri()])
+	}
+	return strings.Join(flags, " ")
+}
+
+// did is how often a rule did something, by outcome.
+func (r *repairs) did(rule, step, outcome string) float64 {
+	r.t.Helper()
+	return r.metric(fmt.Sprintf(`kamailio_exporter_remediation_actions_total{rule=%q,step=%q,outcome=%q}`, rule, step, outcome))
+}
+
+// calls has SIPp make calls to set 4 all the time, and tells the share that failed
+// of those since the last time it was asked.
+func (r *repairs) calls() (failed func() float64) {
+	r.t.Helper()
+	dir := r.t.TempDir()
+	numbers := written(r.t, dir, "numbers.csv", "SEQUENTIAL\n6001;example.com;test;\n")
+	stats := filepath.Join(dir, "stats.csv")
+	program(r.t, needs(r.t, "sipp", "sip-tester"), "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", abs(r.t, "../../examples/demo/sipp/call-answered.xml"),
+		"-inf", numbers, "-r", "20", "-d", "200", "-trace_stat", "-stf", stats, "-fd", "1s", r.SIPAddr)
+	var lastGood, lastBad float64
+	return func() float64 {
+		good, bad := lastLine(stats)
+		defer func() { lastGood, lastBad = good, bad }()
+		if good+bad == lastGood+lastBad {
+			return -1
+		}
+		return (bad - lastBad) / (good + bad - lastGood - lastBad)
+	}
+}
+
+// lastLine reads the totals of SIPp's statistics.
+func lastLine(file string) (good, bad float64) {
+	text, _ := os.ReadFile(file) // not yet there
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if len(lines) < 2 {
+		return 0, 0
+	}
+	read := csv.NewReader(strings.NewReader(lines[0] + "\n" + lines[len(lines)-1]))
+	read.Comma, read.FieldsPerRecord = ';', -1
+	rows, err := read.ReadAll()
+	if err != nil || len(rows) != 2 {
+		return 0, 0
+	}
+	for i, name := range rows[0] {
+		if i >= len(rows[1]) {
+			break
+		}
+		n, _ := strconv.ParseFloat(rows[1][i], 64)
+		switch name {
+		case "SuccessfulCall(C)":
+			good = n
+		case "FailedCall(C)":
+			bad = n
+		}
+	}
+	return good, bad
+}
+
+func TestRepairs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: starts real servers")
+	}
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			repair(t, startRepairs(t, version))
+		})
+	}
+}
+
+func repair(t *testing.T, r *repairs) {
+	failed := r.calls()
+	third := r.gateways[2]
+	if !until(30*time.Second, func() bool { return third.invites.Load() > 5 }) {
+		t.Fatalf("no calls: %s", r.RPC(t, "dispatcher.list"))
+	}
+
+	// Dry run: all faults at once, and all is told.
+	r.sql(fmt.Sprintf("UPDATE uacreg SET auth_proxy='sip:%s' WHERE l_uuid='trunk-dead';", r.SIPAddr)) // the carrier is back
+	third.failing.Store(true)
+	announce := func(n int) { // as a pipeline does
+		out, err := exec.Command(needs(t, "amtool", "prometheus-alertmanager"), "--alertmanager.url="+r.alerts, "alert", "add", "KamailioDataChanged",
+			"what=addresses", "instance="+r.exporter, fmt.Sprintf("run=%d", n)).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	r.sql("INSERT INTO address (grp, ip_addr, mask, port, tag) VALUES (9, '192.0.2.99', 32, 0, 'new');")
+	announce(1)
+	rules := []string{"drain-failing-gateway", "refresh-trunk", "end-stuck-calls", "load-addresses"}
+	for _, rule := range rules {
+		r.becomes("a dry run of "+rule, func() bool { return r.did(rule, "do", "dry_run") > 0 })
+	}
+	if flags := r.flags(); flags != "AP AP AP" {
+		t.Errorf("a dry run: %s", flags)
+	}
+	newAddress := func() bool { return strings.Contains(string(r.RPC(t, "permissions.addressDump")), "192.0.2.99") }
+	registered := func() bool { return strings.Contains(string(r.RPC(t, "ul.dump", "brief")), "trunkd@example.com") }
+	if newAddress() || registered() || r.metric(`kamailio_dialog_dialogs_older_than{state="ongoing",seconds="60"}`) < 5 {
+		t.Error("a dry run did something")
+	}
+	if n := r.metric(`{__name__="kamailio_exporter_admin_requests_total",outcome=~"applied.*|failed|unknown"}`); n != 0 {
+		t.Errorf("a dry run: %v actions", n)
+	}
+	failed()
+	r.becomes("a third of the calls fails", func() bool { share := failed(); return share > 0.2 && share < 0.5 })
+
+	// Enforce. What fires already is acted on as well.
+	third.failing.Store(false)
+	r.becomes("the alert ends", func() bool { return r.metric(`ALERTS{alertname="KamailioGatewayFailsCalls"}`) == 0 })
+	r.enforce()
+	third.failing.Store(true)
+	r.becomes("the gateway is taken out", func() bool { return r.flags() == "AP AP DX" })
+	until(3*time.Second, func() bool { return false }) // calls that were under way
+	failed()
+	until(5*time.Second, func() bool { return false })
+	if share := failed(); share != 0 {
+		t.Errorf("%v of the calls fail", share)
+	}
+	// It still fails when it is tried again, and is taken out again.
+	r.becomes("the gateway is tried again", func() bool { return r.did("drain-failing-gateway", "undo", "applied") >= 1 })
+	r.becomes("the gateway is taken out again", func() bool { return r.did("drain-failing-gateway", "do", "applied") >= 2 && r.flags() == "AP AP DX" })
+	// It recovers, and comes back by itself.
+	third.failing.Store(false)
+	before := third.invites.Load()
+	r.becomes("the gateway is back", func() bool { return r.flags() == "AP AP AP" && third.invites.Load() > before+5 })
+	failed()
+	until(5*time.Second, func() bool { return false })
+	if share := failed(); share != 0 {
+		t.Errorf("%v of the calls fail", share)
+	}
+
+	// A gateway that is slow, also to OPTIONS.
+	third.slow.Store(true)
+	r.becomes("the slow gateway is taken out", func() bool { return r.flags() == "AP AP DX" && r.did("drain-slow-gateway", "do", "applied") >= 1 })
+	third.slow.Store(false)
+	r.becomes("the slow gateway is back", func() bool { return r.flags() == "AP AP AP" })
+
+	// The others were done as soon as they were enforced: their alerts fire still.
+	announce(2)
+	r.becomes("the addresses are loaded", newAddress)
+	r.becomes("the trunk registers", registered)
+	r.becomes("the calls are ended", func() bool { return r.did("end-stuck-calls", "do", "applied") >= 3 })
+	r.becomes("the calls are gone", func() bool {
+		return r.metric(`kamailio_dialog_dialogs_older_than{state="ongoing",seconds="60"}`) < 3
+	})
+
+	if n := r.metric(`kamailio_exporter_remediation_actions_total{outcome=~"failed|unknown"}`) + r.metric(`kamailio_exporter_remediation_breaker_open`); n != 0 {
+		t.Errorf("%v failures, or open breakers", n)
+	}
+	// Somebody who looks sees it.
+	cmd := exec.Command(r.binary, "admin", "rules", "--url="+r.url, "--token-file="+written(t, t.TempDir(), "token", callToken))
+	text, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(text), "drain-failing-gateway (enforce)") {
+		t.Errorf("%v: %s", err, text)
+	}
+	t.Logf("%s", text)
+	if out, err := exec.Command(r.binary, "admin", "verify", filepath.Join(filepath.Dir(r.config), "audit.jsonl")).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
