@@ -89,7 +89,7 @@ func leavesNoLog(t *testing.T, s *kamailiotest.Server, uri string) {
 			}
 		}
 	}
-	if lines := strings.SplitAfter(s.Log(), "\n"); len(lines)-1 > before {
+	if lines := s.Logged(); len(lines) > before {
 		t.Errorf("kamailio logged:\n%s", strings.Join(lines[before:], ""))
 	}
 }

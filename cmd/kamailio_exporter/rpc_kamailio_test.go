@@ -61,7 +61,7 @@ func TestRPCOfRealKamailio(t *testing.T) {
 					t.Errorf("%q: %v %s", args, err, out)
 				}
 			}
-			for _, line := range strings.Split(s.Log(), "\n")[before:] {
+			for _, line := range s.Logged()[before:] {
 				if strings.Contains(line, " jsonrpcs ") { // of a method that is not there
 					t.Errorf("Kamailio logged what was refused: %s", line)
 				}

@@ -35,7 +35,7 @@ func TestFull(t *testing.T) {
 				s.RPC(t, "stats.fetch", "all")
 				s.RPC(t, "drouting.gw_status")
 			}
-			if log := strings.SplitAfter(s.Log(), "\n"); len(log)-1 != before {
+			if log := s.Logged(); len(log) != before {
 				t.Errorf("requests made Kamailio log:\n%s", strings.Join(log[before:], ""))
 			}
 
