@@ -382,6 +382,9 @@ func repair(t *testing.T, r *repairs) {
 	for _, rule := range rules {
 		r.becomes("a dry run of "+rule, func() bool { return r.did(rule, "do", "dry_run") > 0 })
 	}
+	r.gateways[1].slow.Store(true)
+	r.becomes("a dry run of drain-slow-gateway", func() bool { return r.did("drain-slow-gateway", "do", "dry_run") > 0 })
+	r.gateways[1].slow.Store(false)
 	if flags := r.flags(); flags != "AP AP AP" {
 		t.Errorf("a dry run: %s", flags)
 	}
@@ -398,7 +401,9 @@ func repair(t *testing.T, r *repairs) {
 
 	// Enforce. What fires already is acted on as well.
 	third.failing.Store(false)
-	r.becomes("the alert ends", func() bool { return r.metric(`ALERTS{alertname="KamailioGatewayFailsCalls"}`) == 0 })
+	r.becomes("the gateways' alerts end", func() bool {
+		return r.metric(`ALERTS{alertname=~"KamailioGatewayFailsCalls|KamailioDispatcherLatencyHigh"}`) == 0
+	})
 	r.enforce()
 	third.failing.Store(true)
 	r.becomes("the gateway is taken out", func() bool { return r.flags() == "AP AP DX" })

@@ -34,6 +34,7 @@ type pageData struct {
 	Version string
 	Busy    bool
 	Actions []actionInfo
+	Rules   []RuleInfo // for alerts; of those who may see them
 	Last    []Record
 }
 
@@ -63,6 +64,9 @@ func (h *handler) page(w http.ResponseWriter, _ *http.Request, s *state, who ide
 		Style: template.CSS(pageStyle), //nolint:gosec // ours
 		User:  who.user.name, Version: h.version, Busy: h.engine.slot.held(),
 		Actions: h.infos(s, who.user), Last: h.engine.journal.last(who.user, defaultLast),
+	}
+	if s.remediation != nil && seesRules(who) {
+		data.Rules = h.remedy.infos(s.remediation)
 	}
 	var text bytes.Buffer
 	if err := newPage().Execute(&text, data); err != nil {

@@ -68,9 +68,14 @@ func sendAgain(verdicts []verdict) *problem {
 	return notDone.later(strings.Join(why[:min(len(why), 3)], "; "), turnWait)
 }
 
-// listRules tells whoever may see everything, or close a breaker, how the rules are.
+// seesRules: who may see everything, or close a breaker.
+func seesRules(who identity) bool {
+	return who.user.auditor || len(who.user.grants[ResetAction]) > 0
+}
+
+// listRules tells how the rules are.
 func (h *handler) listRules(w http.ResponseWriter, _ *http.Request, s *state, who identity, query url.Values) error {
-	if !who.user.auditor && len(who.user.grants[ResetAction]) == 0 {
+	if !seesRules(who) {
 		return notFound.because("")
 	}
 	if len(query) > 0 {

@@ -613,6 +613,13 @@ func TestBreaker(t *testing.T) {
 	if r := b.call(nocToken, "GET", "/v1/remediation", ""); r.Status != 404 {
 		t.Errorf("%d", r.Status)
 	}
+	// The page shows the same to the same people.
+	if r := b.call(leadToken, "GET", "/", ""); !strings.Contains(r.Text, "Rules for alerts") || !strings.Contains(r.Text, "breaker open since") {
+		t.Errorf("%d %s", r.Status, r.Text)
+	}
+	if r := b.call(nocToken, "GET", "/", ""); r.Status != 200 || strings.Contains(r.Text, "Rules for alerts") {
+		t.Errorf("%d %s", r.Status, r.Text)
+	}
 	if r := b.run(leadToken, ResetAction, `{"rule":"all"}`); r.Outcome != Applied {
 		t.Errorf("%s", r.Text)
 	}
