@@ -147,6 +147,8 @@ grep -q '^kamailio_core_requests_received_by_method_total' "$dir/page" || fail "
 ! grep '^kamailio_scrape_collector_success.* 0$' "$dir/page" || fail "collectors failed: $(cat "$dir"/*exporter*.log)"
 echo "collectors that work: $(grep -c '^kamailio_scrape_collector_success.* 1$' "$dir/page")"
 pid=$(pgrep -x -f "$(settings kamailio-exporter.service ExecStart)")
+within kamailio_exporter doctor >"$dir/doctor" 2>&1 || fail "doctor is not content: $(cat "$dir/doctor")"
+grep -q 'with the module dialog' "$dir/doctor" || fail "doctor does not say what more could be had: $(cat "$dir/doctor")"
 is "the user of the process" "$(stat -c %u "/proc/$pid")" "$(within id -u kamailio-exporter)"
 kill -TERM "$pid"
 wait "$exporter" || fail "the exporter does not end well: $(cat "$dir"/*exporter*.log)"

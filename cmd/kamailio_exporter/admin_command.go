@@ -103,13 +103,7 @@ func newAdminApp(c *adminCommand) *kingpin.Application {
 func runAdminCommand(ctx context.Context, args []string, stdout io.Writer) error {
 	c := &adminCommand{}
 	app := newAdminApp(c)
-	printed := false
-	app.UsageWriter(stdout)
-	app.Terminate(func(int) {
-		printed = true
-		app.UsageWriter(io.Discard) // kingpin goes on, and would print it again
-	})
-	command, err := app.Parse(args)
+	command, printed, err := parseArgs(app, args, stdout)
 	switch {
 	case printed:
 		return nil

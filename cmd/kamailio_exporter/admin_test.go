@@ -114,7 +114,7 @@ func TestAdminStarts(t *testing.T) {
 	dir, file := adminDir(t, "")
 	server := changeable(t)
 	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file)
-	e.waitFor(t, "admin endpoint: listening")
+	e.stderr.waitFor(t, "admin endpoint: listening")
 	socket := filepath.Join(dir, "admin.sock")
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o660 {
 		t.Errorf("%v, %v", info, err)
@@ -133,7 +133,7 @@ func TestAdminStarts(t *testing.T) {
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	e.waitFor(t, "is not in force")
+	e.stderr.waitFor(t, "is not in force")
 	if _, page := e.get(t, "/metrics"); !strings.Contains(page, "kamailio_exporter_admin_config_last_reload_successful 0") {
 		t.Error("not on the page")
 	}
@@ -145,19 +145,6 @@ func TestAdminStarts(t *testing.T) {
 	}
 	if _, err := net.Dial("unix", socket); err == nil {
 		t.Error("it still listens")
-	}
-}
-
-// waitFor waits for a line of the log.
-func (e *exporter) waitFor(t *testing.T, text string) {
-	t.Helper()
-	e.stderr.mu.Lock()
-	defer e.stderr.mu.Unlock()
-	for !strings.Contains(e.stderr.text.String(), text) {
-		if strings.Contains(e.stderr.text.String(), "ended:") {
-			t.Fatalf("the exporter ended: %s", e.stderr.text.String())
-		}
-		e.stderr.more.Wait()
 	}
 }
 
@@ -206,7 +193,7 @@ func TestAdminCommands(t *testing.T) {
 	dir, file := adminDir(t, "")
 	server := changeable(t)
 	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file)
-	e.waitFor(t, "admin endpoint: listening")
+	e.stderr.waitFor(t, "admin endpoint: listening")
 	socket := filepath.Join(dir, "admin.sock")
 	for _, tc := range []struct {
 		name string
@@ -384,7 +371,7 @@ func TestScrapeDuringAction(t *testing.T) {
 		return kamrpctest.Response{Result: `"ok"`}
 	})
 	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file, "--kamailio.timeout=500ms", "--scrape.reuse=0s")
-	e.waitFor(t, "admin endpoint: listening")
+	e.stderr.waitFor(t, "admin endpoint: listening")
 	before := server.CallCount("dispatcher.list")
 	ended := make(chan error)
 	go func() {
@@ -443,7 +430,7 @@ func TestAdminOverClosedConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := start(t, "--kamailio.uri="+closing.URL+"/RPC", "--kamailio.http-config-file="+httpConfig, "--admin.config.file="+file)
-	e.waitFor(t, "admin endpoint: listening")
+	e.stderr.waitFor(t, "admin endpoint: listening")
 	for i := range 5 {
 		// The fake's item stays 3: sent, answered, and not verified.
 		if out, err := adminRun(t, filepath.Join(dir, "admin.sock"), "run", "htable.set-int", "table=ipban", "key=k", "value=7"); exitCode(err) != exitUnverified {

@@ -36,13 +36,7 @@ func newAssetsApp(c *assetsCommand) *kingpin.Application {
 func runAssetsCommand(args []string, stdout io.Writer) error {
 	c := &assetsCommand{}
 	app := newAssetsApp(c)
-	printed := false
-	app.UsageWriter(stdout)
-	app.Terminate(func(int) {
-		printed = true
-		app.UsageWriter(io.Discard) // kingpin goes on, and would print it again
-	})
-	_, err := app.Parse(args)
+	_, printed, err := parseArgs(app, args, stdout)
 	switch {
 	case printed:
 		return nil

@@ -170,28 +170,31 @@ func parseFlags(args []string, stdout io.Writer) (*settings, error) {
 
 // parse is parseFlags of an application that newApp made.
 func (s *settings) parse(app *kingpin.Application, args []string, stdout io.Writer) (*settings, error) {
-	printed := false
-	app.UsageWriter(stdout)
-	app.Terminate(func(int) {
-		printed = true
-		app.UsageWriter(io.Discard) // kingpin goes on, and would print it again
-	})
-	if _, err := app.Parse(args); err != nil {
-		if printed {
-			return nil, nil
-		}
+	_, printed, err := parseArgs(app, args, stdout)
+	switch {
+	case printed:
+		return nil, nil
+	case err != nil:
 		if bad := badValue(app, args); bad != nil {
 			err = bad
 		}
 		return nil, fmt.Errorf("%w, try --help", err)
 	}
-	if printed {
-		return nil, nil
-	}
 	if s.fleet.configFile != "" && !s.urisGiven && os.Getenv(uriVariable) == "" {
 		s.uris = nil
 	}
 	return s, s.check()
+}
+
+// parseArgs tells whether all there was to do was to print: --help, --version.
+func parseArgs(app *kingpin.Application, args []string, stdout io.Writer) (command string, printed bool, err error) {
+	app.UsageWriter(stdout)
+	app.Terminate(func(int) {
+		printed = true
+		app.UsageWriter(io.Discard) // kingpin goes on, and would print it again
+	})
+	command, err = app.Parse(args)
+	return command, printed, err
 }
 
 // badValue is the error of the first value that does not parse, with the name of

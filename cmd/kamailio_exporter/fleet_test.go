@@ -43,23 +43,8 @@ func rewrite(t testing.TB, file, format string, args ...any) {
 
 func (e *exporter) post(t testing.TB, path string, headers ...string) (int, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, e.url+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(body)
+	resp, body := e.send(t, http.MethodPost, path, headers...)
+	return resp.StatusCode, body
 }
 
 func has(t *testing.T, page string, wants ...string) {
@@ -400,10 +385,10 @@ func (b *logBuffer) waitFor(t *testing.T, text string) {
 	t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	timeout := time.AfterFunc(10*time.Second, b.more.Broadcast)
+	timeout := time.AfterFunc(30*time.Second, b.more.Broadcast)
 	defer timeout.Stop()
 	for begun := time.Now(); !strings.Contains(b.text.String(), text); b.more.Wait() {
-		if time.Since(begun) > 10*time.Second {
+		if time.Since(begun) > 30*time.Second {
 			t.Fatalf("no %q in the log:\n%s", text, b.text.String())
 		}
 	}

@@ -95,7 +95,12 @@ func start(t testing.TB, args ...string) *exporter {
 
 func (e *exporter) get(t testing.TB, path string, headers ...string) (*http.Response, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, e.url+path, nil)
+	return e.send(t, http.MethodGet, path, headers...)
+}
+
+func (e *exporter) send(t testing.TB, method, path string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), method, e.url+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
