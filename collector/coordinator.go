@@ -58,16 +58,21 @@ func (e *UnknownCollectorError) Error() string {
 	return fmt.Sprintf("unknown collector %q; known are: %s", e.Name, strings.Join(e.Known, ", "))
 }
 
-// Select returns the names to scrape: those included (all, when none is), less
-// those excluded. An unknown name is an *UnknownCollectorError.
+// Select returns those of its collectors' names that Select of the package does.
 func (c *Coordinator) Select(include, exclude []string) ([]string, error) {
-	known := Names(c.collectors)
+	return Select(Names(c.collectors), include, exclude)
+}
+
+// Select returns the names to scrape: those of the known ones that are included
+// (all, when none is), less those excluded. An unknown name is an
+// *UnknownCollectorError.
+func Select(known, include, exclude []string) ([]string, error) {
 	for _, name := range slices.Concat(include, exclude) {
 		if !slices.Contains(known, name) {
 			return nil, &UnknownCollectorError{name, known}
 		}
 	}
-	return slices.DeleteFunc(known, func(name string) bool {
+	return slices.DeleteFunc(slices.Clone(known), func(name string) bool {
 		return slices.Contains(exclude, name) || len(include) > 0 && !slices.Contains(include, name)
 	}), nil
 }

@@ -99,16 +99,6 @@ type repairs struct {
 	binary     string
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
 func hashOf(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:])
@@ -193,7 +183,7 @@ func startRepairs(t *testing.T, version string) *repairs {
 		text := regexp.MustCompile(`(?m)^( +)for: \S+`).ReplaceAllString(replaced(t, file, pairs...), "${1}for: 2s")
 		return written(t, dir, name, text)
 	}
-	r.prometheus = runPrometheusWith(t, []string{r.exporter}, []string{
+	r.prometheus = runPrometheus(t, []string{r.exporter}, []string{
 		hasty(repairFiles+"alerts.yml", "repair.yml", "[2m]", "[10s]"),
 		hasty("../../alerts/kamailio-alerts.yml", "kamailio.yml", `seconds="28800"`, `seconds="60"`),
 	}, alertmanagerAddress)

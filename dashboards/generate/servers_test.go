@@ -122,14 +122,9 @@ type prometheusServer struct {
 	client *http.Client
 }
 
-// runPrometheus scrapes the exporters every second.
-func runPrometheus(t *testing.T, exporters, rules []string) *prometheusServer {
-	t.Helper()
-	return runPrometheusWith(t, exporters, rules)
-}
-
-// runPrometheusWith also sends its alerts to these Alertmanagers.
-func runPrometheusWith(t *testing.T, exporters, rules []string, alertmanagers ...string) *prometheusServer {
+// runPrometheus scrapes the exporters every second, and sends its alerts to the
+// Alertmanagers.
+func runPrometheus(t *testing.T, exporters, rules []string, alertmanagers ...string) *prometheusServer {
 	t.Helper()
 	config, err := json.Marshal(map[string]any{ // which is YAML too
 		"global": map[string]any{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
@@ -145,6 +140,16 @@ func runPrometheusWith(t *testing.T, exporters, rules []string, alertmanagers ..
 	return prometheusWith(t, config)
 }
 
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
 func prometheusWith(t *testing.T, config []byte) *prometheusServer {
 	t.Helper()
 	path := needs(t, "prometheus", "prometheus")
@@ -153,14 +158,7 @@ func prometheusWith(t *testing.T, config []byte) *prometheusServer {
 	if err := os.WriteFile(configFile, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String() // Prometheus does not tell which it took
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := freeAddress(t) // Prometheus does not tell which it took
 	program(t, path, "--config.file="+configFile, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
 	p := &prometheusServer{"http://" + address, &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{Proxy: nil}}}
 	if !until(20*time.Second, func() bool {

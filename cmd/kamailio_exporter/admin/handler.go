@@ -222,12 +222,9 @@ func (h *handler) once(ctx context.Context, w http.ResponseWriter, j *job) error
 		return p
 	}
 	h.engine.metrics.duration.WithLabelValues(j.action.Name).Observe(time.Since(began).Seconds())
-	h.engine.metrics.count(j.who.user.name, j.action.Name, res.Outcome)
+	h.engine.metrics.ended(j.who.user.name, j.action.Name, res, p)
 	if p == nil {
 		return answer(w, http.StatusOK, res)
-	}
-	if p.name == notVerified.name {
-		h.engine.metrics.unverified.WithLabelValues(j.action.Name).Inc()
 	}
 	return writeProblem(w, p, res.ID, res)
 }

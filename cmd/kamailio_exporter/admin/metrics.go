@@ -106,3 +106,11 @@ func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 func (m *metrics) count(user, action string, outcome Outcome) {
 	m.requests.WithLabelValues(user, action, string(outcome)).Inc()
 }
+
+// ended counts what engine.run returned.
+func (m *metrics) ended(user, action string, res *result, p *problem) {
+	m.count(user, action, res.Outcome)
+	if p != nil && p.name == notVerified.name {
+		m.unverified.WithLabelValues(action).Inc()
+	}
+}

@@ -50,21 +50,13 @@ func (f *Fleet) wanted(r *http.Request) (*session, Module, error) {
 // narrow leaves those of a module's collectors that a request wants. Chosen ones
 // come without the SIP probes and the page of xhttp_prom, as at /metrics.
 func (m Module) narrow(include, exclude []string) (Module, error) {
-	for _, name := range slices.Concat(include, exclude) {
-		if slices.Contains(m.Collectors, name) {
-			continue
-		}
+	left, err := collector.Select(m.Collectors, include, exclude)
+	if unknown := (*collector.UnknownCollectorError)(nil); errors.As(err, &unknown) {
 		why := "there is no such collector"
-		if slices.Contains(collector.Names(collector.All(collector.Options{})), name) {
+		if slices.Contains(collector.Names(collector.All(collector.Options{})), unknown.Name) {
 			why = "this collector is not in the module"
 		}
 		return m, &refusal{http.StatusBadRequest, "unknown_collector", fmt.Sprintf("collect[], exclude[]: %s; known are: %s", why, strings.Join(m.Collectors, ", "))}
-	}
-	var left []string
-	for _, name := range m.Collectors {
-		if !slices.Contains(exclude, name) && (len(include) == 0 || slices.Contains(include, name)) {
-			left = append(left, name)
-		}
 	}
 	if len(left) == 0 {
 		return m, &refusal{http.StatusBadRequest, "unknown_collector", "collect[] and exclude[] leave no collector"}
