@@ -62,6 +62,7 @@ type settings struct {
 
 	telemetryPath          string
 	disableExporterMetrics bool
+	giveWay                bool
 	admin                  adminFlags
 	fleet                  fleetFlags
 	web                    *web.FlagConfig
@@ -157,6 +158,8 @@ func newApp(s *settings) *kingpin.Application {
 		NoEnvar().BoolVar(&s.admin.check)
 	app.Flag("admin.print-grants", "Print what the file of --admin.config.file lets each user do, and end.").
 		NoEnvar().BoolVar(&s.admin.printGrants)
+	app.Flag("runtime.give-way", "Run only while a CPU has nothing else to do (SCHED_IDLE), so that calls do not wait for scrapes. Not on a busy host, nor where the exporter may not return from it.").
+		Default("true").BoolVar(&s.giveWay)
 	s.web = webflag.AddFlags(app, ":9494")
 	promslogflag.AddFlags(app, &s.log)
 	return app

@@ -17,11 +17,13 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/fleet"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/giveway"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
@@ -107,6 +109,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 	ctx, stopAll := context.WithCancel(ctx)
 	defer stopAll()
+	if s.giveWay {
+		giveWay(ctx, own, logger)
+	}
 	if targets != nil {
 		targets.ReloadOnHangup(ctx)
 	}
@@ -142,6 +147,31 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	_ = level.Info(logger).Log("msg", "stopped")
 	return nil
+}
+
+// giveWay keeps the exporter out of Kamailio's way until ctx is done, where it may.
+func giveWay(ctx context.Context, own *ownMetrics, logger log.Logger) {
+	giving := func() float64 { return 0 }
+	keeper, err := giveway.New()
+	if err != nil {
+		_ = level.Info(logger).Log("msg", "scrapes will not give way to Kamailio where both want a CPU", "err", err)
+	} else {
+		giving = func() float64 {
+			if keeper.Giving() {
+				return 1
+			}
+			return 0
+		}
+		go func() {
+			if err := keeper.Run(ctx); err != nil {
+				_ = level.Error(logger).Log("msg", "giving way to Kamailio failed, and is not tried again", "err", err)
+			}
+		}()
+	}
+	own.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: programName + "_gives_way",
+		Help: "Whether the exporter runs only while a CPU has nothing else to do (1), or takes its share (0): because it may not, or the host is busy.",
+	}, giving))
 }
 
 // surviveHangup lets SIGHUP (systemctl reload) not end the exporter: neither before

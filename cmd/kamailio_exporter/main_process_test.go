@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,4 +54,29 @@ func ended(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
 		t.Fatal(failed)
 	}
 	return out.String(), err.String(), cmd.ProcessState.ExitCode()
+}
+
+// TestGivesWay sees that the program gives way where it may, unless told not to.
+func TestGivesWay(t *testing.T) {
+	uri := "--kamailio.uri=" + fake56(t).URI("unix")
+	const metric = programName + "_gives_way"
+	if _, page := start(t, uri).get(t, "/metrics"); value(page, metric) != "" {
+		t.Errorf("told not to: %s %s", metric, value(page, metric))
+	}
+	cmd, log := process(t, uri, "--web.listen-address=127.0.0.1:0"), newLogBuffer()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	log.waitFor(t, "Listening on")
+	e := &exporter{url: "http://" + listening.FindStringSubmatch(log.String())[1]}
+	_, page := e.get(t, "/metrics")
+	got, says := value(page, metric), strings.Contains(log.String(), "will not give way")
+	if got == "" || says && got != "0" || says && os.Geteuid() == 0 {
+		t.Errorf("%s is %q; log: %s", metric, got, log)
+	}
 }

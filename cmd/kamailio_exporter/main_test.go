@@ -58,14 +58,15 @@ func (b *logBuffer) String() string {
 
 var listening = regexp.MustCompile(`address"?[=:]"?(127\.0\.0\.1:\d+)`) // in logfmt and in JSON
 
-// start runs the exporter on a free port until the test ends.
+// start runs the exporter on a free port until the test ends. It does not give way:
+// that would be the whole test.
 func start(t testing.TB, args ...string) *exporter {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log := newLogBuffer()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, append([]string{"--web.listen-address=127.0.0.1:0"}, args...), io.Discard, log)
+		err := run(ctx, append([]string{"--web.listen-address=127.0.0.1:0", "--no-runtime.give-way"}, args...), io.Discard, log)
 		fmt.Fprintln(log, "ended:", err)
 		ended <- err
 	}()
