@@ -75,8 +75,14 @@ type would struct {
 
 // run does what was asked. What it was before the change is in the error too, when
 // there is one after the RPC. Nothing in here ends because the client goes away.
-func (e *engine) run(ctx context.Context, j *job) (*result, *problem) {
+func (e *engine) run(ctx context.Context, j *job) (res *result, p *problem) {
 	ctx = context.WithoutCancel(ctx)
+	began := time.Now()
+	defer func() {
+		if res != nil {
+			e.metrics.ended(j, time.Since(began), res, p)
+		}
+	}()
 	if err := e.slot.take(j.action.Name, j.id); err != nil {
 		return nil, asProblem(err)
 	}
@@ -98,7 +104,7 @@ func (e *engine) run(ctx context.Context, j *job) (*result, *problem) {
 	if p != nil {
 		return nil, p
 	}
-	res := &result{ID: j.id, Action: j.action.Name, DryRun: j.dryRun, Before: before, Outcome: NoChange}
+	res = &result{ID: j.id, Action: j.action.Name, DryRun: j.dryRun, Before: before, Outcome: NoChange}
 	if before != nil && j.action.Same != nil && j.action.Same(j.args, before) {
 		res.After, res.Verified = before, true
 		res.Duration = e.now().Sub(j.request).Milliseconds()

@@ -216,13 +216,10 @@ func (h *handler) once(ctx context.Context, w http.ResponseWriter, j *job) error
 		}
 		defer h.engine.journal.release(j.who.user.name, j.key)
 	}
-	began := time.Now()
 	res, p := h.engine.run(ctx, j)
 	if res == nil {
 		return p
 	}
-	h.engine.metrics.duration.WithLabelValues(j.action.Name).Observe(time.Since(began).Seconds())
-	h.engine.metrics.ended(j.who.user.name, j.action.Name, res, p)
 	if p == nil {
 		return answer(w, http.StatusOK, res)
 	}

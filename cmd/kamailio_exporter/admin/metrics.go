@@ -107,10 +107,11 @@ func (m *metrics) count(user, action string, outcome Outcome) {
 	m.requests.WithLabelValues(user, action, string(outcome)).Inc()
 }
 
-// ended counts what engine.run returned.
-func (m *metrics) ended(user, action string, res *result, p *problem) {
-	m.count(user, action, res.Outcome)
+// ended counts a job that came to a result, whoever asked for it.
+func (m *metrics) ended(j *job, took time.Duration, res *result, p *problem) {
+	m.count(j.who.user.name, j.action.Name, res.Outcome)
+	m.duration.WithLabelValues(j.action.Name).Observe(took.Seconds())
 	if p != nil && p.name == notVerified.name {
-		m.unverified.WithLabelValues(action).Inc()
+		m.unverified.WithLabelValues(j.action.Name).Inc()
 	}
 }

@@ -233,7 +233,7 @@ func (b *remedyBench) metric(name string, labels ...string) float64 {
 		}
 		for _, m := range f.GetMetric() {
 			if hasLabels(m, labels) {
-				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 	}
@@ -543,6 +543,9 @@ func TestUndo(t *testing.T) {
 	}
 	if n := b.metric(remedyPrefix+"actions_total", "rule", "drain", "step", "undo", "outcome", "applied"); n != 1 {
 		t.Errorf("%v taken back", n)
+	}
+	if n := b.metric(metricPrefix+"duration_seconds", "action", "dispatcher.set-state"); n != 1 {
+		t.Errorf("the time of %v actions was measured since the restart, want that of the undoing", n)
 	}
 	if n := b.metric(remedyPrefix+"open_changes", "rule", "drain"); n != 0 {
 		t.Errorf("%v open changes", n)

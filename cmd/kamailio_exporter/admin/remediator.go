@@ -315,7 +315,6 @@ func (m *remediator) run(ctx context.Context, j *attempt, action *Action, confir
 	}
 	v := verdict{Rule: r.name, Alert: j.alert.fingerprint, Step: j.remedy.Step, Outcome: res.Outcome, DryRun: res.DryRun, Detail: res.Detail, ID: res.ID}
 	m.metrics.acted(r.name, j.remedy.Step, outcomeWord(res))
-	m.engine.metrics.ended(j.who.user.name, action.Name, res, p)
 	_ = level.Info(m.logger).Log("msg", "a rule acted on an alert", "rule", r.name, "step", j.remedy.Step, "outcome", outcomeWord(res), "id", res.ID)
 	if m.ledger.tired(r.name) {
 		m.openBreaker(r.name, fmt.Sprintf("%d actions in a row failed, have no known outcome or could not be verified", failuresInARow))
