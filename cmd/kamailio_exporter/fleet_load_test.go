@@ -97,6 +97,9 @@ func TestFleet(t *testing.T) {
 	}
 }
 
+// probeClient keeps its connections and takes gzip, as Prometheus does.
+var probeClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 20}, Timeout: 10 * time.Second}
+
 // probe scrapes one target as a Prometheus does that scrapes every 15 s.
 func (e *exporterProcess) probe(t *testing.T, target string) (up bool, took time.Duration) {
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, e.url+"/probe?target="+target, nil)
@@ -106,7 +109,7 @@ func (e *exporterProcess) probe(t *testing.T, target string) (up bool, took time
 	}
 	r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "10")
 	begun := time.Now()
-	resp, err := scrapeClient.Do(r)
+	resp, err := probeClient.Do(r)
 	if err != nil {
 		t.Error(err)
 		return false, 0

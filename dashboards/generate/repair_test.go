@@ -289,23 +289,25 @@ func (r *repairs) did(rule, step, outcome string) float64 {
 	return r.metric(fmt.Sprintf(`kamailio_exporter_remediation_actions_total{rule=%q,step=%q,outcome=%q}`, rule, step, outcome))
 }
 
-// calls has SIPp make calls to set 4 all the time, and tells the share that failed
-// of those since the last time it was asked.
-func (r *repairs) calls() (failed func() float64) {
+// calls has SIPp make calls to set 4 all the time, and tells which share fails of
+// the next so many that end.
+func (r *repairs) calls() (failed func(of float64) float64) {
 	r.t.Helper()
 	dir := r.t.TempDir()
 	numbers := written(r.t, dir, "numbers.csv", "SEQUENTIAL\n6001;example.com;test;\n")
 	stats := filepath.Join(dir, "stats.csv")
 	program(r.t, needs(r.t, "sipp", "sip-tester"), "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", abs(r.t, "../../examples/demo/sipp/call-answered.xml"),
 		"-inf", numbers, "-r", "20", "-d", "200", "-trace_stat", "-stf", stats, "-fd", "1s", r.SIPAddr)
-	var lastGood, lastBad float64
-	return func() float64 {
-		good, bad := lastLine(stats)
-		defer func() { lastGood, lastBad = good, bad }()
-		if good+bad == lastGood+lastBad {
-			return -1
-		}
-		return (bad - lastBad) / (good + bad - lastGood - lastBad)
+	return func(of float64) float64 {
+		r.t.Helper()
+		goodBefore, badBefore := lastLine(stats)
+		var good, bad float64
+		r.becomes(fmt.Sprintf("%v calls have ended", of), func() bool {
+			good, bad = lastLine(stats)
+			good, bad = good-goodBefore, bad-badBefore
+			return good+bad >= of
+		})
+		return bad / (good + bad)
 	}
 }
 
@@ -386,8 +388,7 @@ func repair(t *testing.T, r *repairs) {
 	if n := r.metric(`{__name__="kamailio_exporter_admin_requests_total",outcome=~"applied.*|failed|unknown"}`); n != 0 {
 		t.Errorf("a dry run: %v actions", n)
 	}
-	failed()
-	r.becomes("a third of the calls fails", func() bool { share := failed(); return share > 0.2 && share < 0.5 })
+	r.becomes("a third of the calls fails", func() bool { share := failed(50); return share > 0.2 && share < 0.5 })
 
 	// Enforce. What fires already is acted on as well.
 	third.failing.Store(false)
@@ -397,10 +398,8 @@ func repair(t *testing.T, r *repairs) {
 	r.enforce()
 	third.failing.Store(true)
 	r.becomes("the gateway is taken out", func() bool { return r.flags() == "AP AP DX" })
-	until(3*time.Second, func() bool { return false }) // calls that were under way
-	failed()
-	until(5*time.Second, func() bool { return false })
-	if share := failed(); share != 0 {
+	failed(50) // some were under way
+	if share := failed(100); share != 0 {
 		t.Errorf("%v of the calls fail", share)
 	}
 	// It still fails when it is tried again, and is taken out again.
@@ -410,9 +409,7 @@ func repair(t *testing.T, r *repairs) {
 	third.failing.Store(false)
 	before := third.invites.Load()
 	r.becomes("the gateway is back", func() bool { return r.flags() == "AP AP AP" && third.invites.Load() > before+5 })
-	failed()
-	until(5*time.Second, func() bool { return false })
-	if share := failed(); share != 0 {
+	if share := failed(100); share != 0 {
 		t.Errorf("%v of the calls fail", share)
 	}
 
