@@ -34,8 +34,11 @@ func commandApp(s *settings, name, help string, shown ...string) *kingpin.Applic
 	app := newApp(s)
 	app.Help = help
 	app.UsageTemplate(strings.ReplaceAll(kingpin.DefaultUsageTemplate, "{{.App.Name}}", programName+" "+name))
+	app.Flag("target", "The target that it is about, where --config.file has many (FLEET.md).").
+		NoEnvar().PlaceHolder("NAME").StringVar(&s.fleet.target)
+	shown = append(shown, "help", "target", "config.file")
 	for _, f := range app.Model().Flags {
-		if !slices.ContainsFunc(append(shown, "help"), func(s string) bool { return strings.HasPrefix(f.Name, s) }) {
+		if !slices.ContainsFunc(shown, func(s string) bool { return strings.HasPrefix(f.Name, s) }) {
 			app.GetFlag(f.Name).Hidden()
 		}
 	}
@@ -66,11 +69,15 @@ func runDoctorCommand(ctx context.Context, args []string, stdout io.Writer) erro
 	if parsed, err := s.parse(newDoctorApp(s, o), args, stdout); err != nil || parsed == nil {
 		return usageError(err, "doctor", exitUsage)
 	}
+	s, err := s.chosen()
+	if err != nil {
+		return usageError(err, "doctor", exitUsage)
+	}
 	cfg, err := s.doctorConfig()
 	if err != nil {
 		return usageError(err, "doctor", exitUsage)
 	}
-	cfg.User, cfg.Search = o.user, o.search
+	cfg.User, cfg.Search = o.user, o.search && s.fleet.target == ""
 	report := doctor.Run(ctx, cfg)
 	if ctx.Err() != nil {
 		return &codedError{exitBroken, "interrupted"}
@@ -80,6 +87,9 @@ func runDoctorCommand(ctx context.Context, args []string, stdout io.Writer) erro
 			return err
 		}
 	} else {
+		if s.fleet.target != "" {
+			fmt.Fprintf(stdout, "The target %s of %s: what flags are named for below is set there, see FLEET.md.\n\n", s.fleet.target, s.fleet.configFile)
+		}
 		report.Text(stdout, coloured(stdout))
 	}
 	switch report.Status {
@@ -118,7 +128,7 @@ func (s *settings) doctorConfig() (doctor.Config, error) {
 		MaxConcurrent: s.maxConcurrent, MaxReplyBytes: int64(s.maxReply),
 		Listen: *s.web.WebListenAddresses, System: doctor.ThisSystem(),
 	}
-	for _, file := range []string{s.httpConfigFile, s.admin.configFile, *s.web.WebConfigFile, s.sipCAFile} {
+	for _, file := range []string{s.httpConfigFile, s.fleet.configFile, s.admin.configFile, *s.web.WebConfigFile, s.sipCAFile} {
 		if file != "" {
 			cfg.Files = append(cfg.Files, file)
 		}

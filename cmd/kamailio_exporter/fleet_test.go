@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -672,5 +674,72 @@ func TestHangupWithoutFiles(t *testing.T) {
 	e.stderr.waitFor(t, "there is no file to read anew")
 	if resp, _ := e.get(t, "/metrics"); resp.StatusCode != http.StatusOK {
 		t.Errorf("status %d", resp.StatusCode)
+	}
+}
+
+// TestCommandsOfTargets: doctor and rpc are about one target, with what the file
+// has for it.
+func TestCommandsOfTargets(t *testing.T) {
+	kamailio, password := fake56(t), "letmein"
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, given, _ := r.BasicAuth(); given != password {
+			http.Error(w, "no", http.StatusUnauthorized)
+			return
+		}
+		to, err := url.Parse(kamailio.URI("http"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		to.Path = ""
+		httputil.NewSingleHostReverseProxy(to).ServeHTTP(w, r)
+	}))
+	t.Cleanup(proxy.Close)
+	file := fleetFile(t, `
+modules: {few: {collectors: [core, dispatcher]}}
+targets:
+  here: {uris: ['%[1]s/RPC'], module: few, http_config: {basic_auth: {username: me, password: %[2]s}}}
+  locked: {uris: ['%[3]s/RPC']}
+`, proxy.URL, password, strings.Replace(proxy.URL, "127.0.0.1", "localhost", 1))
+	ask := func(command string, args ...string) (out string, code int) {
+		t.Helper()
+		var b strings.Builder
+		err := run(t.Context(), append([]string{command, "--config.file=" + file}, args...), &b, io.Discard)
+		if err == nil {
+			return b.String(), 0
+		}
+		return b.String() + oneLine(err), exitCode(err)
+	}
+
+	const listen = "--web.listen-address=127.0.0.1:0"
+	out, code := ask("doctor", "--target=here", listen)
+	if code != 0 || !strings.Contains(out, "The target here of "+file) || !strings.Contains(out, proxy.URL) || strings.Contains(out, password) {
+		t.Errorf("%d:\n%s", code, out)
+	}
+	if out, code := ask("doctor", "--target=here", listen, "--output=json"); code != 0 || !strings.Contains(out, "2 work, with") || !json.Valid([]byte(out)) {
+		t.Errorf("its module has two collectors; %d:\n%s", code, out)
+	}
+	if out, code := ask("doctor", "--target=locked", listen); code != exitBroken || !strings.Contains(out, "401") {
+		t.Errorf("%d:\n%s", code, out)
+	}
+	if out, code := ask("rpc", "--target=here", "core.version"); code != 0 || !strings.Contains(out, "5.6.3") {
+		t.Errorf("%d:\n%s", code, out)
+	}
+	for command, wrong := range map[string]int{"doctor": exitUsage, "rpc": exitTrouble} {
+		for _, args := range [][]string{{"core.version"}, {"--target=nowhere", "core.version"}} {
+			if command == "doctor" {
+				args = args[:len(args)-1]
+			}
+			if out, code := ask(command, args...); code != wrong || !strings.Contains(out, "here, locked") {
+				t.Errorf("%s %q: %d: %s", command, args, code, out)
+			}
+		}
+	}
+	if err := run(t.Context(), []string{"doctor", "--target=here"}, io.Discard, io.Discard); err == nil || exitCode(err) != exitUsage || !strings.Contains(err.Error(), "--target is for --config.file") {
+		t.Error(err)
+	}
+	// The Kamailio of the flags, beside the file.
+	if out, code := ask("rpc", "--kamailio.uri="+kamailio.URI("unix"), "core.version"); code != 0 || !strings.Contains(out, "5.6.3") {
+		t.Errorf("%d:\n%s", code, out)
 	}
 }

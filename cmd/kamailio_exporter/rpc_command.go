@@ -54,6 +54,10 @@ func runRPCCommand(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	s, err = s.chosen()
+	if err != nil {
+		return usageError(err, "rpc", exitTrouble)
+	}
 	client, err := s.newClient(nil)
 	if err != nil {
 		return err
