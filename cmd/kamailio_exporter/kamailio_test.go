@@ -125,12 +125,24 @@ func scrapePromoted(t *testing.T, flags []string) {
 	checkMetrics(t, page)
 }
 
+// scriptMetrics are of the kinds that the demo's script has none of.
+const scriptMetrics = `
+modparam("xhttp_prom", "prom_gauge", "name=test_waiting; label=queue;")
+modparam("xhttp_prom", "prom_histogram", "name=test_wait_seconds; label=queue; buckets=0.5:2;")
+event_route[core:worker-one-init] {
+	prom_gauge_set("test_waiting", "-2.5", "a");
+	prom_histogram_observe("test_wait_seconds", "0.25", "a");
+	prom_histogram_observe("test_wait_seconds", "1", "a");
+	prom_histogram_observe("test_wait_seconds", "8", "a");
+}
+`
+
 // TestMergedPageOfARealKamailio merges what the demo's script counts for
 // xhttp_prom, and nothing of the statistics on the same page.
 func TestMergedPageOfARealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
-			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true, Extra: scriptMetrics})
 			url := strings.TrimSuffix(server.HTTPURL, "/RPC") + "/metrics"
 			flags := append(uriFlags([]string{server.HTTPURL}), "--xhttp_prom.url="+url)
 			h := handlerFor(t, flags...)
@@ -145,13 +157,25 @@ func TestMergedPageOfARealKamailio(t *testing.T) {
 					t.Errorf("%s is %q, Kamailio says %s", sample[1], value(page, sample[1]), sample[2])
 				}
 			}
+			for sample, want := range map[string]string{
+				`kamailio_test_waiting{queue="a"}`:                           "-2.5",
+				`kamailio_test_wait_seconds_bucket{le="0.500000",queue="a"}`: "1",
+				`kamailio_test_wait_seconds_bucket{le="2.000000",queue="a"}`: "2",
+				`kamailio_test_wait_seconds_bucket{le="+Inf",queue="a"}`:     "3",
+				`kamailio_test_wait_seconds_sum{queue="a"}`:                  "9.25",
+				`kamailio_test_wait_seconds_count{queue="a"}`:                "3",
+			} {
+				if got := value(page, sample); got != want {
+					t.Errorf("%s is %q, want %s; Kamailio says\n%s", sample, got, want, regexp.MustCompile(`(?m)^.*test_.*$`).FindAllString(text, -1))
+				}
+			}
 			if got := foreign(page); strings.Count(got, "kamailio_demo_calls{") != len(theirs) || !strings.HasSuffix(got, dropped(0, 0, 0, 0)) {
 				t.Errorf("got\n%s", got)
 			}
 			if strings.Contains(page, "kamailio_core_rcv_requests") || strings.Contains(page, "kamailio_script_") {
 				t.Error("Kamailio's own statistics are merged too")
 			}
-			checkMetrics(t, regexp.MustCompile(`(?m)^.*kamailio_(demo|gateway)_.*\n`).ReplaceAllString(page, "")) // the script's have no help text
+			checkMetrics(t, regexp.MustCompile(`(?m)^.*kamailio_(demo|gateway|test)_.*\n`).ReplaceAllString(page, "")) // the script's have no help text
 			wholePage(t, page)
 
 			lines := server.LogLines()
