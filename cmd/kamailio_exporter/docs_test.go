@@ -202,7 +202,7 @@ func TestCollectorsAreNamedEverywhere(t *testing.T) {
 
 // The samples that README.md shows are of metrics that exist, with these labels.
 func TestReadmeSamples(t *testing.T) {
-	labels := map[string]string{}
+	labels := map[string]string{givesWayMetric: ""}
 	descs := collector.BesideDescs()
 	for _, c := range collector.All(collector.Options{}) {
 		descs = append(descs, c.Descs()...)

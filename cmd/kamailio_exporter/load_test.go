@@ -333,7 +333,7 @@ func runInTurn(t *testing.T, phones *phones, turns []turn, users int) [][]time.D
 				t.Error(err)
 			}
 			checkCounts(t, r.last, users)
-			if got := value(r.last, programName+"_gives_way"); got != turn.gives {
+			if got := value(r.last, givesWayMetric); got != turn.gives {
 				t.Errorf("%s: gives way is %q at the end of a window, want %q: the machine is too busy to measure anything", turn.name, got, turn.gives)
 			}
 		})

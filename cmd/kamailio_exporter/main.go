@@ -149,6 +149,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return nil
 }
 
+const givesWayMetric = programName + "_gives_way"
+
 // giveWay keeps the exporter out of Kamailio's way until ctx is done, where it may.
 func giveWay(ctx context.Context, own *ownMetrics, logger log.Logger) {
 	giving := func() float64 { return 0 }
@@ -169,7 +171,7 @@ func giveWay(ctx context.Context, own *ownMetrics, logger log.Logger) {
 		}()
 	}
 	own.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: programName + "_gives_way",
+		Name: givesWayMetric,
 		Help: "Whether the exporter runs only while a CPU has nothing else to do (1), or takes its share (0): because it may not, or the host is busy.",
 	}, giving))
 }

@@ -59,9 +59,8 @@ func ended(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
 // TestGivesWay sees that the program gives way where it may, unless told not to.
 func TestGivesWay(t *testing.T) {
 	uri := "--kamailio.uri=" + fake56(t).URI("unix")
-	const metric = programName + "_gives_way"
-	if _, page := start(t, uri).get(t, "/metrics"); value(page, metric) != "" {
-		t.Errorf("told not to: %s %s", metric, value(page, metric))
+	if _, page := start(t, uri).get(t, "/metrics"); value(page, givesWayMetric) != "" {
+		t.Errorf("told not to: %s %s", givesWayMetric, value(page, givesWayMetric))
 	}
 	cmd, log := process(t, uri, "--web.listen-address=127.0.0.1:0"), newLogBuffer()
 	cmd.Stdout, cmd.Stderr = log, log
@@ -75,8 +74,8 @@ func TestGivesWay(t *testing.T) {
 	log.waitFor(t, "Listening on")
 	e := &exporter{url: "http://" + listening.FindStringSubmatch(log.String())[1]}
 	_, page := e.get(t, "/metrics")
-	got, says := value(page, metric), strings.Contains(log.String(), "will not give way")
+	got, says := value(page, givesWayMetric), strings.Contains(log.String(), "will not give way")
 	if got == "" || says && got != "0" || says && os.Geteuid() == 0 {
-		t.Errorf("%s is %q; log: %s", metric, got, log)
+		t.Errorf("%s is %q; log: %s", givesWayMetric, got, log)
 	}
 }
