@@ -34,6 +34,7 @@ func Known() Names {
 		"kamailio_exporter_rpc_failures_total":    {"method"},
 		"kamailio_exporter_rpc_reply_bytes_total": {"method"},
 		"kamailio_exporter_build_info":            {"version", "revision", "branch", "goversion", "goos", "goarch", "tags"},
+		"kamailio_exporter_gives_way":             nil, // giveWay
 		// Of its many targets (fleet).
 		"kamailio_exporter_targets":                                      {"from"},
 		"kamailio_exporter_probes_total":                                 {"result"},
