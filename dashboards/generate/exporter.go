@@ -112,7 +112,7 @@ func exporter() Dashboard {
 					kind: kindTimeline, width: 24, height: 5, title: "Giving way on the CPUs",
 					help: "Whether calls come before scrapes: giving way, the exporter runs only while a CPU has nothing else to do. It does not on a busy host, nor where it may not return from that: then its log says so at the start.",
 					unit: words, none: "Exporter metrics are switched off", states: []state{{0, "Takes its share", blue}, {1, "Gives way", green}},
-					queries: []query{{expr: `kamailio_exporter_gives_way{S}`, legend: "{{instance}}"}},
+					queries: []query{{expr: `min by (instance) (kamailio_exporter_gives_way{S})`, legend: "{{instance}}"}},
 				},
 			}},
 			{title: "Many targets of one exporter", panels: []panel{
