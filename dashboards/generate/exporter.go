@@ -47,13 +47,13 @@ func exporter() Dashboard {
 			}},
 			{title: "Collectors", panels: []panel{
 				{
-					kind: kindTimeline, width: 12, height: 12, title: "Collectors",
+					kind: kindTimeline, width: 12, height: 24, title: "Collectors",
 					help: "Whether each collector could read its module. Those without their module on the server are not shown.",
 					unit: words, none: "No exporter is scraped", states: []state{{0, "Failed", red}, {1, "OK", green}},
 					queries: []query{{expr: `min by (collector) (kamailio_scrape_collector_success{S} and kamailio_scrape_collector_supported{S} == 1)`, legend: "{{collector}}"}},
 				},
 				{
-					kind: kindGraph, width: 12, height: 12, title: "Time by collector",
+					kind: kindGraph, width: 12, height: 24, title: "Time by collector",
 					help: "Time that each collector takes. They run side by side, so the scrape takes about as long as the slowest.",
 					unit: seconds, none: "No exporter is scraped", legendTable: true,
 					queries: []query{{expr: `max by (collector) (kamailio_scrape_collector_duration_seconds{S} and kamailio_scrape_collector_supported{S} == 1)`, legend: "{{collector}}"}},
@@ -65,7 +65,7 @@ func exporter() Dashboard {
 					queries: []query{{expr: `max by (job, instance, collector, method, reason) (kamailio_scrape_held_back{S}) == 1`}},
 					columns: []column{
 						{title: "Collector", label: "collector", width: 180},
-						{title: "Method", label: "method", width: 160},
+						{title: "Method", label: "method", width: 220},
 						{title: "Reason", label: "reason", width: 100},
 						{title: "Instance", label: "instance"},
 					},
@@ -139,13 +139,13 @@ func exporter() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 7, title: "What rules did",
 					help: "Actions of rules, by what became of them; dry_run is what would have been done. do: the alert fired. undo: it was resolved. Should be rare.",
-					unit: number, none: "No rules for alerts",
+					unit: number, none: "Rules did nothing",
 					queries: []query{{expr: `sum by (rule, step, outcome) (increase(kamailio_exporter_remediation_actions_total{S}[R])) > 0`, legend: "{{rule}} · {{step}} · {{outcome}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 7, title: "What kept rules from acting",
 					help: "Alerts that a rule did not act on, by the guard rail. duplicate is normal: Alertmanager sends each alert again. guard and budget, again and again, open the breaker.",
-					unit: number, none: "No rules for alerts",
+					unit: number, none: "Nothing kept a rule from acting",
 					queries: []query{{expr: `sum by (rule, guard) (increase(kamailio_exporter_remediation_refused_total{S}[R])) > 0`, legend: "{{rule}} · {{guard}}"}},
 				},
 				{
