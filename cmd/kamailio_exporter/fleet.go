@@ -81,29 +81,29 @@ func (s *settings) checkConfig(w io.Writer) error {
 // chosen are the settings that a command is about: these, or what the file of
 // --config.file has for one target, with its collectors alone.
 func (s *settings) chosen() (*settings, error) {
-	switch name := s.fleet.target; {
-	case name == "" && len(s.uris) > 0:
+	name := s.fleet.target
+	if name == "" && len(s.uris) > 0 {
 		return s, nil
-	case s.fleet.configFile == "":
-		return nil, errors.New("--target is for --config.file, which has the targets")
-	default:
-		cfg, err := fleet.Load(s.fleet.configFile, s.fleetBase())
-		if err != nil {
-			return nil, fmt.Errorf("--config.file: %w", err)
-		}
-		var names []string
-		for _, t := range cfg.Targets {
-			if t.Name == name {
-				return s.forCommand(t, cfg.Modules[t.Module]), nil
-			}
-			names = append(names, t.Name)
-		}
-		const most = 20
-		if more := len(names) - most; more > 0 {
-			names = append(names[:most], fmt.Sprintf("%d more", more))
-		}
-		return nil, fmt.Errorf("--target must name a target of %s, not %q; there are: %s", s.fleet.configFile, name, strings.Join(names, ", "))
 	}
+	if s.fleet.configFile == "" {
+		return nil, errors.New("--target is for --config.file, which has the targets")
+	}
+	cfg, err := fleet.Load(s.fleet.configFile, s.fleetBase())
+	if err != nil {
+		return nil, fmt.Errorf("--config.file: %w", err)
+	}
+	var names []string
+	for _, t := range cfg.Targets {
+		if t.Name == name {
+			return s.forCommand(t, cfg.Modules[t.Module]), nil
+		}
+		names = append(names, t.Name)
+	}
+	const most = 20
+	if more := len(names) - most; more > 0 {
+		names = append(names[:most], fmt.Sprintf("%d more", more))
+	}
+	return nil, fmt.Errorf("--target must name a target of %s, not %q; there are: %s", s.fleet.configFile, name, strings.Join(names, ", "))
 }
 
 // forCommand is forTarget for one that asks at most what a module has.

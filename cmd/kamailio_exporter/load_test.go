@@ -22,7 +22,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -253,42 +252,45 @@ func TestAnswerTimesInTurn(t *testing.T) {
 	if *load == 0 {
 		t.Skip("takes minutes: make bench runs it")
 	}
-	server := kamailiotest.Start(t, kamailiotest.Config{ShmMB: 1024})
-	const users = 100_000
-	register(t, server, 0, users)
-	phones := newPhones(t, server)
-	uris := ways(server)["the stock pair"]
-	equal := runExporter(t, uris, "--no-runtime.give-way")
-	turns := []turn{
-		{"no scrapes", nil, ""},
-		{"scrapes", runExporter(t, uris), "1"},
-		{"scrapes that do not give way", equal, ""},
-	}
-	describeMachine(t, server)
-	printf(t, "\n%d users, %d calls per second, %d runs of %d windows of %v.\n\n", users, callsPerSecond, runsInTurn, windows*len(turns), *load)
-	printf(t, "| run | INVITE to 200: median, p99 | scrapes: median, p99 | to none | scrapes that do not give way: median, p99 | to none |\n| --- | --- | --- | --- | --- | --- |\n")
-	medians, p99s, all := make([][]float64, len(turns)), make([][]float64, len(turns)), make([][]time.Duration, len(turns))
-	for run := range runsInTurn {
-		times := runInTurn(t, phones, turns, users)
-		printf(t, "| %d |", run+1)
-		for i := range turns {
-			all[i] = append(all[i], times[i]...)
-			median, p99 := ms(quantile(times[i], 0.5)), ms(quantile(times[i], 0.99))
-			printf(t, " %.2f, %.2f ms |", median, p99)
-			if i == 0 {
-				continue
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, ShmMB: 1024})
+			const users = 100_000
+			register(t, server, 0, users)
+			phones := newPhones(t, server)
+			uris := ways(server)["the stock pair"]
+			turns := []turn{
+				{"no scrapes", nil, ""},
+				{"scrapes", runExporter(t, uris), "1"},
+				{"scrapes that do not give way", runExporter(t, uris, "--no-runtime.give-way"), ""},
 			}
-			medians[i] = append(medians[i], median/ms(quantile(times[0], 0.5)))
-			p99s[i] = append(p99s[i], p99/ms(quantile(times[0], 0.99)))
-			printf(t, " %.3f, %.3f |", medians[i][run], p99s[i][run])
-		}
-		printf(t, "\n")
+			describeMachine(t, server)
+			printf(t, "\n%d users, %d calls per second, %d runs of %d windows of %v.\n\n", users, callsPerSecond, runsInTurn, windows*len(turns), *load)
+			printf(t, "| run | INVITE to 200: median, p99 | scrapes: median, p99 | to none | scrapes that do not give way: median, p99 | to none |\n| --- | --- | --- | --- | --- | --- |\n")
+			medians, p99s, all := make([][]float64, len(turns)), make([][]float64, len(turns)), make([][]time.Duration, len(turns))
+			for run := range runsInTurn {
+				times := runInTurn(t, phones, turns, users)
+				printf(t, "| %d |", run+1)
+				for i := range turns {
+					all[i] = append(all[i], times[i]...)
+					median, p99 := ms(quantile(times[i], 0.5)), ms(quantile(times[i], 0.99))
+					printf(t, " %.2f, %.2f ms |", median, p99)
+					if i == 0 {
+						continue
+					}
+					medians[i] = append(medians[i], median/ms(quantile(times[0], 0.5)))
+					p99s[i] = append(p99s[i], p99/ms(quantile(times[0], 0.99)))
+					printf(t, " %.3f, %.3f |", medians[i][run], p99s[i][run])
+				}
+				printf(t, "\n")
+			}
+			for i, turn := range turns[1:] {
+				printf(t, "\n%s to none: median %s, p99 %s; p99 of all runs together %.3f",
+					turn.name, spreadOf(medians[i+1], "%.3f"), spreadOf(p99s[i+1], "%.3f"), ms(quantile(all[i+1], 0.99))/ms(quantile(all[0], 0.99)))
+			}
+			printf(t, "\n\n%s\n", loadAverage())
+		})
 	}
-	for i, turn := range turns[1:] {
-		printf(t, "\n%s to none: median %s, p99 %s; p99 of all runs together %.3f",
-			turn.name, spreadOf(medians[i+1], "%.3f"), spreadOf(p99s[i+1], "%.3f"), ms(quantile(all[i+1], 0.99))/ms(quantile(all[0], 0.99)))
-	}
-	printf(t, "\n\n%s\n", loadAverage())
 }
 
 const (
@@ -570,53 +572,7 @@ func startExporter(t *testing.T, flags ...string) *exporterProcess {
 	}
 	args := append([]string{"--web.listen-address=127.0.0.1:0"}, flags...)
 	p := runBound(t, exec.Command(program, args...))
-	p.out.mu.Lock()
-	defer p.out.mu.Unlock()
-	for {
-		text := p.out.text.String()
-		if found := listening.FindStringSubmatch(text); found != nil {
-			return &exporterProcess{"http://" + found[1], p.pid}
-		}
-		if strings.Contains(text, "ended:") {
-			t.Fatalf("the exporter ended: %s", text)
-		}
-		p.out.more.Wait()
-	}
-}
-
-// boundProcess is a program that runs until the test ends, or this process does.
-type boundProcess struct {
-	pid   int
-	out   *logBuffer // what it writes, and "ended: ..." at its end
-	ended chan struct{}
-	code  int // when it has ended
-}
-
-func runBound(t *testing.T, cmd *exec.Cmd) *boundProcess {
-	t.Helper()
-	p := &boundProcess{out: newLogBuffer(), ended: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = p.out, p.out
-	// Sent when the thread ends that started it; Go ends none of its own accord.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p.pid = cmd.Process.Pid
-	go func() {
-		defer close(p.ended)
-		fmt.Fprintln(p.out, "ended:", cmd.Wait())
-		p.code = cmd.ProcessState.ExitCode()
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-p.ended:
-		case <-time.After(5 * time.Second):
-			_ = cmd.Process.Kill()
-			<-p.ended
-		}
-	})
-	return p
+	return &exporterProcess{p.out.address(t), p.pid}
 }
 
 // reply is one to a scrape, not looked at yet.

@@ -153,17 +153,10 @@ const givesWayMetric = programName + "_gives_way"
 
 // giveWay keeps the exporter out of Kamailio's way until ctx is done, where it may.
 func giveWay(ctx context.Context, own *ownMetrics, logger log.Logger) {
-	giving := func() float64 { return 0 }
 	keeper, err := giveway.New()
 	if err != nil {
 		_ = level.Info(logger).Log("msg", "scrapes will not give way to Kamailio where both want a CPU", "err", err)
 	} else {
-		giving = func() float64 {
-			if keeper.Giving() {
-				return 1
-			}
-			return 0
-		}
 		go func() {
 			if err := keeper.Run(ctx); err != nil {
 				_ = level.Error(logger).Log("msg", "giving way to Kamailio failed, and is not tried again", "err", err)
@@ -173,7 +166,12 @@ func giveWay(ctx context.Context, own *ownMetrics, logger log.Logger) {
 	own.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: givesWayMetric,
 		Help: "Whether the exporter runs only while a CPU has nothing else to do (1), or takes its share (0): because it may not, or the host is busy.",
-	}, giving))
+	}, func() float64 {
+		if keeper != nil && keeper.Giving() {
+			return 1
+		}
+		return 0
+	}))
 }
 
 // surviveHangup lets SIGHUP (systemctl reload) not end the exporter: neither before

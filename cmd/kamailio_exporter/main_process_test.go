@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,26 +57,52 @@ func ended(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
 	return out.String(), err.String(), cmd.ProcessState.ExitCode()
 }
 
+// boundProcess is a program that runs until the test ends, or this process does.
+type boundProcess struct {
+	pid   int
+	out   *logBuffer // what it writes, and "ended: ..." at its end
+	ended chan struct{}
+	code  int // when it has ended
+}
+
+func runBound(t *testing.T, cmd *exec.Cmd) *boundProcess {
+	t.Helper()
+	p := &boundProcess{out: newLogBuffer(), ended: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = p.out, p.out
+	// Sent when the thread ends that started it; Go ends none of its own accord.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.pid = cmd.Process.Pid
+	go func() {
+		defer close(p.ended)
+		fmt.Fprintln(p.out, "ended:", cmd.Wait())
+		p.code = cmd.ProcessState.ExitCode()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.ended:
+		case <-time.After(5 * time.Second):
+			_ = cmd.Process.Kill()
+			<-p.ended
+		}
+	})
+	return p
+}
+
 // TestGivesWay sees that the program gives way where it may, unless told not to.
 func TestGivesWay(t *testing.T) {
 	uri := "--kamailio.uri=" + fake56(t).URI("unix")
 	if _, page := start(t, uri).get(t, "/metrics"); value(page, givesWayMetric) != "" {
 		t.Errorf("told not to: %s %s", givesWayMetric, value(page, givesWayMetric))
 	}
-	cmd, log := process(t, uri, "--web.listen-address=127.0.0.1:0"), newLogBuffer()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	log.waitFor(t, "Listening on")
-	e := &exporter{url: "http://" + listening.FindStringSubmatch(log.String())[1]}
+	server := runBound(t, process(t, uri, "--web.listen-address=127.0.0.1:0"))
+	e := &exporter{url: server.out.address(t)}
 	_, page := e.get(t, "/metrics")
-	got, says := value(page, givesWayMetric), strings.Contains(log.String(), "will not give way")
+	got, says := value(page, givesWayMetric), strings.Contains(server.out.String(), "will not give way")
 	if got == "" || says && got != "0" || says && os.Geteuid() == 0 {
-		t.Errorf("%s is %q; log: %s", givesWayMetric, got, log)
+		t.Errorf("%s is %q; log: %s", givesWayMetric, got, server.out)
 	}
 }

@@ -81,16 +81,22 @@ func start(t testing.TB, args ...string) *exporter {
 			t.Error(err)
 		}
 	})
-	log.mu.Lock()
-	defer log.mu.Unlock()
+	return &exporter{log.address(t), stop, log}
+}
+
+// address waits until the log has the URL of the server, or "ended:".
+func (b *logBuffer) address(t testing.TB) (url string) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for {
-		if found := listening.FindStringSubmatch(log.text.String()); found != nil {
-			return &exporter{"http://" + found[1], stop, log}
+		if found := listening.FindStringSubmatch(b.text.String()); found != nil {
+			return "http://" + found[1]
 		}
-		if strings.Contains(log.text.String(), "ended:") {
-			t.Fatalf("the exporter ended: %s", log.text.String())
+		if strings.Contains(b.text.String(), "ended:") {
+			t.Fatalf("the exporter ended: %s", b.text.String())
 		}
-		log.more.Wait()
+		b.more.Wait()
 	}
 }
 

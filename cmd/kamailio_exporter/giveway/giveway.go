@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	// Interval is how often is looked whether the host has CPU time to spare.
-	Interval = 2 * time.Second
+	// interval is how often is looked whether the host has CPU time to spare.
+	interval = 2 * time.Second
 
 	// The idle share of the CPUs above which the process gives way, and that below
 	// which it does no more. Between them it stays as it is.
@@ -56,7 +56,11 @@ func New() (*Keeper, error) {
 	if err := tryBothWays(attr.Policy); err != nil {
 		return nil, fmt.Errorf("switching to SCHED_IDLE and back needs RLIMIT_NICE of 20 (in a systemd unit: LimitNICE=+0) or CAP_SYS_NICE: %w", err)
 	}
-	var c cpus
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return nil, err
+	}
+	c := cpus{fs: fs}
 	return &Keeper{own: attr.Policy, look: c.idle}, nil
 }
 
@@ -66,7 +70,10 @@ func tryBothWays(own uint32) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		err := errors.Join(setPolicy(0, unix.SCHED_IDLE), setPolicy(0, own))
+		_, err := setPolicy(0, unix.SCHED_IDLE)
+		if err == nil {
+			_, err = setPolicy(0, own)
+		}
 		if err == nil {
 			runtime.UnlockOSThread()
 		}
@@ -81,7 +88,7 @@ func (k *Keeper) Giving() bool { return k.giving.Load() }
 // Run looks and switches until ctx is done, or until that fails. At its end the
 // process does not give way.
 func (k *Keeper) Run(ctx context.Context) error {
-	tick := time.NewTicker(Interval)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	var err error
 	for err == nil {
@@ -142,41 +149,36 @@ func setAll(policy uint32) (changed bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		attr, err := unix.SchedGetAttr(id, 0)
-		if err == nil && attr.Policy != policy {
-			changed = true
-			err = setPolicy(id, policy)
-		}
+		set, err := setPolicy(id, policy)
 		if err != nil && !errors.Is(err, unix.ESRCH) { // it has ended
 			return false, err
 		}
+		changed = changed || set
 	}
 	return changed, nil
 }
 
-// setPolicy of a thread, 0 for the one that runs this, keeps its nice value.
-func setPolicy(thread int, policy uint32) error {
+// setPolicy of a thread, 0 for the one that runs this, keeps its nice value. It
+// tells whether the thread had another policy.
+func setPolicy(thread int, policy uint32) (changed bool, err error) {
 	attr, err := unix.SchedGetAttr(thread, 0)
-	if err != nil {
-		return err
+	if err != nil || attr.Policy == policy {
+		return false, err
 	}
 	// Not all of attr: the slice that it tells would be fixed with it.
-	return unix.SchedSetAttr(thread, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Nice: attr.Nice}, 0)
+	return true, unix.SchedSetAttr(thread, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Nice: attr.Nice}, 0)
 }
 
 // cpus remembers how the CPUs spent their time.
 type cpus struct {
+	fs   procfs.FS
 	last map[int64]procfs.CPUStat
 }
 
 // idle is the share of time, since it was last called, in which those CPUs did
 // nothing that this process may use. Nobody knows at the first call: 0.
 func (c *cpus) idle() (share float64, err error) {
-	fs, err := procfs.NewDefaultFS()
-	if err != nil {
-		return 0, err
-	}
-	stat, err := fs.Stat()
+	stat, err := c.fs.Stat()
 	if err != nil {
 		return 0, err
 	}

@@ -45,7 +45,11 @@ func TestIdleShare(t *testing.T) {
 }
 
 func TestIdleOfThisMachine(t *testing.T) {
-	var c cpus
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := cpus{fs: fs}
 	if share, err := c.idle(); share != 0 || err != nil {
 		t.Errorf("the first time: %v, %v, want 0", share, err)
 	}
@@ -122,13 +126,11 @@ func TestNiceIsKept(t *testing.T) {
 	go func() {
 		runtime.LockOSThread() // for good: its niceness ends with it
 		thread := unix.Gettid()
+		if err := unix.Setpriority(unix.PRIO_PROCESS, thread, 7); err != nil {
+			t.Error(err)
+		}
 		var nice [3]int32
 		for i, share := range []float64{0, 1, 0} {
-			if i == 0 {
-				if err := unix.Setpriority(unix.PRIO_PROCESS, thread, 7); err != nil {
-					t.Error(err)
-				}
-			}
 			*idle = share
 			if err := k.decide(); err != nil {
 				t.Error(err)
