@@ -24,6 +24,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 )
 
 // What the process ends with after "admin run"; 0 is applied, and nothing to do.
@@ -109,6 +110,9 @@ func runAdminCommand(ctx context.Context, args []string, stdout io.Writer) error
 		return nil
 	case err != nil:
 		return fmt.Errorf("%w, try %s admin --help", err, programName)
+	}
+	if err := conf.Timeout(c.timeout); err != nil {
+		return fmt.Errorf("--timeout %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	webflag "github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
@@ -178,9 +179,6 @@ func (s *settings) parse(app *kingpin.Application, args []string, stdout io.Writ
 	case printed:
 		return nil, nil
 	case err != nil:
-		if bad := badValue(app, args); bad != nil {
-			err = bad
-		}
 		return nil, fmt.Errorf("%w, try --help", err)
 	}
 	if s.fleet.configFile != "" && !s.urisGiven && os.Getenv(uriVariable) == "" {
@@ -197,6 +195,11 @@ func parseArgs(app *kingpin.Application, args []string, stdout io.Writer) (comma
 		app.UsageWriter(io.Discard) // kingpin goes on, and would print it again
 	})
 	command, err = app.Parse(args)
+	if err != nil && !printed {
+		if bad := badValue(app, args); bad != nil {
+			err = bad
+		}
+	}
 	return command, printed, err
 }
 
@@ -212,14 +215,14 @@ func badValue(app *kingpin.Application, args []string) error {
 		if f, ok := e.Clause.(*kingpin.FlagClause); ok && e.Value != nil {
 			m := f.Model()
 			given[m.Name] = true
-			if err := m.Value.Set(*e.Value); err != nil {
+			if err := setValue(m, *e.Value); err != nil {
 				return fmt.Errorf("--%s: %w", m.Name, err)
 			}
 		}
 	}
 	for _, m := range app.Model().Flags {
 		if v := os.Getenv(m.Envar); v != "" && !given[m.Name] {
-			if err := m.Value.Set(v); err != nil {
+			if err := setValue(m, v); err != nil {
 				return fmt.Errorf("%s: %w", m.Envar, err)
 			}
 		}
@@ -227,25 +230,46 @@ func badValue(app *kingpin.Application, args []string) error {
 	return nil
 }
 
+// setValue gives a flag a value; of a quantity its error tells how one is written.
+func setValue(m *kingpin.FlagModel, text string) error {
+	err := m.Value.Set(text)
+	getter, ok := m.Value.(kingpin.Getter)
+	if err == nil || !ok {
+		return err
+	}
+	switch getter.Get().(type) {
+	case time.Duration:
+		return conf.NoDuration(text)
+	case units.Base2Bytes:
+		return conf.NoSize(text)
+	}
+	return err
+}
+
 // check refuses what parses and cannot be meant.
 func (s *settings) check() error {
+	for _, q := range []struct {
+		flag string
+		err  error
+	}{
+		{"--kamailio.timeout", conf.Timeout(s.callTimeout)},
+		{"--kamailio.max-reply-size", conf.Size(s.maxReply, 4*units.KiB)},
+		{"--scrape.timeout", conf.Timeout(s.scrapeTimeout)},
+		{"--scrape.reuse", conf.Duration(s.reuse, 0, time.Hour)},
+		{"--scrape.growing-interval", conf.Duration(s.collectors.GrowingInterval, 0, 24*time.Hour)},
+		{"--xhttp_prom.timeout", conf.Timeout(s.pageTimeout)},
+		{"--xhttp_prom.max-size", conf.Size(s.pageSize, units.KiB)},
+		{"--sip.timeout", conf.Timeout(s.sipTimeout)},
+	} {
+		if q.err != nil {
+			return fmt.Errorf("%s %w", q.flag, q.err)
+		}
+	}
 	switch {
-	case s.callTimeout <= 0:
-		return fmt.Errorf("--kamailio.timeout must be more than 0, not %s", s.callTimeout)
-	case s.scrapeTimeout <= 0:
-		return fmt.Errorf("--scrape.timeout must be more than 0, not %s", s.scrapeTimeout)
 	case s.timeoutOffset < 0 || s.timeoutOffset >= s.scrapeTimeout:
 		return fmt.Errorf("--scrape.timeout-offset must be at least 0 and below --scrape.timeout, not %s", s.timeoutOffset)
-	case s.reuse < 0:
-		return fmt.Errorf("--scrape.reuse must be at least 0, not %s", s.reuse)
 	case s.maxConcurrent < 1:
 		return fmt.Errorf("--kamailio.max-concurrent-rpcs must be at least 1, not %d", s.maxConcurrent)
-	case s.maxReply < 4096:
-		return fmt.Errorf("--kamailio.max-reply-size must be at least 4KiB, not %s", s.maxReply)
-	case s.pageTimeout <= 0:
-		return fmt.Errorf("--xhttp_prom.timeout must be more than 0, not %s", s.pageTimeout)
-	case s.pageSize < 1024:
-		return fmt.Errorf("--xhttp_prom.max-size must be at least 1KiB, not %s", s.pageSize)
 	case s.collectors.PikeAddresses < 0:
 		return fmt.Errorf("--collector.pike.addresses must be at least 0, not %d", s.collectors.PikeAddresses)
 	case s.collectors.DumpContacts < 0:
@@ -256,8 +280,6 @@ func (s *settings) check() error {
 		return fmt.Errorf("--collector.tls_connections.limit must be at least 0, not %d", s.collectors.TLSConnections)
 	case s.collectors.ListRows < 0:
 		return fmt.Errorf("--scrape.list-limit must be at least 0, not %d", s.collectors.ListRows)
-	case s.collectors.GrowingInterval < 0:
-		return fmt.Errorf("--scrape.growing-interval must be at least 0, not %s", s.collectors.GrowingInterval)
 	case !strings.HasPrefix(s.telemetryPath, "/") || s.telemetryPath == "/":
 		return fmt.Errorf("--web.telemetry-path must be a path below /, such as /metrics, not %q", s.telemetryPath)
 	case strings.HasPrefix(s.telemetryPath, "/-/") || strings.ContainsAny(s.telemetryPath, " {}"):

@@ -266,6 +266,23 @@ func TestStopFinishesScrapes(t *testing.T) {
 	}
 }
 
+// A quantity of a command without its unit is refused as one of the server is.
+func TestQuantitiesOfCommands(t *testing.T) {
+	for args, says := range map[string]string{
+		"admin --timeout=5 list":                 `--timeout: "5" is not a duration: write a number and its unit, such as 3s`,
+		"admin --timeout=0s list":                "--timeout must be from 1ms to 1h, not 0s",
+		"doctor --kamailio.timeout=3":            `--kamailio.timeout: "3" is not a duration`,
+		"doctor --kamailio.max-reply-size=5000":  `--kamailio.max-reply-size: "5000" is not a size`,
+		"rpc --kamailio.timeout=3 core.version":  `--kamailio.timeout: "3" is not a duration`,
+		"rpc --kamailio.timeout=2h core.version": "--kamailio.timeout must be from 1ms to 1h, not 2h0m0s",
+	} {
+		err := run(t.Context(), strings.Fields(args), io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", args, err)
+		}
+	}
+}
+
 // Every mistake in flags and files is one line that says what to do.
 func TestMistakes(t *testing.T) {
 	dir := t.TempDir()
@@ -287,12 +304,14 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"--nosuch", []string{"unknown long flag '--nosuch'", "try --help"}},
 		{"something", []string{"unexpected something", "try --help"}},
-		{"--scrape.timeout=soon", []string{"--scrape.timeout", "invalid duration"}},
-		{"--scrape.timeout=10", []string{"--scrape.timeout", "missing unit"}},
-		{"--scrape.timeout=0s", []string{"--scrape.timeout must be more than 0"}},
+		{"--scrape.timeout=soon", []string{`--scrape.timeout: "soon" is not a duration`, "such as 3s"}},
+		{"--scrape.timeout=10", []string{`--scrape.timeout: "10" is not a duration`, "such as 3s"}},
+		{"--scrape.timeout=0s", []string{"--scrape.timeout must be from 1ms to 1h, not 0s"}},
 		{"--scrape.timeout-offset=20s", []string{"--scrape.timeout-offset must be"}},
 		{"--kamailio.timeout=-1s", []string{"--kamailio.timeout must be"}},
 		{"--kamailio.max-concurrent-rpcs=0", []string{"--kamailio.max-concurrent-rpcs must be"}},
+		{"--kamailio.max-reply-size=16777216", []string{`--kamailio.max-reply-size: "16777216" is not a size`, "such as 512KiB"}},
+		{"--xhttp_prom.timeout=2h", []string{"--xhttp_prom.timeout must be from 1ms to 1h, not 2h0m0s"}},
 		{"--kamailio.max-reply-size=1B", []string{"--kamailio.max-reply-size must be"}},
 		{"--collector.pike.addresses=-1", []string{"--collector.pike.addresses must be"}},
 		{"--collector.usrloc_contacts.limit=-1", []string{"--collector.usrloc_contacts.limit must be"}},

@@ -58,8 +58,6 @@ func (s *settings) newSIPProbes() (*sipProbes, error) {
 // checkSIP refuses what without --sip.probe has no effect.
 func (s *settings) checkSIP() error {
 	switch {
-	case s.sipTimeout <= 0:
-		return fmt.Errorf("--sip.timeout must be more than 0, not %s", s.sipTimeout)
 	case len(s.sipTargets) == 0 && (s.sipURI != "" || s.sipCAFile != "" || s.sipServerName != ""):
 		return errors.New("--sip.request-uri and --sip.tls-* need --sip.probe, which names the SIP sockets")
 	}

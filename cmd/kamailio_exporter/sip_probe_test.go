@@ -142,7 +142,7 @@ func TestSIPFlags(t *testing.T) {
 	for flags, says := range map[string]string{
 		"--sip.probe=127.0.0.1:5060":                                               `--sip.probe: "127.0.0.1:5060" is not TRANSPORT:HOST:PORT`,
 		"--sip.probe=udp:127.0.0.1:5060 --sip.probe=udp:127.0.0.1:5060":            "--sip.probe: udp:127.0.0.1:5060 is there twice",
-		"--sip.probe=udp:127.0.0.1:5060 --sip.timeout=0s":                          "--sip.timeout must be more than 0",
+		"--sip.probe=udp:127.0.0.1:5060 --sip.timeout=0s":                          "--sip.timeout must be from 1ms to 1h, not 0s",
 		"--sip.probe=udp:127.0.0.1:5060 --sip.request-uri=ping":                    `--sip.request-uri: "ping" is not a SIP URI`,
 		"--sip.probe=udp:127.0.0.1:5060 --sip.tls-ca-file=/nosuch.pem":             "--sip.tls-ca-file: open /nosuch.pem",
 		"--sip.probe=udp:127.0.0.1:5060 --sip.tls-ca-file=" + none:                 "no certificate in PEM format",

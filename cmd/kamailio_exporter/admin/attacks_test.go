@@ -45,7 +45,8 @@ func TestAttack02ConfigurationsThatAreRefused(t *testing.T) {
 		"unknown key":                    {"  enable: true\n", 0o600, "enable not found"},
 		"a key twice":                    {"  enabled: true\n", 0o600, "already set"},
 		"socket for all":                 {"  socket_mode: \"0666\"\n", 0o600, "socket_mode"},
-		"cooldown 0":                     {"  guards: {min_active: -1}\n", 0o600, "min_active"},
+		"fewer than no destinations":     {"  guards: {min_active: -1}\n", 0o600, "min_active"},
+		"uptime without a unit":          {"  guards: {min_uptime: 60}\n", 0o600, `admin: guards: min_uptime: "60" is not a duration`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "admin.yml")
@@ -60,6 +61,15 @@ func TestAttack02ConfigurationsThatAreRefused(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+	for limit, says := range map[string]string{
+		"cooldown: 25h": "admin: limits: cooldown must be from 1s to 24h, not 25h0m0s",
+		"cooldown: 30":  `admin: limits: cooldown: "30" is not a duration: write a number and its unit, such as 3s`,
+	} {
+		_, err := Parse([]byte("admin: {enabled: true, limits: {" + limit + "}, users: {a: {peer_uid: [1], auditor: true}}}\n"))
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", limit, err)
+		}
 	}
 	for name, text := range map[string]string{
 		"empty": "", "no section": "remediation: {}\n", "no users": "admin: {enabled: true}\n", "not YAML": "admin: [",

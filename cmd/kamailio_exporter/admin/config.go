@@ -20,7 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v2"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 )
 
 // Config is the file of --admin.config.file, its part "admin".
@@ -144,9 +144,6 @@ func readPrivate(file string) ([]byte, error) {
 	return text, err
 }
 
-// yamlNoise is what the YAML package adds to its errors.
-var yamlNoise = regexp.MustCompile(` in type admin\.\w+|^yaml: (unmarshal errors:\s+)?| into admin\.\w+`)
-
 // Parse reads the text of the file and looks at no other.
 func Parse(text []byte) (*Config, error) {
 	file := struct {
@@ -156,8 +153,8 @@ func Parse(text []byte) (*Config, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, errors.New("the file is empty: to switch the endpoint off, say enabled: false")
 	}
-	if err := yaml.UnmarshalStrict(text, &file); err != nil {
-		return nil, errors.New(yamlNoise.ReplaceAllString(err.Error(), ""))
+	if problems := conf.Decode(text, &file); problems != nil {
+		return nil, errors.Join(problems...)
 	}
 	cfg := file.Admin
 	if cfg == nil {
@@ -219,14 +216,16 @@ func (cfg *Config) check() error {
 		return errors.New("audit: max_size_mb, keep and min_free_mb must be at least 1")
 	case !(cfg.Limits.PerUserPerSecond > 0 && cfg.Limits.PerUserPerSecond <= 100) || cfg.Limits.Burst < 1 || cfg.Limits.Burst > 100:
 		return errors.New("limits: per_user_per_second and burst must be above 0, and at most 100")
-	case cfg.Limits.Cooldown < time.Second || cfg.Limits.Cooldown > 24*time.Hour:
-		return errors.New("limits: cooldown must be from 1s to 24h")
 	case cfg.Guards.MinActive < 1:
 		return errors.New("guards: min_active must be at least 1")
 	case !(cfg.Guards.MaxDrop > 0 && cfg.Guards.MaxDrop <= 1):
 		return errors.New("guards: max_drop must be above 0 and at most 1")
-	case cfg.Guards.MinUptime < time.Second || cfg.Guards.MinUptime > time.Hour:
-		return errors.New("guards: min_uptime must be from 1s to 1h")
+	}
+	if err := conf.Duration(cfg.Limits.Cooldown, time.Second, 24*time.Hour); err != nil {
+		return fmt.Errorf("limits: cooldown %w", err)
+	}
+	if err := conf.Duration(cfg.Guards.MinUptime, time.Second, time.Hour); err != nil {
+		return fmt.Errorf("guards: min_uptime %w", err)
 	}
 	for _, h := range cfg.Hosts {
 		if !hostName.MatchString(h) {

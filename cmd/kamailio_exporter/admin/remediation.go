@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 )
 
 // RemediationConfig is the section "remediation" of the file: which alerts of
@@ -225,11 +227,13 @@ func newRemediation(cfg *Config, catalogue catalogueMap) (*remediation, error) {
 	if r.budget, err = parseBudget(said.Budget); err != nil {
 		return nil, fmt.Errorf("remediation: budget: %w", err)
 	}
+	if err := conf.Duration(said.MinUptime, time.Second, time.Hour); err != nil {
+		return nil, fmt.Errorf("remediation: min_uptime %w", err)
+	}
+	if err := conf.Duration(said.Quiet, time.Second, ledgerLife); err != nil {
+		return nil, fmt.Errorf("remediation: quiet %w", err)
+	}
 	switch {
-	case said.MinUptime < time.Second || said.MinUptime > time.Hour:
-		return nil, errors.New("remediation: min_uptime must be from 1s to 1h")
-	case said.Quiet < time.Second || said.Quiet > ledgerLife:
-		return nil, fmt.Errorf("remediation: quiet must be from 1s to %s", ledgerLife)
 	case len(said.Rules) == 0 || len(said.Rules) > maxRules:
 		return nil, fmt.Errorf("remediation: rules: want from 1 to %d", maxRules)
 	}
@@ -296,12 +300,13 @@ func (said *RuleConfig) compile(cfg *Config, common []labelIs, catalogue catalog
 		return nil, errors.New("match: name the alert: alertname")
 	case r.on != onFiring && r.on != onResolved:
 		return nil, fmt.Errorf("on: want firing or resolved, not %q", r.on)
-	case r.maxAge < time.Minute || r.maxAge > 7*24*time.Hour:
-		return nil, errors.New("max_age must be from 1m to 168h")
 	case r.action == nil || r.action.Local:
 		return nil, fmt.Errorf("there is no action %q for a rule", said.Action)
 	case said.Guard.MinActive < 0 || !(r.ratio > 0 && r.ratio <= 1):
 		return nil, errors.New("guard: min_active must not be negative, min_active_ratio above 0 and at most 1")
+	}
+	if err := conf.Duration(r.maxAge, time.Minute, 7*24*time.Hour); err != nil {
+		return nil, fmt.Errorf("max_age %w", err)
 	}
 	if r.perTarget, err = parseBudget(said.Budget.PerTarget); err != nil {
 		return nil, fmt.Errorf("budget: per_target: %w", err)
@@ -394,8 +399,13 @@ func (c ConfirmConfig) check(a *Action) error {
 			return fmt.Errorf("read: %s: want a value, or a list of values", field)
 		}
 	}
-	if c.LatencyAbove < 0 || c.LatencyAbove > 0 && a.Name != "dispatcher.set-state" {
-		return errors.New("latency_above is for dispatcher.set-state")
+	if c.LatencyAbove != 0 {
+		if a.Name != "dispatcher.set-state" {
+			return errors.New("latency_above is for dispatcher.set-state")
+		}
+		if err := conf.Timeout(c.LatencyAbove); err != nil {
+			return fmt.Errorf("latency_above %w", err)
+		}
 	}
 	if c.NotLoadedSince && a.Pause == 0 {
 		return errors.New("not_loaded_since is for reloads")

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/alecthomas/units"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/sipprobe"
 )
 
@@ -20,8 +23,8 @@ func (c *checker) sip(where string, to *SIP, s sipSpec) {
 	if len(s.Probe) == 0 && (s.Timeout != nil || s.RequestURI != "" || s.CAFile != "" || s.ServerName != "") {
 		c.addf(where, "no probe: it names the SIP sockets, such as probe: [udp:192.0.2.10:5060]")
 	}
-	if to.Timeout <= 0 {
-		c.addf(where, "timeout must be more than 0")
+	if err := conf.Timeout(to.Timeout); err != nil {
+		c.addf(where, "timeout %w", err)
 	}
 	cfg := sipprobe.Config{RequestURI: s.RequestURI}
 	for _, text := range s.Probe {
@@ -64,11 +67,11 @@ func (c *checker) script(where string, to *Script, s scriptSpec) {
 		return
 	}
 	c.add(where, checkPage(s.URL))
-	if to.Timeout <= 0 {
-		c.addf(where, "timeout must be more than 0")
+	if err := conf.Timeout(to.Timeout); err != nil {
+		c.addf(where, "timeout %w", err)
 	}
-	if to.MaxSize < 1024 {
-		c.addf(where, "max_size must be at least 1KiB")
+	if err := conf.Size(to.MaxSize, units.KiB); err != nil {
+		c.addf(where, "max_size %w", err)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/common/config"
 	"go.yaml.in/yaml/v2"
 
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
@@ -196,27 +197,12 @@ func Load(file string, base Base) (*Config, error) {
 	return cfg, errors.Join(problems...)
 }
 
-// What the YAML package adds to its errors, and a value in a place of credentials.
-var (
-	yamlNoise = regexp.MustCompile(` in type \w+\.\w+|^yaml: (unmarshal errors:\s+)?|\b into (fleet|config)\.\w+`)
-	badSecret = regexp.MustCompile("`[^`]*` into config\\.")
-)
-
 func parse(text []byte, dir string, mode fs.FileMode, base Base) (*Config, []error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, []error{errors.New("the file is empty: want targets: with at least one name and its uris")}
 	}
 	var spec fileSpec
-	if err := yaml.UnmarshalStrict(text, &spec); err != nil {
-		lines := []string{err.Error()}
-		if typed := (*yaml.TypeError)(nil); errors.As(err, &typed) {
-			lines = typed.Errors
-		}
-		var problems []error
-		for _, line := range lines {
-			line = badSecret.ReplaceAllString(line, "into config.")
-			problems = append(problems, errors.New(strings.Join(strings.Fields(yamlNoise.ReplaceAllString(line, "")), " ")))
-		}
+	if problems := conf.Decode(text, &spec); problems != nil {
 		return nil, problems
 	}
 	base.Reserved = slices.Clone(base.Reserved)
@@ -458,11 +444,17 @@ func (c *checker) bounds(where string, t *Target) {
 			c.addf(where, "limits: %s must be %s", name, want)
 		}
 	}
-	limit("scrape_timeout", t.Limits.ScrapeTimeout <= c.base.Offset, fmt.Sprintf("more than --scrape.timeout-offset (%s)", c.base.Offset))
-	limit("rpc_timeout", t.Limits.RPCTimeout <= 0, "more than 0")
+	quantity := func(name string, err error) {
+		if err != nil {
+			c.addf(where, "limits: %s %w", name, err)
+		}
+	}
+	quantity("scrape_timeout", conf.Timeout(t.Limits.ScrapeTimeout))
+	limit("scrape_timeout", t.Limits.ScrapeTimeout <= c.base.Offset, fmt.Sprintf("more than --scrape.timeout-offset (%s), not %s", c.base.Offset, t.Limits.ScrapeTimeout))
+	quantity("rpc_timeout", conf.Timeout(t.Limits.RPCTimeout))
 	limit("max_concurrent_rpcs", t.Limits.MaxConcurrentRPCs < 1, "at least 1")
-	limit("max_reply_size", t.Limits.MaxReplySize < 4096, "at least 4KiB")
-	limit("growing_interval", t.Options.GrowingInterval < 0, "at least 0")
+	quantity("max_reply_size", conf.Size(t.Limits.MaxReplySize, 4*units.KiB))
+	quantity("growing_interval", conf.Duration(t.Options.GrowingInterval, 0, 24*time.Hour))
 	limit("list_rows", t.Options.ListRows < 0, "at least 0")
 	limit("contacts", t.Options.DumpContacts < 0, "at least 0")
 	limit("dialogs", t.Options.ListDialogs < 0, "at least 0")

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -100,7 +101,7 @@ func TestParseRefuses(t *testing.T) {
 		{"{}", "no targets and no allow"},
 		{oneTarget + "target: {}", "line 2: field target not found"},
 		{"targets:\n  a:\n    uri: ['tcp://192.0.2.1:8091']", "line 3: field uri not found"},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {rpc_timeout: soon}}}", "line 1: cannot unmarshal !!str `soon`"},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {rpc_timeout: soon}}}", `targets: a: limits: rpc_timeout: "soon" is not a duration`},
 		{"targets:\n  a: {uris: ['tcp://192.0.2.1:8091']}\n  a: {uris: ['tcp://192.0.2.2:8091']}", `line 3: key "a" already set in map`},
 		{"targets: [", "line 1: did not find expected"},
 		{"targets: {a: {}}", "targets: a: no uris"},
@@ -113,9 +114,9 @@ func TestParseRefuses(t *testing.T) {
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], labels: {instance: x}}}", `targets: a: labels: "instance" is no name`},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], labels: {'a-b': x}}}", `targets: a: labels: "a-b" is no name`},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {scrape_timeout: 100ms}}}", "targets: a: limits: scrape_timeout must be more than --scrape.timeout-offset (500ms)"},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {rpc_timeout: 0s}}}", "rpc_timeout must be more than 0"},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {rpc_timeout: 0s}}}", "targets: a: limits: rpc_timeout must be from 1ms to 1h, not 0s"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {max_concurrent_rpcs: 0}}}", "max_concurrent_rpcs must be at least 1"},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {max_reply_size: 1KiB}}}", "max_reply_size must be at least 4KiB"},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {max_reply_size: 1KiB}}}", "max_reply_size must be from 4KiB to 1GiB, not 1KiB"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {contacts: -1}}}", "contacts must be at least 0"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], collectors: {cfg_variables: [debug]}}}", "cfg_variables: want a group and a name"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], collectors: {pike_addresses: -1}}}", "pike_addresses must be at least 0"},
@@ -156,6 +157,29 @@ func TestParseRefuses(t *testing.T) {
 		for _, p := range problems {
 			if strings.Contains(p.Error(), "s3cret") || strings.Contains(p.Error(), "fleet.") || strings.Contains(p.Error(), "\n") {
 				t.Errorf("%s\n\tgives %v", tc.text, p)
+			}
+		}
+	}
+}
+
+// A number is no quantity: the YAML package would take 3 for 3 ns.
+func TestQuantitiesHaveUnits(t *testing.T) {
+	for key, value := range map[string]string{
+		"limits: scrape_timeout": "10", "limits: rpc_timeout": "3", "limits: growing_interval": "60", "sip: timeout": "2", "xhttp_prom: timeout": "2.5",
+		"limits: max_reply_size": "16777216", "xhttp_prom: max_size": "2097152",
+	} {
+		section, name, _ := strings.Cut(key, ": ")
+		text := "{" + section + ": {" + name + ": " + value + "}, uris: ['tcp://192.0.2.1:8091']}"
+		texts := map[string]string{"targets: a: ": "targets: {a: " + text + "}"}
+		if section == "limits" {
+			texts["defaults: "] = "defaults: {limits: {" + name + ": " + value + "}}\n" + oneTarget
+			texts["allow: "] = "allow: {networks: [192.0.2.0/24], limits: {" + name + ": " + value + "}}"
+		}
+		for where, text := range texts {
+			want := fmt.Sprintf("%s%s: %q is not a ", where, key, value)
+			_, problems := parse([]byte(text), t.TempDir(), 0o640, testBase())
+			if err := errors.Join(problems...); len(problems) != 1 || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "such as ") {
+				t.Errorf("%s\n\tgives %v\n\twant %s", text, err, want)
 			}
 		}
 	}
