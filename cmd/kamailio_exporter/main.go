@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -30,6 +31,9 @@ import (
 const programName = "kamailio_exporter"
 
 func main() {
+	if build, ok := debug.ReadBuildInfo(); ok {
+		completeVersion(build)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -38,6 +42,20 @@ func main() {
 			fmt.Fprintf(os.Stderr, "%s: error: %s\n", programName, text)
 		}
 		os.Exit(exitCode(err))
+	}
+}
+
+// completeVersion fills what the Makefile's linker flags fill from what the go
+// command has put into the program: the version of the module, and the time of the
+// commit. The revision is version's own to find.
+func completeVersion(build *debug.BuildInfo) {
+	if version.Version == "" {
+		version.Version = strings.Trim(strings.TrimPrefix(build.Main.Version, "v"), "()") // (devel): no tag, no commit
+	}
+	for _, s := range build.Settings {
+		if at, err := time.Parse(time.RFC3339, s.Value); s.Key == "vcs.time" && err == nil && version.BuildDate == "" {
+			version.BuildDate = at.UTC().Format("20060102-15:04:05")
+		}
 	}
 }
 

@@ -132,8 +132,9 @@ await() {
 }
 
 echo "Building the exporter"
-version=github.com/prometheus/common/version.Version
-(cd "$top" && go build -ldflags "-X $version=$(cat VERSION)" -o "$KAM_DIR/kamailio_exporter" ./cmd/kamailio_exporter)
+version=github.com/prometheus/common/version
+revision=$(git -C "$top" rev-parse HEAD 2>/dev/null || echo unknown)
+(cd "$top" && go build -buildvcs=false -ldflags "-X $version.Version=$(cat VERSION) -X $version.Revision=$revision" -o "$KAM_DIR/kamailio_exporter" ./cmd/kamailio_exporter)
 
 # Each in a session of its own: Ctrl-C at the terminal is for this script, which
 # then stops them in order.
