@@ -37,7 +37,7 @@ func TestDoctorEnds(t *testing.T) {
 		{"a URI that the server refuses", []string{"--kamailio.uri=http://me:hunter2@127.0.0.1/"}, exitBroken, "\nbroken (", ""},
 		{"a web configuration that the server refuses", []string{"--web.config.file=" + web}, exitBroken, "the exporter does not start: --web.config.file", ""},
 		{"an unknown flag", []string{"--nope"}, exitUsage, "", "unknown long flag '--nope', try kamailio_exporter doctor --help\n"},
-		{"a bad value", []string{"--kamailio.timeout=0s"}, exitUsage, "", "--kamailio.timeout must be more than 0"},
+		{"a bad value", []string{"--kamailio.timeout=0s"}, exitUsage, "", "--kamailio.timeout must be from 1ms to 1h, not 0s"},
 		{"an argument", []string{"more"}, exitUsage, "", "unexpected more"},
 		{"no such HTTP configuration", []string{"--kamailio.http-config-file=/nowhere"}, exitUsage, "", "--kamailio.http-config-file"},
 		{"help", []string{"--help"}, 0, "usage: kamailio_exporter doctor [<flags>]", ""},
