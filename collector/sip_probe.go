@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"slices"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -14,6 +15,7 @@ type SIPProbes []SIPProbe
 // no sample.
 type SIPProbe struct {
 	Transport, Address string
+	ServerName         string        // that was asked for; "" is the socket's own
 	Err                error         // why there was no final answer
 	Status             int           // of the final answer
 	Duration           time.Duration // until the final answer
@@ -24,18 +26,18 @@ type SIPProbe struct {
 }
 
 var (
-	sipSuccessDesc  = NewDesc("kamailio_sip_probe_success", "1 when the SIP socket gave a final answer to OPTIONS, whatever its status code, 0 when it did not in time. The log tells why.", gauge, "the SIP socket", "transport", "address")
-	sipDurationDesc = NewDesc("kamailio_sip_probe_duration_seconds", "Time until the final answer to OPTIONS, with connecting and the TLS handshake. None without an answer.", gauge, "the SIP socket", "transport", "address")
-	sipStatusDesc   = NewDesc("kamailio_sip_probe_status_code", "Status code of the final answer to OPTIONS; what Kamailio's script answers to it is up to the script. None without an answer.", gauge, "the SIP socket", "transport", "address")
-	sipNotAfterDesc = NewDesc("kamailio_sip_probe_tls_certificate_not_after_timestamp_seconds", "Unix time at which the certificate that the TLS socket shows expires: its own, not those of the chain.", gauge, "the TLS socket", "transport", "address")
-	sipVerifiedDesc = NewDesc("kamailio_sip_probe_tls_verified", "1 when the certificate's chain leads to a trusted authority and its name is the expected one, else 0; the probe goes on. The log tells why.", gauge, "the TLS socket", "transport", "address")
+	sipSuccessDesc  = NewDesc("kamailio_sip_probe_success", "1 when the SIP socket gave a final answer to OPTIONS, whatever its status code, 0 when it did not in time. The log tells why.", gauge, "the SIP socket", "transport", "address", "server_name")
+	sipDurationDesc = NewDesc("kamailio_sip_probe_duration_seconds", "Time until the final answer to OPTIONS, with connecting and the TLS handshake. None without an answer.", gauge, "the SIP socket", "transport", "address", "server_name")
+	sipStatusDesc   = NewDesc("kamailio_sip_probe_status_code", "Status code of the final answer to OPTIONS; what Kamailio's script answers to it is up to the script. None without an answer.", gauge, "the SIP socket", "transport", "address", "server_name")
+	sipNotAfterDesc = NewDesc("kamailio_sip_probe_tls_certificate_not_after_timestamp_seconds", "Unix time at which the certificate that the TLS socket shows expires: its own, not those of the chain.", gauge, "the TLS socket", "transport", "address", "server_name")
+	sipVerifiedDesc = NewDesc("kamailio_sip_probe_tls_verified", "1 when the certificate's chain leads to a trusted authority and its name is the expected one, else 0; the probe goes on. The log tells why.", gauge, "the TLS socket", "transport", "address", "server_name")
 )
 
 // Gather is the probes' part of the page.
 func (p SIPProbes) Gather() ([]*dto.MetricFamily, error) {
 	g := gathering{families: map[string]*family{}}
 	for _, probe := range p {
-		labels := []string{labelValue(probe.Transport), labelValue(probe.Address)}
+		labels := []string{labelValue(probe.Transport), labelValue(probe.Address), labelValue(probe.ServerName)}
 		g.add(sipSuccessDesc, bool01(probe.Err == nil), labels...)
 		if probe.Err == nil {
 			g.add(sipDurationDesc, probe.Duration.Seconds(), labels...)
@@ -46,7 +48,22 @@ func (p SIPProbes) Gather() ([]*dto.MetricFamily, error) {
 			g.add(sipVerifiedDesc, bool01(probe.VerifyErr == nil), labels...)
 		}
 	}
-	return g.sorted(), nil
+	families := g.sorted()
+	for _, f := range families {
+		for _, m := range f.Metric {
+			m.Label = slices.DeleteFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetValue() == "" })
+		}
+	}
+	return families, nil
+}
+
+// Socket is what was probed, as --sip.probe names it.
+func (p SIPProbe) Socket() string {
+	socket := p.Transport + ":" + p.Address
+	if p.ServerName != "" {
+		socket += "?server_name=" + p.ServerName
+	}
+	return socket
 }
 
 // SIPProbeDescs are the metrics of the SIP probes.

@@ -132,15 +132,15 @@ func newApp(s *settings) *kingpin.Application {
 	app.Flag("xhttp_prom.max-size", "Largest page that is merged.").
 		Default("2MiB").BytesVar(&s.pageSize)
 
-	app.Flag("sip.probe", "SIP socket of Kamailio to send an OPTIONS request to at every scrape; repeatable. TRANSPORT is udp, tcp or tls.").
-		PlaceHolder("TRANSPORT:HOST:PORT").StringsVar(&s.sipTargets)
+	app.Flag("sip.probe", "SIP socket of Kamailio to send an OPTIONS request to at every scrape; repeatable. TRANSPORT is udp, tcp or tls. A TLS socket with several certificates is probed for each with ?server_name=NAME behind it.").
+		PlaceHolder("TRANSPORT:HOST:PORT[?server_name=NAME]").StringsVar(&s.sipTargets)
 	app.Flag("sip.timeout", "Longest time for the answer, with connecting; it is never waited for longer than the scrape may take.").
 		Default("2s").DurationVar(&s.sipTimeout)
 	app.Flag("sip.request-uri", "SIP URI that is asked for; the probed address by default.").
 		PlaceHolder("sip:[USER@]HOST[:PORT]").StringVar(&s.sipURI)
 	app.Flag("sip.tls-ca-file", "PEM file of the authorities that the certificates of TLS sockets are held against; those of the system by default.").
 		PlaceHolder("FILE").StringVar(&s.sipCAFile)
-	app.Flag("sip.tls-server-name", "Name that TLS sockets are asked for (SNI) and that their certificates must have; the probed host by default.").
+	app.Flag("sip.tls-server-name", "Name that TLS sockets are asked for (SNI) and that their certificates must have, where --sip.probe says none; the probed host by default.").
 		PlaceHolder("NAME").StringVar(&s.sipServerName)
 
 	app.Flag("web.telemetry-path", "Path of the metrics.").

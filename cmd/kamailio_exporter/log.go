@@ -95,7 +95,7 @@ func (f *failureLog) noteProbes(probes collector.SIPProbes) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, p := range probes {
-		socket := p.Transport + ":" + p.Address
+		socket := p.Socket()
 		if f.changed("--sip.probe "+socket, p.Err) {
 			if p.Err != nil {
 				_ = level.Error(f.logger).Log("msg", "a SIP socket does not answer", "socket", socket, "err", p.Err)

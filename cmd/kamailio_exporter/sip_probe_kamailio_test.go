@@ -3,14 +3,18 @@
 package main
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
@@ -124,4 +128,86 @@ func TestSIPProbesOfAStockKamailio(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A TLS socket with a certificate for each of several names is probed for each, and
+// an expiring one is not hidden behind another.
+func TestCertificatesOfOneSocket(t *testing.T) {
+	const east, west = "east.example.com", "west.example.com"
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
+			file := func(name string) string { return filepath.Join(server.Dir, name) }
+			profiles, err := os.ReadFile(file("tls.cfg"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			trusted, err := os.ReadFile(file("tls.crt"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ends := map[string]time.Time{east: time.Now().Add(5 * 24 * time.Hour), west: time.Now().Add(90 * 24 * time.Hour)}
+			for name, end := range ends {
+				trusted = append(trusted, writeCertificate(t, file(name), name, end)...)
+				profiles = fmt.Appendf(profiles, "[server:%s]\nmethod = TLSv1.2+\nserver_name = %s\nprivate_key = %s.key\ncertificate = %s.crt\n\n", server.TLSAddr, name, file(name), file(name))
+			}
+			for name, text := range map[string][]byte{"tls.cfg": profiles, "trusted.pem": trusted} {
+				if err := os.WriteFile(file(name), text, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			server.RPC(t, "tls.reload")
+			socket := "tls:" + server.TLSAddr
+			flags := []string{"--kamailio.uri=unix://" + server.SocketPath, "--sip.tls-ca-file=" + file("trusted.pem"), "--sip.probe=" + socket + "?server_name=localhost"}
+			for name := range ends {
+				flags = append(flags, "--sip.probe="+socket+"?server_name="+name)
+			}
+			flags = append(flags, "--sip.probe="+socket)
+			_, page := scrapePage(handlerFor(t, flags...), "10")
+			checkMetrics(t, page)
+			wholePage(t, page)
+			// Which certificate it shows without a name is Kamailio's choice.
+			if value(page, `kamailio_sip_probe_success{address="`+server.TLSAddr+`",transport="tls"}`) != "1" {
+				t.Error("no probe without a name")
+			}
+			expiry := func(labels string) string {
+				seconds, _ := strconv.ParseFloat(value(page, "kamailio_sip_probe_tls_certificate_not_after_timestamp_seconds"+labels), 64)
+				return strconv.FormatInt(int64(seconds), 10)
+			}
+			for _, tc := range []struct{ labels, expires, verified string }{
+				{`server_name="east.example.com",transport="tls"}`, strconv.FormatInt(ends[east].Unix(), 10), "1"},
+				{`server_name="west.example.com",transport="tls"}`, strconv.FormatInt(ends[west].Unix(), 10), "1"},
+				{`server_name="localhost",transport="tls"}`, notAfter(t, file("tls.crt")), "1"},
+			} {
+				labels := `{address="` + server.TLSAddr + `",` + tc.labels
+				if got := expiry(labels); got != tc.expires || value(page, "kamailio_sip_probe_success"+labels) != "1" || value(page, "kamailio_sip_probe_tls_verified"+labels) != tc.verified {
+					t.Errorf("%s: expires at %s, want %s; success %s, verified %s", labels, got, tc.expires, value(page, "kamailio_sip_probe_success"+labels), value(page, "kamailio_sip_probe_tls_verified"+labels))
+				}
+			}
+		})
+	}
+}
+
+// writeCertificate makes NAME.crt and NAME.key, which are for that name until then.
+func writeCertificate(t *testing.T, file, name string, until time.Time) []byte {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: until, DNSNames: []string{name},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for file, text := range map[string][]byte{file + ".crt": certificate, file + ".key": pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})} {
+		if err := os.WriteFile(file, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certificate
 }

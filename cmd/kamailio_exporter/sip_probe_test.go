@@ -140,14 +140,16 @@ func TestSIPFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	for flags, says := range map[string]string{
-		"--sip.probe=127.0.0.1:5060":                                               `--sip.probe: "127.0.0.1:5060" is not TRANSPORT:HOST:PORT`,
-		"--sip.probe=udp:127.0.0.1:5060 --sip.probe=udp:127.0.0.1:5060":            "--sip.probe: udp:127.0.0.1:5060 is there twice",
-		"--sip.probe=udp:127.0.0.1:5060 --sip.timeout=0s":                          "--sip.timeout must be from 1ms to 1h, not 0s",
-		"--sip.probe=udp:127.0.0.1:5060 --sip.request-uri=ping":                    `--sip.request-uri: "ping" is not a SIP URI`,
-		"--sip.probe=udp:127.0.0.1:5060 --sip.tls-ca-file=/nosuch.pem":             "--sip.tls-ca-file: open /nosuch.pem",
-		"--sip.probe=udp:127.0.0.1:5060 --sip.tls-ca-file=" + none:                 "no certificate in PEM format",
-		"--sip.request-uri=sip:ping@example.com":                                   "need --sip.probe",
-		"--sip.probe=udp:127.0.0.1:5060 --sip.request-uri=sip:me:s3cret@localhost": "a SIP URI with a password is not asked for",
+		"--sip.probe=127.0.0.1:5060":                                                                `--sip.probe: "127.0.0.1:5060" is not TRANSPORT:HOST:PORT`,
+		"--sip.probe=udp:127.0.0.1:5060 --sip.probe=udp:127.0.0.1:5060":                             "--sip.probe: udp:127.0.0.1:5060 is there twice",
+		"--sip.probe=tls:127.0.0.1:5061?server_name=a --sip.probe=tls:127.0.0.1:5061?server_name=a": "--sip.probe: tls:127.0.0.1:5061?server_name=a is there twice",
+		"--sip.probe=udp:127.0.0.1:5060?server_name=a":                                              "server_name is the name that a TLS socket has a certificate for",
+		"--sip.probe=udp:127.0.0.1:5060 --sip.timeout=0s":                                           "--sip.timeout must be from 1ms to 1h, not 0s",
+		"--sip.probe=udp:127.0.0.1:5060 --sip.request-uri=ping":                                     `--sip.request-uri: "ping" is not a SIP URI`,
+		"--sip.probe=udp:127.0.0.1:5060 --sip.tls-ca-file=/nosuch.pem":                              "--sip.tls-ca-file: open /nosuch.pem",
+		"--sip.probe=udp:127.0.0.1:5060 --sip.tls-ca-file=" + none:                                  "no certificate in PEM format",
+		"--sip.request-uri=sip:ping@example.com":                                                    "need --sip.probe",
+		"--sip.probe=udp:127.0.0.1:5060 --sip.request-uri=sip:me:s3cret@localhost":                  "a SIP URI with a password is not asked for",
 	} {
 		err := run(t.Context(), append(strings.Fields(flags), "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "s3cret") {

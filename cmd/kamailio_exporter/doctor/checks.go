@@ -742,10 +742,10 @@ func checkEnvironment(_ context.Context, p *patient) []Finding {
 
 func checkSIP(_ context.Context, p *patient) (all []Finding) {
 	for _, probe := range p.probes {
-		target := probe.Transport + ":" + probe.Address
+		target := probe.Socket()
 		if probe.Err != nil {
 			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("SIP at %s is not answered: %v", target, probe.Err), Fixes: []Fix{
-				kamailioCfg("listen=" + target),
+				kamailioCfg("listen=" + probe.Transport + ":" + probe.Address),
 				or(byFlag("--sip.probe=TRANSPORT:HOST:PORT  # an address that it listens on")),
 			}})
 			continue
@@ -760,7 +760,7 @@ func checkSIP(_ context.Context, p *patient) (all []Finding) {
 		}
 		if probe.VerifyErr != nil {
 			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("the certificate of %s is not trusted: %v", target, probe.VerifyErr),
-				Fixes: []Fix{byFlag("--sip.tls-ca-file=FILE  # of an authority of your own"), or(byFlag("--sip.tls-server-name=NAME  # that it is made out to"))}})
+				Fixes: []Fix{byFlag("--sip.tls-ca-file=FILE  # of an authority of your own"), or(byFlag("--sip.probe=" + probe.Transport + ":" + probe.Address + "?server_name=NAME  # that it is made out to"))}})
 		}
 	}
 	return all

@@ -8,6 +8,7 @@
 package sipprobe
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -35,7 +36,8 @@ type Config struct {
 	RequestURI string
 	UserAgent  string
 	// Roots are the authorities that TLS certificates are held against; nil is the
-	// system's. ServerName is the name that they must have; "" is the target's host.
+	// system's. ServerName is the name that they must have, where the target does not
+	// say; "" is the target's host.
 	Roots      *x509.CertPool
 	ServerName string
 }
@@ -69,7 +71,7 @@ func (p *Prober) Probe(ctx context.Context) collector.SIPProbes {
 	probes := make(collector.SIPProbes, len(p.cfg.Targets))
 	var all sync.WaitGroup
 	for i, target := range p.cfg.Targets {
-		probes[i] = collector.SIPProbe{Transport: target.Transport, Address: target.Address}
+		probes[i] = collector.SIPProbe{Transport: target.Transport, Address: target.Address, ServerName: target.ServerName}
 		all.Go(func() {
 			defer func() {
 				if r := recover(); r != nil { // foreign data must not end the program
@@ -89,7 +91,7 @@ func (p *Prober) Probe(ctx context.Context) collector.SIPProbes {
 func (p *Prober) Failed(err error) collector.SIPProbes {
 	var probes collector.SIPProbes
 	for _, t := range p.cfg.Targets {
-		probes = append(probes, collector.SIPProbe{Transport: t.Transport, Address: t.Address, Err: err})
+		probes = append(probes, collector.SIPProbe{Transport: t.Transport, Address: t.Address, ServerName: t.ServerName, Err: err})
 	}
 	return probes
 }
@@ -139,10 +141,8 @@ func inTime(ctx context.Context, err error, inVain string) error {
 // has expired must not hide whether Kamailio answers, and nothing is said to it
 // that others may not read.
 func (p *Prober) tlsConfig(t Target, probe *collector.SIPProbe) *tls.Config {
-	name := p.cfg.ServerName
-	if name == "" {
-		name, _, _ = net.SplitHostPort(t.Address)
-	}
+	host, _, _ := net.SplitHostPort(t.Address)
+	name := cmp.Or(t.ServerName, p.cfg.ServerName, host)
 	return &tls.Config{
 		ServerName:         name,
 		InsecureSkipVerify: true, //nolint:gosec // G402: VerifyConnection verifies, and reports

@@ -71,7 +71,7 @@ func datagrams(t testing.TB, reply func(request string) []string) Target {
 			}
 		}
 	})
-	return Target{"udp", conn.LocalAddr().String()}
+	return Target{Transport: "udp", Address: conn.LocalAddr().String()}
 }
 
 // connections is a TCP socket, or a TLS one with a configuration, that hands each
@@ -82,7 +82,7 @@ func connections(t testing.TB, secure *tls.Config, serve func(net.Conn)) Target 
 	if err != nil {
 		t.Fatal(err)
 	}
-	target := Target{"tcp", listener.Addr().String()}
+	target := Target{Transport: "tcp", Address: listener.Addr().String()}
 	if secure != nil {
 		target.Transport, listener = "tls", tls.NewListener(listener, secure)
 	}
@@ -227,7 +227,7 @@ func TestNobodyListens(t *testing.T) {
 	}
 	tcp.Close()
 	probes := probe(t, patient, Config{Targets: []Target{
-		{"udp", udp.LocalAddr().String()}, {"tcp", tcp.Addr().String()}, {"tls", tcp.Addr().String()}, {"udp", "nosuch.invalid:5060"},
+		{Transport: "udp", Address: udp.LocalAddr().String()}, {Transport: "tcp", Address: tcp.Addr().String()}, {Transport: "tls", Address: tcp.Addr().String()}, {Transport: "udp", Address: "nosuch.invalid:5060"},
 	}})
 	for _, p := range probes[:3] {
 		check(t, p, 0, "connection refused")
@@ -336,12 +336,13 @@ func TestIPv6(t *testing.T) {
 }
 
 func TestParseTarget(t *testing.T) {
-	for _, good := range []string{"udp:127.0.0.1:5060", "tcp:[::1]:5060", "tls:sip.example.com:5061"} {
+	for _, good := range []string{"udp:127.0.0.1:5060", "tcp:[::1]:5060", "tls:sip.example.com:5061", "tls:192.0.2.1:5061?server_name=sip.example.com"} {
 		if target, err := ParseTarget(good); err != nil || target.String() != good {
 			t.Errorf("%s: %v, %v", good, target, err)
 		}
 	}
-	for _, bad := range []string{"", "udp", "udp:", "127.0.0.1:5060", "udp:127.0.0.1", "udp:127.0.0.1:sip", "udp:127.0.0.1:0", "udp:127.0.0.1:70000", "udp::5060", "udp:::1:5060", "ws:127.0.0.1:80", "UDP:127.0.0.1:5060", "udp:a b:5060", "udp:a\r\n:5060", "udp://127.0.0.1:5060"} {
+	for _, bad := range []string{"", "udp", "udp:", "127.0.0.1:5060", "udp:127.0.0.1", "udp:127.0.0.1:sip", "udp:127.0.0.1:0", "udp:127.0.0.1:70000", "udp::5060", "udp:::1:5060", "ws:127.0.0.1:80", "UDP:127.0.0.1:5060", "udp:a b:5060", "udp:a\r\n:5060", "udp://127.0.0.1:5060",
+		"udp:127.0.0.1:5060?server_name=a", "tcp:127.0.0.1:5060?server_name=a", "tls:127.0.0.1:5061?server_name=", "tls:127.0.0.1:5061?name=a", "tls:127.0.0.1:5061?server_name=a b", "tls:127.0.0.1:5061?server_name=a&server_name=b", "tls:127.0.0.1:5061?server_name=a:1"} {
 		if target, err := ParseTarget(bad); err == nil {
 			t.Errorf("%q is taken for %v", bad, target)
 		} else if strings.ContainsAny(err.Error(), "\r\n") {
@@ -585,8 +586,8 @@ func TestNothingLeaks(t *testing.T) {
 		datagrams(t, func(string) []string { return nil }),
 		connections(t, nil, ok), connections(t, nil, silent), connections(t, nil, endless("\r\n")),
 		connections(t, secure, ok), connections(t, secure, silent),
-		{"tls", connections(t, nil, silent).Address},
-		{"udp", "127.0.0.1:9"}, {"tcp", "127.0.0.1:9"}, // nobody listens there
+		{Transport: "tls", Address: connections(t, nil, silent).Address},
+		{Transport: "udp", Address: "127.0.0.1:9"}, {Transport: "tcp", Address: "127.0.0.1:9"}, // nobody listens there
 	}}
 	const rounds, atOnce = 300, 10
 	run := func(rounds int) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,21 +16,39 @@ import (
 type Target struct {
 	Transport string // udp, tcp or tls
 	Address   string // host:port, as it was given
+	// ServerName is the name that a TLS socket is asked for, which may have a
+	// certificate for each; "" is that of the Config.
+	ServerName string
 }
 
-func (t Target) String() string { return t.Transport + ":" + t.Address }
+func (t Target) String() string {
+	if t.ServerName == "" {
+		return t.Transport + ":" + t.Address
+	}
+	return t.Transport + ":" + t.Address + nameParameter + t.ServerName
+}
 
-var transports = []string{"udp", "tcp", "tls"}
+var (
+	transports = []string{"udp", "tcp", "tls"}
+	serverName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?$`)
+)
 
-// ParseTarget reads TRANSPORT:HOST:PORT, as Kamailio writes its sockets.
+const nameParameter = "?server_name="
+
+// ParseTarget reads TRANSPORT:HOST:PORT, as Kamailio writes its sockets, and behind
+// it ?server_name=NAME.
 func ParseTarget(text string) (Target, error) {
-	transport, address, _ := strings.Cut(text, ":")
+	socket, name, named := strings.Cut(text, nameParameter)
+	transport, address, _ := strings.Cut(socket, ":")
 	host, port, err := net.SplitHostPort(address)
 	number, portErr := strconv.ParseUint(port, 10, 16)
 	if !slices.Contains(transports, transport) || err != nil || portErr != nil || number == 0 || !plain(host) || strings.ContainsAny(host, "/@;?%[]") {
-		return Target{}, fmt.Errorf("%q is not TRANSPORT:HOST:PORT, such as udp:127.0.0.1:5060, tcp:[::1]:5060 or tls:sip.example.com:5061", text)
+		return Target{}, fmt.Errorf("%q is not TRANSPORT:HOST:PORT, such as udp:127.0.0.1:5060, tcp:[::1]:5060, tls:sip.example.com:5061 or tls:192.0.2.1:5061?server_name=sip.example.com", text)
 	}
-	return Target{transport, address}, nil
+	if named && (transport != "tls" || !serverName.MatchString(name)) {
+		return Target{}, fmt.Errorf("%q: server_name is the name that a TLS socket has a certificate for, such as tls:192.0.2.1:5061?server_name=sip.example.com", text)
+	}
+	return Target{transport, address, name}, nil
 }
 
 // parseURI reads the URI that is asked for.
