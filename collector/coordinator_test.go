@@ -59,8 +59,9 @@ func TestFiftyScrapesAtOnceAreOne(t *testing.T) {
 		}
 	}
 	for method, n := range server.Calls() {
-		// The version is asked before each call that is dangerous on some.
-		if n > 1 && method != "core.version" {
+		// The version is asked before each call that is dangerous on some, and
+		// dlg.stats_active has two questions.
+		if n > 1 && method != "core.version" && (method != "dlg.stats_active" || n > 2) {
 			t.Errorf("%s was called %d times", method, n)
 		}
 	}

@@ -8,28 +8,40 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// dialogModule is calls (dialog/dialog.c).
+// dialogModule is calls (dialog/dialog.c). How many there are is counted by
+// dlg.stats_active, never by the statistics: a node that restarts in a cluster
+// (enable_dmq) gets the calls of the others back and counts their end wrongly
+// (dialog/dlg_dmq.c), so that active_dialogs stays above 0 for ever.
 var dialogModule = Module{
 	Subsystem: "dialog",
-	Summary:   "Calls: active, early, processed, failed, expired",
+	Summary:   "Calls: in memory and local to this server by state, processed, failed, expired",
 	Queries: []Query{
-		{Method: "dlg.stats_active", Metrics: []Metric{
-			{Pattern: "(starting|connecting|answering|ongoing)", PatternLabels: []string{"state"}, Name: "dialogs", Kind: gauge,
-				Help: "Dialogs in memory by state: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing (call in progress)."},
-			{Field: "all", Instead: "the sum of kamailio_dialog_dialogs"},
-		}},
+		{Method: "dlg.stats_active", Metrics: dialogStates("dialogs",
+			"Dialogs in memory by state: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing (call in progress). With enable_dmq the dialogs of the other nodes are among them: a sum over a cluster counts each call once per node.")},
+		// Servers without this parameter ignore it and count all dialogs. It came
+		// with the same release as core.runinfo, which those servers do not list.
+		{Method: "dlg.stats_active", Params: []any{1}, With: "core.runinfo", Metrics: dialogStates("local_dialogs",
+			"Dialogs in memory that this server handles, by state, without those that DMQ replicated from other nodes: sum these over a cluster. Dialogs from before a restart that came back by DMQ are not among them. Needs Kamailio 5.6.")},
 		statistics("dialog",
-			Metric{Field: "dialog:active_dialogs", Name: "active", Kind: gauge, Help: "Dialogs that are not yet ended, early ones included."},
-			Metric{Field: "dialog:early_dialogs", Name: "early", Kind: gauge, Help: "Dialogs that ring: a provisional reply was seen, no final one."},
-			Metric{Field: "dialog:processed_dialogs", Name: "processed_total", Kind: counter, Help: "Dialogs begun: call attempts seen by the dialog module."},
+			Metric{Field: "dialog:active_dialogs", Instead: "kamailio_dialog_dialogs: with enable_dmq the statistic stays too high after a restart"},
+			Metric{Field: "dialog:early_dialogs", Instead: "kamailio_dialog_dialogs{state=\"connecting\"}: with enable_dmq the statistic is wrong after a restart"},
+			Metric{Field: "dialog:processed_dialogs", Name: "processed_total", Kind: counter, Help: "Dialogs begun: call attempts seen by the dialog module of this server, replicated ones not included."},
 			Metric{Field: "dialog:failed_dialogs", Name: "failed_total", Kind: counter, Help: "Dialogs ended by a negative final reply (3xx to 6xx, a cancelled call's 487 included)."},
 			Metric{Field: "dialog:expired_dialogs", Name: "expired_total", Kind: counter, Help: "Dialogs ended by their timeout: their BYE or ACK was never seen."},
 		),
 	},
 }
 
+// dialogStates are the fields of dlg.stats_active.
+func dialogStates(name, help string) []Metric {
+	return []Metric{
+		{Pattern: "(starting|connecting|answering|ongoing)", PatternLabels: []string{"state"}, Name: name, Kind: gauge, Help: help},
+		{Field: "all", Instead: "the sum of kamailio_dialog_" + name},
+	}
+}
+
 var profileDesc = NewDesc("kamailio_dialog_profile_dialogs",
-	"Dialogs in a dialog profile, all values of it together.", gauge, "dlg.profile_get_size", "profile")
+	"Dialogs in a dialog profile, all values of it together. With enable_dmq the dialogs of the other nodes are among them.", gauge, "dlg.profile_get_size", "profile")
 
 // dialogProfiles counts the profiles that the operator names; Kamailio does not
 // list them.

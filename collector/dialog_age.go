@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	dialogOldest    = NewDesc("kamailio_dialog_oldest_dialog_seconds", "Age of the oldest dialog in the state.", gauge, "dlg.briefing start_ts, init_ts", "state")
-	dialogOlderThan = NewDesc("kamailio_dialog_dialogs_older_than", "Dialogs in the state that are at least so many seconds old. An ongoing dialog of many hours is mostly a call whose end was never seen.", gauge, "dlg.briefing start_ts, init_ts", "state", "seconds")
+	dialogOldest    = NewDesc("kamailio_dialog_oldest_dialog_seconds", "Age of the oldest dialog in the state, replicated ones (enable_dmq) included.", gauge, "dlg.briefing start_ts, init_ts", "state")
+	dialogOlderThan = NewDesc("kamailio_dialog_dialogs_older_than", "Dialogs in the state that are at least so many seconds old. An ongoing dialog of many hours is mostly a call whose end was never seen. With enable_dmq the dialogs of the other nodes are among them.", gauge, "dlg.briefing start_ts, init_ts", "state", "seconds")
 )
 
 const briefingMethod = "dlg.briefing"
@@ -45,7 +45,7 @@ var ageSteps = []float64{0, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400}
 
 // The states of a dialog (dialog/dlg_hash.h). 5 is deleted: ended, and still
 // referred to for a moment.
-var dialogStates = map[string]string{"1": "starting", "2": "connecting", "3": "answering", "4": "ongoing", "5": "deleted"}
+var dialogStateNames = map[string]string{"1": "starting", "2": "connecting", "3": "answering", "4": "ongoing", "5": "deleted"}
 
 func (c dialogAges) Update(ctx context.Context, s *Session, emit Emit) error {
 	now, err := serverClock(ctx, s)
@@ -57,7 +57,7 @@ func (c dialogAges) Update(ctx context.Context, s *Session, emit Emit) error {
 	// "s", "S" and "I" choose the fields: state, start and beginning.
 	rows := kamrpc.Rows{Fields: []string{"state", "start_ts", "init_ts"}}
 	err = s.Rows(ctx, rows, func(_ kamrpc.Above, dialog kamrpc.Value) error {
-		state, ok := dialogStates[dialog.Get("state").Text()]
+		state, ok := dialogStateNames[dialog.Get("state").Text()]
 		if !ok {
 			state = "other"
 		}

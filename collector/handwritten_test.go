@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
 func destination(uri, flags, more string) string {
@@ -19,6 +20,33 @@ func list(sets ...string) string {
 
 func set(id, targets string) string {
 	return fmt.Sprintf(`{"SET":{"ID":%s,"TARGETS":%s}}`, id, targets)
+}
+
+// Servers that do not know the parameter of dlg.stats_active count all dialogs,
+// with and without it: the own ones are not known there.
+func TestLocalDialogs(t *testing.T) {
+	server := kamrpctest.New(t)
+	server.HandleFunc("dlg.stats_active", func(r kamrpctest.Request) kamrpctest.Response {
+		starting := 5 - 5*len(r.Params)
+		return kamrpctest.Response{Result: fmt.Sprintf(`{"starting":%d,"connecting":0,"answering":0,"ongoing":3,"all":%d}`, starting, starting+3)}
+	})
+	server.Handle("stats.get_statistics", `["dialog:active_dialogs = 18446744073709551608", "dialog:processed_dialogs = 9"]`)
+	methods := []string{"dlg.stats_active", "stats.get_statistics"}
+	all := "dialogs starting 5\ndialogs connecting 0\ndialogs answering 0\ndialogs ongoing 3\n"
+	local := "local_dialogs starting 0\nlocal_dialogs connecting 0\nlocal_dialogs answering 0\nlocal_dialogs ongoing 3\n"
+	for _, tc := range []struct {
+		methods []string
+		want    string
+	}{
+		{methods, all},
+		{append(methods, "core.runinfo"), all + local},
+		{nil, all}, // what the server offers is not known
+	} {
+		got, err := emittedFrom(t, dialogModule.Collector(), server, tc.methods)
+		if want := prefixed("dialog_", tc.want+"processed_total 9\n"); got != want || err != nil {
+			t.Errorf("methods %q: got\n%s%v, want\n%s", tc.methods, got, err, want)
+		}
+	}
 }
 
 func TestDispatcher(t *testing.T) {

@@ -81,7 +81,7 @@ func TestCheckPromotions(t *testing.T) {
 		{append(parse(counter, "script:foo"), parse(gauge, "script:Foo")...), "taken by"},
 		{parse(counter, "tm:transactions"), "taken by the metric kamailio_tm_transactions_total"},
 		{parse(gauge, "tm:transactions"), "taken by the metric kamailio_tm_transactions_total"},
-		{parse(counter, "dialog:active"), "taken by the metric kamailio_dialog_active"},
+		{parse(counter, "dialog:dialogs"), "taken by the metric kamailio_dialog_dialogs"},
 		{parse(gauge, "scrape:duration_seconds"), "taken by the metric kamailio_scrape_duration_seconds"},
 		{parse(gauge, "exporter:build_info"), "the exporter's own"},
 	} {

@@ -90,6 +90,9 @@ func (s *Session) Has(method string) bool {
 	return s.server.methods == nil || s.server.methods[method]
 }
 
+// Lists tells whether the server is known to list a method.
+func (s *Session) Lists(method string) bool { return s.server.methods[method] }
+
 // refusedSince tells since when a method is known to be dangerous on this
 // version; the zero time: it is not known to be.
 func (s *Session) refusedSince(method string) time.Time {

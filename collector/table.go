@@ -33,6 +33,9 @@ type Query struct {
 	// Optional: a server without the method only lacks these metrics. The
 	// methods of the other queries are what the module cannot work without.
 	Optional bool
+	// With is another method, which only servers list that know these Params.
+	// The query is for them only.
+	With string
 	// Empty is how the errors begin that Kamailio answers where another server
 	// would answer an empty list, for instance "No Destination Sets".
 	Empty []string
@@ -313,6 +316,9 @@ func (t *table) Update(ctx context.Context, s *Session, emit Emit) error {
 // run asks and emits; n is 0 only where the server has nothing of this module.
 func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, err error) {
 	if (q.Optional || q.Method == statisticsMethod) && !s.Has(q.Method) {
+		return 0, nil
+	}
+	if q.With != "" && !s.Lists(q.With) {
 		return 0, nil
 	}
 	if q.Method == statisticsMethod {

@@ -54,7 +54,7 @@ allow: {networks: [127.0.0.1/32], ports: [%s]}
 				}
 			}
 			_, calls := e.get(t, "/probe?target=sbc&module=calls")
-			if got := families(calls); !got["kamailio_dialog_active"] || got["kamailio_core_shm_total_bytes"] || got["kamailio_sip_probe_success"] || got["kamailio_xhttp_prom_up"] {
+			if got := families(calls); !got["kamailio_dialog_dialogs"] || got["kamailio_core_shm_total_bytes"] || got["kamailio_sip_probe_success"] || got["kamailio_xhttp_prom_up"] {
 				t.Errorf("the module calls has %v", got)
 			}
 			resp, guest := e.get(t, "/probe?target="+url.QueryEscape(server.HTTPURL))

@@ -91,7 +91,7 @@ kamailio_demo_script 1 1764100000000
 		{"names of ours", `kamailio_up 0
 kamailio_tm_transactions_total 5
 kamailio_tm_transactions 5
-kamailio_dialog_active 5
+kamailio_dialog_dialogs 5
 kamailio_xhttp_prom_up 7
 kamailio_exporter_rpc_requests_total 5
 go_goroutines 5

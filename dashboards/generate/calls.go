@@ -1,5 +1,7 @@
 package generate
 
+import "strings"
+
 func calls() Dashboard {
 	return Dashboard{
 		UID:   "kamailio-calls",
@@ -9,15 +11,15 @@ func calls() Dashboard {
 			{title: "Now", panels: []panel{
 				{
 					kind: kindStat, width: 4, height: 5, title: "In progress",
-					help: "Answered calls: dialogs that are not ended, without those that still ring.",
+					help: "Answered calls that are not ended. " + callsHelp,
 					unit: number, none: "dialog is not loaded", steps: always(blue),
-					queries: []query{{expr: `sum(kamailio_dialog_active{S}) - sum(kamailio_dialog_early{S})`, legend: "in progress"}},
+					queries: []query{{expr: callsNow("", `,state=~"answering|ongoing"`, ""), legend: "in progress"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Ringing",
 					help: "Dialogs that ring: a provisional reply was seen, no final one. Much more than usual: a gateway that rings and never answers.",
 					unit: number, none: "dialog is not loaded", steps: always(blue),
-					queries: []query{{expr: `sum(kamailio_dialog_early{S})`, legend: "ringing"}},
+					queries: []query{{expr: callsNow("", `,state="connecting"`, ""), legend: "ringing"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "SER (answered)", help: serHelp,
@@ -45,18 +47,18 @@ func calls() Dashboard {
 			{title: "Calls", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Calls by state",
-					help: "Dialogs in memory: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing. Answering is normally 0 or 1: more of it means that ACKs are lost.",
+					help: "Calls by state: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing. Answering is normally 0 or 1: more of it means that ACKs are lost. " + callsHelp,
 					unit: number, none: "dialog is not loaded", stacked: true,
 					colors:  stateColors,
-					queries: []query{{expr: `sum by (state) (kamailio_dialog_dialogs{S})`, legend: "{{state}}"}},
+					queries: []query{{expr: callsNow("state", "", ""), legend: "{{state}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Calls and last week",
-					help: "Dialogs that are not ended, and the same time last week.",
+					help: "Calls that are not ended, ringing ones included, and the same time last week.",
 					unit: number, none: "dialog is not loaded",
 					queries: []query{
-						{expr: `sum(kamailio_dialog_active{S})`, legend: "active", style: good},
-						{expr: `sum(kamailio_dialog_active{S} offset 1w)`, legend: "last week", style: lastWeek},
+						{expr: callsNow("", "", ""), legend: "active", style: good},
+						{expr: callsNow("", "", " offset 1w"), legend: "last week", style: lastWeek},
 					},
 				},
 				{
@@ -144,20 +146,20 @@ func calls() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Calls older than",
-					help: "Calls in progress that last at least so long.",
+					help: "Calls in progress that last at least so long. " + onceHelp,
 					unit: number, none: "dialog is not loaded, or there are more dialogs than --collector.dialog_age.limit",
 					queries: []query{
-						{expr: `sum(kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="300"})`, legend: "5 min"},
-						{expr: `sum(kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="1800"})`, legend: "30 min"},
-						{expr: `sum(kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="7200"})`, legend: "2 h"},
-						{expr: `sum(kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="28800"})`, legend: "8 h"},
+						{expr: eachDialogOnce("", `kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="300"}`), legend: "5 min"},
+						{expr: eachDialogOnce("", `kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="1800"}`), legend: "30 min"},
+						{expr: eachDialogOnce("", `kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="7200"}`), legend: "2 h"},
+						{expr: eachDialogOnce("", `kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="28800"}`), legend: "8 h"},
 					},
 				},
 				{
 					kind: kindGraph, width: 24, height: 8, title: "Dialog profiles",
-					help: "Dialogs in the profiles that --collector.dialog_profile.names names: calls of a customer, a trunk, a direction.",
+					help: "Dialogs in the profiles that --collector.dialog_profile.names names: calls of a customer, a trunk, a direction. " + onceHelp,
 					unit: number, none: "No profile is named with --collector.dialog_profile.names", legendTable: true,
-					queries: []query{{expr: `sum by (profile) (kamailio_dialog_profile_dialogs{S})`, legend: "{{profile}}"}},
+					queries: []query{{expr: eachDialogOnce("profile", `kamailio_dialog_profile_dialogs{S}`), legend: "{{profile}}"}},
 				},
 			}},
 		},
@@ -181,10 +183,43 @@ const (
 
 	// Little's law. A mean of rates, for a rate over the whole hour would be too
 	// low while there is less than an hour of data.
-	callLength = `(sum(avg_over_time(kamailio_dialog_active{S}[1h])) - sum(avg_over_time(kamailio_dialog_early{S}[1h])))` +
+	callLength = `sum(avg_over_time(kamailio_dialog_local_dialogs{S,state="ongoing"}[1h]) or avg_over_time(kamailio_dialog_dialogs{S,state="ongoing"}[1h]))` +
 		` / (avg_over_time((sum(rate(kamailio_dialog_processed_total{S}[5m])) - sum(rate(kamailio_dialog_failed_total{S}[5m])))[1h:1m]) > 0)`
+
+	callsHelp = "Calls that DMQ replicates (enable_dmq) count once for each job, however many nodes have them."
+
+	onceHelp = "Kamailio does not tell replicated dialogs (enable_dmq) apart here: in a job that replicates, it is the number of the node that has most."
 
 	answersHelp = "Replies 2xx to INVITE received for each call that was answered: 1 when every answer arrives once. " +
 		"Above 1.3 answers are sent again because their ACKs are lost; re-INVITEs raise it too. Look at the path of the ACK: Record-Route, NAT, firewall."
 	answers = `sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="2xx"}[15m])) / ` + answeredRate
 )
+
+// callsNow is the number of calls, by a label or in total. Each server knows which
+// dialogs are its own (Kamailio 5.6 and later), and the sum of these is the number
+// of calls. In a cluster that replicates, one node may know more: the calls of a
+// server that is down or was restarted are no server's own any more.
+func callsNow(by, and, offset string) string {
+	with := strings.TrimPrefix(by+", ", ", ")
+	all := "kamailio_dialog_dialogs{S" + and + "}" + offset
+	own := "sum by (" + with + "cluster, job) (kamailio_dialog_local_dialogs{S" + and + "}" + offset + " or " + all + ")"
+	most := "max by (" + with + "cluster, job) (sum by (" + with + "cluster, job, instance) (" + all + "))"
+	return sumBy(by) + "(" + own + " >= " + most + " or " + most + ")"
+}
+
+// eachDialogOnce sums what counts dialogs and does not tell replicated ones apart.
+// Where DMQ replicates, all nodes together have each dialog two times and more.
+func eachDialogOnce(by, metric string) string {
+	with := strings.TrimPrefix(by+", ", ", ")
+	const replicated = "on (cluster, job) (sum by (cluster, job) (kamailio_dialog_dialogs{S} and kamailio_dialog_local_dialogs{S})" +
+		" > 1.5 * sum by (cluster, job) (kamailio_dialog_local_dialogs{S}))"
+	return sumBy(by) + "(max by (" + with + "cluster, job) (" + metric + ") and " + replicated +
+		" or sum by (" + with + "cluster, job) (" + metric + ") unless " + replicated + ")"
+}
+
+func sumBy(label string) string {
+	if label == "" {
+		return "sum"
+	}
+	return "sum by (" + label + ") "
+}

@@ -42,8 +42,10 @@ func fleet() Dashboard {
 				},
 			}},
 			{title: "Side by side", panels: []panel{
-				sideBySide("Active calls", "Dialogs that are not ended yet. Servers that share the load lie close together.", number, "dialog is not loaded",
-					`sum by (instance) (kamailio_dialog_active{S})`),
+				sideBySide("Active calls", "Calls that are not ended yet and that the server handles itself, without those that DMQ replicated. Servers that share the load lie close together.", number, "dialog is not loaded",
+					`sum by (instance) (kamailio_dialog_local_dialogs{S} or kamailio_dialog_dialogs{S})`),
+				sideBySide("Dialogs in memory", "Calls that the server has in memory, those that DMQ replicated from other nodes included (enable_dmq). Nodes of a cluster that replicates lie on one line; one below has lost dialogs.", number, "dialog is not loaded",
+					`sum by (instance) (kamailio_dialog_dialogs{S})`),
 				sideBySide("New calls", "Call attempts per second, each counted once.", rate, "dialog is not loaded",
 					`sum by (instance) (rate(kamailio_dialog_processed_total{S}[R]))`),
 				sideBySide("Answered (SER)", serHelp, ratio, "No calls",

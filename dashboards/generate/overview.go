@@ -43,9 +43,9 @@ func overview() Dashboard {
 				},
 				{
 					kind: kindStat, width: 3, height: 5, title: "Calls",
-					help: "Dialogs that are not ended yet, ringing ones included. Compare with last week's line below.",
+					help: "Calls that are not ended yet, ringing ones included. Compare with last week's line below. " + callsHelp,
 					unit: number, none: "dialog is not loaded", steps: always(blue),
-					queries: []query{{expr: `sum(kamailio_dialog_active{S})`, legend: "calls"}},
+					queries: []query{{expr: callsNow("", "", ""), legend: "calls"}},
 				},
 				{
 					kind: kindStat, width: 3, height: 5, title: "New calls",
@@ -86,12 +86,12 @@ func overview() Dashboard {
 			{title: "Traffic", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Calls",
-					help: "Dialogs in memory, those of them that ring, and the same time last week. Worry when it leaves last week's line, in either direction.",
+					help: "Calls that are not ended, those of them that ring, and the same time last week. Worry when it leaves last week's line, in either direction.",
 					unit: number, none: "dialog is not loaded",
 					queries: []query{
-						{expr: `sum(kamailio_dialog_active{S})`, legend: "active", style: good},
-						{expr: `sum(kamailio_dialog_early{S})`, legend: "ringing", style: warning},
-						{expr: `sum(kamailio_dialog_active{S} offset 1w)`, legend: "active, last week", style: lastWeek},
+						{expr: callsNow("", "", ""), legend: "active", style: good},
+						{expr: callsNow("", `,state="connecting"`, ""), legend: "ringing", style: warning},
+						{expr: callsNow("", "", " offset 1w"), legend: "active, last week", style: lastWeek},
 					},
 				},
 				{
@@ -184,12 +184,12 @@ var methodColors = []color{
 func serverTable() panel {
 	return panel{
 		kind: kindTable, width: 24, height: 6, title: "Servers",
-		help: "One row for each server; the links behind its name lead to its other dashboards. New calls are per second over 5 minutes, SER over 15. Shm is the shared memory, Pkg the private one of the fullest process, Gw down the gateways that get no calls.",
+		help: "One row for each server; the links behind its name lead to its other dashboards. Calls are those that the server handles itself, without replicated ones. New calls are per second over 5 minutes, SER over 15. Shm is the shared memory, Pkg the private one of the fullest process, Gw down the gateways that get no calls.",
 		unit: number, none: "No exporter is scraped", sort: "Instance",
 		queries: []query{
 			{expr: `min by (job, instance) (` + up + `)`},
 			{expr: `max by (job, instance) (time() - kamailio_start_time_seconds{S})`},
-			{expr: `sum by (job, instance) (kamailio_dialog_active{S})`},
+			{expr: `sum by (job, instance) (kamailio_dialog_local_dialogs{S} or kamailio_dialog_dialogs{S})`},
 			{expr: `sum by (job, instance) (rate(kamailio_dialog_processed_total{S}[5m]))`},
 			{expr: `1 - sum by (job, instance) (rate(kamailio_dialog_failed_total{S}[15m])) / (sum by (job, instance) (rate(kamailio_dialog_processed_total{S}[15m])) > 0)`},
 			{expr: `sum by (job, instance) (kamailio_usrloc_registered_users{S})`},

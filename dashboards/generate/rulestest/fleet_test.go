@@ -28,6 +28,8 @@ var aboutMany = map[string]string{
 	"KamailioExporterAbsent":             "there is no instance that it could name",
 	"KamailioVersionMismatch":            "compares the Kamailios of a job",
 	"KamailioCallsFarBelowLastWeek":      "load moves between the Kamailios of a job",
+	"KamailioDialogsExpiring":            "where dialogs are replicated, a time-out may count on another Kamailio than the call",
+	"job:kamailio_calls:sum":             "the calls of a job, as its name says",
 	"job:kamailio_call_attempts:rate5m":  "a sum over a job, as its name says",
 	"job:kamailio_calls_answered:rate5m": "a sum over a job, as its name says",
 }

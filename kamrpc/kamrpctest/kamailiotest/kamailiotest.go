@@ -471,6 +471,19 @@ func (s *Server) askDatagram(request []byte, timeout time.Duration) ([]byte, err
 	return reply[:n], err
 }
 
+// StartTraffic is [Config.Traffic] for a server that runs already. Failing is fatal.
+func (s *Server) StartTraffic(tb testing.TB, calls int) {
+	tb.Helper()
+	scripts, err := scriptDir()
+	if err == nil {
+		s.env = append(s.env, "TRAFFIC_CALLS="+strconv.Itoa(calls))
+		err = s.startTraffic(scripts, calls)
+	}
+	if err != nil {
+		tb.Fatalf("kamailiotest: %v", err)
+	}
+}
+
 // startTraffic runs traffic.sh and waits until its calls are up.
 func (s *Server) startTraffic(scripts string, calls int) error {
 	var output bytes.Buffer
