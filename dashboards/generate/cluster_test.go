@@ -1,0 +1,59 @@
+package generate
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The values of two real nodes with enable_dmq: a handles 8 calls, 2 of them ring;
+// b has them as replicas. From 5m on a is restarted, and they are replicas on both.
+// The nodes of the job apart share nothing, and one is older than 5.6.
+const replicatedCalls = `
+  - {series: 'kamailio_dialog_dialogs{job="dmq", instance="a", state="ongoing"}', values: '6x10'}
+  - {series: 'kamailio_dialog_dialogs{job="dmq", instance="a", state="connecting"}', values: '2x10'}
+  - {series: 'kamailio_dialog_local_dialogs{job="dmq", instance="a", state="ongoing"}', values: '6x4 0x5'}
+  - {series: 'kamailio_dialog_local_dialogs{job="dmq", instance="a", state="connecting"}', values: '2x4 0x5'}
+  - {series: 'kamailio_dialog_dialogs{job="dmq", instance="b", state="ongoing"}', values: '6x10'}
+  - {series: 'kamailio_dialog_dialogs{job="dmq", instance="b", state="connecting"}', values: '2x10'}
+  - {series: 'kamailio_dialog_local_dialogs{job="dmq", instance="b", state="ongoing"}', values: '0x10'}
+  - {series: 'kamailio_dialog_local_dialogs{job="dmq", instance="b", state="connecting"}', values: '0x10'}
+  - {series: 'kamailio_dialog_dialogs{job="apart", instance="c", state="ongoing"}', values: '50x10'}
+  - {series: 'kamailio_dialog_local_dialogs{job="apart", instance="c", state="ongoing"}', values: '50x10'}
+  - {series: 'kamailio_dialog_dialogs{job="apart", instance="old", state="ongoing"}', values: '30x10'}
+  - {series: 'kamailio_dialog_profile_dialogs{job="dmq", instance="a", profile="p"}', values: '6x10'}
+  - {series: 'kamailio_dialog_profile_dialogs{job="dmq", instance="b", profile="p"}', values: '6x10'}
+  - {series: 'kamailio_dialog_profile_dialogs{job="apart", instance="c", profile="p"}', values: '50x10'}
+  - {series: 'kamailio_dialog_profile_dialogs{job="apart", instance="old", profile="p"}', values: '30x10'}
+`
+
+// The dashboards count each call and each user once, however many nodes have it.
+func TestReplicatedIsCountedOnce(t *testing.T) {
+	promtool := needs(t, "promtool", "prometheus")
+	var file strings.Builder
+	file.WriteString("evaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:" + replicatedCalls + "  promql_expr_test:\n")
+	for _, want := range []struct {
+		expr, at, samples string
+	}{
+		{callsNow("", "", ""), "3m", "{labels: '{}', value: 88}"},
+		{callsNow("", "", ""), "8m", "{labels: '{}', value: 88}"},
+		{callsNow("", "", " offset 5m"), "8m", "{labels: '{}', value: 88}"},
+		{callsNow("", `,state="connecting"`, ""), "8m", "{labels: '{}', value: 2}"},
+		{callsNow("state", "", ""), "3m", `{labels: '{state="ongoing"}', value: 86}, {labels: '{state="connecting"}', value: 2}`},
+		{eachDialogOnce("profile", "kamailio_dialog_profile_dialogs{S}"), "3m", `{labels: '{profile="p"}', value: 86}`},
+		{eachDialogOnce("", "kamailio_dialog_profile_dialogs{S}"), "8m", "{labels: '{}', value: 86}"},
+	} {
+		expr := strings.NewReplacer("{S,", "{", "{S}", "").Replace(want.expr)
+		fmt.Fprintf(&file, "  - {expr: '%s', eval_time: %s, exp_samples: [%s]}\n", expr, want.at, want.samples)
+	}
+	path := filepath.Join(t.TempDir(), "once.yml")
+	if err := os.WriteFile(path, []byte(file.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), promtool, "test", "rules", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
