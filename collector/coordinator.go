@@ -303,8 +303,12 @@ func update(ctx context.Context, c Collector, s *Session, now func() time.Time) 
 	} else {
 		err = c.Update(ctx, s, b.emit)
 	}
-	if errors.Is(err, ErrNoData) {
+	switch {
+	case errors.Is(err, ErrNoData):
 		r.Supported = false
+		return r
+	// A call that is not made on this version is no failure: the page says why.
+	case errors.Is(err, kamrpc.ErrDangerous) && slices.ContainsFunc(refusals(c, s), func(f Refusal) bool { return f.Reason.Holds() }):
 		return r
 	}
 	if r.Err = errors.Join(err, b.err); r.Err == nil {

@@ -20,13 +20,13 @@ type Guard struct {
 	Interval time.Duration
 	// Size tells beforehand, at constant cost, what the call grows with; nil
 	// where Kamailio does not tell. Above Limit the call is not made. Not known
-	// is not small: false holds it back too.
+	// is not small: false holds it back too, for a reason of its own.
 	Size  func(ctx context.Context, s *Session) (size float64, known bool, err error)
 	Limit int
 	// Rows tells the size afterwards, where it is not known before. After a reply
 	// above Limit (0: none) the call is not made for tooLongPause.
 	Rows func(samples []Sample) int
-	// FirstPause after a failure, where a minute is too short.
+	// FirstPause after a failure of a long list, where a minute is too short.
 	FirstPause time.Duration
 }
 
@@ -63,7 +63,7 @@ type Held struct {
 
 // Reason is why a call is held back.
 type Reason struct {
-	Name  string // size, pause or danger
+	Name  string // size, unknown, pause or danger
 	Since time.Time
 }
 
@@ -72,7 +72,8 @@ func (r Reason) Holds() bool { return !r.Since.IsZero() }
 
 // The pause after a failure of a growing call: it doubles with each failure in a
 // row. A call that was not answered may have left a worker without memory
-// (xhttp), and the next would the next.
+// (xhttp), and the next would the next. A short list fails because Kamailio
+// hangs, and is wanted most right after: only its second failure in a row counts.
 const (
 	firstPause   = time.Minute
 	longestPause = time.Hour
@@ -83,15 +84,18 @@ const (
 type guardState struct {
 	busy chan struct{} // holds one token while somebody updates
 
-	mu                     sync.Mutex
-	ran                    time.Time // when samples were taken; zero: never
-	samples                []Sample
-	duplicates             int
-	failures               int
-	failure                error
-	pausedUntil            time.Time
-	tooLongUntil           time.Time
-	sizeSince, pausedSince time.Time // since when a reason holds
+	mu           sync.Mutex
+	ran          time.Time // when samples were taken; zero: never
+	samples      []Sample
+	duplicates   int
+	size         float64 // the last that was known
+	sizeKnown    bool
+	failures     int
+	failure      error
+	pausedUntil  time.Time
+	tooLongUntil time.Time
+	// Since when a reason holds.
+	sizeSince, unknownSince, pausedSince time.Time
 }
 
 func newGuardState() *guardState { return &guardState{busy: make(chan struct{}, 1)} }
@@ -123,7 +127,7 @@ func (g *guardState) update(ctx context.Context, c Collector, guard Guard, s *Se
 	}
 	err = c.Update(ctx, s, b.emit)
 	g.finish(errors.Join(err, b.err), &b, guard, now())
-	held = g.held(guard.Method, now())
+	held = g.held(guard, now())
 	held.HasAge = err == nil
 	return b, held, err
 }
@@ -134,12 +138,16 @@ func (g *guardState) admit(ctx context.Context, guard Guard, s *Session, now tim
 	size, known := 0.0, true
 	if guard.Size != nil {
 		if size, known, err = guard.Size(ctx, s); err != nil {
-			return g.held(guard.Method, now), false, err
+			return g.held(guard, now), false, err
 		}
 	}
 	g.mu.Lock()
-	tooLarge := guard.Size != nil && (!known || size > float64(guard.Limit)) || now.Before(g.tooLongUntil)
+	if guard.Size != nil && known {
+		g.size, g.sizeKnown = size, true
+	}
+	tooLarge := guard.Size != nil && size > float64(guard.Limit) || now.Before(g.tooLongUntil)
 	g.sizeSince = since(g.sizeSince, tooLarge, now)
+	g.unknownSince = since(g.unknownSince, !known, now)
 	paused := now.Before(g.pausedUntil)
 	if !paused {
 		g.pausedSince = time.Time{}
@@ -147,9 +155,9 @@ func (g *guardState) admit(ctx context.Context, guard Guard, s *Session, now tim
 	fresh := !g.ran.IsZero() && now.Sub(g.ran) < guard.Interval
 	failures, failure, until := g.failures, g.failure, g.pausedUntil
 	g.mu.Unlock()
-	held = g.held(guard.Method, now)
+	held = g.held(guard, now)
 	switch {
-	case tooLarge:
+	case tooLarge || !known:
 		return held, false, nil
 	case paused:
 		return held, false, fmt.Errorf("%s is held back until %s after %d failures, the last: %w",
@@ -178,27 +186,51 @@ func (g *guardState) finish(err error, b *batch, guard Guard, now time.Time) {
 	if err == nil {
 		g.ran, g.samples, g.duplicates = now, b.samples, b.duplicates
 		g.failures, g.failure, g.pausedUntil, g.pausedSince = 0, nil, time.Time{}, time.Time{}
-		if guard.Rows != nil && guard.Limit > 0 && guard.Rows(b.samples) > guard.Limit {
-			g.tooLongUntil = now.Add(tooLongPause)
+		if guard.Rows != nil {
+			rows := guard.Rows(b.samples)
+			g.size, g.sizeKnown = float64(rows), true
+			if guard.Limit > 0 && rows > guard.Limit {
+				g.tooLongUntil = now.Add(tooLongPause)
+			}
 		}
 		return
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, ErrNoData) || errors.Is(err, kamrpc.ErrReloading) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrNoData) || errors.Is(err, kamrpc.ErrReloading) || errors.Is(err, kamrpc.ErrDangerous) {
 		return // nobody waited for it any more, there is nothing to ask, or it was not asked
 	}
 	g.failures++
 	g.failure = err
-	pause := time.Duration(math.Min(float64(longestPause), float64(cmp.Or(guard.FirstPause, firstPause))*math.Pow(2, float64(g.failures-1))))
+	first, doubled := cmp.Or(guard.FirstPause, firstPause), g.failures-1
+	if g.short(guard) {
+		first, doubled = firstPause, g.failures-2
+	}
+	if doubled < 0 {
+		return
+	}
+	pause := time.Duration(math.Min(float64(longestPause), float64(first)*math.Pow(2, float64(doubled))))
 	g.pausedUntil = now.Add(pause)
 	g.pausedSince = since(g.pausedSince, true, now)
 }
 
-func (g *guardState) held(method string, now time.Time) Held {
+// short tells whether the call is known to be far from its limit, or does not grow
+// at all: the length of its reply is not why it failed. It wants g.mu.
+func (g *guardState) short(guard Guard) bool {
+	if price, _ := kamrpc.PriceOf(guard.Method); price.Cost != kamrpc.Growing {
+		return true
+	}
+	return g.sizeKnown && 2*g.size <= float64(cmp.Or(guard.Limit, DefaultListRows))
+}
+
+func (g *guardState) held(guard Guard, now time.Time) Held {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return Held{
-		Method:  method,
+	held := Held{
+		Method:  guard.Method,
 		Reasons: []Reason{{"size", g.sizeSince}, {"pause", g.pausedSince}},
 		Age:     now.Sub(g.ran),
 	}
+	if guard.Size != nil {
+		held.Reasons = append(held.Reasons, Reason{"unknown", g.unknownSince})
+	}
+	return held
 }

@@ -82,6 +82,7 @@ func (g *guardedServer) after(d time.Duration, dumps int, lines ...string) {
 const (
 	heldBySize  = "scrape_held_back usrloc_contacts ul.dump size = "
 	heldByPause = "scrape_held_back usrloc_contacts ul.dump pause = "
+	heldUnknown = "scrape_held_back usrloc_contacts ul.dump unknown = "
 	age         = "scrape_data_age_seconds usrloc_contacts = "
 	success     = "scrape_collector_success usrloc_contacts = "
 	counted     = "usrloc_contacts_by_transport location udp = 1"
@@ -106,13 +107,37 @@ func TestACostlyCallIsHeldBackAboveItsLimit(t *testing.T) {
 	// Grown again: what is known is old, and not shown.
 	g.contacts(1001)
 	g.after(time.Second, 1, heldBySize+"1", "no "+counted)
-	// A size that is not known is not small.
-	g.Handle(statisticsMethod, `["core:x = 1"]`)
-	g.after(time.Hour, 1, heldBySize+"1", "no "+counted)
+}
+
+// A size that is not known is neither small nor too large.
+func TestACostlyCallOfUnknownSize(t *testing.T) {
+	for name, statistics := range map[string]string{
+		"no statistics":          `[]`,
+		"others only":            `["core:x = 1"]`,
+		"no location table":      `["usrloc:registered_users = 0"]`,
+		"under another name":     `["usrloc:registered_users = 120", "usrloc:location/contacts = 120"]`,
+		"in the database, maybe": `["usrloc:registered_users = 0", "usrloc:location_contacts = 0"]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuardedServer(t)
+			g.Handle(statisticsMethod, statistics)
+			since := "scrape_held_back_since_timestamp_seconds usrloc_contacts ul.dump unknown = 1.8e+09"
+			g.after(0, 0, heldUnknown+"1", since, heldBySize+"0", heldByPause+"0", success+"1", "no "+counted, "no "+age)
+			g.after(time.Hour, 0, heldUnknown+"1", since)
+			g.Handle(statisticsMethod, `["usrloc:location-contacts = 120"]`) // up to 5.3, and stats_name_separator="-"
+			g.after(time.Second, 1, heldUnknown+"0", "no scrape_held_back_since", counted)
+			// The last size stands for none.
+			g.Handle(statisticsMethod, statistics)
+			if name != "in the database, maybe" { // there it has been seen to count
+				g.after(time.Hour, 1, heldUnknown+"1", heldBySize+"0", "no "+counted)
+			}
+		})
+	}
 }
 
 func TestACostlyCallPausesAfterFailures(t *testing.T) {
 	g := newGuardedServer(t)
+	g.contacts(501)
 	g.HandleFault(dumpMethod, 500, "Internal error")
 	g.after(0, 1, success+"0", "no "+counted)
 	for i, pause := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 32 * time.Minute, time.Hour, time.Hour} {
@@ -127,8 +152,61 @@ func TestACostlyCallPausesAfterFailures(t *testing.T) {
 	g.after(time.Minute, 12, success+"0")
 }
 
+// What is far from its limit did not fail for its length.
+func TestAShortListPausesAfterTwoFailuresInARow(t *testing.T) {
+	g := newGuardedServer(t)
+	g.contacts(500)
+	answer := dump(contact(`"Socket":"udp:192.0.2.1:5060"`))
+	asked := 0
+	for range 3 { // one at a time are none in a row
+		g.HandleFault(dumpMethod, 500, "Internal error")
+		g.after(time.Minute, asked+1, success+"0", heldByPause+"0", "no "+counted)
+		g.Handle(dumpMethod, answer)
+		g.after(time.Second, asked+2, success+"1", heldByPause+"0", counted)
+		asked += 2
+	}
+	g.HandleFault(dumpMethod, 500, "Internal error")
+	g.after(time.Minute, 7, success+"0", heldByPause+"0")
+	g.after(time.Second, 8, success+"0", heldByPause+"1")
+	g.after(59*time.Second, 8, success+"0", heldByPause+"1")
+	g.after(time.Second, 9, success+"0", heldByPause+"1")
+	g.after(119*time.Second, 9, success+"0", heldByPause+"1")
+	g.after(time.Second, 10, success+"0")
+}
+
+// The same of a list whose length only its rows tell: before the first answer it
+// may be a long one.
+func TestAListFailsOnce(t *testing.T) {
+	two := "[" + destination(`"a"`, "AP", "") + "," + destination(`"b"`, "AP", "") + "]"
+	for _, test := range []struct {
+		name        string
+		limit       int
+		back, early string
+	}{
+		{"short", 4, "= 0", "dispatcher_destination_up 0 1 a = 1"},
+		{"near its limit", 3, "= 1", "no dispatcher_destination_up"},
+		{"short, and no limit", 0, "= 0", "dispatcher_destination_up 0 1 a = 1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			const held = "scrape_held_back dispatcher dispatcher.list pause "
+			g := newGuardedServer(t)
+			g.c.collectors = []Collector{dispatcher{listLimits{rows: test.limit, interval: listInterval}}}
+			g.HandleFault("dispatcher.list", 500, "Internal error")
+			g.after(0, 0, held+"= 1")
+			g.after(time.Second, 0, held+"= 1")
+			g.Handle("dispatcher.list", list(set("1", two)))
+			g.after(time.Minute, 0, held+"= 0", "dispatcher_destination_up 0 1 a = 1")
+			g.HandleFault("dispatcher.list", 500, "Internal error")
+			g.after(time.Minute, 0, held+test.back, "no dispatcher_destination_up")
+			g.Handle("dispatcher.list", list(set("1", two)))
+			g.after(time.Second, 0, held+test.back, test.early)
+		})
+	}
+}
+
 func TestARestartEndsThePause(t *testing.T) {
 	g := newGuardedServer(t)
+	g.contacts(501)
 	g.HandleFault(dumpMethod, 500, "Internal error")
 	g.after(0, 1, success+"0")
 	g.after(time.Second, 1, success+"0", heldByPause+"1")
@@ -139,6 +217,7 @@ func TestARestartEndsThePause(t *testing.T) {
 
 func TestTheFailureBehindAPauseIsTold(t *testing.T) {
 	g := newGuardedServer(t)
+	g.contacts(501)
 	g.HandleFault(dumpMethod, 500, "Out of memory")
 	g.after(0, 1)
 	s, _ := g.c.Scrape(context.Background())

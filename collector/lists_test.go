@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -190,6 +191,43 @@ func TestADangerousCallIsHeldBack(t *testing.T) {
 	g.Handle("core.version", `"kamailio 6.0.1 (x86_64/linux) "`)
 	g.startedAt("05:00:00")
 	g.after(0, 0, held+"0", "permissions_addresses 1 = 1", "permissions_subnets 2 = 1", "no scrape_held_back_since")
+}
+
+// The same of a collector that has nothing else to tell: that is no failure
+// either, and no pause. 5.4 is one of the versions on which keepalive.list is
+// refused.
+func TestACollectorOfADangerousCallAlone(t *testing.T) {
+	g := newGuardedServer(t)
+	g.c.collectors = All(Options{GrowingInterval: time.Minute})
+	g.LoadDir("testdata/5.6.3")
+	g.startedAt("04:04:35")
+	g.Handle("core.version", `"kamailio 5.4.4 (x86_64/linux) "`)
+	for range 3 {
+		s, err := g.c.Scrape(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := 0
+		for _, r := range s.Results {
+			for _, refusal := range r.Refusals {
+				if !refusal.Reason.Holds() {
+					continue
+				}
+				refused++
+				if r.Err != nil || !r.Supported {
+					t.Errorf("%s: %v, supported %t", r.Collector, r.Err, r.Supported)
+				}
+			}
+		}
+		if refused != 3 { // and two of permissions, which has more to tell
+			t.Errorf("%d calls are refused", refused)
+		}
+		g.after(time.Minute, 0, "scrape_collector_supported keepalive = 1", "scrape_collector_success keepalive = 1",
+			"scrape_held_back keepalive keepalive.list danger = 1", "scrape_held_back keepalive keepalive.list pause = 0", "no keepalive_destination")
+	}
+	if n := g.CallCount(keepaliveMethod); n != 0 {
+		t.Errorf("it was asked %d times", n)
+	}
 }
 
 // A module that is not loaded is not supported, and nothing is asked of it.

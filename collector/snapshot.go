@@ -50,7 +50,7 @@ var (
 	collectTimeDesc = NewDesc("kamailio_scrape_collector_duration_seconds", "Time that the collector took.", gauge, "the exporter", "collector")
 	duplicateDesc   = NewDesc("kamailio_scrape_collector_duplicates", "Samples that were dropped because others had the same labels.", gauge, "the exporter", "collector")
 
-	heldBackDesc  = NewDesc("kamailio_scrape_held_back", "1 while a call is not made, else 0: because the server holds more than the configured limit (size), for a while after it failed (pause), or because it can kill this version of Kamailio (danger).", gauge, "the exporter", "collector", "method", "reason")
+	heldBackDesc  = NewDesc("kamailio_scrape_held_back", "1 while a call is not made, else 0: because the server holds more than the configured limit (size), because Kamailio does not report how much it holds (unknown), for a while after it failed (pause), or because it can kill this version of Kamailio (danger).", gauge, "the exporter", "collector", "method", "reason")
 	heldSinceDesc = NewDesc("kamailio_scrape_held_back_since_timestamp_seconds", "Unix time since when a call is held back. Only while it is.", gauge, "the exporter", "collector", "method", "reason")
 	ageDesc       = NewDesc("kamailio_scrape_data_age_seconds", "Age of the samples of a collector whose costly call is not made at every scrape.", gauge, "the exporter", "collector")
 )
