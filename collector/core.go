@@ -11,20 +11,28 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// coreModule is the part of the core that a table can say.
+// coreModule is the part of the core that a table can say: its shared memory, as
+// the statistics of kex report it, or else core.shmmem. That one prints bytes
+// through an int up to Kamailio 5.6 (core/core_cmd.c), so it is asked for KiB, which
+// every version has and which fit.
 var coreModule = Module{
 	Subsystem: "core",
 	Summary:   "Version, start time, shared memory and processes",
-	Queries: []Query{{Method: "core.shmmem", Metrics: []Metric{
-		{Field: "total", Name: "shm_total_bytes", Kind: gauge, Help: "Size of the shared memory (command line option -m)."},
-		{Field: "free", Name: "shm_free_bytes", Kind: gauge, Help: "Shared memory that is free."},
-		{Field: "used", Name: "shm_used_bytes", Kind: gauge, Help: "Shared memory that holds data."},
-		{Field: "real_used", Name: "shm_real_used_bytes", Kind: gauge, Help: "Shared memory that holds data, with the allocator's own overhead."},
-		{Field: "max_used", Name: "shm_max_used_bytes", Kind: gauge, Help: "Most shared memory in use at any time since the start."},
-		{Field: "fragments", Name: "shm_fragments", Kind: gauge, Help: "Free fragments of the shared memory. Many small ones can make a large allocation fail while memory is free."},
-	}}, statistics("shmem",
-		Metric{Pattern: "shmem:(?:.+)", Instead: "kamailio_core_shm_*"},
-	)},
+	Queries: []Query{
+		statistics("shmem", sharedMemory("shmem:total_size", "shmem:free_size", "shmem:used_size", "shmem:real_used_size", "shmem:max_used_size", "shmem:fragments", 1)...),
+		{Method: "core.shmmem", Params: []any{"k"}, Metrics: sharedMemory("total", "free", "used", "real_used", "max_used", "fragments", 1024)},
+	},
+}
+
+func sharedMemory(total, free, used, realUsed, maxUsed, fragments string, scale float64) []Metric {
+	return []Metric{
+		{Field: total, Name: "shm_total_bytes", Kind: gauge, Scale: scale, Help: "Size of the shared memory (command line option -m)."},
+		{Field: free, Name: "shm_free_bytes", Kind: gauge, Scale: scale, Help: "Shared memory that is free."},
+		{Field: used, Name: "shm_used_bytes", Kind: gauge, Scale: scale, Help: "Shared memory that holds data."},
+		{Field: realUsed, Name: "shm_real_used_bytes", Kind: gauge, Scale: scale, Help: "Shared memory that holds data, with the allocator's own overhead."},
+		{Field: maxUsed, Name: "shm_max_used_bytes", Kind: gauge, Scale: scale, Help: "Most shared memory in use at any time since the start."},
+		{Field: fragments, Name: "shm_fragments", Kind: gauge, Help: "Free fragments of the shared memory. Many small ones can make a large allocation fail while memory is free."},
+	}
 }
 
 var (
@@ -83,7 +91,18 @@ func (c core) Update(ctx context.Context, s *Session, emit Emit) error {
 	for _, what := range order {
 		emit(processesDesc, count[what], what)
 	}
-	return c.table.Update(ctx, s, emit)
+	return c.memory(ctx, s, emit)
+}
+
+// memory takes the first of the table's queries that has an answer.
+func (c core) memory(ctx context.Context, s *Session, emit Emit) (err error) {
+	for _, q := range c.queries {
+		var n int
+		if n, err = q.run(ctx, s, emit); n > 0 {
+			return nil
+		}
+	}
+	return err
 }
 
 var childNumber = regexp.MustCompile(` child=\d+`)

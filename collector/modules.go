@@ -99,7 +99,7 @@ func All(o Options) []Collector {
 		newCore(),
 		coreTrafficModule.Collector(),
 		guardedTable{socketsModule.Collector().(*table), Guard{Method: "core.sockets_list", Interval: socketsInterval}},
-		pkgModule.Collector(),
+		newPkg(),
 		cfgVariables{o.CfgVariables, o.GrowingInterval},
 		tcpModule.Collector(),
 		tlsModule.Collector(),
@@ -111,7 +111,7 @@ func All(o Options) []Collector {
 		dialogModule.Collector(),
 		dialogAges{limit: o.ListDialogs, interval: o.GrowingInterval},
 		dialogProfiles{o.DialogProfiles},
-		usrlocModule.Collector(),
+		newUsrloc(),
 		usrlocContacts{limit: o.DumpContacts, interval: o.GrowingInterval},
 		registrarModule.Collector(),
 		// The others by name.

@@ -10,7 +10,7 @@ var mtreeModule = Module{
 		Metrics: []Metric{
 			{Field: "item/nritems", Name: "items", Kind: gauge, Wrap32: true, Help: "Values in the tree. Trees of type 2 (integers) count none."},
 			{Field: "item/nrnodes", Name: "nodes", Kind: gauge, Wrap32: true, Help: "Nodes of the tree."},
-			{Field: "item/memsize", Name: "memory_bytes", Kind: gauge, Wrap32: true, Help: "Shared memory that the tree takes."},
+			{Field: "item/memsize", Name: "memory_bytes", Kind: gauge, Wrap32: true, Help: "Shared memory that the tree takes. Kamailio counts it in 32 bits: of a tree of 4 GiB or more it reports what is above a multiple of 4 GiB."},
 			{Field: "item/reload_count", Name: "reloads_total", Kind: counter, Wrap32: true, Help: "Times that the tree was loaded from the database, that at the start included."},
 			{Field: "item/reload_time", Name: "last_reload_timestamp_seconds", Kind: gauge, Help: "Unix time at which the tree was last loaded from the database."},
 			{Field: "item/ttype", Instead: "nothing: the parameter type of kamailio.cfg"},

@@ -1,6 +1,13 @@
 package collector
 
-import "github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
 
 // pkgModule is the private memory of each process (kex/pkg_stats.c). A process
 // writes its own figures down at its start and when it frees or enlarges memory
@@ -15,7 +22,7 @@ var pkgModule = Module{
 		Labels: []Label{{Name: "process", Field: "desc"}},
 		Index:  true,
 		Metrics: []Metric{
-			{Field: "total_size", Name: "total_bytes", Kind: gauge, Help: "Private memory that the process has in all (-M). When a worker's is used up, it can handle no more requests."},
+			{Field: "total_size", Name: "total_bytes", Kind: gauge, Help: "Private memory that the process has in all (-M). When a worker's is used up, it can handle no more requests. Omitted, like the other sizes, if -M is 4096 or more: Kamailio reports them in 32 bits."},
 			{Field: "free", Name: "free_bytes", Kind: gauge, Help: "Private memory of the process that is free."},
 			{Field: "used", Name: "used_bytes", Kind: gauge, Help: "Private memory of the process that is in use, without the allocator's own."},
 			{Field: "real_used", Name: "real_used_bytes", Kind: gauge, Help: "Private memory of the process that is in use, with the allocator's own."},
@@ -32,4 +39,62 @@ var pkgModule = Module{
 func isProcess(row kamrpc.Value) bool {
 	used, _ := row.Get("real_used").Float()
 	return used != 0
+}
+
+// pkg is that table. Kamailio prints the sizes through an unsigned int, and all of
+// them together wrap: from 4 GiB on they look right, and are not. What it was
+// started with tells that.
+type pkg struct{ *table }
+
+func newPkg() pkg { return pkg{pkgModule.Collector().(*table)} }
+
+func (p pkg) base() *table { return p.table }
+
+const (
+	argMethod = "core.arg"
+	wrapMiB   = 1 << 32 >> 20
+)
+
+func (p pkg) Update(ctx context.Context, s *Session, emit Emit) error {
+	wraps := false
+	if s.Has(argMethod) {
+		mib, err := s.pkgMiB(ctx)
+		if err != nil {
+			return err
+		}
+		wraps = mib >= wrapMiB
+	}
+	return p.table.Update(ctx, s, func(d *Desc, value float64, labelValues ...string) {
+		if !wraps || !strings.HasSuffix(d.Name, "_bytes") {
+			emit(d, value, labelValues...)
+		}
+	})
+}
+
+// pkgMiB is the option -M that Kamailio was started with, 0 without one. Of the
+// command line nothing else is kept: it may hold passwords.
+func (s *Session) pkgMiB(ctx context.Context) (mib int64, err error) {
+	const fact = "-M"
+	if mib, known := s.recall(fact); known {
+		return mib, nil
+	}
+	args, err := s.Call(ctx, argMethod)
+	if err != nil && !errors.As(err, new(*kamrpc.Fault)) {
+		return 0, err
+	}
+	option := ""
+	for arg := range args.All("") {
+		option += arg.Text() // "-M", "64" is "-M64"
+		if option == "-M" {
+			continue
+		}
+		if text, is := strings.CutPrefix(option, "-M"); is {
+			if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+				mib = n // the last one counts
+			}
+		}
+		option = ""
+	}
+	s.keep(fact, mib)
+	return mib, nil
 }

@@ -53,6 +53,7 @@ type server struct {
 	refused  map[string]time.Time // methods that are dangerous on this version, and since when that is known
 	guards   map[string]*guardState
 	fixed    map[string]kamrpc.Value // answers that stay the same until a restart
+	facts    map[string]int64        // what else stays the same until then
 	outgrown map[string]error        // calls whose reply did not fit any way
 }
 
@@ -69,7 +70,7 @@ func newSession(target Target, timeout time.Duration, srv *server) *Session {
 func newServer(start string, methods []string) *server {
 	srv := &server{
 		start: start, scripted: map[string]bool{}, missing: map[string]bool{}, refused: map[string]time.Time{},
-		guards: map[string]*guardState{}, fixed: map[string]kamrpc.Value{}, outgrown: map[string]error{},
+		guards: map[string]*guardState{}, fixed: map[string]kamrpc.Value{}, facts: map[string]int64{}, outgrown: map[string]error{},
 	}
 	if methods != nil {
 		srv.methods = make(map[string]bool, len(methods))
@@ -159,6 +160,24 @@ func (s *Session) CallFixed(ctx context.Context, method string, params ...any) (
 		s.server.mu.Unlock()
 	}
 	return v, err
+}
+
+// recall is what was kept under a name since Kamailio started.
+func (s *Session) recall(name string) (n int64, known bool) {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	n, known = s.server.facts[name]
+	return n, known
+}
+
+// keep remembers what stays the same until Kamailio restarts, where CallFixed does
+// not: of an answer that must not be kept whole, or that is an error.
+func (s *Session) keep(name string, n int64) {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	if s.server.start != "" { // else a restart would not be seen
+		s.server.facts[name] = n
+	}
 }
 
 // allowed is why a call is not made.

@@ -1,13 +1,14 @@
 package collector
 
-// slModule is stateless replies (sl/sl_stats.c). The counters do not overlap: a
-// code with a counter of its own is not in the counter of its class.
+// slModule is stateless replies (sl/sl_stats.c, which up to Kamailio 5.6 prints
+// 64-bit counters through an int). The counters do not overlap: a code with a
+// counter of its own is not in the counter of its class.
 var slModule = Module{
 	Subsystem: "sl",
 	Summary:   "Stateless replies",
 	Queries: []Query{
 		{Method: "sl.stats", Metrics: []Metric{
-			{Pattern: "([1-6][0-9x][0-9x]|xxx)", PatternLabels: []string{"code"}, Name: "replies_sent_by_code_total", Kind: counter,
+			{Pattern: "([1-6][0-9x][0-9x]|xxx)", PatternLabels: []string{"code"}, Name: "replies_sent_by_code_total", Kind: counter, Wrap32: true,
 				Help: "Replies sent without a transaction, by status code. A code such as 4xx stands for all codes of its class that have no counter of their own, xxx for what is in no class."},
 		}},
 		statistics("sl",

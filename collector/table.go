@@ -108,6 +108,9 @@ type Metric struct {
 	// Wrap32: Kamailio counts in 64 bits but prints this through an int: what
 	// looks negative is 2^32 more (core/rpc: struct_add "d").
 	Wrap32 bool
+	// Tally: a number of things that Kamailio adds up from its processes while they
+	// go on: a negative one is a moment in which it does not know, and no sample.
+	Tally bool
 
 	// Source is where Kamailio tells it, for a metric of many fields; without it
 	// it is the fields' names.
@@ -273,7 +276,7 @@ func readable(pattern string, labels []string) string {
 		}
 		return "…"
 	})
-	return strings.ReplaceAll(shown, `\`, "")
+	return strings.NewReplacer(`\`, "", "[-_]", "_").Replace(shown)
 }
 
 func (t *table) Name() string   { return cmp.Or(t.module.Name, t.module.Subsystem) }
@@ -537,6 +540,9 @@ func (m *compiledMetric) number(v kamrpc.Value) (float64, bool) {
 		return value, ok
 	}
 	value, ok := v.Float()
+	if m.Tally && value < 0 {
+		return 0, false
+	}
 	if m.Wrap32 && value < 0 {
 		value += 1 << 32
 	}

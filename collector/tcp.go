@@ -14,7 +14,7 @@ var tcpModule = Module{
 			{Field: "max_tls_connections", Name: "max_tls_connections", Kind: gauge, Help: "Limit of TLS connections (tls_max_connections)."},
 			{Field: "opened_connections", Name: "connections", Kind: gauge, Help: "Open connections, TLS included."},
 			{Field: "opened_tls_connections", Name: "tls_connections", Kind: gauge, Help: "Open TLS connections."},
-			{Field: "write_queued_bytes", Name: "write_queue_bytes", Kind: gauge, Help: "Bytes that wait to be sent, in all connections."},
+			{Field: "write_queued_bytes", Name: "write_queue_bytes", Kind: gauge, Wrap32: true, Help: "Bytes that wait to be sent, in all connections."},
 		}},
 		statistics("tcp",
 			Metric{Field: "tcp:established", Name: "connections_established_total", Kind: counter, Help: "Connections established, in both directions."},

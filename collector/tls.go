@@ -15,7 +15,7 @@ var tlsModule = Module{
 		{Method: tlsInfoMethod, Metrics: []Metric{
 			{Field: "opened_connections", Name: "connections", Kind: gauge, Help: "Open TLS connections."},
 			{Field: "max_connections", Name: "max_connections", Kind: gauge, Help: "Limit of TLS connections."},
-			{Field: "clear_text_write_queued_bytes", Name: "write_queue_bytes", Kind: gauge, Help: "Bytes that wait to be encrypted and sent."},
+			{Field: "clear_text_write_queued_bytes", Name: "write_queue_bytes", Kind: gauge, Wrap32: true, Help: "Bytes that wait to be encrypted and sent."},
 		}},
 		statistics("tls",
 			Metric{Field: "tls:opened_connections", Instead: "kamailio_tls_connections"},

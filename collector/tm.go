@@ -1,13 +1,15 @@
 package collector
 
 // tmModule is tm's own totals (tm/t_stats.c, which prints 64-bit sums through an
-// unsigned int).
+// unsigned int). The two numbers of transactions in memory are differences of such
+// sums: far below 2^31, and below 0 for a moment, where one process counts a
+// transaction that was begun in another which was summed up before.
 var tmModule = Module{
 	Subsystem: "tm",
 	Summary:   "SIP transactions",
 	Queries: []Query{{Method: "tm.stats", Metrics: []Metric{
-		{Field: "current", Name: "transactions_current", Kind: gauge, Wrap32: true, Help: "Transactions in memory."},
-		{Field: "waiting", Name: "transactions_waiting", Kind: gauge, Wrap32: true, Help: "Completed transactions that wait for late retransmissions (wt_timer)."},
+		{Field: "current", Name: "transactions_current", Kind: gauge, Tally: true, Help: "Transactions in memory."},
+		{Field: "waiting", Name: "transactions_waiting", Kind: gauge, Tally: true, Help: "Completed transactions that wait for late retransmissions (wt_timer)."},
 		{Field: "total", Name: "transactions_total", Kind: counter, Wrap32: true, Help: "Transactions since the start."},
 		{Field: "total_local", Name: "local_transactions_total", Kind: counter, Wrap32: true, Help: "Transactions that Kamailio began itself, for instance OPTIONS pings and registrations."},
 		{Pattern: "([2-6]xx)", PatternLabels: []string{"class"}, Name: "transactions_completed_total", Kind: counter, Wrap32: true, Help: "Transactions by the class of their final reply."},
@@ -30,8 +32,8 @@ var tmxModule = Module{
 		Metric{Field: "tmx:UAS_transactions", Name: "uas_transactions_total", Kind: counter, Help: "Transactions begun by a received request."},
 		Metric{Field: "tmx:UAC_transactions", Name: "uac_transactions_total", Kind: counter, Help: "Transactions begun by Kamailio itself, pings and registrations included."},
 		Metric{Pattern: "tmx:([2-6]xx)_transactions", PatternLabels: []string{"class"}, Name: "transactions_completed_total", Kind: counter, Help: "Transactions by the class of their final reply."},
-		Metric{Field: "tmx:active_transactions", Name: "transactions_active", Kind: gauge, Help: "Transactions not yet completed."},
-		Metric{Field: "tmx:inuse_transactions", Name: "transactions_in_use", Kind: gauge, Help: "Transactions in memory, completed ones that wait for retransmissions included."},
+		Metric{Field: "tmx:active_transactions", Name: "transactions_active", Kind: gauge, Tally: true, Help: "Transactions not yet completed."},
+		Metric{Field: "tmx:inuse_transactions", Name: "transactions_in_use", Kind: gauge, Tally: true, Help: "Transactions in memory, completed ones that wait for retransmissions included."},
 		Metric{Field: "tmx:rpl_received", Name: "replies_received_total", Kind: counter, Help: "Replies received for transactions."},
 		Metric{Field: "tmx:rpl_absorbed", Name: "replies_absorbed_total", Kind: counter, Help: "Replies received and not passed on, such as retransmissions."},
 		Metric{Field: "tmx:rpl_generated", Name: "replies_generated_total", Kind: counter, Help: "Replies that Kamailio made itself."},

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strings"
 	"time"
@@ -10,16 +11,85 @@ import (
 )
 
 // usrlocModule is the location service's totals (usrloc/udomain.c): the cost is
-// the same for ten users and for ten million. A "domain" is a table of save().
+// the same for ten users and for ten million. A "domain" is a table of save(). What
+// stands between its name and the statistic's is the core parameter
+// stats_name_separator: "-" up to Kamailio 5.3, "_" by default since.
 var usrlocModule = Module{
 	Subsystem: "usrloc",
 	Summary:   "Registered users and contacts, in total",
 	Queries: []Query{statistics("usrloc",
-		Metric{Field: "usrloc:registered_users", Name: "registered_users", Kind: gauge, Help: "Addresses of record with a registered contact, in all domains."},
-		Metric{Pattern: "usrloc:(.+)_users", PatternLabels: []string{"domain"}, Name: "users", Kind: gauge, Help: "Addresses of record with a registered contact, by domain (location table)."},
-		Metric{Pattern: "usrloc:(.+)_contacts", PatternLabels: []string{"domain"}, Name: "contacts", Kind: gauge, Help: "Registered contacts, by domain (location table)."},
-		Metric{Pattern: "usrloc:(.+)_expires", PatternLabels: []string{"domain"}, Name: "expired_contacts_total", Kind: counter, Help: "Contacts that expired without being refreshed, by domain (location table)."},
+		Metric{Field: "usrloc:registered_users", Name: "registered_users", Kind: gauge, Help: "Addresses of record with a registered contact, in all domains. " + whereInMemory},
+		Metric{Pattern: "usrloc:(.+)[-_]users", PatternLabels: []string{"domain"}, Name: "users", Kind: gauge, Help: "Addresses of record with a registered contact, by domain (location table). " + whereInMemory},
+		Metric{Pattern: "usrloc:(.+)[-_]contacts", PatternLabels: []string{"domain"}, Name: "contacts", Kind: gauge, Help: "Registered contacts, by domain (location table). " + whereInMemory},
+		Metric{Pattern: "usrloc:(.+)[-_]expires", PatternLabels: []string{"domain"}, Name: "expired_contacts_total", Kind: counter, Help: "Contacts that expired without being refreshed, by domain (location table). " + whereInMemory},
 	)},
+}
+
+const whereInMemory = "Omitted while kamailio_usrloc_in_memory is 0."
+
+var usrlocMemory = NewDesc("kamailio_usrloc_in_memory", "1 when Kamailio is known to keep registrations in its memory, so that it counts them. 0 while that is not known: all counts are 0 so far, and Kamailio may keep registrations in the database only (db_mode 3 of usrloc), of which it counts none.",
+	gauge, "statistics usrloc, ul.db_users")
+
+// usrloc is that table, where its zeros mean that nobody is registered.
+type usrloc struct{ *table }
+
+func newUsrloc() usrloc { return usrloc{usrlocModule.Collector().(*table)} }
+
+func (u usrloc) base() *table { return u.table }
+
+func (u usrloc) Descs() []*Desc { return append([]*Desc{usrlocMemory}, u.table.Descs()...) }
+
+func (u usrloc) Update(ctx context.Context, s *Session, emit Emit) error {
+	statistics, err := s.StatisticsOf(ctx, "usrloc")
+	if err != nil {
+		return err
+	}
+	if statistics.Len() == 0 {
+		return ErrNoData
+	}
+	inMemory, err := s.usrlocInMemory(ctx, statistics)
+	if err != nil {
+		return err
+	}
+	emit(usrlocMemory, bool01(inMemory))
+	if !inMemory {
+		return nil
+	}
+	return u.table.Update(ctx, s, emit)
+}
+
+const dbUsersMethod = "ul.db_users"
+
+// usrlocInMemory tells whether usrloc is known to count what is registered. With
+// db_mode 3 its statistics are there, and stay 0 (usrloc/urecord.c, udomain.c): any
+// number shows that it is another mode. Before there is one only mode 0 can be told
+// from it, by how ul.db_users refuses a call without a table, before it looks at the
+// database.
+func (s *Session) usrlocInMemory(ctx context.Context, statistics kamrpc.Value) (bool, error) {
+	const fact = "usrloc in memory"
+	is, known := s.recall(fact)
+	if is == 1 {
+		return true, nil
+	}
+	for m := range statistics.Members() {
+		if n, ok := m.Value.Float(); ok && n != 0 {
+			s.keep(fact, 1)
+			return true, nil
+		}
+	}
+	if known || !s.Has(dbUsersMethod) {
+		return false, nil
+	}
+	_, err := s.Call(ctx, dbUsersMethod)
+	switch {
+	case isFault(err, "Command is not supported in db_mode=0"):
+		s.keep(fact, 1)
+		return true, nil
+	case err == nil, errors.As(err, new(*kamrpc.Fault)):
+		s.keep(fact, 0)
+		return false, nil
+	}
+	return false, err
 }
 
 var (
@@ -55,13 +125,17 @@ func (c usrlocContacts) Guard() Guard {
 			return 0, false, err
 		}
 		for m := range usrloc.Members() {
-			if strings.HasSuffix(m.Name, "_contacts") {
+			if strings.HasSuffix(m.Name, "_contacts") || strings.HasSuffix(m.Name, "-contacts") {
 				n, ok := m.Value.Float()
 				known = known || ok
 				size += max(n, 0)
 			}
 		}
-		return size, known, nil
+		if !known {
+			return 0, false, nil
+		}
+		known, err = s.usrlocInMemory(ctx, usrloc)
+		return size, known, err
 	}}
 }
 

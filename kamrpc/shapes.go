@@ -16,6 +16,7 @@ type shape struct {
 // and numbers from 2^31 up are negative.
 var shapes = map[string]shape{
 	"cnt.grps_list":            {whole: true},                                       // modules/counters/counters.c
+	"core.arg":                 {whole: true},                                       // core/core_cmd.c
 	"core.modules":             {whole: true},                                       // core/core_cmd.c
 	"core.psx":                 {whole: true},                                       // core/core_cmd.c
 	"cr.dump_routes":           {lists: []string{"routes", "domains", "data"}},      // modules/carrierroute/cr_fifo.c
@@ -37,7 +38,6 @@ var shapes = map[string]shape{
 	"permissions.addressDump":  {whole: true},                                       // modules/permissions/permissions.c
 	"permissions.subnetDump":   {whole: true},                                       // modules/permissions/permissions.c
 	"pike.top":                 {lists: []string{"list"}},                           // modules/pike/pike_rpc.c
-	"pkg.stats":                {whole: true},                                       // modules/kex/pkg_stats.c
 	"pl.list":                  {whole: true},                                       // modules/pipelimit/pipelimit.c
 	"pl.stats":                 {whole: true},                                       // modules/pipelimit/pipelimit.c
 	"presence.presentity_list": {whole: true},                                       // modules/presence/presence.c
@@ -47,6 +47,10 @@ var shapes = map[string]shape{
 	"system.listMethods":       {whole: true},                                       // core/core_cmd.c
 	"tls.list":                 {whole: true},                                       // modules/tls/tls_rpc.c
 	"uac.reg_dump":             {whole: true},                                       // modules/uac/uac_reg.c
+	"pkg.stats": { // modules/kex/pkg_stats.c
+		whole:    true,
+		unsigned: []string{"pid", "used", "free", "real_used", "total_size", "total_frags"},
+	},
 	"ul.dump": { // modules/usrloc/ul_rpc.c
 		lists:    []string{"Domains", "AoRs", "Contacts"},
 		unsigned: []string{"HashID", "Flags", "CFlags", "Methods", "Reg-Id"},
