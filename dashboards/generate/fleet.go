@@ -50,7 +50,7 @@ func fleet() Dashboard {
 					`sum by (instance) (rate(kamailio_dialog_processed_total{S}[R]))`),
 				sideBySide("Answered (SER)", serHelp, ratio, "No calls",
 					`1 - sum by (instance) (rate(kamailio_dialog_failed_total{S}[15m])) / (sum by (instance) (rate(kamailio_dialog_processed_total{S}[15m])) > 0)`),
-				sideBySide("Registered users", "Addresses of record with at least one contact.", number, "usrloc is not loaded",
+				sideBySide("Registered users", "Addresses of record with at least one contact.", number, notCounted,
 					`sum by (instance) (kamailio_usrloc_registered_users{S})`),
 				sideBySide("Shared memory", "Shared memory in use.", ratio, "No server answers",
 					`max by (instance) (`+sharedMemory+`)`),

@@ -14,6 +14,10 @@ const (
 		` / (sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class=~"2xx|4xx|5xx|6xx"}[15m])) > 0)` +
 		` unless on() count(kamailio_dialog_processed_total{S}))`
 
+	// notCounted: usrloc is not loaded, or keeps registrations in the database only,
+	// or nobody has registered since Kamailio started (kamailio_usrloc_in_memory).
+	notCounted = "usrloc counts none in memory"
+
 	sharedMemory = `kamailio_core_shm_real_used_bytes{S} / kamailio_core_shm_total_bytes{S}`
 
 	// Gateways of dispatcher and drouting that get no calls, without those that
@@ -61,7 +65,7 @@ func overview() Dashboard {
 				{
 					kind: kindStat, width: 3, height: 5, title: "Users",
 					help: "Registered users: addresses of record with at least one contact. A sudden fall means a network, a location database or a restart without one.",
-					unit: number, none: "usrloc is not loaded", steps: always(blue),
+					unit: number, none: notCounted, steps: always(blue),
 					queries: []query{{expr: `sum(kamailio_usrloc_registered_users{S})`, legend: "users"}},
 				},
 				{

@@ -10,13 +10,13 @@ func security() Dashboard {
 				{
 					kind: kindStat, width: 6, height: 5, title: "Registered users",
 					help: "Addresses of record with at least one contact.",
-					unit: number, none: "usrloc is not loaded", steps: always(blue),
+					unit: number, none: notCounted, steps: always(blue),
 					queries: []query{{expr: `sum(kamailio_usrloc_registered_users{S})`, legend: "users"}},
 				},
 				{
 					kind: kindStat, width: 6, height: 5, title: "Contacts for each user",
 					help: "Registered contacts by registered users. A rise without new users: phones that change their address and do not take the old one back, often behind a NAT.",
-					unit: number, none: "usrloc is not loaded, or nobody is registered", steps: badAbove(3, 6), places: new(2.0),
+					unit: number, none: notCounted + ", or nobody is registered", steps: badAbove(3, 6), places: new(2.0),
 					queries: []query{{expr: `sum(kamailio_usrloc_contacts{S}) / (sum(kamailio_usrloc_users{S}) > 0)`, legend: "contacts"}},
 				},
 				{
@@ -34,7 +34,7 @@ func security() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Registered users",
 					help: "Registered users by domain (location table), and all of them last week. A sharp fall is a network outage or a restart without a database; a sharp rise after it is everybody coming back at once.",
-					unit: number, none: "usrloc is not loaded",
+					unit: number, none: notCounted,
 					queries: []query{
 						{expr: `sum by (domain) (kamailio_usrloc_users{S})`, legend: "{{domain}}"},
 						{expr: `sum(kamailio_usrloc_users{S} offset 1w)`, legend: "all, last week", style: lastWeek},
@@ -43,7 +43,7 @@ func security() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts",
 					help: "Registered contacts by domain, and all of them last week. A user with two phones has two.",
-					unit: number, none: "usrloc is not loaded",
+					unit: number, none: notCounted,
 					queries: []query{
 						{expr: `sum by (domain) (kamailio_usrloc_contacts{S})`, legend: "{{domain}}"},
 						{expr: `sum(kamailio_usrloc_contacts{S} offset 1w)`, legend: "all, last week", style: lastWeek},
@@ -63,19 +63,19 @@ func security() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts by transport",
 					help: "Registered contacts by transport, looked at once a minute.",
-					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or usrloc is not loaded", stacked: true,
+					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or " + notCounted, stacked: true,
 					queries: []query{{expr: `sum by (transport) (kamailio_usrloc_contacts_by_transport{S})`, legend: "{{transport}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts by user agent",
 					help: "Registered contacts by family of user agent. A family that vanishes after a day is often a firmware that was rolled out.",
-					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or usrloc is not loaded", legendTable: true,
+					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or " + notCounted, legendTable: true,
 					queries: []query{{expr: `sum by (user_agent) (kamailio_usrloc_contacts_by_user_agent{S})`, legend: "{{user_agent}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts by time left",
 					help: "Registered contacts by the time until they expire. Many that expire at the same time come back at the same time.",
-					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or usrloc is not loaded", stacked: true,
+					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or " + notCounted, stacked: true,
 					// A query each: Prometheus sorts the labels as text, 1800 before 300.
 					colors: []color{{"under 1 min", "super-light-blue"}, {"1 to 5 min", "light-blue"}, {"5 to 30 min", blue}, {"30 to 60 min", "semi-dark-blue"}, {"over 1 h", "dark-blue"}},
 					queries: []query{
