@@ -52,6 +52,8 @@ var checks = []check{
 	{"replies", sectionWays, checkReplySizes},
 	{"collectors", sectionCollectors, checkCollectors},
 	{"limits", sectionCollectors, checkLimits},
+	{"usrloc", sectionCollectors, checkUsrloc},
+	{"pkg", sectionCollectors, checkPkg},
 	{"startup", sectionExporter, checkStartup},
 	{"port", sectionExporter, checkPort},
 	{"environment", sectionExporter, checkEnvironment},
@@ -361,9 +363,12 @@ func (p *patient) mendReplyDir(t *trial) []Fix {
 
 var replyDirLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"jsonrpcs"[ \t]*,[ \t]*"fifo_reply_dir"[ \t]*,[ \t]*"(/[^"]*)"`)
 
-// configuredReplyDir is what the configuration says, if there is one Kamailio and
-// we may read its main file; nothing else of that is looked at.
-func (p *patient) configuredReplyDir() string {
+func (p *patient) configuredReplyDir() string { return p.configured(replyDirLine) }
+
+// configured is what the configuration says where the expression's group is, if
+// there is one Kamailio and we may read its main file; nothing else of that is
+// looked at.
+func (p *patient) configured(line *regexp.Regexp) string {
 	for _, k := range p.processes {
 		if k.pid != p.mainPID && len(p.processes) > 1 {
 			continue
@@ -372,7 +377,7 @@ func (p *patient) configuredReplyDir() string {
 		if err != nil || len(text) > 4<<20 {
 			return ""
 		}
-		if found := replyDirLine.FindSubmatch(text); found != nil {
+		if found := line.FindSubmatch(text); found != nil {
 			return string(found[1])
 		}
 	}
@@ -586,10 +591,13 @@ func checkCollectors(_ context.Context, p *patient) (all []Finding) {
 		method, reason := held(r)
 		switch {
 		case !r.Supported:
-		case r.Err != nil && !errors.Is(r.Err, kamrpc.ErrDangerous):
+		case r.Err != nil:
 			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("%s fails: %v", r.Collector, r.Err), Fixes: p.failure(r)})
 		case reason == "danger":
 			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is not called, since it can kill Kamailio %s; another version may be safe (METRICS.md)", r.Collector, method, p.version)})
+		case reason == "unknown":
+			price, _ := kamrpc.PriceOf(method)
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is not called, since Kamailio does not report the number of %s", r.Collector, method, price.Of)})
 		}
 	}
 	return all

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -241,6 +242,37 @@ func TestLimits(t *testing.T) {
 	outcome(t, r, Healthy)
 	has(t, r, "limits", Note, "registered contacts, above --collector.usrloc_contacts.limit=20", "flag: --collector.usrloc_contacts.limit=1000")
 	has(t, r, "limits", Note, "--collector.dialog_age.limit=0 keeps dlg.briefing")
+}
+
+// TestRegistrationsInTheDatabase: usrloc counts none, and why is in kamailio.cfg, if
+// that can be read.
+func TestRegistrationsInTheDatabase(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		dir, err := os.MkdirTemp("", "location-") // where a server in another root sees it too
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		const schema = ".read /usr/share/kamailio/db_sqlite/"
+		db := filepath.Join(dir, "kamailio.sqlite")
+		if out, err := exec.CommandContext(t.Context(), "sqlite3", db, schema+"standard-create.sql", schema+"usrloc-create.sql").CombinedOutput(); err != nil {
+			t.Fatalf("%s%v", out, err)
+		}
+		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(config string) string {
+			return strings.Replace(config, `loadmodule "usrloc.so"`, `loadmodule "db_sqlite.so"
+loadmodule "usrloc.so"
+modparam("usrloc", "db_url", "sqlite:///`+db+`")
+modparam("usrloc", "db_mode", 3)`, 1)
+		}})
+		cfg := config(t, "unix://"+s.SocketPath, "fifo://"+s.FIFOPath)
+		r := examined(t, cfg)
+		outcome(t, r, Healthy)
+		has(t, r, "usrloc", Note, "Nobody has registered since Kamailio started, or it keeps them in the database only")
+		see(t, &cfg, s)
+		r = examined(t, cfg)
+		outcome(t, r, Healthy)
+		has(t, r, "usrloc", Note, "usrloc keeps them in the database only (db_mode 3), and counts none", `kamailio.cfg: modparam("usrloc", "db_mode", 2)`)
+	})
 }
 
 // TestNoJSONRPC: only ctl is there, and no flag names it.

@@ -66,6 +66,23 @@ func TestFindings(t *testing.T) {
 		{"silent", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Silent) }, Broken, "ways", Fail, "no answer before the deadline", "shell: journalctl"},
 		{"one module's garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage, "tm.stats") }, Degraded, "collectors", Warn, "tm fails: tm.stats", ""},
 		{"one call is not answered", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Silent, "tm.stats") }, Degraded, "collectors", Warn, "tm fails: tm.stats", "flag: --no-collector.tm"},
+		{"nobody registered yet", func(s *kamrpctest.Server, _ *Config) {
+			s.HandleFault("ul.db_users", 500, "Not enough parameters (table to lookup)")
+			s.Handle("stats.get_statistics", `["usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0"]`)
+		}, Healthy, "usrloc", Note, "Nobody has registered since Kamailio started, or", ""},
+		{"registrations that are not counted", func(s *kamrpctest.Server, _ *Config) {
+			s.HandleFault("ul.db_users", 500, "Not enough parameters (table to lookup)")
+			s.Handle("stats.get_statistics", `["registrar:accepted_regs = 20","usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0"]`)
+		}, Healthy, "usrloc", Note, "although 20 registrations were accepted", `kamailio.cfg: modparam("usrloc", "db_mode", 2)`},
+		{"contacts that are not counted", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("stats.get_statistics", `["usrloc:registered_users = 0"]`)
+		}, Healthy, "collectors", Note, "usrloc_contacts: ul.dump is not called, since Kamailio does not report the number of registered contacts", ""},
+		{"private memory beyond 32 bits", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("core.arg", `["kamailio","-M","5000"]`)
+		}, Healthy, "pkg", Note, "Kamailio reports them in 32 bits", "shell: ps -o args="},
+		{"what this version dies of", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("core.version", `"kamailio 5.4.4 (x86_64/linux) "`)
+		}, Healthy, "collectors", Note, "keepalive: keepalive.list is not called, since it can kill Kamailio 5.4.4", ""},
 		{"no list of methods", func(s *kamrpctest.Server, _ *Config) {
 			s.HandleFault("system.listMethods", 500, "Method Not Found")
 		}, Healthy, "version", OK, "version 5.6.3", ""},

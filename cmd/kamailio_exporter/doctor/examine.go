@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -262,7 +261,7 @@ func (p *patient) collectors() []Collector {
 		switch {
 		case !r.Supported:
 			c.State, c.Why = "absent", p.absence(p.cfg.Collectors[i]).why
-		case r.Err != nil && !errors.Is(r.Err, kamrpc.ErrDangerous):
+		case r.Err != nil:
 			c.State, c.Why = "fails", r.Err.Error()
 		case reason != "":
 			c.State, c.Why = "held_back", method+": "+reason
