@@ -6,7 +6,7 @@
 #
 #   .ci/record.sh [METHOD...]    without methods: all of the price list
 #
-# After it: go test ./collector -run 'Golden|Docs' -update
+# After it: go test ./collector -run Golden -update, and make docs
 # Needs root, as trixie-root.sh does; installs what is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -87,7 +87,7 @@ func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
 	}
 	b.key = append(b.key[:0], d.Name...)
 	for i, v := range labelValues {
-		labels[i] = labelValue(v)
+		labels[i] = LabelValue(v)
 		b.key = append(b.key, 0xff) // in no escaped value
 		b.key = append(b.key, labels[i]...)
 	}
@@ -102,10 +102,10 @@ func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
 	b.samples = append(b.samples, Sample{d, value, labels})
 }
 
-// labelValue makes any bytes a label value, which must be UTF-8: a byte that is
+// LabelValue makes any bytes a label value, which must be UTF-8: a byte that is
 // not becomes \xHH, and a backslash that would read as such an escape becomes
 // \x5c. So two names that differ stay different, and the bytes can be had back.
-func labelValue(s string) string {
+func LabelValue(s string) string {
 	if utf8.ValidString(s) && !strings.Contains(s, `\x`) {
 		return s
 	}

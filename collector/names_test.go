@@ -1,71 +1,15 @@
 package collector_test
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
 var everything = collector.Options{DialogProfiles: []string{"x"}, PikeAddresses: 1, DumpContacts: 1, TLSConnections: 1, CfgVariables: []string{"core.debug"}, Dialplans: []int{1}}
-
-func descs() []*collector.Desc {
-	all := collector.BesideDescs()
-	for _, c := range collector.All(everything) {
-		all = append(all, c.Descs()...)
-	}
-	return all
-}
-
-// The rules for names and help texts, for every metric there is.
-func TestNames(t *testing.T) {
-	name := regexp.MustCompile(`^kamailio(_[a-z0-9]+)+$`)
-	label := regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
-	kinds := map[string]prometheus.ValueType{}
-	helps := map[string]string{}
-	for _, d := range descs() {
-		if !name.MatchString(d.Name) {
-			t.Errorf("%s: the name is not kamailio_<module>_<thing>_<unit>", d.Name)
-		}
-		if isCounter := d.Kind == prometheus.CounterValue; isCounter != strings.HasSuffix(d.Name, "_total") {
-			t.Errorf("%s: counters, and only they, end in _total", d.Name)
-		}
-		if known, ok := helps[d.Name]; ok && known != d.Help {
-			t.Errorf("%s has two help texts: the whole page would fail", d.Name)
-		}
-		helps[d.Name] = d.Help
-		kinds[d.Name] = d.Kind
-		if len(d.Help) < 10 || !strings.HasSuffix(d.Help, ".") || strings.Contains(d.Help, "\n") {
-			t.Errorf("%s: help is a sentence on one line, not %q", d.Name, d.Help)
-		}
-		if d.Source == "" {
-			t.Errorf("%s: no source", d.Name)
-		}
-		for _, bad := range []string{"_milliseconds", "_ms", "_kb", "_percentage", "_count", "_sum", "_bucket"} {
-			if strings.HasSuffix(strings.TrimSuffix(d.Name, "_total"), bad) {
-				t.Errorf("%s: base units only, and no suffix that means a histogram's", d.Name)
-			}
-		}
-		for _, l := range d.Labels {
-			if !label.MatchString(l) || slices.Contains([]string{"le", "quantile", "job", "instance", "pid", "rank"}, l) {
-				t.Errorf("%s: label %s is reserved, or changes with every restart", d.Name, l)
-			}
-		}
-	}
-	// In OpenMetrics the counter x_total is the family x.
-	for n, kind := range kinds {
-		if kind == prometheus.CounterValue {
-			if _, taken := kinds[strings.TrimSuffix(n, "_total")]; taken {
-				t.Errorf("%s and %s are one name in OpenMetrics", n, strings.TrimSuffix(n, "_total"))
-			}
-		}
-	}
-}
 
 func TestCollectors(t *testing.T) {
 	seen := map[string]bool{}

@@ -93,7 +93,7 @@ func metricWord(s string) string {
 }
 
 func (p Promotion) desc() *Desc {
-	return NewDesc(p.MetricName(), p.Help, p.Kind, "statistic "+labelValue(p.Statistic))
+	return NewDesc(p.MetricName(), p.Help, p.Kind, "statistic "+LabelValue(p.Statistic))
 }
 
 // CheckPromotions tells what is wrong with the first promotion that cannot be
@@ -103,7 +103,7 @@ func CheckPromotions(promotions []Promotion, reserved ...string) error {
 	builtIn := All(Options{})
 	known := tablesOf(builtIn)
 	owners := map[string]string{}
-	for _, d := range BesideDescs() {
+	for _, d := range ScrapeDescs() {
 		owners[openMetricsFamily(d.Name)] = "the metric " + d.Name
 	}
 	for _, c := range builtIn {
@@ -132,6 +132,21 @@ func CheckPromotions(promotions []Promotion, reserved ...string) error {
 		owners[family] = fmt.Sprintf("the statistic %q", p.Statistic)
 	}
 	return nil
+}
+
+// TakenNames are the names that no metric of another origin may have on the page:
+// those of all collectors with these options, also of one that is switched off or
+// failed, so that a name never changes its meaning.
+func TakenNames(o Options) map[string]bool {
+	taken := map[string]bool{}
+	descs := ScrapeDescs()
+	for _, c := range All(o) {
+		descs = append(descs, c.Descs()...)
+	}
+	for _, d := range descs {
+		taken[d.Name], taken[openMetricsFamily(d.Name)] = true, true
+	}
+	return taken
 }
 
 // openMetricsFamily is what names must not share: in OpenMetrics the counter

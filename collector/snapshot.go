@@ -1,12 +1,8 @@
 package collector
 
 import (
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 )
 
@@ -64,18 +60,18 @@ func ScrapeDescs() []*Desc {
 // what the engine has made sure of (one help text and kind for each name, no two
 // samples with the same labels, valid UTF-8), at half the cost of a scrape.
 func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
-	g := gathering{families: map[string]*family{}}
-	g.add(upDesc, bool01(s.Up))
-	g.add(durationDesc, s.Duration.Seconds())
+	var g Families
+	g.Add(upDesc, bool01(s.Up))
+	g.Add(durationDesc, s.Duration.Seconds())
 	for _, r := range s.Results {
-		g.add(supportedDesc, bool01(r.Supported), r.Collector)
+		g.Add(supportedDesc, bool01(r.Supported), r.Collector)
 		if !r.Supported {
 			continue
 		}
-		g.add(successDesc, bool01(r.Err == nil), r.Collector)
-		g.add(collectTimeDesc, r.Duration.Seconds(), r.Collector)
+		g.Add(successDesc, bool01(r.Err == nil), r.Collector)
+		g.Add(collectTimeDesc, r.Duration.Seconds(), r.Collector)
 		if r.Duplicates > 0 {
-			g.add(duplicateDesc, float64(r.Duplicates), r.Collector)
+			g.Add(duplicateDesc, float64(r.Duplicates), r.Collector)
 		}
 		for _, reason := range r.Held.Reasons {
 			g.addReason(r.Collector, r.Held.Method, reason)
@@ -84,91 +80,18 @@ func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 			g.addReason(r.Collector, refusal.Method, refusal.Reason)
 		}
 		if r.Held.HasAge {
-			g.add(ageDesc, r.Held.Age.Seconds(), r.Collector)
+			g.Add(ageDesc, r.Held.Age.Seconds(), r.Collector)
 		}
 		for _, sample := range r.Samples {
-			g.add(sample.Desc, sample.Value, sample.Labels...)
+			g.Add(sample.Desc, sample.Value, sample.Labels...)
 		}
 	}
-	return g.sorted(), nil
+	return g.Sorted(), nil
 }
 
-func (g *gathering) addReason(collector, method string, reason Reason) {
-	g.add(heldBackDesc, bool01(reason.Holds()), collector, method, reason.Name)
+func (g *Families) addReason(collector, method string, reason Reason) {
+	g.Add(heldBackDesc, bool01(reason.Holds()), collector, method, reason.Name)
 	if reason.Holds() {
-		g.add(heldSinceDesc, float64(reason.Since.Unix()), collector, method, reason.Name)
+		g.Add(heldSinceDesc, float64(reason.Since.Unix()), collector, method, reason.Name)
 	}
-}
-
-// gathering is a page in the making.
-type gathering struct {
-	families map[string]*family
-	last     *family // samples of one metric mostly come together
-}
-
-type family struct {
-	dto.MetricFamily
-	desc   *Desc
-	byName []int // the labels' indices in the order of their names
-}
-
-func (g *gathering) add(d *Desc, value float64, labelValues ...string) {
-	f := g.last
-	if f == nil || f.desc.Name != d.Name {
-		if f = g.families[d.Name]; f == nil {
-			f = newFamily(d)
-			g.families[d.Name] = f
-		}
-		g.last = f
-	}
-	m := &dto.Metric{Label: f.pairs(labelValues)}
-	switch d.Kind {
-	case prometheus.CounterValue:
-		m.Counter = &dto.Counter{Value: &value}
-	case prometheus.GaugeValue:
-		m.Gauge = &dto.Gauge{Value: &value}
-	default:
-		m.Untyped = &dto.Untyped{Value: &value}
-	}
-	f.Metric = append(f.Metric, m)
-}
-
-func newFamily(d *Desc) *family {
-	f := &family{desc: d}
-	f.Name, f.Help = &d.Name, &d.Help
-	kind := dto.MetricType_UNTYPED
-	switch d.Kind {
-	case prometheus.CounterValue:
-		kind = dto.MetricType_COUNTER
-	case prometheus.GaugeValue:
-		kind = dto.MetricType_GAUGE
-	}
-	f.Type = &kind
-	for i := range d.Labels {
-		f.byName = append(f.byName, i)
-	}
-	slices.SortFunc(f.byName, func(a, b int) int { return strings.Compare(d.Labels[a], d.Labels[b]) })
-	return f
-}
-
-// pairs are a sample's labels, by name as the exposition formats want them.
-func (f *family) pairs(values []string) []*dto.LabelPair {
-	if len(values) == 0 {
-		return nil
-	}
-	pairs := make([]*dto.LabelPair, len(values))
-	backing := make([]dto.LabelPair, len(values))
-	for i, label := range f.byName {
-		backing[i].Name, backing[i].Value = &f.desc.Labels[label], &values[label]
-		pairs[i] = &backing[i]
-	}
-	return pairs
-}
-
-func (g *gathering) sorted() []*dto.MetricFamily {
-	families := make([]*dto.MetricFamily, 0, len(g.families))
-	for _, name := range slices.Sorted(maps.Keys(g.families)) {
-		families = append(families, &g.families[name].MetricFamily)
-	}
-	return families
 }

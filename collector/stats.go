@@ -7,8 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
 const statisticsMethod = "stats.get_statistics"

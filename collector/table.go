@@ -12,8 +12,9 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
 // Module is a Collector as data: what to ask, and which field of the answer is

@@ -143,8 +143,8 @@ func TestLabelValuesStayDifferent(t *testing.T) {
 		"{\"}=,":      "{\"}=,",
 		"":            "",
 	} {
-		if got := labelValue(in); got != want {
-			t.Errorf("labelValue(%q) is %q, want %q", in, got, want)
+		if got := LabelValue(in); got != want {
+			t.Errorf("LabelValue(%q) is %q, want %q", in, got, want)
 		}
 	}
 }
@@ -154,7 +154,7 @@ func FuzzLabelValue(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if got := unescapeLabel(labelValue(s)); got != s {
+		if got := unescapeLabel(LabelValue(s)); got != s {
 			t.Errorf("%q came back as %q", s, got)
 		}
 	})

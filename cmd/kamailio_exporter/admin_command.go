@@ -24,32 +24,9 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 )
-
-// What the process ends with after "admin run"; 0 is applied, and nothing to do.
-const (
-	exitTrouble    = 1 // wrong usage, or nobody was asked
-	exitRefused    = 2
-	exitFailed     = 3
-	exitUnverified = 4
-	exitUnknown    = 5
-)
-
-// codedError ends the process with a code of its own.
-type codedError struct {
-	code int
-	text string
-}
-
-func (e *codedError) Error() string { return e.text }
-
-func exitCode(err error) int {
-	if coded := (*codedError)(nil); errors.As(err, &coded) {
-		return coded.code
-	}
-	return exitTrouble
-}
 
 // adminCommand is the client of the admin endpoint.
 type adminCommand struct {
@@ -72,7 +49,7 @@ type adminCommand struct {
 }
 
 func newAdminApp(c *adminCommand) *kingpin.Application {
-	app := kingpin.New(programName+" admin", "Client of the exporter's admin endpoint. It ends with 0 when all is well, 1 when nobody was asked, 2 when it was refused, 3 when Kamailio says no, 4 when it does not look done, 5 when nobody knows.")
+	app := kingpin.New(cli.ProgramName+" admin", "Client of the exporter's admin endpoint. It ends with 0 when all is well, 1 when nobody was asked, 2 when it was refused, 3 when Kamailio says no, 4 when it does not look done, 5 when nobody knows.")
 	app.HelpFlag.Short('h')
 	app.Flag("url", "Where the endpoint listens: unix:/path, http://… or https://…").
 		Envar("KAMAILIO_EXPORTER_ADMIN_URL").Default(admin.DefaultListen).StringVar(&c.url)
@@ -104,12 +81,12 @@ func newAdminApp(c *adminCommand) *kingpin.Application {
 func runAdminCommand(ctx context.Context, args []string, stdout io.Writer) error {
 	c := &adminCommand{}
 	app := newAdminApp(c)
-	command, printed, err := parseArgs(app, args, stdout)
+	command, printed, err := cli.ParseArgs(app, args, stdout)
 	switch {
 	case printed:
 		return nil
 	case err != nil:
-		return fmt.Errorf("%w, try %s admin --help", err, programName)
+		return fmt.Errorf("%w, try %s admin --help", err, cli.ProgramName)
 	}
 	if err := conf.Timeout(c.timeout); err != nil {
 		return fmt.Errorf("--timeout %w", err)
@@ -258,7 +235,7 @@ func (c *adminCommand) get(ctx context.Context, path string, into any) (text []b
 		if err := decode(text, &p); err != nil {
 			return nil, err
 		}
-		return nil, &codedError{exitRefused, p.words()}
+		return nil, cli.Exit(cli.ExitRefused, p.words())
 	}
 	return text, decode(text, into)
 }
@@ -326,7 +303,7 @@ func (c *adminCommand) body(ctx context.Context) ([]byte, error) {
 	}
 	i := slices.IndexFunc(all.Actions, func(a known) bool { return a.Name == c.action })
 	if i < 0 {
-		return nil, &codedError{exitRefused, fmt.Sprintf("%s may not run %s, or there is no such action: see %s admin list", all.User, c.action, programName)}
+		return nil, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s may not run %s, or there is no such action: see %s admin list", all.User, c.action, cli.ProgramName))
 	}
 	params := map[string]any{}
 	for _, given := range c.params {
@@ -380,7 +357,7 @@ func (c *adminCommand) run(ctx context.Context, w io.Writer) error {
 	}
 	if err != nil {
 		if sent {
-			return &codedError{exitUnknown, fmt.Sprintf("%s; nobody knows whether it was done: look with %s admin log, or run it again with --key=%s", err, programName, c.idem)}
+			return cli.Exit(cli.ExitUnknown, fmt.Sprintf("%s; nobody knows whether it was done: look with %s admin log, or run it again with --key=%s", err, cli.ProgramName, c.idem))
 		}
 		return err
 	}
@@ -392,11 +369,11 @@ func (c *adminCommand) run(ctx context.Context, w io.Writer) error {
 	if a.Title == "" {
 		return nil
 	}
-	code := map[admin.Outcome]int{admin.Refused: exitRefused, admin.Failed: exitFailed, admin.Unverified: exitUnverified, admin.Unknown: exitUnknown}[a.Outcome]
+	code := map[admin.Outcome]int{admin.Refused: cli.ExitRefused, admin.Failed: cli.ExitFailed, admin.Unverified: cli.ExitUnverified, admin.Unknown: cli.ExitUnknown}[a.Outcome]
 	if code == 0 {
-		code = exitTrouble
+		code = cli.ExitTrouble
 	}
-	return &codedError{code, a.words()}
+	return cli.Exit(code, a.words())
 }
 
 // print shows an answer to a person.
@@ -518,7 +495,7 @@ func (c *adminCommand) rules(ctx context.Context, w io.Writer) error {
 		}
 		fmt.Fprintf(w, "%s (%s)\n  %s: %s\n  %s, %d left of %s\n", r.Name, mode, r.On, r.Match, r.Action, r.Left, r.Budget)
 		if r.Breaker != nil {
-			fmt.Fprintf(w, "  BREAKER OPEN since %s: %s\n  close it with %s admin run %s rule=%s\n", r.Breaker.Since.Local().Format(time.DateTime), r.Breaker.Why, programName, admin.ResetAction, r.Name)
+			fmt.Fprintf(w, "  BREAKER OPEN since %s: %s\n  close it with %s admin run %s rule=%s\n", r.Breaker.Since.Local().Format(time.DateTime), r.Breaker.Why, cli.ProgramName, admin.ResetAction, r.Name)
 		}
 		for _, o := range r.Open {
 			state := "its alert fires"

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
@@ -173,7 +174,7 @@ func TestAdminFlags(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		err := run(context.Background(), tc.args, &out, &out)
-		if err == nil || !strings.Contains(err.Error(), tc.says) || exitCode(err) != 1 || strings.Contains(oneLine(err), "\n") {
+		if err == nil || !strings.Contains(err.Error(), tc.says) || cli.ExitCode(err) != 1 || strings.Contains(cli.OneLine(err), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -225,7 +226,7 @@ func TestAdminCommands(t *testing.T) {
 			out, err := adminRun(t, socket, tc.args...)
 			code := 0
 			if err != nil {
-				code = exitCode(err)
+				code = cli.ExitCode(err)
 			}
 			if tc.name == "help" {
 				tc.says = "kamailio_exporter admin"
@@ -243,7 +244,7 @@ func TestAdminCommands(t *testing.T) {
 	if out, err := adminRun(t, socket, "log", id); err != nil || !strings.Contains(out, "operation "+id) {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if _, err := adminRun(t, filepath.Join(dir, "none.sock"), "run", "dispatcher.reload"); exitCode(err) != 1 {
+	if _, err := adminRun(t, filepath.Join(dir, "none.sock"), "run", "dispatcher.reload"); cli.ExitCode(err) != 1 {
 		t.Errorf("nobody listens: %v", err)
 	}
 	// A token that is wrong is refused; one in a file is read.
@@ -251,7 +252,7 @@ func TestAdminCommands(t *testing.T) {
 	if err := os.WriteFile(token, []byte(admin.TokenPrefix+"WRONG\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := adminRun(t, socket, "--token-file="+token, "list"); exitCode(err) != 2 {
+	if _, err := adminRun(t, socket, "--token-file="+token, "list"); cli.ExitCode(err) != 2 {
 		t.Errorf("a wrong token: %v", err)
 	}
 }
@@ -277,7 +278,7 @@ func TestAdminCommandUnknown(t *testing.T) {
 	})}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { server.Close() })
-	if _, err := adminRun(t, socket, "run", "a.b"); exitCode(err) != 5 || !strings.Contains(err.Error(), "--key=") {
+	if _, err := adminRun(t, socket, "run", "a.b"); cli.ExitCode(err) != 5 || !strings.Contains(err.Error(), "--key=") {
 		t.Error(err)
 	}
 }
@@ -341,7 +342,7 @@ func TestAdminKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	if err := <-ended; exitCode(err) != 5 {
+	if err := <-ended; cli.ExitCode(err) != 5 {
 		t.Errorf("the client: %v", err)
 	}
 	cmd = child(t, args...)
@@ -352,7 +353,7 @@ func TestAdminKilled(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	// The same key is answered, and not sent again.
-	if out, err := adminRun(t, socket, "run", "dispatcher.reload", "--key=key-of-the-test", "--reason=kill"); exitCode(err) != 5 || server.CallCount("dispatcher.reload") != 1 {
+	if out, err := adminRun(t, socket, "run", "dispatcher.reload", "--key=key-of-the-test", "--reason=kill"); cli.ExitCode(err) != 5 || server.CallCount("dispatcher.reload") != 1 {
 		t.Errorf("%v, sent %d times\n%s", err, server.CallCount("dispatcher.reload"), out)
 	}
 	if out, err := adminRun(t, socket, "verify", filepath.Join(dir, "audit.jsonl")); err != nil {
@@ -433,26 +434,11 @@ func TestAdminOverClosedConnections(t *testing.T) {
 	e.stderr.waitFor(t, "admin endpoint: listening")
 	for i := range 5 {
 		// The fake's item stays 3: sent, answered, and not verified.
-		if out, err := adminRun(t, filepath.Join(dir, "admin.sock"), "run", "htable.set-int", "table=ipban", "key=k", "value=7"); exitCode(err) != exitUnverified {
+		if out, err := adminRun(t, filepath.Join(dir, "admin.sock"), "run", "htable.set-int", "table=ipban", "key=k", "value=7"); cli.ExitCode(err) != cli.ExitUnverified {
 			t.Errorf("%d: %v\n%s", i, err, out)
 		}
 	}
 	if n := server.CallCount("htable.seti"); n != 5 {
 		t.Errorf("sent %d times", n)
-	}
-}
-
-func TestSameAddress(t *testing.T) {
-	for _, tc := range []struct {
-		a, b string
-		same bool
-	}{
-		{":9494", "127.0.0.1:9494", true}, {"127.0.0.1:9494", "127.0.0.1:9494", true}, {"0.0.0.0:9494", "127.0.0.1:9494", true},
-		{"[::]:9494", "127.0.0.1:9494", true}, {"localhost:9494", "127.0.0.1:9494", true}, {":9494", "127.0.0.1:9495", false},
-		{"192.0.2.1:9494", "127.0.0.1:9494", false}, {":9494", "unix:/run/x", false}, {"127.0.0.1:0", "127.0.0.1:0", false},
-	} {
-		if got := sameAddress(tc.a, tc.b); got != tc.same {
-			t.Errorf("%s, %s: %t", tc.a, tc.b, got)
-		}
 	}
 }

@@ -10,7 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	assets "github.com/kamailio-exporter/kamailio_exporter"
+	embedded "github.com/kamailio-exporter/kamailio_exporter"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/assets"
 )
 
 const top = "../.."
@@ -29,7 +30,7 @@ var notAssets = map[string]string{
 
 // The program has each file of the three folders, as it is, but for those above.
 func TestAssetsAreTheTree(t *testing.T) {
-	names, err := assetNames()
+	names, err := assets.Names()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,7 @@ func TestAssetsAreTheTree(t *testing.T) {
 		t.Fatalf("embedded are\n%s\nand there are\n%s", strings.Join(names, "\n"), strings.Join(want, "\n"))
 	}
 	for _, name := range names {
-		sameAsInTree(t, name, func() ([]byte, error) { return assets.Files.ReadFile(name) })
+		sameAsInTree(t, name, func() ([]byte, error) { return embedded.Files.ReadFile(name) })
 	}
 }
 
@@ -92,7 +93,7 @@ func runAssets(t *testing.T, args ...string) (string, error) {
 }
 
 func TestAssets(t *testing.T) {
-	names, err := assetNames()
+	names, err := assets.Names()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
@@ -42,7 +43,7 @@ func BenchmarkScrape(b *testing.B) {
 	} {
 		b.Run(tc.name, func(b *testing.B) {
 			uris := tc.uris
-			s, err := parseFlags(tc.flags, io.Discard)
+			s, err := cli.Parse(tc.flags, io.Discard)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -61,7 +62,7 @@ func BenchmarkScrape(b *testing.B) {
 				b.Fatal(err)
 			}
 			// The second scrape is the usual one: the first also asks what there is.
-			c := collector.NewCoordinator(client, s.enabled(), collector.Limits{})
+			c := collector.NewCoordinator(client, s.Target.Enabled(), collector.Limits{})
 			for range 2 {
 				requests = nil
 				if s, _ := c.Scrape(b.Context()); !s.Up {
@@ -73,7 +74,7 @@ func BenchmarkScrape(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			c = collector.NewCoordinator(fast, s.enabled(), collector.Limits{})
+			c = collector.NewCoordinator(fast, s.Target.Enabled(), collector.Limits{})
 			if s, _ := c.Scrape(b.Context()); !s.Up {
 				b.Fatal(s.Err)
 			}

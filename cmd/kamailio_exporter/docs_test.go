@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,8 +16,11 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/assets"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/doctor"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
@@ -32,7 +34,7 @@ func TestDocs(t *testing.T) {
 	readme := readText(t, readmeFile)
 	want := replacePart(t, readme, "flags", flagTable(t))
 	want = replacePart(t, want, "collectors", collectorTable(t))
-	want = replacePart(t, want, "doctor", "```\n"+readText(t, filepath.Join("doctor", "testdata", "stock-5.6.txt"))+"```\n")
+	want = replacePart(t, want, "doctor", "```\n"+readText(t, filepath.Join("internal", "doctor", "testdata", "stock-5.6.txt"))+"```\n")
 	writeDocument(t, readmeFile, readme, want)
 	fleetPage := filepath.Join("..", "..", "FLEET.md")
 	page := readText(t, fleetPage)
@@ -42,21 +44,13 @@ func TestDocs(t *testing.T) {
 // fleetMetricTable has what the many targets add to the exporter's own metrics.
 func fleetMetricTable(t *testing.T) string {
 	t.Helper()
-	s, err := parseFlags([]string{"--config.file=" + fleetFile(t, "targets: {a: {uris: ['tcp://192.0.2.1:8091']}}")}, io.Discard)
-	if err != nil {
-		t.Fatal(err)
+	plain := map[string]bool{}
+	for _, f := range ownMetrics(t) {
+		plain[f.GetName()] = true
 	}
-	logger, slogger := newLogger(io.Discard, s.log)
-	targets, err := s.newFleet(newOwnMetrics(false), logger, slogger)
-	if err != nil {
-		t.Fatal(err)
-	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(targets.Metrics())
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	families := slices.DeleteFunc(ownMetrics(t, "--config.file="+fleetFile(t, "targets: {a: {uris: ['tcp://192.0.2.1:8091']}}")), func(f *dto.MetricFamily) bool {
+		return plain[f.GetName()]
+	})
 	var b strings.Builder
 	b.WriteString("| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
 	for _, f := range families {
@@ -120,7 +114,7 @@ func replacePart(t *testing.T, text, name, with string) string {
 // flagModels are the flags that set something.
 func flagModels(t *testing.T) []*kingpin.FlagModel {
 	t.Helper()
-	app := newApp(&settings{})
+	app := cli.NewApp(&cli.Settings{})
 	if _, err := app.ParseContext(nil); err != nil { // names the environment variables
 		t.Fatal(err)
 	}
@@ -179,7 +173,7 @@ func tableCell(s string) string {
 // All that list the collectors list the same.
 func TestCollectorsAreNamedEverywhere(t *testing.T) {
 	var help bytes.Buffer
-	if _, err := parseFlags([]string{"--help"}, &help); err != nil {
+	if _, err := cli.Parse([]string{"--help"}, &help); err != nil {
 		t.Fatal(err)
 	}
 	landing := httptest.NewRecorder()
@@ -202,12 +196,8 @@ func TestCollectorsAreNamedEverywhere(t *testing.T) {
 
 // The samples that README.md shows are of metrics that exist, with these labels.
 func TestReadmeSamples(t *testing.T) {
-	labels := map[string]string{givesWayMetric: ""}
-	descs := collector.BesideDescs()
-	for _, c := range collector.All(collector.Options{}) {
-		descs = append(descs, c.Descs()...)
-	}
-	for _, d := range descs {
+	labels := map[string]string{"kamailio_exporter_gives_way": ""}
+	for _, d := range descs() {
 		labels[d.Name] = strings.Join(slices.Sorted(slices.Values(d.Labels)), ",")
 	}
 	found := regexp.MustCompile("(?m)(?:^|`)(kamailio_[a-z_]+)(?:{(.*)})?(?: [0-9.]+$| [0-9]`|`)").FindAllStringSubmatch(readText(t, readmeFile), -1)
@@ -269,11 +259,11 @@ var foreignFlags = map[string]bool{
 func TestDocumentedFlagsExist(t *testing.T) {
 	models := flagModels(t)
 	client := newAdminApp(&adminCommand{}).Model()
-	clientFlags := append(client.Flags, newAssetsApp(&assetsCommand{}).Model().Flags...)
+	clientFlags := append(client.Flags, assets.NewApp(&assets.Command{}).Model().Flags...)
 	for _, command := range client.Commands {
 		clientFlags = append(clientFlags, command.Flags...)
 	}
-	clientFlags = append(clientFlags, newDoctorApp(&settings{}, &doctorOptions{}).Model().Flags...)
+	clientFlags = append(clientFlags, doctor.NewApp(&cli.Settings{}, &doctor.Options{}).Model().Flags...)
 	exists := func(name string) bool {
 		if slices.ContainsFunc(clientFlags, func(f *kingpin.FlagModel) bool { return f.Name == name }) || foreignFlags[name] || name == "help" || name == "version" {
 			return true
@@ -333,7 +323,7 @@ func TestDocumentedDefaults(t *testing.T) {
 func TestDocumentedVersion(t *testing.T) {
 	version := strings.TrimSpace(readText(t, filepath.Join("..", "..", "VERSION")))
 	texts := documents(t)
-	if !strings.Contains(texts["README.md"], " "+programName+":"+version+"\n") {
+	if !strings.Contains(texts["README.md"], " "+cli.ProgramName+":"+version+"\n") {
 		t.Errorf("README.md runs an image that is not of version %s", version)
 	}
 	for _, name := range []string{"kamailio-exporter_" + version + "-1_amd64.deb", "kamailio-exporter-" + version + "-1.x86_64.rpm"} {

@@ -14,7 +14,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/doctor"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/doctor"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
@@ -33,13 +34,13 @@ func TestDoctorEnds(t *testing.T) {
 	}{
 		{"healthy", nil, 0, "\nhealthy (", ""},
 		{"the service's other flags", []string{"--log.level=debug", "--collector.pike.addresses=5", "--no-collector.tm", "--web.telemetry-path=/m"}, 0, "\nhealthy (", ""},
-		{"one way is dead", []string{"--kamailio.uri=udp://127.0.0.1:1"}, exitDegraded, "\ndegraded (", ""},
-		{"a URI that the server refuses", []string{"--kamailio.uri=http://me:hunter2@127.0.0.1/"}, exitBroken, "\nbroken (", ""},
-		{"a web configuration that the server refuses", []string{"--web.config.file=" + web}, exitBroken, "the exporter does not start: --web.config.file", ""},
-		{"an unknown flag", []string{"--nope"}, exitUsage, "", "unknown long flag '--nope', try kamailio_exporter doctor --help\n"},
-		{"a bad value", []string{"--kamailio.timeout=0s"}, exitUsage, "", "--kamailio.timeout must be from 1ms to 1h, not 0s"},
-		{"an argument", []string{"more"}, exitUsage, "", "unexpected more"},
-		{"no such HTTP configuration", []string{"--kamailio.http-config-file=/nowhere"}, exitUsage, "", "--kamailio.http-config-file"},
+		{"one way is dead", []string{"--kamailio.uri=udp://127.0.0.1:1"}, doctor.ExitDegraded, "\ndegraded (", ""},
+		{"a URI that the server refuses", []string{"--kamailio.uri=http://me:hunter2@127.0.0.1/"}, doctor.ExitBroken, "\nbroken (", ""},
+		{"a web configuration that the server refuses", []string{"--web.config.file=" + web}, doctor.ExitBroken, "the exporter does not start: --web.config.file", ""},
+		{"an unknown flag", []string{"--nope"}, doctor.ExitUsage, "", "unknown long flag '--nope', try kamailio_exporter doctor --help\n"},
+		{"a bad value", []string{"--kamailio.timeout=0s"}, doctor.ExitUsage, "", "--kamailio.timeout must be from 1ms to 1h, not 0s"},
+		{"an argument", []string{"more"}, doctor.ExitUsage, "", "unexpected more"},
+		{"no such HTTP configuration", []string{"--kamailio.http-config-file=/nowhere"}, doctor.ExitUsage, "", "--kamailio.http-config-file"},
 		{"help", []string{"--help"}, 0, "usage: kamailio_exporter doctor [<flags>]", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -155,7 +156,7 @@ func TestDoctorWithoutPermission(t *testing.T) {
 		return stdout + stderr, code
 	}
 	out, code := ask()
-	if code != exitBroken || !strings.Contains(out, "no permission") || !strings.Contains(out, "usermod -aG daemon nobody") || !strings.Contains(out, "SupplementaryGroups=daemon") {
+	if code != doctor.ExitBroken || !strings.Contains(out, "no permission") || !strings.Contains(out, "usermod -aG daemon nobody") || !strings.Contains(out, "SupplementaryGroups=daemon") {
 		t.Errorf("%d:\n%s", code, out)
 	}
 	if out, code := ask(uint32(gid)); code != 0 { //nolint:gosec // a group's number
@@ -165,7 +166,7 @@ func TestDoctorWithoutPermission(t *testing.T) {
 	// The same, seen by root before the service is started.
 	var asRoot strings.Builder
 	err = run(t.Context(), []string{"doctor", "--user=nobody", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=unix://" + s.SocketPath, "--kamailio.uri=fifo://" + s.FIFOPath}, &asRoot, io.Discard)
-	if exitCode(err) != exitBroken || !strings.Contains(asRoot.String(), "usermod -aG daemon nobody") || !strings.Contains(asRoot.String(), "nobody (known by --user) may not use") {
+	if cli.ExitCode(err) != doctor.ExitBroken || !strings.Contains(asRoot.String(), "usermod -aG daemon nobody") || !strings.Contains(asRoot.String(), "nobody (known by --user) may not use") {
 		t.Errorf("%v:\n%s", err, asRoot.String())
 	}
 	web := filepath.Join(s.Dir, "web.yml")
@@ -174,7 +175,7 @@ func TestDoctorWithoutPermission(t *testing.T) {
 	}
 	asRoot.Reset()
 	err = run(t.Context(), []string{"doctor", "--user=daemon", "--no-search", "--web.listen-address=127.0.0.1:0", "--web.config.file=" + web, "--kamailio.uri=unix://" + s.SocketPath, "--kamailio.uri=fifo://" + s.FIFOPath}, &asRoot, io.Discard)
-	if exitCode(err) != exitBroken || !strings.Contains(asRoot.String(), "chgrp daemon "+web+" && chmod g+r "+web) {
+	if cli.ExitCode(err) != doctor.ExitBroken || !strings.Contains(asRoot.String(), "chgrp daemon "+web+" && chmod g+r "+web) {
 		t.Errorf("%v:\n%s", err, asRoot.String())
 	}
 	asRoot.Reset()

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v2"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 )
 
 var kubernetesExamples = filepath.Join(top, "examples", "kubernetes")
@@ -69,8 +71,8 @@ func kustomized(t *testing.T, dir string) (objects []object) {
 	}
 	version := strings.TrimSpace(readText(t, filepath.Join(top, "VERSION")))
 	for _, image := range k.Images {
-		if image.Name != programName || image.NewTag != version {
-			t.Errorf("%s has the image %s:%s, this is %s:%s", dir, image.Name, image.NewTag, programName, version)
+		if image.Name != cli.ProgramName || image.NewTag != version {
+			t.Errorf("%s has the image %s:%s, this is %s:%s", dir, image.Name, image.NewTag, cli.ProgramName, version)
 		}
 	}
 	for _, generated := range k.ConfigMapGenerator {
@@ -132,7 +134,7 @@ func TestKubernetesExamples(t *testing.T) {
 					}
 					ours := false
 					for _, c := range o.Spec.Template.Spec.Containers {
-						ours = ours || c.Image == programName
+						ours = ours || c.Image == cli.ProgramName
 						for _, p := range c.Ports {
 							ports[p.Name] = true
 						}
@@ -143,7 +145,7 @@ func TestKubernetesExamples(t *testing.T) {
 						}
 					}
 					if !ours {
-						t.Errorf("no container has the image %s", programName)
+						t.Errorf("no container has the image %s", cli.ProgramName)
 					}
 				}
 			}

@@ -27,6 +27,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
@@ -566,7 +567,7 @@ func runExporter(t *testing.T, uris []string, flags ...string) *exporterProcess 
 
 func startExporter(t *testing.T, flags ...string) *exporterProcess {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), programName)
+	program := filepath.Join(t.TempDir(), cli.ProgramName)
 	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
@@ -750,7 +751,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // sum adds up one of the exporter's own counters over its labels.
 func sum(page, name string) (n float64) {
 	for line := range strings.Lines(page) {
-		if strings.HasPrefix(line, programName+"_"+name+"{") {
+		if strings.HasPrefix(line, cli.ProgramName+"_"+name+"{") {
 			v, _ := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]), 64)
 			n += v
 		}

@@ -95,14 +95,14 @@ func runBound(t *testing.T, cmd *exec.Cmd) *boundProcess {
 // TestGivesWay sees that the program gives way where it may, unless told not to.
 func TestGivesWay(t *testing.T) {
 	uri := "--kamailio.uri=" + fake56(t).URI("unix")
-	if _, page := start(t, uri).get(t, "/metrics"); value(page, givesWayMetric) != "" {
-		t.Errorf("told not to: %s %s", givesWayMetric, value(page, givesWayMetric))
+	if _, page := start(t, uri).get(t, "/metrics"); value(page, "kamailio_exporter_gives_way") != "" {
+		t.Errorf("told not to: %s %s", "kamailio_exporter_gives_way", value(page, "kamailio_exporter_gives_way"))
 	}
 	server := runBound(t, process(t, uri, "--web.listen-address=127.0.0.1:0"))
 	e := &exporter{url: server.out.address(t)}
 	_, page := e.get(t, "/metrics")
-	got, says := value(page, givesWayMetric), strings.Contains(server.out.String(), "will not give way")
+	got, says := value(page, "kamailio_exporter_gives_way"), strings.Contains(server.out.String(), "will not give way")
 	if got == "" || says && got != "0" || says && os.Geteuid() == 0 {
-		t.Errorf("%s is %q; log: %s", givesWayMetric, got, server.out)
+		t.Errorf("%s is %q; log: %s", "kamailio_exporter_gives_way", got, server.out)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
@@ -353,7 +354,7 @@ func TestMistakes(t *testing.T) {
 			if err == nil {
 				t.Fatal("no error")
 			}
-			line := oneLine(err)
+			line := cli.OneLine(err)
 			for _, want := range tc.has {
 				if !strings.Contains(line, want) {
 					t.Errorf("%q does not say %q", line, want)
@@ -379,14 +380,14 @@ func TestFlagsFromTheEnvironment(t *testing.T) {
 	t.Setenv("KAMAILIO_EXPORTER_KAMAILIO_URI", "http://127.0.0.1:1/RPC\nfifo:///x")
 	t.Setenv("KAMAILIO_EXPORTER_COLLECTOR_DISPATCHER", "false")
 	t.Setenv("KAMAILIO_EXPORTER_VERSION", "1.2.3") // an image may well set this for its own use
-	s, err := parseFlags([]string{}, io.Discard)
+	s, err := cli.Parse([]string{}, io.Discard)
 	if err != nil || s == nil {
 		t.Fatal(s, err)
 	}
-	if got := strings.Join(s.uris, " "); got != "http://127.0.0.1:1/RPC fifo:///x" {
+	if got := strings.Join(s.Target.URIs, " "); got != "http://127.0.0.1:1/RPC fifo:///x" {
 		t.Errorf("URIs are %s", got)
 	}
-	for _, c := range s.enabled() {
+	for _, c := range s.Target.Enabled() {
 		if c.Name() == "dispatcher" {
 			t.Error("dispatcher is on")
 		}
@@ -420,47 +421,23 @@ func TestPromotedStatistics(t *testing.T) {
 		}
 	}
 	checkMetrics(t, page)
-	_, err := parseFlags([]string{"--no-collector.statistics", "--collector.statistics.gauge=a:b=C."}, io.Discard)
+	_, err := cli.Parse([]string{"--no-collector.statistics", "--collector.statistics.gauge=a:b=C."}, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "switched off") {
 		t.Errorf("without the collector: %v", err)
 	}
 }
 
 func TestDefaultsAreTheStockSockets(t *testing.T) {
-	s, err := parseFlags(nil, io.Discard)
+	s, err := cli.Parse(nil, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := s.newClient(nil)
+	client, err := s.Target.Open(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(client.Ways(), " "); got != "unix:///run/kamailio/kamailio_rpc.sock fifo:///run/kamailio/kamailio_rpc.fifo" {
 		t.Error(got)
-	}
-}
-
-func TestDeadline(t *testing.T) {
-	h := &metricsHandler{timeout: 10 * time.Second, offset: 500 * time.Millisecond}
-	for header, want := range map[string]time.Duration{
-		"":      10 * time.Second,
-		"5":     4500 * time.Millisecond,
-		"2.5":   2 * time.Second,
-		"60":    10 * time.Second,
-		"0.5":   250 * time.Millisecond,
-		"1":     500 * time.Millisecond,
-		"0":     10 * time.Second,
-		"-3":    10 * time.Second,
-		"NaN":   10 * time.Second,
-		"Inf":   10 * time.Second,
-		"1e300": 10 * time.Second,
-		"soon":  10 * time.Second,
-	} {
-		r := http.Header{}
-		r.Set("X-Prometheus-Scrape-Timeout-Seconds", header)
-		if got := h.deadline(r); got != want {
-			t.Errorf("%q: %v, want %v", header, got, want)
-		}
 	}
 }
 

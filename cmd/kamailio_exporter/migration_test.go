@@ -8,9 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/kamailio-exporter/kamailio_exporter/collector"
-	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
 var (
@@ -71,20 +68,10 @@ func migrationTable(all []migration, exporter string) string {
 func exported(t *testing.T) map[string][]string {
 	t.Helper()
 	labels := map[string][]string{}
-	descs := collector.BesideDescs()
-	for _, c := range collector.All(collector.Options{}) {
-		descs = append(descs, c.Descs()...)
-	}
-	for _, d := range descs {
+	for _, d := range descs() {
 		labels[d.Name] = d.Labels
 	}
-	own := newOwnMetrics(true)
-	own.observe(kamrpc.Observation{Method: "x"})
-	families, err := own.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
+	for _, f := range ownMetrics(t) {
 		labels[f.GetName()] = nil
 		for _, l := range f.GetMetric()[0].GetLabel() {
 			labels[f.GetName()] = append(labels[f.GetName()], l.GetName())

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 )
 
 // promtool runs it; it must not fail. It returns what it prints.
@@ -63,7 +65,7 @@ func TestRulesGiveTheOldNames(t *testing.T) {
 	}
 	for _, m := range migrations(t) {
 		name, _, _ := strings.Cut(m.theirs, "{")
-		if m.exporter != "florentchauveau" || name == "kamailio_up" || !strings.HasPrefix(name, "kamailio_") || strings.HasPrefix(name, programName) {
+		if m.exporter != "florentchauveau" || name == "kamailio_up" || !strings.HasPrefix(name, "kamailio_") || strings.HasPrefix(name, cli.ProgramName) {
 			continue
 		}
 		if !recorded[name] {

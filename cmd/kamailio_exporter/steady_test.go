@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/common/promslog"
-
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/serve"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
@@ -20,21 +20,15 @@ import (
 // handlerFor is the program's handler without its listener.
 func handlerFor(tb testing.TB, args ...string) http.Handler {
 	tb.Helper()
-	s, err := parseFlags(args, newLogBuffer())
+	s, err := cli.Parse(args, newLogBuffer())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	logger, slogger := newLogger(newLogBuffer(), promslog.Config{Level: s.log.Level, Format: s.log.Format})
-	own := newOwnMetrics(!s.disableExporterMetrics)
-	client, err := s.newClient(own.observe)
+	service, err := serve.New(s, nil, newLogBuffer())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	h, err := newHandler(s, logger, slogger, client, own, nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return h
+	return service.Handler()
 }
 
 func scrapePage(h http.Handler, timeout string) (int, string) {

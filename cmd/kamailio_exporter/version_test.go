@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 )
 
 // TestVersion builds the program as the Makefile does and as `go build` does, and
@@ -24,8 +26,8 @@ func TestVersion(t *testing.T) {
 		"linker flags": {"-buildvcs=false", "-ldflags=-X " + variables + "Version=1.2.3 -X " + variables + "Revision=abcdef -X " + variables + "Branch=main -X " + variables + "BuildDate=20260102-03:04:05"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			program := filepath.Join(t.TempDir(), programName)
-			output(t, dir, append(append([]string{"go", "build", "-buildvcs=auto"}, flags...), "-o", program, "./cmd/"+programName)...)
+			program := filepath.Join(t.TempDir(), cli.ProgramName)
+			output(t, dir, append(append([]string{"go", "build", "-buildvcs=auto"}, flags...), "-o", program, "./cmd/"+cli.ProgramName)...)
 			version, revision, date := "1.2.3", "abcdef", "20260102-03:04:05"
 			if flags == nil {
 				info, err := buildinfo.ReadFile(program)
@@ -40,7 +42,7 @@ func TestVersion(t *testing.T) {
 			}
 			info := exec.CommandContext(t.Context(), program, "--version")
 			printed, _, _ := ended(t, info)
-			for _, want := range []string{programName + ", version " + version + " (", "revision: " + revision + ")", "build date:       " + date + "\n"} {
+			for _, want := range []string{cli.ProgramName + ", version " + version + " (", "revision: " + revision + ")", "build date:       " + date + "\n"} {
 				if !strings.Contains(printed, want) {
 					t.Errorf("--version does not say %q:\n%s", want, printed)
 				}
@@ -78,7 +80,7 @@ func checkout(t *testing.T) string {
 // output is what a command prints, run in a directory.
 func output(t *testing.T, dir string, command ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...) //nolint:gosec // the test's own
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GIT_COMMITTER_DATE=2026-02-03T04:05:06Z")
 	for _, name := range []string{"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"} { // set in a hook

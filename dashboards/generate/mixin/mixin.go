@@ -1,15 +1,14 @@
 // Package mixin tells which metrics and labels a dashboard or a rule may use, and
-// checks PromQL against them. The names come from the exporter's own tables.
+// checks PromQL against them. The names come from the exporter's own tables and registry.
 package mixin
 
 import (
+	_ "embed"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/prometheus/prometheus/promql/parser"
-
-	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
 // targetLabels are on every series that Prometheus scrapes; cluster is what many
@@ -18,6 +17,12 @@ var targetLabels = []string{"job", "instance", "cluster"}
 
 // Names are metrics with their labels, those of the target left out.
 type Names map[string][]string
+
+// exported are the metrics of the exporter and their labels, as its own tests write
+// them (cmd/kamailio_exporter, TestDocsMetricNames).
+//
+//go:embed metrics.tsv
+var exported string
 
 // Known are all metrics that the exporter has, and those that Prometheus makes
 // of a scrape.
@@ -29,53 +34,10 @@ func Known() Names {
 		"scrape_samples_post_metric_relabeling": nil,
 		"scrape_series_added":                   nil,
 		"ALERTS":                                {"alertname", "alertstate", "severity"},
-		// Of the program cmd/kamailio_exporter (newOwnMetrics).
-		"kamailio_exporter_rpc_requests_total":    {"method"},
-		"kamailio_exporter_rpc_failures_total":    {"method"},
-		"kamailio_exporter_rpc_reply_bytes_total": {"method"},
-		"kamailio_exporter_build_info":            {"version", "revision", "branch", "goversion", "goos", "goarch", "tags"},
-		"kamailio_exporter_gives_way":             nil, // giveWay
-		// Of its many targets (fleet).
-		"kamailio_exporter_targets":                                      {"from"},
-		"kamailio_exporter_probes_total":                                 {"result"},
-		"kamailio_exporter_probes_refused_total":                         {"reason"},
-		"kamailio_exporter_config_last_reload_successful":                nil,
-		"kamailio_exporter_config_last_reload_success_timestamp_seconds": nil,
-		// Of its admin endpoint (newMetrics).
-		"kamailio_exporter_admin_requests_total":                 {"user", "action", "outcome"},
-		"kamailio_exporter_admin_denied_total":                   {"reason"},
-		"kamailio_exporter_admin_busy":                           nil,
-		"kamailio_exporter_admin_unverified_total":               {"action"},
-		"kamailio_exporter_admin_audit_errors_total":             nil,
-		"kamailio_exporter_admin_audit_last_fsync_seconds":       nil,
-		"kamailio_exporter_admin_config_last_reload_successful":  nil,
-		"kamailio_exporter_admin_last_success_timestamp_seconds": {"action"},
-		"kamailio_exporter_admin_token_expiry_timestamp_seconds": {"user"},
-		// Of its rules for alerts (newRemedyMetrics).
-		"kamailio_exporter_remediation_actions_total":                        {"rule", "step", "outcome"},
-		"kamailio_exporter_remediation_refused_total":                        {"rule", "guard"},
-		"kamailio_exporter_remediation_notifications_total":                  {"result"},
-		"kamailio_exporter_remediation_last_notification_timestamp_seconds":  nil,
-		"kamailio_exporter_remediation_breaker_open":                         {"rule"},
-		"kamailio_exporter_remediation_enforced":                             {"rule"},
-		"kamailio_exporter_remediation_open_changes":                         {"rule"},
-		"kamailio_exporter_remediation_oldest_open_change_timestamp_seconds": {"rule"},
-		"kamailio_exporter_remediation_budget_left":                          {"rule"},
-		"process_cpu_seconds_total":                                          nil,
-		"process_open_fds":                                                   nil,
-		"process_max_fds":                                                    nil,
-		"process_resident_memory_bytes":                                      nil,
-		"process_start_time_seconds":                                         nil,
-		"go_goroutines":                                                      nil,
-		"go_memstats_heap_inuse_bytes":                                       nil,
 	}
-	everything := collector.Options{DialogProfiles: []string{"any"}, PikeAddresses: 1, DumpContacts: 1}
-	descs := collector.BesideDescs()
-	for _, c := range collector.All(everything) {
-		descs = append(descs, c.Descs()...)
-	}
-	for _, d := range descs {
-		names[d.Name] = d.Labels
+	for line := range strings.Lines(exported) {
+		name, labels, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		names[name] = strings.FieldsFunc(labels, func(r rune) bool { return r == ',' })
 	}
 	return names
 }

@@ -1,0 +1,137 @@
+// Package assets is the command assets: it writes the dashboards, rules and
+// examples of this version.
+package assets
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/version"
+
+	files "github.com/kamailio-exporter/kamailio_exporter"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+)
+
+// Command is what the flags say.
+type Command struct {
+	dir   string
+	list  bool
+	force bool
+}
+
+// NewApp declares them.
+func NewApp(c *Command) *kingpin.Application {
+	app := kingpin.New(cli.ProgramName+" assets", "Writes the Grafana dashboards, the alert and recording rules with their runbooks, and the example configurations of exactly this version.")
+	app.HelpFlag.Short('h')
+	app.Flag("output-dir", "Where to write them; it is made if there is none.").PlaceHolder("DIR").StringVar(&c.dir)
+	app.Flag("list", "Print their names, and write nothing.").BoolVar(&c.list)
+	app.Flag("force", "Overwrite files that are there and differ.").BoolVar(&c.force)
+	return app
+}
+
+// RunCommand is the command.
+func RunCommand(args []string, stdout io.Writer) error {
+	c := &Command{}
+	app := NewApp(c)
+	_, printed, err := cli.ParseArgs(app, args, stdout)
+	switch {
+	case printed:
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w, try %s assets --help", err, cli.ProgramName)
+	case !c.list && c.dir == "":
+		return errors.New("where to? name a directory with --output-dir, or see what there is with --list")
+	}
+	names, err := Names()
+	if err != nil {
+		return err
+	}
+	if c.list {
+		_, err := fmt.Fprintln(stdout, strings.Join(names, "\n"))
+		return err
+	}
+	return c.write(names, stdout)
+}
+
+// Names are the files in alphabetical order, with slashes.
+func Names() ([]string, error) {
+	var names []string
+	err := fs.WalkDir(files.Files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			names = append(names, name)
+		}
+		return err
+	})
+	return names, err
+}
+
+// write looks at all files before it writes the first: it is all or nothing, where
+// that is up to it.
+func (c *Command) write(names []string, stdout io.Writer) error {
+	if err := os.MkdirAll(c.dir, 0o755); err != nil { //nolint:gosec // Grafana and Prometheus read there
+		return fmt.Errorf("--output-dir: %w", err)
+	}
+	dir, err := os.OpenRoot(c.dir) // no link leads out of it
+	if err != nil {
+		return fmt.Errorf("--output-dir: %w", err)
+	}
+	defer dir.Close()
+
+	var missing, differ []string
+	for _, name := range names {
+		want, err := files.Files.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		switch is, err := dir.ReadFile(name); {
+		case errors.Is(err, fs.ErrNotExist):
+			missing = append(missing, name)
+		case err != nil:
+			return fmt.Errorf("--output-dir: %w", err)
+		case !bytes.Equal(is, want):
+			differ = append(differ, name)
+		}
+	}
+	if len(differ) > 0 && !c.force {
+		return fmt.Errorf("nothing written: files in %s differ from those of this version: %s; --force overwrites them", c.dir, strings.Join(differ, ", "))
+	}
+	for _, name := range append(missing, differ...) {
+		if err := writeAsset(dir, name); err != nil {
+			return err
+		}
+		fmt.Fprintln(stdout, filepath.Join(c.dir, filepath.FromSlash(name)))
+	}
+	_, err = fmt.Fprintf(stdout, "version %s: %d files written, %d overwritten, %d were there\n",
+		version.Version, len(missing), len(differ), len(names)-len(missing)-len(differ))
+	return err
+}
+
+// writeAsset puts a file in its place when it is whole: a Prometheus that reloads
+// meanwhile reads the old one or the new one.
+func writeAsset(dir *os.Root, name string) error {
+	text, err := files.Files.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if err := dir.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return fmt.Errorf("--output-dir: %w", err)
+	}
+	part := name + ".part"
+	err = dir.WriteFile(part, text, 0o644)
+	if err == nil {
+		err = dir.Rename(part, name)
+	}
+	if err != nil {
+		_ = dir.Remove(part)
+		return fmt.Errorf("--output-dir: %w", err)
+	}
+	return nil
+}

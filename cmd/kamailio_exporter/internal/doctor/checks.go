@@ -1,0 +1,841 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// check looks at one thing; it finds nothing where that is not there.
+type check struct {
+	name    string
+	section string
+	run     func(ctx context.Context, p *patient) []Finding
+}
+
+// The sections of the report, in their order.
+const (
+	sectionKamailio   = "Kamailio"
+	sectionWays       = "Ways to ask"
+	sectionCollectors = "Collectors"
+	sectionExporter   = "Exporter"
+	sectionMore       = "What more could be had"
+)
+
+// checks are all checks: a new one is a row here.
+var checks = []check{
+	{"processes", sectionKamailio, checkProcesses},
+	{"version", sectionKamailio, checkVersion},
+	{"clock", sectionKamailio, checkClock},
+	{"ways", sectionWays, checkWays},
+	{"found", sectionWays, checkFound},
+	{"permissions", sectionWays, checkPermissions},
+	{"closed", sectionWays, checkClosedConnections},
+	{"workers", sectionWays, checkWorkers},
+	{"replies", sectionWays, checkReplySizes},
+	{"collectors", sectionCollectors, checkCollectors},
+	{"limits", sectionCollectors, checkLimits},
+	{"usrloc", sectionCollectors, checkUsrloc},
+	{"pkg", sectionCollectors, checkPkg},
+	{"startup", sectionExporter, checkStartup},
+	{"port", sectionExporter, checkPort},
+	{"environment", sectionExporter, checkEnvironment},
+	{"sip", sectionExporter, checkSIP},
+	{"page", sectionExporter, checkPage},
+	{"large", sectionMore, checkLargeReplies},
+	{"modules", sectionMore, checkModules},
+	{"sockets", sectionMore, checkSockets},
+}
+
+func one(level Level, text string, fixes ...Fix) []Finding {
+	return []Finding{{Level: level, Text: text, Fixes: fixes}}
+}
+
+func checkProcesses(_ context.Context, p *patient) (all []Finding) {
+	var others []string
+	for _, k := range p.processes {
+		if p.mainPID != 0 && k.pid != p.mainPID {
+			others = append(others, fmt.Sprintf("pid %d with %s", k.pid, k.config))
+			continue
+		}
+		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("it runs here as %s (pid %d), with %s", k.user, k.pid, k.config)})
+	}
+	if len(others) > 0 {
+		all = append(all, Finding{Level: Note, Text: "other Kamailios run here too: " + strings.Join(others, "; ")})
+	}
+	local := slices.ContainsFunc(p.ways, func(t *trial) bool { return localPath(t.given) != "" && t.Flag })
+	if len(p.processes) == 0 && local && len(p.answering(true)) == 0 {
+		all = one(Fail, "no process of Kamailio is seen on this machine", shell("systemctl start kamailio", "journalctl -u kamailio -e  # if it ends again"))
+	}
+	return all
+}
+
+// tested are the versions that the tests run against.
+var tested = []string{"5.6", "6.0"}
+
+func checkVersion(_ context.Context, p *patient) []Finding {
+	if p.version == "" {
+		return nil
+	}
+	text := "version " + p.version
+	if p.up.Exists() {
+		text += ", up for " + roughly(p.uptime)
+	}
+	if p.modules != nil {
+		text += fmt.Sprintf(", %d modules: %s", len(p.modules), strings.Join(p.modules, ", "))
+	}
+	all := one(OK, text)
+	if !slices.ContainsFunc(tested, func(v string) bool { return strings.HasPrefix(p.version, v+".") }) {
+		all = append(all, Finding{Level: Note, Text: "the exporter is tested against " + strings.Join(tested, " and ") + "; what another version calls otherwise is missing on the page"})
+	}
+	if p.up.Exists() && p.uptime < time.Minute {
+		all = append(all, Finding{Level: Note, Text: "it has just been started: lists that it loads at start may not be there yet"})
+	}
+	return all
+}
+
+func roughly(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	case d >= 2*time.Minute:
+		return fmt.Sprintf("%d minutes", d/time.Minute)
+	}
+	return fmt.Sprintf("%d seconds", d/time.Second)
+}
+
+// maxSkew is what a clock may differ: Kamailio tells whole seconds.
+const maxSkew = 3 * time.Second
+
+// checkClock compares Kamailio's clock with ours. core.uptime tells the time of
+// its time zone, without a name for it (core/core_cmd.c): what differs by quarters
+// of an hour is another zone.
+func checkClock(_ context.Context, p *patient) []Finding {
+	now, err := time.ParseInLocation(time.ANSIC, p.up.Get("now").Text(), time.Local)
+	if err != nil {
+		return nil
+	}
+	const quarter = 15 * time.Minute
+	skew := now.Add(time.Second / 2).Sub(p.upAt) // it was cut to whole seconds
+	skew -= time.Duration(math.Round(float64(skew)/float64(quarter))) * quarter
+	if skew.Abs() <= maxSkew {
+		return one(OK, "its clock is right, by this machine's")
+	}
+	way := "ahead of"
+	if skew < 0 {
+		way = "behind"
+	}
+	return one(Warn, fmt.Sprintf("its clock is about %s %s this machine's: ages and expiry times on the page are wrong by that", skew.Abs().Round(time.Second), way),
+		shell("timedatectl set-ntp true"))
+}
+
+// localPath is the file of a URI that has one.
+func localPath(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil || !slices.Contains([]string{"unix", "fifo", "binrpc+unix"}, u.Scheme) {
+		return ""
+	}
+	return u.Path
+}
+
+// withoutSecrets is a URI that was refused, as far as it can be shown.
+func withoutSecrets(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme == "" {
+		return "(not a URI)"
+	}
+	return u.Scheme + "://" + u.Host + u.Path
+}
+
+func schemeOf(uri string) string {
+	scheme, _, _ := strings.Cut(uri, "://")
+	return scheme
+}
+
+func checkWays(_ context.Context, p *patient) (all []Finding) {
+	some := len(p.answering(true)) > 0
+	for _, t := range p.ways {
+		if !t.Flag {
+			continue
+		}
+		if t.Answers {
+			text := fmt.Sprintf("%s answers in %.1f ms", t.URI, t.Seconds*1000)
+			if t.MaxReply > 0 {
+				text += ", replies up to " + size(t.MaxReply)
+			} else {
+				text += ", replies of any size"
+			}
+			all = append(all, Finding{Level: OK, Text: text})
+			continue
+		}
+		level, text := Fail, t.URI+": "+t.Error
+		switch {
+		case t.way == nil:
+			text = "the exporter does not start: " + t.URI + ": " + t.Error
+		case some:
+			level = Warn
+		}
+		module := "jsonrpcs"
+		if strings.HasPrefix(t.URI, "binrpc+") {
+			module = "ctl"
+		}
+		if loaded, known := p.loads(module); known && !loaded {
+			text += ". The module " + module + " is not loaded"
+		}
+		if lost := p.losses(t); lost != "" {
+			text += ". " + lost
+		}
+		all = append(all, Finding{Level: level, Text: text, Fixes: p.mend(t)})
+	}
+	versions := map[string]bool{}
+	for _, t := range p.answering(true) {
+		versions[t.Version] = true
+	}
+	if len(versions) > 1 {
+		all = append(all, Finding{Level: Fail, Text: "the ways lead to different versions of Kamailio: name those of one only", Fixes: []Fix{byFlag("--kamailio.uri=" + p.answering(true)[0].URI)}})
+	}
+	return all
+}
+
+// losses tells what is missing with a way that carries most and does not answer.
+func (p *patient) losses(t *trial) string {
+	if t.way == nil || p.snapshot == nil || t.MaxReply != 0 || !errors.Is(t.err, kamrpc.ErrNoAnswer) {
+		return ""
+	}
+	var names []string
+	for i, r := range p.snapshot.Results {
+		growing := slices.ContainsFunc(p.cfg.Collectors[i].Methods(), func(m string) bool {
+			price, _ := kamrpc.PriceOf(m)
+			return price.Cost == kamrpc.Growing
+		})
+		if r.Supported && growing {
+			names = append(names, r.Collector)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "Large replies go this way first, so these collectors fail: " + strings.Join(names, ", ")
+}
+
+func size(bytes int64) string {
+	if bytes >= 1<<20 {
+		return fmt.Sprintf("%d MiB", (bytes+1<<19)>>20)
+	}
+	return fmt.Sprintf("%d KiB", (bytes+1<<9)>>10)
+}
+
+// mend says how a way that does not answer could.
+func (p *patient) mend(t *trial) (fixes []Fix) {
+	scheme, path := schemeOf(t.URI), localPath(t.URI)
+	switch {
+	case t.way == nil:
+		return []Fix{byFlag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}
+	case path != "":
+		if o, err := currentAccount().reach(path, mayWrite); o != nil || errors.Is(err, fs.ErrPermission) {
+			return p.open(currentAccount(), t.URI, o)
+		}
+		if strings.Contains(t.Error, "nobody is listening") {
+			return []Fix{shell("systemctl restart kamailio  # it left this file when it ended")}
+		}
+		if strings.Contains(t.Error, syscall.EPROTOTYPE.Error()) {
+			other := map[string]string{"unix": "binrpc+unix", "binrpc+unix": "unix"}[scheme] // datagrams or a stream
+			return []Fix{byFlag("--kamailio.uri=" + other + "://" + path)}
+		}
+		if errors.Is(t.err, kamrpc.ErrUnreachable) && !strings.Contains(t.Error, "reply FIFO") {
+			return p.elsewhere(t)
+		}
+	}
+	hangs := errors.Is(t.err, kamrpc.ErrNoAnswer) && len(p.answering(true)) == 0 && len(p.cfg.URIs) > 1
+	switch scheme {
+	case "fifo":
+		if !hangs {
+			return p.mendReplyDir(t)
+		}
+	case "http", "https":
+		return p.mendHTTP(t)
+	case "udp":
+		return []Fix{kamailioCfg(`loadmodule "jsonrpcs.so"`, fmt.Sprintf(`modparam("jsonrpcs", "dgram_socket", "udp:%s")  # in place of the unix socket`, hostOf(t.URI)))}
+	case "tcp":
+		return []Fix{kamailioCfg(`loadmodule "jsonrpcs.so"  # Kamailio 6`, fmt.Sprintf(`modparam("jsonrpcs", "tcp_socket", "tcp:%s")`, hostOf(t.URI)), `modparam("jsonrpcs", "transport", 14)`)}
+	case "binrpc+tcp":
+		return []Fix{kamailioCfg(`loadmodule "ctl.so"`, fmt.Sprintf(`modparam("ctl", "binrpc", "tcp:%s")`, hostOf(t.URI)))}
+	}
+	return []Fix{shell("journalctl -u kamailio -e  # why does it hang?")}
+}
+
+func hostOf(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// elsewhere: the socket is not there. Is there another of the kind, or what has to
+// be in kamailio.cfg?
+func (p *patient) elsewhere(t *trial) (fixes []Fix) {
+	scheme := schemeOf(t.URI)
+	for _, other := range p.ways {
+		if !other.Flag && other.Answers && schemeOf(other.URI) == scheme {
+			return []Fix{byFlag("--kamailio.uri=" + other.URI)}
+		}
+	}
+	if len(p.processes) == 0 && len(p.answering(true)) == 0 && len(p.answering(false)) == 0 {
+		return nil // nobody could open it
+	}
+	path := localPath(t.URI)
+	if scheme == "binrpc+unix" {
+		return []Fix{kamailioCfg(`loadmodule "ctl.so"`, fmt.Sprintf(`modparam("ctl", "binrpc", "unix:%s")`, path), `modparam("ctl", "mode", 0660)`, `modparam("ctl", "group", "kamailio")`)}
+	}
+	parameter := map[string]string{"unix": "dgram_socket", "fifo": "fifo_name"}[scheme]
+	lines := []string{fmt.Sprintf(`modparam("jsonrpcs", "%s", "%s")`, parameter, path)}
+	if loaded, known := p.loads("jsonrpcs"); !loaded || !known {
+		lines = append([]string{`loadmodule "jsonrpcs.so"`}, lines...)
+	}
+	return []Fix{kamailioCfg(lines...)}
+}
+
+// replyDir is where a FIFO's replies are made.
+func replyDir(uri string) string {
+	if u, err := url.Parse(uri); err == nil && u.Query().Get("reply_dir") != "" {
+		return u.Query().Get("reply_dir")
+	}
+	return "/tmp" // jsonrpcs_fifo.c
+}
+
+// mendReplyDir: the FIFO took the request, and no reply came.
+func (p *patient) mendReplyDir(t *trial) []Fix {
+	dir := strings.TrimRight(replyDir(t.given), "/")
+	if errors.Is(t.err, kamrpc.ErrUnreachable) {
+		return []Fix{shell("install -d -o kamailio -g kamailio -m 2770 " + dir + "  # where the exporter makes its reply FIFOs")}
+	}
+	for _, k := range p.processes {
+		// Its unit may have PrivateTmp=yes: then its /tmp is not ours. Only root
+		// can look.
+		theirs, err := os.Stat(filepath.Join(p.cfg.System.Proc, strconv.Itoa(k.pid), "root", dir))
+		ours, ourErr := os.Stat(dir)
+		if err == nil && ourErr == nil && !os.SameFile(theirs, ours) {
+			return []Fix{
+				shell("systemctl edit kamailio  # Kamailio sees another "+dir+": add the two lines", "[Service]", "PrivateTmp=no"),
+				or(kamailioCfg(`modparam("jsonrpcs", "fifo_reply_dir", "/run/kamailio/")`)),
+				or(byFlag("--kamailio.uri=" + t.URI + "?reply_dir=/run/kamailio")),
+			}
+		}
+	}
+	if theirs := p.configuredReplyDir(); strings.TrimRight(theirs, "/") != "" {
+		named := strings.TrimRight(theirs, "/")
+		var fixes []Fix
+		if named == theirs {
+			fixes = append(fixes, kamailioCfg(fmt.Sprintf(`modparam("jsonrpcs", "fifo_reply_dir", "%s/")  # the slash was missing`, named)))
+		}
+		if named != dir {
+			fixes = append(fixes, byFlag("--kamailio.uri="+t.URI+"?reply_dir="+named))
+		}
+		if len(fixes) > 0 {
+			return fixes
+		}
+	}
+	return []Fix{
+		kamailioCfg(fmt.Sprintf(`modparam("jsonrpcs", "fifo_reply_dir", "%s/")  # with the slash`, dir)),
+		or(byFlag("--kamailio.uri=" + t.URI + "?reply_dir=DIRECTORY  # of fifo_reply_dir")),
+	}
+}
+
+var replyDirLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"jsonrpcs"[ \t]*,[ \t]*"fifo_reply_dir"[ \t]*,[ \t]*"(/[^"]*)"`)
+
+func (p *patient) configuredReplyDir() string { return p.configured(replyDirLine) }
+
+// configured is what the configuration says where the expression's group is, if
+// there is one Kamailio and we may read its main file; nothing else of that is
+// looked at.
+func (p *patient) configured(line *regexp.Regexp) string {
+	for _, k := range p.processes {
+		if k.pid != p.mainPID && len(p.processes) > 1 {
+			continue
+		}
+		text, err := os.ReadFile(k.config)
+		if err != nil || len(text) > 4<<20 {
+			return ""
+		}
+		if found := line.FindSubmatch(text); found != nil {
+			return string(found[1])
+		}
+	}
+	return ""
+}
+
+func (p *patient) mendHTTP(t *trial) []Fix {
+	u, err := url.Parse(t.URI)
+	if err != nil {
+		return nil
+	}
+	if strings.Contains(t.Error, "HTTP status 401") {
+		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with user and password")}
+	}
+	return []Fix{kamailioCfg("#!define WITH_JSONRPC  # in Debian's, which has the rest"), or(kamailioCfg(
+		"listen=tcp:"+u.Host,
+		"tcp_accept_no_cl=yes",
+		`loadmodule "xhttp.so"`,
+		`loadmodule "jsonrpcs.so"`,
+		`modparam("jsonrpcs", "transport", 7)`,
+		"event_route[xhttp:request] {",
+		"\tif (src_ip != 127.0.0.1) {",
+		"\t\txhttp_reply(\"403\", \"Forbidden\", \"text/plain\", \"Not from here\\n\");",
+		"\t\texit;",
+		"\t}",
+		"\tif ($hu == \""+u.Path+"\") {",
+		"\t\tjsonrpc_dispatch();",
+		"\t\texit;",
+		"\t}",
+		"\txhttp_reply(\"404\", \"Not Found\", \"text/plain\", \"Not here\\n\");",
+		"}",
+	))}
+}
+
+// open says how an account gets at a socket.
+func (p *patient) open(who account, uri string, o *obstacle) []Fix {
+	if o != nil && o.groupHelps() {
+		group := groupName(o.group)
+		fixes := []Fix{shell(fmt.Sprintf("usermod -aG %s %s  # then restart the exporter", group, who.name))}
+		return append(fixes, or(shell("systemctl edit "+serviceName+"  # add the two lines", "[Service]", "SupplementaryGroups="+group)))
+	}
+	group := "kamailio"
+	if o != nil && o.need == maySearch { // a directory
+		return []Fix{shell(fmt.Sprintf("chgrp %s %s && chmod g+x %s", group, o.path, o.path), fmt.Sprintf("usermod -aG %s %s", group, who.name))}
+	}
+	join := shell(fmt.Sprintf("usermod -aG %s %s", group, who.name))
+	switch schemeOf(uri) {
+	case "unix":
+		return []Fix{kamailioCfg(`modparam("jsonrpcs", "dgram_mode", 0660)`, fmt.Sprintf(`modparam("jsonrpcs", "dgram_group", "%s")`, group)), join}
+	case "fifo":
+		return []Fix{kamailioCfg(`modparam("jsonrpcs", "fifo_mode", 0660)`, fmt.Sprintf(`modparam("jsonrpcs", "fifo_group", "%s")`, group)), join}
+	}
+	return []Fix{kamailioCfg(`modparam("ctl", "mode", 0660)`, fmt.Sprintf(`modparam("ctl", "group", "%s")`, group)), join}
+}
+
+// checkFound tells of ways that no flag names.
+func checkFound(_ context.Context, p *patient) (all []Finding) {
+	some := len(p.answering(true)) > 0
+	var others []string
+	for _, t := range p.answering(false) {
+		if some {
+			others = append(others, t.URI)
+			continue
+		}
+		all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s answers (%s), but no flag names it", t.URI, strings.TrimSpace(t.Version)), Fixes: []Fix{byFlag("--kamailio.uri=" + t.URI)}})
+	}
+	if len(others) > 0 {
+		all = one(Note, "not named by a flag, and not needed; answering too: "+strings.Join(others, ", "))
+	}
+	return all
+}
+
+// checkPermissions looks at the sockets with the eyes of the service's user.
+func checkPermissions(_ context.Context, p *patient) (all []Finding) {
+	if p.whoErr != nil {
+		return one(Warn, "whose permissions? "+p.whoErr.Error(), byFlag("--user="+serviceName))
+	}
+	var fine []string
+	answer := false // by a way that he may use
+	for _, t := range p.ways {
+		path := localPath(t.given)
+		if !t.Flag {
+			continue
+		}
+		if path == "" {
+			answer = answer || t.Answers
+			continue
+		}
+		o, err := p.who.reach(path, mayWrite)
+		if err != nil {
+			continue // it is not there, which is another finding
+		}
+		if o == nil && schemeOf(t.URI) == "fifo" && t.Answers {
+			o, err = p.who.need(replyDir(t.given), mayWrite|maySearch)
+			if err != nil {
+				all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("there is no directory %s for the replies of the FIFO", replyDir(t.given)), Fixes: p.mendReplyDir(t)})
+				continue
+			}
+		}
+		if o == nil {
+			fine = append(fine, t.URI)
+			answer = answer || t.Answers
+			continue
+		}
+		if p.who.self && !t.Answers {
+			continue // it was tried
+		}
+		all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("%s (known by %s) may not use %s: %s", p.who.name, p.who.from, t.URI, o), Fixes: p.open(p.who, t.URI, o)})
+	}
+	if len(p.answering(true)) > 0 && !answer {
+		for i := range all {
+			all[i].Level = Fail // nothing is left
+		}
+	}
+	switch {
+	case p.who.self && p.who.uid == 0 && len(fine) > 0:
+		all = append(all, Finding{Level: Note, Text: "permissions were not looked at: this is root, and there is no user " + serviceName, Fixes: []Fix{byFlag("--user=NAME  # whom the exporter runs as")}})
+	case len(fine) > 0 && !p.who.self:
+		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("%s (known by %s) may use %s", p.who.name, p.who.from, strings.Join(fine, ", "))})
+	}
+	return all
+}
+
+func checkClosedConnections(_ context.Context, p *patient) (all []Finding) {
+	for _, t := range p.answering(true) {
+		if t.dials > 1 {
+			all = append(all, Finding{Level: Note, Text: t.URI + " closes each connection after its reply, as Debian's kamailio.cfg does: each call takes about twice as long",
+				Fixes: []Fix{kamailioCfg("# in event_route[xhttp:request], take out:", "set_reply_close();")}})
+		}
+	}
+	return all
+}
+
+// checkWorkers: over HTTP the workers are those that serve SIP over TCP.
+func checkWorkers(_ context.Context, p *patient) []Finding {
+	ways := p.answering(true)
+	if len(ways) == 0 || !strings.HasPrefix(ways[0].URI, "http") {
+		return nil
+	}
+	workers := p.workers["tcp receiver"]
+	if workers == 0 || p.cfg.MaxConcurrent < workers {
+		return nil
+	}
+	return one(Warn, fmt.Sprintf("--kamailio.max-concurrent-rpcs is %d, and Kamailio has %d TCP workers: a scrape can keep all of them from SIP", p.cfg.MaxConcurrent, workers),
+		kamailioCfg(fmt.Sprintf("tcp_children=%d", max(4, p.cfg.MaxConcurrent*2))),
+		or(byFlag(fmt.Sprintf("--kamailio.max-concurrent-rpcs=%d", max(1, workers-1)))))
+}
+
+// checkReplySizes compares what came with what can come.
+func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
+	ways := p.answering(true)
+	if p.snapshot == nil || len(ways) == 0 {
+		return nil
+	}
+	first, most := ways[0].MaxReply, ways[0].MaxReply
+	for _, t := range ways {
+		if t.MaxReply == 0 || most > 0 && t.MaxReply > most {
+			most = t.MaxReply
+		}
+	}
+	var method string
+	for m, n := range p.largest {
+		if n > p.largest[method] || n == p.largest[method] && m < method {
+			method = m
+		}
+	}
+	text := fmt.Sprintf("the largest reply of a scrape is %s's, with %s", method, size(p.largest[method]))
+	for m, n := range p.largest {
+		limit := first
+		if price, _ := kamrpc.PriceOf(m); price.Cost == kamrpc.Growing {
+			limit = most
+		}
+		if limit == 0 || n <= limit/2 {
+			continue
+		}
+		// What does not fit by the first way goes by the one that carries most.
+		if most == 0 || most > limit {
+			continue
+		}
+		f := Finding{Level: Warn, Text: fmt.Sprintf("the reply of %s has %s, and this way carries %s: when it grows it is lost", m, size(n), size(limit)),
+			Fixes: []Fix{byFlag("--kamailio.uri="+ways[0].given, p.largeWay())}}
+		if loaded, known := p.loads("jsonrpcs"); loaded || !known {
+			f.Fixes = append(f.Fixes, or(kamailioCfg(`modparam("jsonrpcs", "pretty_format", 0)  # smaller replies`)))
+		}
+		all = append(all, f)
+	}
+	slices.SortFunc(all, func(a, b Finding) int { return strings.Compare(a.Text, b.Text) })
+	if len(all) == 0 && method != "" {
+		all = one(OK, text)
+	}
+	return all
+}
+
+func checkCollectors(_ context.Context, p *patient) (all []Finding) {
+	if p.snapshot == nil {
+		return nil
+	}
+	if !p.snapshot.Up {
+		return one(Fail, "a scrape fails: "+p.snapshot.Err.Error())
+	}
+	var works []string
+	samples := 0
+	for _, c := range p.collectors() {
+		if c.State == "works" {
+			works = append(works, c.Name)
+			samples += c.Samples
+		}
+	}
+	all = one(OK, fmt.Sprintf("%d work, with %d metrics in %d ms: %s", len(works), samples, p.snapshot.Duration.Milliseconds(), strings.Join(works, ", ")))
+	for _, r := range p.snapshot.Results {
+		method, reason := held(r)
+		switch {
+		case !r.Supported:
+		case r.Err != nil:
+			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("%s fails: %v", r.Collector, r.Err), Fixes: p.failure(r)})
+		case reason == "danger":
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is not called, since it can kill Kamailio %s; another version may be safe (METRICS.md)", r.Collector, method, p.version)})
+		case reason == "unknown":
+			price, _ := kamrpc.PriceOf(method)
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is not called, since Kamailio does not report the number of %s", r.Collector, method, price.Of)})
+		}
+	}
+	return all
+}
+
+// failure says how a collector that fails could work, where that is known.
+func (p *patient) failure(r collector.Result) []Fix {
+	switch {
+	case errors.Is(r.Err, kamrpc.ErrNoAnswer) && !p.carriesLarge():
+		return []Fix{byFlag("--kamailio.uri="+p.answering(true)[0].given, p.largeWay())}
+	case errors.Is(r.Err, kamrpc.ErrOutgrown):
+		return []Fix{
+			byFlag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"),
+			or(kamailioCfg(`modparam("ctl", "binrpc_max_body_size", 256)`, `modparam("ctl", "binrpc_struct_max_body_size", 64)`)),
+		}
+	case errors.Is(r.Err, kamrpc.ErrTooLarge):
+		return []Fix{byFlag("--kamailio.max-reply-size=64MiB"), or(byFlag("--no-collector." + r.Collector))}
+	case errors.Is(r.Err, kamrpc.ErrNoAnswer), errors.Is(r.Err, context.DeadlineExceeded):
+		return []Fix{byFlag("--kamailio.timeout=5s  # and scrape_timeout in prometheus.yml above it"), or(byFlag("--no-collector." + r.Collector))}
+	}
+	return nil
+}
+
+// checkLimits compares what Kamailio holds with what may be looked at one by one.
+func checkLimits(_ context.Context, p *patient) (all []Finding) {
+	for _, g := range p.sizes {
+		limit := float64(g.guard.Limit)
+		name := "--collector." + g.name + ".limit"
+		price, _ := kamrpc.PriceOf(g.guard.Method)
+		switch {
+		case g.guard.Limit == 0:
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s=0 keeps %s from being called", g.name, name, g.guard.Method)})
+		case g.size > limit:
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: there are %.0f %s, above %s=%d, so %s is not called; their number is on the page. What it costs: %s", g.name, g.size, price.Of, name, g.guard.Limit, g.guard.Method, price.Note),
+				Fixes: []Fix{byFlag(fmt.Sprintf("%s=%.0f  # if Kamailio can bear that", name, math.Ceil(g.size*1.25/1000)*1000))}})
+		case g.size > limit*0.8:
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: there are %.0f %s; from %s=%d on %s is not called", g.name, g.size, price.Of, name, g.guard.Limit, g.guard.Method)})
+		default:
+			all = append(all, Finding{Level: OK, Text: fmt.Sprintf("%s: %.0f %s, of at most %d", g.name, g.size, price.Of, g.guard.Limit)})
+		}
+	}
+	return all
+}
+
+func checkStartup(_ context.Context, p *patient) (all []Finding) {
+	for _, err := range p.cfg.Startup {
+		if errors.Is(err, fs.ErrPermission) {
+			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("the exporter does not start as %s: %s", currentAccount().name, oneLine(err)), Fixes: []Fix{shell("sudo kamailio_exporter doctor  # looks with the eyes of the service's user")}})
+			continue
+		}
+		all = append(all, Finding{Level: Fail, Text: "the exporter does not start: " + oneLine(err)})
+	}
+	if p.who.self {
+		return all
+	}
+	for _, file := range p.cfg.Files {
+		if o, err := p.who.reach(file, mayRead); err == nil && o != nil {
+			all = append(all, Finding{Level: Fail, Text: fmt.Sprintf("the exporter does not start as %s (known by %s), who may not read %s: %s", p.who.name, p.who.from, file, o), Fixes: []Fix{p.who.letRead(o)}})
+		}
+	}
+	return all
+}
+
+// letRead says how an account gets past what keeps it from a file of its own.
+func (a account) letRead(o *obstacle) Fix {
+	bits := "g+r"
+	if o.need == maySearch {
+		bits = "g+x"
+	}
+	return shell(fmt.Sprintf("chgrp %s %s && chmod %s %s", groupName(a.gid), o.path, bits, o.path))
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// checkPort: can the exporter listen, or does it do so already?
+func checkPort(ctx context.Context, p *patient) (all []Finding) {
+	for _, address := range p.cfg.Listen {
+		if strings.Contains(address, "://") {
+			continue // vsock
+		}
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		switch {
+		case err == nil:
+			listener.Close()
+			all = append(all, Finding{Level: OK, Text: "port " + address + " is free: the exporter can listen there, and does not yet"})
+		case errors.Is(err, syscall.EADDRINUSE) && isExporter(ctx, address):
+			all = append(all, Finding{Level: OK, Text: "an exporter listens on " + address + " already"})
+		case errors.Is(err, syscall.EADDRINUSE):
+			all = append(all, Finding{Level: Warn, Text: "port " + address + " is in use by another program, or by an exporter with TLS or a password",
+				Fixes: []Fix{shell("ss -ltnp 'sport = :" + portOf(address) + "'"), byFlag("--web.listen-address=:9495  # if it is another program's")}})
+		default:
+			all = append(all, Finding{Level: Fail, Text: "the exporter cannot listen on " + address + ": " + err.Error(), Fixes: []Fix{byFlag("--web.listen-address=:9494")}})
+		}
+	}
+	return all
+}
+
+func portOf(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+// isExporter asks for the landing page.
+func isExporter(ctx context.Context, address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if host == "" || net.ParseIP(host).IsUnspecified() {
+		host = "localhost"
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/", nil)
+	if err != nil {
+		return false
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 16 << 10}}
+	resp, err := client.Do(r)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	return strings.Contains(string(text), "Kamailio Exporter")
+}
+
+// checkEnvironment: the service's environment file is not this shell's.
+func checkEnvironment(_ context.Context, p *patient) []Finding {
+	text, err := os.ReadFile(p.cfg.System.EnvFile)
+	if err != nil {
+		return nil
+	}
+	var missing []string
+	for line := range strings.Lines(string(text)) {
+		name, _, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok || !strings.HasPrefix(name, "KAMAILIO_EXPORTER_") {
+			continue
+		}
+		if _, here := os.LookupEnv(name); !here {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return one(Note, fmt.Sprintf("the service has settings in %s that this examination does not have: %s", p.cfg.System.EnvFile, strings.Join(missing, ", ")),
+		shell("(set -a; . "+p.cfg.System.EnvFile+"; kamailio_exporter doctor)"))
+}
+
+func checkSIP(_ context.Context, p *patient) (all []Finding) {
+	for _, probe := range p.probes {
+		target := probe.String()
+		if probe.Err != nil {
+			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("SIP at %s is not answered: %v", target, probe.Err), Fixes: []Fix{
+				kamailioCfg("listen=" + probe.Transport + ":" + probe.Address),
+				or(byFlag("--sip.probe=TRANSPORT:HOST:PORT  # an address that it listens on")),
+			}})
+			continue
+		}
+		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("SIP at %s is answered with %d in %.1f ms", target, probe.Status, probe.Duration.Seconds()*1000)})
+		switch left := time.Until(probe.NotAfter); {
+		case probe.NotAfter.IsZero():
+		case left < 0:
+			all = append(all, Finding{Level: Warn, Text: "the certificate of " + target + " has expired"})
+		case left < 14*24*time.Hour:
+			all = append(all, Finding{Level: Warn, Text: "the certificate of " + target + " expires in " + roughly(left)})
+		}
+		if probe.VerifyErr != nil {
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("the certificate of %s is not trusted: %v", target, probe.VerifyErr),
+				Fixes: []Fix{byFlag("--sip.tls-ca-file=FILE  # of an authority of your own"), or(byFlag("--sip.probe=" + probe.Transport + ":" + probe.Address + "?server_name=NAME  # that it is made out to"))}})
+		}
+	}
+	return all
+}
+
+func checkPage(_ context.Context, p *patient) []Finding {
+	if p.page == nil {
+		return nil
+	}
+	if p.page.Err != nil {
+		return one(Warn, "the page of xhttp_prom cannot be merged: "+p.page.Err.Error(), kamailioCfg(
+			`loadmodule "xhttp.so"`, `loadmodule "xhttp_prom.so"`, `modparam("xhttp_prom", "xhttp_prom_stats", "")`,
+			"event_route[xhttp:request] {", "\tif (prom_check_uri()) {", "\t\tprom_dispatch();", "\t\texit;", "\t}", "}"))
+	}
+	return one(OK, "the page of xhttp_prom is merged")
+}
+
+// carriesLarge tells whether a way of the flags is made for large replies.
+func (p *patient) carriesLarge() bool {
+	return slices.ContainsFunc(p.ways, func(t *trial) bool { return t.Flag && (t.MaxReply == 0 || t.MaxReply > 1<<20) })
+}
+
+// largeWay is a flag for what carries large replies: the FIFO, which only this
+// machine has, or HTTP to another.
+func (p *patient) largeWay() string {
+	for _, t := range p.answering(true) {
+		u, err := url.Parse(t.given)
+		if err == nil && u.Hostname() != "" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback() {
+			return "--kamailio.uri=http://" + net.JoinHostPort(u.Hostname(), "5060") + "/RPC"
+		}
+	}
+	return "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"
+}
+
+// checkLargeReplies: without a way for large replies lists are cut.
+func checkLargeReplies(_ context.Context, p *patient) []Finding {
+	ways := p.answering(true)
+	if len(ways) == 0 || p.carriesLarge() {
+		return nil
+	}
+	for _, t := range p.answering(false) {
+		if t.MaxReply == 0 {
+			return one(Note, "replies of more than "+size(ways[0].MaxReply)+" do not come by the ways that the flags name; by this one they do", byFlag("--kamailio.uri="+ways[0].given, "--kamailio.uri="+t.URI))
+		}
+	}
+	return one(Note, "replies of more than "+size(ways[0].MaxReply)+" (long lists of destinations or contacts) do not come by this way, but by this one of jsonrpcs", byFlag("--kamailio.uri="+ways[0].given, p.largeWay()))
+}
+
+// checkSockets: SIP itself can be asked too.
+func checkSockets(_ context.Context, p *patient) []Finding {
+	if p.snapshot == nil || p.cfg.SIP != nil {
+		return nil
+	}
+	var targets []string
+	for _, r := range p.snapshot.Results {
+		for _, s := range r.Samples {
+			if s.Desc.Name != "kamailio_core_listen_socket_info" || len(s.Labels) != 3 {
+				continue
+			}
+			transport, host, port := strings.ToLower(s.Labels[0]), strings.Trim(s.Labels[1], "[]"), s.Labels[2]
+			if slices.Contains([]string{"udp", "tcp", "tls"}, transport) {
+				targets = append(targets, "--sip.probe="+transport+":"+net.JoinHostPort(host, port))
+			}
+		}
+	}
+	if len(targets) == 0 {
+		return nil
+	}
+	return one(Note, "whether SIP is answered, which RPCs do not tell: the workers of SIP can hang while these answer", byFlag(targets[:min(len(targets), 4)]...))
+}

@@ -1,0 +1,401 @@
+//go:build linux
+
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/sipprobe"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/xhttpprom"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
+)
+
+func fake(t *testing.T) *kamrpctest.Server {
+	t.Helper()
+	s := kamrpctest.New(t)
+	s.LoadDir(filepath.Join("..", "..", "..", "..", "collector", "testdata", "5.6.3"))
+	s.Handle("core.uptime", fmt.Sprintf(`{"now":%q,"up_since":"Mon Nov 23 04:04:35 2026","uptime":7200}`, time.Now().Format(time.ANSIC)))
+	s.Handle("core.modules", `["tm","kex","dialog","usrloc","jsonrpcs"]`)
+	return s
+}
+
+// TestFindings: what a Kamailio is told that is not well.
+func TestFindings(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		spoil   func(s *kamrpctest.Server, cfg *Config)
+		outcome Status
+		check   string
+		level   Level
+		text    string
+		fix     string
+	}{
+		{"well", func(*kamrpctest.Server, *Config) {}, Healthy, "version", OK, "version 5.6.3, up for 2 hours, 5 modules: dialog, jsonrpcs", ""},
+		{
+			"its clock is 40 s ahead, in another time zone", func(s *kamrpctest.Server, _ *Config) {
+				s.Handle("core.uptime", fmt.Sprintf(`{"now":%q,"uptime":7200}`, time.Now().Add(5*time.Hour+45*time.Minute+40*time.Second).Format(time.ANSIC)))
+			},
+			Degraded, "clock", Warn, "s ahead of", "shell: timedatectl set-ntp true",
+		},
+		{
+			"its clock is behind", func(s *kamrpctest.Server, _ *Config) {
+				s.Handle("core.uptime", fmt.Sprintf(`{"now":%q,"uptime":7200}`, time.Now().Add(-2*time.Minute).Format(time.ANSIC)))
+			},
+			Degraded, "clock", Warn, " behind this", "",
+		},
+		{"a version that nobody tried", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("core.version", `"kamailio 5.9.1 (x86_64/linux) "`)
+		}, Healthy, "version", Note, "tested against 5.6 and 6.0", ""},
+		{"a version that is no text", func(s *kamrpctest.Server, _ *Config) { s.Handle("core.version", `{"a":[1,2]}`) }, Healthy, "ways", OK, "answers in", ""},
+		{"garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage) }, Broken, "ways", Fail, "bad reply", ""},
+		{"endless", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Endless) }, Broken, "ways", Fail, "", ""},
+		{"deep", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Deep) }, Broken, "ways", Fail, "nested", ""},
+		{"silent", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Silent) }, Broken, "ways", Fail, "no answer before the deadline", "shell: journalctl"},
+		{"one module's garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage, "tm.stats") }, Degraded, "collectors", Warn, "tm fails: tm.stats", ""},
+		{"one call is not answered", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Silent, "tm.stats") }, Degraded, "collectors", Warn, "tm fails: tm.stats", "flag: --no-collector.tm"},
+		{"nobody registered yet", func(s *kamrpctest.Server, _ *Config) {
+			s.HandleFault("ul.db_users", 500, "Not enough parameters (table to lookup)")
+			s.Handle("stats.get_statistics", `["usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0"]`)
+		}, Healthy, "usrloc", Note, "Nobody has registered since Kamailio started, or", ""},
+		{"registrations that are not counted", func(s *kamrpctest.Server, _ *Config) {
+			s.HandleFault("ul.db_users", 500, "Not enough parameters (table to lookup)")
+			s.Handle("stats.get_statistics", `["registrar:accepted_regs = 20","usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0"]`)
+		}, Healthy, "usrloc", Note, "although 20 registrations were accepted", `kamailio.cfg: modparam("usrloc", "db_mode", 2)`},
+		{"contacts that are not counted", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("stats.get_statistics", `["usrloc:registered_users = 0"]`)
+		}, Healthy, "collectors", Note, "usrloc_contacts: ul.dump is not called, since Kamailio does not report the number of registered contacts", ""},
+		{"private memory beyond 32 bits", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("core.arg", `["kamailio","-M","5000"]`)
+		}, Healthy, "pkg", Note, "Kamailio reports them in 32 bits", "shell: ps -o args="},
+		{"what this version dies of", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("core.version", `"kamailio 5.4.4 (x86_64/linux) "`)
+		}, Healthy, "collectors", Note, "keepalive: keepalive.list is not called, since it can kill Kamailio 5.4.4", ""},
+		{"no list of methods", func(s *kamrpctest.Server, _ *Config) {
+			s.HandleFault("system.listMethods", 500, "Method Not Found")
+		}, Healthy, "version", OK, "version 5.6.3", ""},
+		{
+			"a reply that is nearly too large", func(s *kamrpctest.Server, cfg *Config) {
+				cfg.URIs = cfg.URIs[:1]
+				s.Handle("core.info", `{"version":"kamailio 5.6.3","flags":"`+strings.Repeat("x", 100_000)+`"}`)
+			},
+			Degraded, "replies", Warn, "the reply of core.info has 98 KiB, and this way carries 128 KiB", "flag: --kamailio.uri=fifo:",
+		},
+		{"no way for large replies", func(_ *kamrpctest.Server, cfg *Config) { cfg.URIs = cfg.URIs[:1] }, Degraded, "large", Note, "do not come by this way, but by this one", "flag: --kamailio.uri=fifo:"},
+		{"HTTP with too few workers", func(s *kamrpctest.Server, cfg *Config) {
+			cfg.URIs = []string{s.URI("http")}
+			s.Handle("core.psx", `[{"IDX":1,"PID":2,"DSC":"tcp receiver (generic) child=0"},{"IDX":2,"PID":3,"DSC":"tcp receiver (generic) child=1"}]`)
+		}, Degraded, "workers", Warn, "Kamailio has 2 TCP workers", "flag: --kamailio.max-concurrent-rpcs=1"},
+		{"HTTP that closes", func(s *kamrpctest.Server, cfg *Config) {
+			cfg.URIs = []string{s.URI("http")}
+			open := cfg.Open
+			cfg.Open = func(uri string) (way kamrpc.Transport, dials func() int64, err error) {
+				way, _, err = open(uri)
+				return way, func() int64 { return 2 }, err
+			}
+		}, Healthy, "closed", Note, "closes each connection", "kamailio.cfg: set_reply_close();"},
+		{"HTTP that wants a password", func(s *kamrpctest.Server, cfg *Config) {
+			cfg.URIs = []string{s.URI("http")}
+			s.Misbehave(kamrpctest.HTTPError(401))
+		}, Broken, "ways", Fail, "HTTP status 401", "flag: --kamailio.http-config-file=FILE"},
+		{"a URI that is none", func(_ *kamrpctest.Server, cfg *Config) {
+			cfg.URIs = append(cfg.URIs, "http://me:hunter2@127.0.0.1/RPC")
+		}, Broken, "ways", Fail, "the exporter does not start: http://127.0.0.1/RPC", "flag: --kamailio.uri="},
+		{"a stream's socket for datagrams", func(s *kamrpctest.Server, cfg *Config) {
+			cfg.URIs[1] = strings.TrimPrefix(s.URI("binrpc+unix"), "binrpc+")
+		}, Degraded, "ways", Warn, "wrong type for socket", "flag: --kamailio.uri=binrpc+unix:///"},
+		{"a reply directory that is not there", func(s *kamrpctest.Server, cfg *Config) {
+			cfg.URIs[1], _, _ = strings.Cut(s.URI("fifo"), "?")
+			cfg.URIs[1] += "?reply_dir=/nowhere/at/all"
+		}, Degraded, "ways", Warn, "cannot make a reply FIFO", "shell: install -d"},
+		{"a Kamailio whose unit has PrivateTmp", func(s *kamrpctest.Server, cfg *Config) {
+			replies := filepath.Join(filepath.Dir(s.ReplyDir()), "others")
+			theirs := filepath.Join(cfg.System.Proc, "4711", "root", replies)
+			if errors.Join(os.Mkdir(replies, 0o755), os.MkdirAll(theirs, 0o755),
+				os.WriteFile(filepath.Join(cfg.System.Proc, "4711", "status"), []byte("Name:\tkamailio\nState:\tS (sleeping)\nPPid:\t1\nUid:\t0\t0\t0\t0\n"), 0o600)) != nil {
+				panic("no fake process")
+			}
+			cfg.URIs[1], _, _ = strings.Cut(s.URI("fifo"), "?")
+			cfg.URIs[1] += "?reply_dir=" + replies
+		}, Degraded, "ways", Warn, "no answer before the deadline", "shell: PrivateTmp=no"},
+		{"a file that it cannot start with", func(_ *kamrpctest.Server, cfg *Config) {
+			cfg.Startup = []error{errors.New("--web.config.file:\n no")}
+		}, Broken, "startup", Fail, "the exporter does not start: --web.config.file: no", ""},
+		{"a file that this user may not read", func(_ *kamrpctest.Server, cfg *Config) {
+			cfg.Startup = []error{fmt.Errorf("--web.config.file: %w", os.ErrPermission)}
+		}, Degraded, "startup", Warn, "the exporter does not start as ", "shell: sudo"},
+		{"SIP is not answered", func(_ *kamrpctest.Server, cfg *Config) {
+			cfg.SIP = func(context.Context) sipprobe.Results {
+				return sipprobe.Results{{Target: sipprobe.Target{Transport: "udp", Address: "127.0.0.1:5060"}, Err: errors.New("no answer in time")}}
+			}
+		}, Degraded, "sip", Warn, "SIP at udp:127.0.0.1:5060 is not answered", "kamailio.cfg: listen=udp:127.0.0.1:5060"},
+		{"a certificate that expires", func(_ *kamrpctest.Server, cfg *Config) {
+			cfg.SIP = func(context.Context) sipprobe.Results {
+				return sipprobe.Results{{Target: sipprobe.Target{Transport: "tls", Address: "127.0.0.1:5061"}, Status: 200, NotAfter: time.Now().Add(73 * time.Hour)}}
+			}
+		}, Degraded, "sip", Warn, "expires in 3 days", ""},
+		{"no page of xhttp_prom", func(_ *kamrpctest.Server, cfg *Config) {
+			cfg.Page = func(context.Context) *xhttpprom.Merged { return &xhttpprom.Merged{Err: errors.New("HTTP status 404")} }
+		}, Degraded, "page", Warn, "HTTP status 404", `kamailio.cfg: loadmodule "xhttp_prom.so"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := fake(t)
+			cfg := config(t, s.URI("unix"), s.URI("fifo"))
+			cfg.CallTimeout = 500 * time.Millisecond
+			tt.spoil(s, &cfg)
+			r := examined(t, cfg)
+			outcome(t, r, tt.outcome)
+			if tt.fix == "" {
+				has(t, r, tt.check, tt.level, tt.text)
+			} else {
+				has(t, r, tt.check, tt.level, tt.text, tt.fix)
+			}
+			var text, machine bytes.Buffer
+			r.Text(&text, true)
+			if err := r.JSON(&machine); err != nil || !json.Valid(machine.Bytes()) {
+				t.Errorf("no JSON: %v", err)
+			}
+			for _, secret := range []string{"hunter2", "secret"} { // the latter is a password in the recordings
+				if strings.Contains(text.String(), secret) || strings.Contains(machine.String(), secret) {
+					t.Errorf("%s is shown", secret)
+				}
+			}
+			for _, f := range r.Findings {
+				if f.section == "" || f.Text == "" {
+					t.Errorf("%+v", f)
+				}
+			}
+		})
+	}
+}
+
+// TestOnlyWhatIsPriced: no method is asked but those of a scrape and the few that
+// name the server.
+func TestOnlyWhatIsPriced(t *testing.T) {
+	s := fake(t)
+	cfg := config(t, s.URI("unix"), s.URI("fifo"))
+	examined(t, cfg)
+	if n := s.CallCount("system.listMethods"); n == 0 || n > 3 {
+		t.Errorf("system.listMethods was asked %d times", n)
+	}
+	for _, method := range []string{"ul.dump", "dlg.briefing", "tls.list", "dispatcher.list"} {
+		if n := s.CallCount(method); n > 1 {
+			t.Errorf("%s was asked %d times", method, n)
+		}
+	}
+}
+
+// TestPort looks at one that is free, at an exporter's and at another program's.
+func TestPort(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	go func() {
+		for {
+			c, err := taken.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	cfg := config(t)
+	cfg.Listen = []string{taken.Addr().String(), "127.0.0.1:0", "vsock://:9100", "256.0.0.1:1"}
+	r := examined(t, cfg)
+	has(t, r, "port", Warn, "in use by another program", "flag: --web.listen-address=:9495", "shell: ss -ltnp 'sport = :")
+	has(t, r, "port", OK, "127.0.0.1:0 is free")
+	has(t, r, "port", Fail, "cannot listen on 256.0.0.1:1", "flag: --web.listen-address")
+	if n := len(findings(r, "port")); n != 3 {
+		t.Errorf("%d findings", n)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	cfg := config(t)
+	cfg.System.EnvFile = filepath.Join(t.TempDir(), "kamailio-exporter")
+	text := "# KAMAILIO_EXPORTER_A=1\nKAMAILIO_EXPORTER_DOCTOR_TEST_B=hunter2\n  KAMAILIO_EXPORTER_DOCTOR_TEST_C=\"x\nfifo://y=1\"\nOTHER=1\n"
+	if err := os.WriteFile(cfg.System.EnvFile, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KAMAILIO_EXPORTER_DOCTOR_TEST_C", "")
+	r := examined(t, cfg)
+	has(t, r, "environment", Note, "does not have: KAMAILIO_EXPORTER_DOCTOR_TEST_B", "shell: (set -a; . "+cfg.System.EnvFile)
+	if text := findings(r, "environment")[0].Text; strings.Contains(text, "hunter2") || strings.Contains(text, "TEST_C") {
+		t.Error(text)
+	}
+}
+
+// TestWhose: for root it is the user of the service's unit, with its groups.
+func TestWhose(t *testing.T) {
+	first, second := t.TempDir(), t.TempDir()
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filepath.Join(second, "kamailio-exporter.service"), "[Service]\nUser=nobody\nSupplementaryGroups=daemon\n")
+	write(filepath.Join(first, "kamailio-exporter.service.d", "x.conf"), "[Service]\n# no\nSupplementaryGroups=mail\n")
+	s := System{Units: []string{first, second}}
+	unit := s.unit()
+	if unit["User"] != "nobody" || strings.TrimSpace(unit["SupplementaryGroups"]) != "daemon mail" {
+		t.Errorf("%q", unit)
+	}
+	a, err := s.whose("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 {
+		if !a.self {
+			t.Errorf("%+v", a)
+		}
+		return
+	}
+	daemon, err := user.LookupGroup("daemon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gid, _ := strconv.ParseUint(daemon.Gid, 10, 32)
+	if a.name != "nobody" || a.self || !slices.Contains(a.gids, uint32(gid)) {
+		t.Errorf("%+v", a)
+	}
+	if _, err := s.whose("nobody-at-all"); err == nil {
+		t.Error("a user who is not there")
+	}
+}
+
+// TestReach looks at a socket with the eyes of another.
+func TestReach(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // others have to come in
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "socket")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	owner := currentAccount()
+	stranger := account{name: "stranger", uid: 54321, gids: []uint32{54321}}
+	friend := account{name: "friend", uid: 54322, gids: owner.gids}
+	for _, tt := range []struct {
+		dir, file         os.FileMode
+		stranger, friend  string // what is in the way; "": nothing
+		strangerGroupHelp bool
+	}{
+		{0o755, 0o666, "", "", false},
+		{0o755, 0o660, file, "", owner.gids[0] != 0},
+		{0o755, 0o600, file, file, false},
+		{0o750, 0o666, dir, "", owner.gids[0] != 0},
+		{0o700, 0o666, dir, dir, false},
+		{0o755, 0o606, "", file, false}, // the group's bits count, not the others'
+	} {
+		for path, mode := range map[string]os.FileMode{dir: tt.dir, file: tt.file} {
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, who := range []struct {
+			account
+			want string
+		}{{stranger, tt.stranger}, {friend, tt.friend}, {owner, ""}} {
+			o, err := who.reach(file, mayWrite)
+			got := ""
+			if o != nil {
+				got = o.path
+			}
+			if err != nil || got != who.want {
+				t.Errorf("%04o %04o: %s meets %q (%v), not %q", tt.dir, tt.file, who.name, got, err, who.want)
+			}
+			if o != nil && who.name == "stranger" && o.groupHelps() != tt.strangerGroupHelp {
+				t.Errorf("%04o %04o: would the group help? %v", tt.dir, tt.file, o.groupHelps())
+			}
+		}
+		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // for the next round
+			t.Fatal(err)
+		}
+	}
+	if _, err := stranger.reach(filepath.Join(dir, "missing"), mayRead); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestSearch(t *testing.T) {
+	s := fake(t)
+	dir := filepath.Dir(s.ReplyDir())
+	proc := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(proc, "net"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	odd := filepath.Join(dir, "kamailio_my_rpc")
+	if err := os.Symlink(filepath.Join(dir, "rpc.sock"), odd); err != nil {
+		t.Fatal(err)
+	}
+	list := "Num       RefCount Protocol Flags    Type St Inode Path\n" +
+		"00000000: 00000002 00000000 00000000 0002 01 1 " + odd + "\n" +
+		"00000000: 00000002 00000000 00000000 0002 01 1 /nowhere/kamailio_rpc.sock\n" +
+		"00000000: 00000002 00000000 00000000 0002 01 1 @kamailio_rpc\n" +
+		"00000000: 00000002 00000000 00000000 0002 01 1\ngarbage\n"
+	if err := os.WriteFile(filepath.Join(proc, "net", "unix"), []byte(list), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := System{Proc: proc, RunDirs: []string{dir, "/nowhere"}}.search(nil)
+	if want := []string{s.URI("unix")}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q", got, want)
+	}
+}
+
+// TestLargeWay: another machine's FIFO is of no use.
+func TestLargeWay(t *testing.T) {
+	for uri, want := range map[string]string{
+		"unix:///run/kamailio/kamailio_rpc.sock": "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo",
+		"binrpc+tcp://127.0.0.1:2046":            "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo",
+		"udp://192.0.2.1:8090":                   "--kamailio.uri=http://192.0.2.1:5060/RPC",
+		"binrpc+tcp://[2001:db8::1]:2046":        "--kamailio.uri=http://[2001:db8::1]:5060/RPC",
+	} {
+		p := &patient{ways: []*trial{{Way: Way{Answers: true, Flag: true}, given: uri}}}
+		if got := p.largeWay(); got != want {
+			t.Errorf("%s: %s, not %s", uri, got, want)
+		}
+	}
+}
+
+// TestText: colours only where they are wanted, no line of prose wider than 80
+// columns, and nothing foreign that a terminal obeys.
+func TestText(t *testing.T) {
+	r := &Report{Status: Degraded, Findings: []Finding{
+		{Level: Warn, section: "Ways", Text: strings.Repeat("words ", 40) + "\x1b[2J\u202e\x07" + "\xff", Fixes: []Fix{kamailioCfg("\tline"), or(shell("x"))}},
+		{Level: Note, section: "Ways", Text: "short"},
+	}}
+	var plain, coloured bytes.Buffer
+	r.Text(&plain, false)
+	r.Text(&coloured, true)
+	if strings.ContainsAny(plain.String(), "\x1b\x07\u202e") || strings.Count(coloured.String(), "\x1b[2J") > 0 || !strings.Contains(coloured.String(), "\x1b[33mwarn\x1b[0m") {
+		t.Errorf("%q\n%q", plain.String(), coloured.String())
+	}
+	for line := range strings.Lines(plain.String()) {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 80 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	if !strings.Contains(plain.String(), "        or shell:\n            x\n") || !strings.Contains(plain.String(), "degraded (0 ok, 1 note, 1 warn, 0 fail)") {
+		t.Error(plain.String())
+	}
+}

@@ -1,0 +1,274 @@
+package doctor
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/sipprobe"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/xhttpprom"
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// patient is all that was found out, for the checks to judge.
+type patient struct {
+	cfg       Config
+	who       account
+	whoErr    error
+	processes []process
+	ways      []*trial // those of the flags first
+
+	// Of a Kamailio that answers by a way of the flags, or by any.
+	client  *kamrpc.Client
+	version string // 5.6.3
+	up      kamrpc.Value
+	upAt    time.Time
+	uptime  time.Duration
+	methods []string // nil: not known
+	modules []string // nil: not known
+	workers map[string]int
+	mainPID int // 0: not known
+
+	snapshot *collector.Snapshot // nil: there was no scrape
+	largest  map[string]int64    // bytes of the largest reply, by method
+	sizes    []guarded
+	probes   sipprobe.Results
+	page     *xhttpprom.Merged
+}
+
+// trial is one way that was tried.
+type trial struct {
+	Way
+	given string // the URI with its parameters
+	way   kamrpc.Transport
+	dials int64 // connections for two calls, where known
+	err   error
+}
+
+// guarded is a collector whose call grows with something that Kamailio tells.
+type guarded struct {
+	name  string
+	guard collector.Guard
+	size  float64
+}
+
+const versionMethod = "core.version"
+
+func examine(ctx context.Context, cfg Config) *patient {
+	p := &patient{cfg: cfg, largest: map[string]int64{}, workers: map[string]int{}}
+	p.who, p.whoErr = cfg.System.whose(cfg.User)
+	p.processes = cfg.System.kamailios()
+	p.tryAll(ctx)
+	p.ask(ctx)
+	if cfg.SIP != nil {
+		p.probes = cfg.SIP(ctx)
+	}
+	if cfg.Page != nil {
+		p.page = cfg.Page(ctx)
+	}
+	return p
+}
+
+// tryAll tries the ways of the flags, and those that are found.
+func (p *patient) tryAll(ctx context.Context) {
+	for _, uri := range p.cfg.URIs {
+		p.ways = append(p.ways, &trial{Way: Way{URI: uri, Flag: true}})
+	}
+	if p.cfg.Search {
+		for _, uri := range p.cfg.System.search(p.processes) {
+			if !slices.ContainsFunc(p.ways, func(t *trial) bool { return localPath(t.URI) != "" && localPath(t.URI) == localPath(uri) }) {
+				p.ways = append(p.ways, &trial{Way: Way{URI: uri}})
+			}
+		}
+	}
+	var all sync.WaitGroup
+	for _, t := range p.ways {
+		all.Go(func() { t.try(ctx, p.cfg) })
+	}
+	all.Wait()
+}
+
+// try makes two calls, so that a connection which is closed after each shows.
+func (t *trial) try(ctx context.Context, cfg Config) {
+	way, dials, err := cfg.Open(t.URI)
+	if err != nil {
+		t.err, t.Error, t.URI = err, err.Error(), withoutSecrets(t.URI)
+		return
+	}
+	t.way, t.given, t.URI, t.MaxReply = way, t.URI, way.String(), way.Traits().MaxReply
+	client, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}, MaxConcurrent: 1})
+	if err != nil {
+		t.err, t.Error = err, err.Error()
+		return
+	}
+	for range 2 {
+		begun := time.Now()
+		var version kamrpc.Value
+		version, err = call(ctx, cfg.CallTimeout, client, versionMethod)
+		if err != nil {
+			t.err, t.Error = err, strings.TrimPrefix(err.Error(), versionMethod+" via "+t.URI+": ")
+			return
+		}
+		t.Seconds = time.Since(begun).Seconds()
+		t.Version = version.Text()
+	}
+	t.Answers, t.dials = true, dials()
+}
+
+func call(ctx context.Context, timeout time.Duration, client *kamrpc.Client, method string, params ...any) (kamrpc.Value, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return client.Call(ctx, method, params...)
+}
+
+// answering are the ways that answer, of the flags or found.
+func (p *patient) answering(configured bool) []*trial {
+	return slices.DeleteFunc(slices.Clone(p.ways), func(t *trial) bool { return !t.Answers || t.Flag != configured })
+}
+
+// ask finds out what the Kamailio is that answers by the flags' ways, and makes a
+// scrape; where none does, it asks one that was found no more than its name.
+func (p *patient) ask(ctx context.Context) {
+	ways := p.answering(true)
+	mine := len(ways) > 0
+	if !mine {
+		if ways = p.answering(false); len(ways) == 0 {
+			return
+		}
+		ways = ways[:1] // they may be of several Kamailios
+	}
+	cfg := kamrpc.Config{MaxConcurrent: p.cfg.MaxConcurrent, MaxReplyBytes: p.cfg.MaxReplyBytes}
+	var mu sync.Mutex
+	cfg.Observe = func(o kamrpc.Observation) {
+		mu.Lock()
+		defer mu.Unlock()
+		p.largest[o.Method] = max(p.largest[o.Method], o.Bytes)
+	}
+	for _, t := range ways {
+		cfg.Ways = append(cfg.Ways, t.way)
+	}
+	client, err := kamrpc.NewClient(cfg)
+	if err != nil {
+		return // there is a way
+	}
+	_, version, _ := strings.Cut(ways[0].Version, " ") // "kamailio 5.6.3 (x86_64/linux) "
+	p.version, _, _ = strings.Cut(strings.TrimSpace(version), " ")
+	if methods, err := call(ctx, p.cfg.CallTimeout, client, "system.listMethods"); err == nil {
+		p.methods = texts(methods)
+	}
+	// Nothing that is not there, or may not be: each such call is an ERROR line in
+	// Kamailio's log.
+	get := func(method string) (v kamrpc.Value) {
+		if slices.Contains(p.methods, method) {
+			v, _ = call(ctx, p.cfg.CallTimeout, client, method)
+		}
+		return v
+	}
+	p.up, p.upAt = get("core.uptime"), time.Now()
+	if seconds, ok := p.up.Get("uptime").Float(); ok {
+		p.uptime = time.Duration(seconds) * time.Second
+	}
+	if modules := get("core.modules"); modules.Exists() {
+		p.modules = texts(modules)
+		slices.Sort(p.modules)
+	}
+	for v := range get("core.psx").All("") {
+		description := v.Get("DSC").Text()
+		if pid, ok := v.Get("PID").Float(); ok && strings.HasPrefix(description, "main process") {
+			if i := slices.IndexFunc(p.processes, func(k process) bool { return k.pid == int(pid) }); i >= 0 {
+				p.mainPID = int(pid) // not that of another container
+			}
+		}
+		for _, kind := range []string{"udp receiver", "tcp receiver", "JSONRPCS DATAGRAM", "JSONRPCS FIFO", "ctl handler"} {
+			if strings.HasPrefix(description, kind) {
+				p.workers[kind]++
+			}
+		}
+	}
+	if mine {
+		p.client = client
+		p.scrape(ctx)
+	}
+}
+
+// scrape does what the service does at each scrape, and asks how large is what
+// the guards look at.
+func (p *patient) scrape(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, p.cfg.ScrapeTimeout)
+	defer cancel()
+	coordinator := collector.NewCoordinator(p.client, p.cfg.Collectors, collector.Limits{CallTimeout: p.cfg.CallTimeout})
+	snapshot, err := coordinator.Scrape(limited)
+	if err != nil {
+		return // no name was given
+	}
+	p.snapshot = snapshot
+	session := collector.NewSession(p.client, p.cfg.CallTimeout, p.methods)
+	for _, c := range p.cfg.Collectors {
+		g, ok := c.(interface{ Guard() collector.Guard })
+		if !ok || g.Guard().Size == nil || slices.ContainsFunc(c.Methods(), func(m string) bool { return !p.has(m) }) {
+			continue
+		}
+		if size, known, err := g.Guard().Size(limited, session); err == nil && known {
+			p.sizes = append(p.sizes, guarded{c.Name(), g.Guard(), size})
+		}
+	}
+}
+
+// has tells whether the server has a method, as far as it says.
+func (p *patient) has(method string) bool {
+	return p.methods == nil || slices.Contains(p.methods, method)
+}
+
+// loads tells whether a module is loaded; known is false where Kamailio does not
+// say.
+func (p *patient) loads(module string) (loaded, known bool) {
+	return slices.Contains(p.modules, module), p.modules != nil
+}
+
+func texts(list kamrpc.Value) []string {
+	var all []string
+	for v := range list.All("") {
+		all = append(all, v.Text())
+	}
+	return all
+}
+
+// held are the reasons for which a collector's call is not made.
+func held(r collector.Result) (method, reason string) {
+	for _, h := range r.Held.Reasons {
+		if h.Holds() {
+			return r.Held.Method, h.Name
+		}
+	}
+	for _, h := range r.Refusals {
+		if h.Reason.Holds() {
+			return h.Method, h.Reason.Name
+		}
+	}
+	return "", ""
+}
+
+// collectors is the state of each.
+func (p *patient) collectors() []Collector {
+	if p.snapshot == nil {
+		return nil
+	}
+	var all []Collector
+	for i, r := range p.snapshot.Results {
+		c := Collector{Name: r.Collector, State: "works", Samples: len(r.Samples), Seconds: r.Duration.Seconds()}
+		method, reason := held(r)
+		switch {
+		case !r.Supported:
+			c.State, c.Why = "absent", p.absence(p.cfg.Collectors[i]).why
+		case r.Err != nil:
+			c.State, c.Why = "fails", r.Err.Error()
+		case reason != "":
+			c.State, c.Why = "held_back", method+": "+reason
+		}
+		all = append(all, c)
+	}
+	return all
+}

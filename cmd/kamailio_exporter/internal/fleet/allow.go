@@ -1,0 +1,185 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// allowList says which URIs may be probed that the file does not have. A client
+// who may name what is connected to sees what the exporter sees of the network, so
+// each restriction holds for the address that is dialled and not for a name.
+type allowList struct {
+	networks   []netip.Prefix
+	ports      []uint16 // nil: any
+	paths      []string // of http and https
+	maxTargets int
+	base       Target
+	reserved   []string
+	why        string
+}
+
+const (
+	defaultMaxTargets = 100
+	defaultPath       = "/RPC" // where Kamailio's documentation puts it
+	longestURI        = 512
+	lookupTimeout     = 2 * time.Second
+)
+
+// refusal is why a request is not served.
+type refusal struct {
+	status int
+	reason string // of reasons
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// canonical is a URI as Open understands it, so that one way to a Kamailio is
+// written in one way. It is checked, and not echoed while it may hold a password.
+func canonical(text string) (string, error) {
+	way, err := kamrpc.Open(text, nil)
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(way.String())
+	if err != nil {
+		return "", errors.New("not a URI")
+	}
+	u.Scheme, u.Host, u.Fragment = strings.ToLower(u.Scheme), strings.ToLower(u.Host), ""
+	return u.String(), nil
+}
+
+// hostless are the schemes that lead to a file.
+var hostless = []string{"unix", "fifo", "binrpc+unix"}
+
+// admit checks a URI that a client gave, and where its host is. It connects to no
+// Kamailio; for a name it asks the DNS.
+func (a *allowList) admit(ctx context.Context, text string) (uri string, err error) {
+	scheme, _, _ := strings.Cut(text, ":")
+	if slices.Contains(hostless, strings.ToLower(scheme)) {
+		return "", &refusal{http.StatusForbidden, "file", "a path is asked only for a target that the configuration file names"}
+	}
+	if len(text) > longestURI {
+		return "", &refusal{http.StatusBadRequest, "bad_uri", fmt.Sprintf("target: longer than %d bytes", longestURI)}
+	}
+	if u, err := url.Parse(text); err == nil && u.User != nil {
+		return "", &refusal{http.StatusBadRequest, "credentials", "target: no user or password in a URI: name the target in the configuration file, with http_config"}
+	}
+	uri, err = canonical(text)
+	if err != nil {
+		return "", &refusal{http.StatusBadRequest, "bad_uri", "target: " + err.Error()}
+	}
+	if a == nil {
+		return "", &refusal{http.StatusForbidden, "not_allowed", "target: the configuration file allows no URIs but those of its targets: name this one there, or its network in allow"}
+	}
+	u, err := url.Parse(uri)
+	if err != nil {
+		return "", &refusal{http.StatusBadRequest, "bad_uri", "target: not a URI"}
+	}
+	if slices.Contains(a.reserved, uri) {
+		return "", &refusal{http.StatusForbidden, "not_allowed", "target: it " + a.why}
+	}
+	if err := a.admitPath(u); err != nil {
+		return "", err
+	}
+	if err := a.admitPort(u); err != nil {
+		return "", err
+	}
+	return uri, a.admitHost(ctx, u.Hostname())
+}
+
+func (a *allowList) admitPath(u *url.URL) error {
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return nil
+	}
+	if u.RawQuery != "" || u.ForceQuery || !slices.Contains(a.paths, u.EscapedPath()) {
+		return &refusal{http.StatusForbidden, "not_allowed", "target: this path is not in allow: paths of the configuration file"}
+	}
+	return nil
+}
+
+func (a *allowList) admitPort(u *url.URL) error {
+	if a.ports == nil {
+		return nil
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	if !slices.ContainsFunc(a.ports, func(p uint16) bool { return fmt.Sprint(p) == port }) {
+		return &refusal{http.StatusForbidden, "not_allowed", "target: this port is not in allow: ports of the configuration file"}
+	}
+	return nil
+}
+
+func (a *allowList) admitHost(ctx context.Context, host string) error {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return &refusal{http.StatusBadRequest, "unresolved", "target: its host has no address that could be held against the list of networks"}
+	}
+	if !slices.ContainsFunc(addresses, a.contains) {
+		return &refusal{http.StatusForbidden, "not_allowed", "target: its address is not in allow: networks of the configuration file"}
+	}
+	return nil
+}
+
+// inward are networks that an entry for a wider one does not mean: the exporter's
+// own machine, and its link, where clouds have their metadata.
+var inward = []netip.Prefix{
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"),
+}
+
+// contains tells whether an address may be asked.
+func (a *allowList) contains(address netip.Addr) bool {
+	address = address.Unmap()
+	if address.IsUnspecified() || address.IsMulticast() || address == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return false // Linux takes 0.0.0.0 and :: for the machine itself
+	}
+	return slices.ContainsFunc(a.networks, func(network netip.Prefix) bool {
+		if !network.Contains(address) {
+			return false
+		}
+		for _, special := range inward {
+			if special.Contains(address) && network.Bits() < special.Bits() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+var errNotAllowed = errors.New("this address is not in allow: networks of the configuration file")
+
+// control is called with the very address that is about to be connected to: the
+// name may have another by now than when it was admitted.
+func (a *allowList) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+	dialled, err := netip.ParseAddrPort(address)
+	if err != nil || !a.contains(dialled.Addr()) {
+		return errNotAllowed
+	}
+	return nil
+}
+
+// target is a URI that was admitted.
+func (a *allowList) target(uri string) *Target {
+	t := a.base
+	t.Name, t.URIs = uri, []string{uri}
+	return &t
+}
+
+// dialer refuses all addresses that the list does not have.
+func (a *allowList) dialer() *net.Dialer { return &net.Dialer{ControlContext: a.control} }

@@ -1,0 +1,322 @@
+// Package rpccmd is the command rpc: it asks Kamailio one thing, as a collector would.
+package rpccmd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"unicode/utf8"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/target"
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// ExitNoAnswer is what the process ends with when Kamailio did not answer; 0 is
+// answered, 1 to 3 are those of "admin run".
+const ExitNoAnswer = 4
+
+// Command is what the flags and arguments say.
+type Command struct {
+	output string
+	method string
+	params []string
+}
+
+// NewApp declares them.
+func NewApp(s *cli.Settings, c *Command) *kingpin.Application {
+	app := cli.CommandApp(s, "rpc", "Asks Kamailio one thing, by the ways and within the limits of the exporter, and prints what it answers. Only methods of the price list that read; without a method it lists them. Passwords in the answer are hidden. It ends with 0 when Kamailio answered, 1 after wrong usage, 2 when it was not asked (what is dangerous, too large or not there), 3 when it answered an error, 4 when it did not answer.",
+		"kamailio.", "collector.usrloc_contacts.limit", "collector.dialog_age.limit", "collector.tls_connections.limit")
+	app.Flag("output", "text, for people, or json, on one line.").
+		NoEnvar().Default("text").EnumVar(&c.output, "text", "json")
+	app.Arg("method", "What to ask, such as core.uptime.").StringVar(&c.method)
+	app.Arg("param", "As kamcmd takes them: digits are a number, anything else is a text, and so is what stands behind s: (s:5060). Before one that begins with a dash, --.").
+		StringsVar(&c.params)
+	return app
+}
+
+// RunCommand is the command.
+func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
+	s, c := &cli.Settings{}, &Command{}
+	if parsed, err := s.Parse(NewApp(s, c), args, stdout); err != nil || parsed == nil {
+		return cli.UsageError(err, "rpc", cli.ExitTrouble)
+	}
+	if c.method == "" {
+		return c.list(stdout)
+	}
+	price, err := readable(c.method)
+	if err != nil {
+		return err
+	}
+	t, err := s.Chosen()
+	if err != nil {
+		return cli.UsageError(err, "rpc", cli.ExitTrouble)
+	}
+	client, err := t.Open(nil)
+	if err != nil {
+		return err
+	}
+	params := make([]any, len(c.params))
+	for i, text := range c.params {
+		params[i] = rpcParam(text)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*t.Limits.RPCTimeout) // with the calls that ask whether it may be made
+	defer cancel()
+	result, err := askOne(ctx, t, client, price, params)
+	if err != nil {
+		return rpcError(err)
+	}
+	return c.print(stdout, result, params)
+}
+
+// readable refuses what "rpc" does not call.
+func readable(method string) (kamrpc.Price, error) {
+	price, ok := kamrpc.PriceOf(method)
+	switch {
+	case !ok:
+		for _, unread := range collector.Unread() {
+			if slices.Contains(strings.Split(unread.Method, ", "), method) {
+				return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s is never called: %s", method, unread.Why))
+			}
+		}
+		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s is not in the price list of what may be called: %s rpc lists what is", method, cli.ProgramName))
+	case price.Effect != kamrpc.Read:
+		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s changes Kamailio (%s), and rpc only reads: use %s admin run, see ADMIN.md", method, price.Effect, cli.ProgramName))
+	case alwaysDangerous(price):
+		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s is never called: it %s (%s)", method, dangers(price), price.Note))
+	}
+	return price, nil
+}
+
+// alwaysDangerous tells whether a method is refused on every version.
+func alwaysDangerous(price kamrpc.Price) bool {
+	return slices.ContainsFunc(price.Dangers, func(d kamrpc.Danger) bool { return d.Versions == "" && d.MinParams == 0 })
+}
+
+func dangers(price kamrpc.Price) string {
+	var all []string
+	for _, d := range price.Dangers {
+		text := d.What
+		if d.Versions != "" {
+			text += " (" + strings.TrimSuffix(d.Versions, ".") + ")"
+		}
+		if !slices.Contains(all, text) {
+			all = append(all, text)
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// rpcParam is a parameter as kamcmd reads it (utils/kamcmd/kamcmd.c, parse_arg).
+func rpcParam(text string) any {
+	if i, err := strconv.ParseInt(text, 10, 32); err == nil {
+		return int(i)
+	}
+	if decimal.MatchString(text) {
+		if f, err := strconv.ParseFloat(text, 64); err == nil {
+			return f
+		}
+	}
+	return strings.TrimPrefix(text, "s:")
+}
+
+// decimal is a number with a point: kamcmd also takes "inf", "nan" and hexadecimal
+// numbers for one, which are names more often than not.
+var decimal = regexp.MustCompile(`^[+-]?(\d+\.\d*|\.\d+)$`)
+
+// askOne makes the call if the server has the method, and holds no more than the
+// limits allow.
+func askOne(ctx context.Context, t target.Target, client *kamrpc.Client, price kamrpc.Price, params []any) (kamrpc.Value, error) {
+	call := func(method string, params ...any) (kamrpc.Value, error) {
+		ctx, cancel := context.WithTimeout(ctx, t.Limits.RPCTimeout)
+		defer cancel()
+		return client.Call(ctx, method, params...)
+	}
+	list, err := call("system.listMethods")
+	if err != nil && !errors.As(err, new(*kamrpc.Fault)) {
+		return list, err
+	}
+	var methods []string
+	for m := range list.All("") {
+		methods = append(methods, m.Text())
+	}
+	// Each call of a method that is not there is an ERROR line in Kamailio's log.
+	if methods != nil && !slices.Contains(methods, price.Method) {
+		if strings.HasPrefix(price.Method, "drouting.") { // kamailio.cfg may serve it
+			ctx, cancel := context.WithTimeout(ctx, t.Limits.RPCTimeout)
+			defer cancel()
+			return client.CallScripted(ctx, price.Method, params...)
+		}
+		return kamrpc.Value{}, cli.Exit(cli.ExitRefused, fmt.Sprintf("this Kamailio has no method %s: its module is not loaded, or of another version", price.Method))
+	}
+	if err := withinLimits(ctx, t, client, price, methods); err != nil {
+		return kamrpc.Value{}, err
+	}
+	return call(price.Method, params...)
+}
+
+// withinLimits asks how large a reply that grows would be, where Kamailio tells.
+func withinLimits(ctx context.Context, t target.Target, client *kamrpc.Client, price kamrpc.Price, methods []string) error {
+	if price.Cost != kamrpc.Growing {
+		return nil
+	}
+	session := collector.NewSession(client, t.Limits.RPCTimeout, methods)
+	for _, c := range collector.All(t.Options) {
+		g, ok := c.(interface{ Guard() collector.Guard })
+		if !ok || g.Guard().Method != price.Method || g.Guard().Size == nil {
+			continue
+		}
+		guard, name := g.Guard(), "--collector."+c.Name()+".limit"
+		size, known, err := guard.Size(ctx, session)
+		switch {
+		case err != nil:
+			return fmt.Errorf("how large would the reply of %s be? %w", price.Method, err)
+		case !known:
+			return cli.Exit(cli.ExitRefused, fmt.Sprintf("%s: Kamailio does not tell how many %s there are, so it is not called", price.Method, price.Of))
+		case size > float64(guard.Limit):
+			return cli.Exit(cli.ExitRefused, fmt.Sprintf("%s: there are %.0f %s, above the limit of %d: %s=%.0f lets it, if Kamailio can bear that (%s)", price.Method, size, price.Of, guard.Limit, name, size, price.Note))
+		}
+	}
+	return nil
+}
+
+// rpcError gives an error the code of its outcome.
+func rpcError(err error) error {
+	code := ExitNoAnswer
+	switch {
+	case cli.IsCoded(err):
+		return err
+	case errors.Is(err, kamrpc.ErrNotPriced), errors.Is(err, kamrpc.ErrDangerous):
+		code = cli.ExitRefused
+	case errors.Is(err, kamrpc.ErrMethodNotFound):
+		return cli.Exit(cli.ExitRefused, err.Error()+": not on this Kamailio, nor served by kamailio.cfg over HTTP")
+	case errors.As(err, new(*kamrpc.Fault)):
+		code = cli.ExitFailed
+	case errors.Is(err, kamrpc.ErrTooLarge):
+		return cli.Exit(cli.ExitRefused, err.Error()+": --kamailio.max-reply-size lets it")
+	}
+	return cli.Exit(code, err.Error())
+}
+
+// secretName is the name of what is not to be shown: uac.reg_dump answers
+// auth_password in clear, and scripts have such settings (cfg.get) and items of
+// hash tables (htable.get).
+var secretName = regexp.MustCompile(`(?i)passw|passphrase|secret|token|(^|_)(ha1b?|pwd?|pass)($|_)`)
+
+// uriPassword is a URI with user and password, as an auth_proxy may be.
+var uriPassword = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*:(?://)?[^\s:@/;?]+):[^\s@/]+@`)
+
+// hidden stands in for a secret.
+const hidden = "(hidden)"
+
+func (c *Command) print(w io.Writer, result kamrpc.Value, params []any) error {
+	// The answer to a question for a secret does not name it.
+	secret := slices.ContainsFunc(params, func(p any) bool {
+		text, ok := p.(string)
+		return ok && (c.method == "cfg.get" || c.method == "htable.get") && secretName.MatchString(text)
+	})
+	out := appendValue(nil, result, secret)
+	if c.output == "text" {
+		var indented bytes.Buffer
+		if err := json.Indent(&indented, out, "", "  "); err != nil {
+			return err
+		}
+		out = indented.Bytes()
+	}
+	_, err := fmt.Fprintf(w, "%s\n", out)
+	return err
+}
+
+// appendValue writes a value as JSON, with the order and the repeated names of
+// the reply. What is no UTF-8 in a text, and what a terminal would take for a
+// command, is escaped.
+func appendValue(b []byte, v kamrpc.Value, secret bool) []byte {
+	switch v.Kind() {
+	case kamrpc.Array, kamrpc.Object:
+		begin, end := byte('['), byte(']')
+		if v.Kind() == kamrpc.Object {
+			begin, end = '{', '}'
+		}
+		b = append(b, begin)
+		first := true
+		for m := range v.Members() {
+			if !first {
+				b = append(b, ',')
+			}
+			first = false
+			if v.Kind() == kamrpc.Object {
+				b = append(appendText(b, m.Name), ':')
+			}
+			b = appendValue(b, m.Value, secret || secretName.MatchString(m.Name))
+		}
+		return append(b, end)
+	case kamrpc.Missing, kamrpc.Null:
+		return append(b, "null"...)
+	}
+	switch {
+	case secret:
+		return appendText(b, hidden)
+	case v.Kind() == kamrpc.String:
+		return appendText(b, uriPassword.ReplaceAllString(v.Text(), "${1}:"+hidden+"@"))
+	}
+	return append(b, v.Text()...)
+}
+
+func appendText(b []byte, text string) []byte {
+	b = append(b, '"')
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r == utf8.RuneError && size == 1:
+			b = fmt.Appendf(b, `\\x%02x`, text[i])
+		case r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		default:
+			b = append(b, text[i:i+size]...)
+		}
+		i += size
+	}
+	return append(b, '"')
+}
+
+// list prints what can be called.
+func (c *Command) list(w io.Writer) error {
+	type row struct {
+		Method    string `json:"method"`
+		Cost      string `json:"cost"`
+		Of        string `json:"of,omitempty"`
+		Dangerous string `json:"dangerous,omitempty"`
+	}
+	rows := []row{}
+	for _, price := range kamrpc.PriceList() {
+		if price.Effect == kamrpc.Read && !alwaysDangerous(price) {
+			rows = append(rows, row{price.Method, price.Cost.String(), price.Of, dangers(price)})
+		}
+	}
+	if c.output == "json" {
+		return json.NewEncoder(w).Encode(rows)
+	}
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "METHOD\tCOST\tGROWS WITH")
+	for _, r := range rows {
+		with := r.Of
+		if r.Dangerous != "" {
+			with += "; refused where it " + r.Dangerous
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\n", r.Method, r.Cost, with)
+	}
+	return table.Flush()
+}

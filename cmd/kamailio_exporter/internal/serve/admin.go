@@ -1,0 +1,78 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/common/config"
+	"github.com/prometheus/common/version"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// inspectAdmin does what --admin.check and --admin.print-grants ask for.
+func inspectAdmin(s *cli.Settings, cfg *admin.Config, w io.Writer) error {
+	switch {
+	case cfg == nil:
+		fmt.Fprintln(w, "the admin endpoint is off")
+		return nil
+	case s.PrintGrants:
+		return admin.PrintGrants(w, cfg)
+	}
+	fmt.Fprintf(w, "%s is good\n", s.AdminConfigFile)
+	return nil
+}
+
+// newAdmin makes the endpoint. It asks the same Kamailio as the scrapes, over
+// connections and with a slot of its own: neither waits for the other, but where a
+// module is reloaded, which is not read meanwhile.
+func (v *Service) newAdmin(cfg *admin.Config, one *page) (*admin.Server, error) {
+	if cfg == nil {
+		return nil, nil
+	}
+	t := v.settings.Target
+	// A kept connection that Kamailio has closed would leave the outcome unknown.
+	httpClient, err := t.HTTPClient(config.WithKeepAlivesDisabled())
+	if err != nil {
+		return nil, err
+	}
+	ways, err := t.Ways(httpClient, &net.Dialer{})
+	if err != nil {
+		return nil, err
+	}
+	beside, err := one.client.Beside(kamrpc.Config{Ways: ways, MaxConcurrent: 1, MaxReplyBytes: min(int64(t.Limits.MaxReplySize), admin.MaxReplyBytes), Observe: v.own.observe})
+	if err != nil {
+		return nil, err
+	}
+	server, err := admin.New(cfg, admin.Options{File: v.settings.AdminConfigFile, Kamailio: beside, Logger: v.logger, Version: version.Version, Scraped: v.own.lastScrape})
+	if err != nil {
+		return nil, fmt.Errorf("--admin.config.file: %w", err)
+	}
+	v.own.add(server.Metrics())
+	return server, nil
+}
+
+// serveAdmin serves until ctx is done, and the action under way has ended.
+func (v *Service) serveAdmin(ctx context.Context) error {
+	_ = level.Info(v.logger).Log("msg", "admin endpoint: listening", "address", v.admin.Addr())
+	served := make(chan error, 1)
+	go func() { served <- v.admin.Serve(ctx) }()
+	var err error
+	select {
+	case err = <-served:
+		served <- nil
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), admin.LongestAction)
+	defer cancel()
+	if err = errors.Join(err, v.admin.Shutdown(last), <-served); err != nil {
+		return fmt.Errorf("admin endpoint: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package serve
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/sipprobe"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/xhttpprom"
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+)
+
+// failureLog turns what fails into one line when it begins and one when it
+// ends; every scrape in between would say the same.
+type failureLog struct {
+	logger log.Logger
+	mu     sync.Mutex
+	failed map[string]bool // by collector; "" is Kamailio itself
+	// dropped names what was left out of the page of xhttp_prom.
+	dropped string
+}
+
+func newFailureLog(logger log.Logger) *failureLog {
+	return &failureLog{logger: logger, failed: map[string]bool{}}
+}
+
+func (f *failureLog) note(s *collector.Snapshot) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed("", s.Err) {
+		if s.Err != nil {
+			_ = level.Error(f.logger).Log("msg", "kamailio does not answer", "err", s.Err)
+		} else {
+			_ = level.Info(f.logger).Log("msg", "kamailio answers again")
+		}
+	}
+	for _, r := range s.Results {
+		if !f.changed(r.Collector, r.Err) {
+			continue
+		}
+		if r.Err != nil {
+			_ = level.Error(f.logger).Log("msg", "collector failed", "collector", r.Collector, "err", r.Err)
+		} else {
+			_ = level.Info(f.logger).Log("msg", "collector works again", "collector", r.Collector)
+		}
+	}
+}
+
+// notePage is the same for the page of xhttp_prom, and names what of it is left
+// out whenever that is something else than before.
+func (f *failureLog) notePage(m *xhttpprom.Merged) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed("--xhttp_prom.url", m.Err) {
+		if m.Err != nil {
+			_ = level.Error(f.logger).Log("msg", "the page of xhttp_prom cannot be read", "err", m.Err)
+		} else {
+			_ = level.Info(f.logger).Log("msg", "the page of xhttp_prom can be read again")
+		}
+	}
+	if m.Err != nil {
+		return
+	}
+	collision, invalid := someOf(m.Collisions), someOf(m.InvalidFamilies)
+	if now := collision + "\n" + invalid; now != f.dropped {
+		f.dropped = now
+		if collision+invalid != "" {
+			_ = level.Warn(f.logger).Log("msg", "metrics of the page of xhttp_prom are left out", "collision", collision, "invalid", invalid)
+		}
+	}
+}
+
+// noteProbes is the same for the SIP probes and the certificates that they see.
+func (f *failureLog) noteProbes(probes sipprobe.Results) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range probes {
+		socket := p.String()
+		if f.changed("--sip.probe "+socket, p.Err) {
+			if p.Err != nil {
+				_ = level.Error(f.logger).Log("msg", "a SIP socket does not answer", "socket", socket, "err", p.Err)
+			} else {
+				_ = level.Info(f.logger).Log("msg", "a SIP socket answers again", "socket", socket)
+			}
+		}
+		if p.NotAfter.IsZero() || !f.changed("--sip.probe certificate "+socket, p.VerifyErr) {
+			continue
+		}
+		if p.VerifyErr != nil {
+			_ = level.Warn(f.logger).Log("msg", "the certificate of a SIP socket is not trusted", "socket", socket, "err", p.VerifyErr)
+		} else {
+			_ = level.Info(f.logger).Log("msg", "the certificate of a SIP socket is trusted again", "socket", socket)
+		}
+	}
+}
+
+// someOf lists names, not all of them: a page of rubbish must not be a page in
+// the log.
+func someOf(names []string) string {
+	const most, longest = 10, 100
+	var b strings.Builder
+	for i, name := range names {
+		if i == most {
+			b.WriteString(" …")
+			break
+		}
+		if i > 0 {
+			b.WriteString(" ")
+		}
+		b.WriteString(name[:min(longest, len(name))])
+	}
+	return b.String()
+}
+
+func (f *failureLog) changed(what string, err error) bool {
+	if f.failed[what] == (err != nil) {
+		return false
+	}
+	f.failed[what] = err != nil
+	return true
+}

@@ -1,0 +1,52 @@
+package serve
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/go-kit/log/level"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+)
+
+// hangup is SIGHUP (systemctl reload), which must not end the exporter: neither
+// before what it reloads is ready, nor where there is nothing to reload.
+type hangup struct{ signals chan os.Signal }
+
+func catchHangup() *hangup {
+	h := &hangup{make(chan os.Signal, 1)}
+	signal.Notify(h.signals, syscall.SIGHUP)
+	return h
+}
+
+func (h *hangup) release() { signal.Stop(h.signals) }
+
+// onHangup reads the files anew at each SIGHUP, until ctx is done.
+func (v *Service) onHangup(ctx context.Context, h *hangup) {
+	for {
+		select {
+		case <-h.signals:
+			v.reload()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (v *Service) reload() {
+	if v.targets != nil {
+		_ = v.targets.Reload() // it has told the log
+	}
+	if v.admin != nil {
+		if err := v.admin.Reload(); err != nil {
+			_ = level.Error(v.logger).Log("msg", "admin endpoint: the configuration was read anew and is not in force", "err", cli.OneLine(err))
+		} else {
+			_ = level.Info(v.logger).Log("msg", "admin endpoint: the configuration was read anew")
+		}
+	}
+	if v.targets == nil && v.settings.AdminConfigFile == "" {
+		_ = level.Info(v.logger).Log("msg", "SIGHUP: there is no file to read anew, neither --config.file nor --admin.config.file")
+	}
+}

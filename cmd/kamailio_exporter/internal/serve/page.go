@@ -1,0 +1,213 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/config"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/fleet"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/sipprobe"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/target"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/xhttpprom"
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// page is the metrics of one Kamailio. It serves one scrape: what Kamailio says
+// comes from its snapshot alone, so that nothing of an earlier one can be left on
+// the page.
+type page struct {
+	client      *kamrpc.Client
+	coordinator *collector.Coordinator
+	own         *ownMetrics                // nil: not on this page
+	script      *shared[*xhttpprom.Merged] // nil: none to merge
+	sip         *shared[sipprobe.Results]  // nil: none to make
+	limits      target.Limits
+	failures    *failureLog
+	slogger     *slog.Logger
+	closers     []func()
+}
+
+// newPage makes the page of a Kamailio: collectors are all that can be asked for,
+// dialer is what connects.
+func newPage(t target.Target, collectors []collector.Collector, dialer *net.Dialer, observe func(kamrpc.Observation), logger log.Logger, slogger *slog.Logger) (*page, error) {
+	p := &page{limits: t.Limits, failures: newFailureLog(logger), slogger: slogger}
+	httpClient := func() (*http.Client, error) {
+		client, err := t.HTTPClient(config.WithDialContextFunc(dialer.DialContext))
+		if err == nil {
+			p.closers = append(p.closers, client.CloseIdleConnections)
+		}
+		return client, err
+	}
+	forRPC, err := httpClient()
+	if err != nil {
+		return nil, err
+	}
+	ways, err := t.Ways(forRPC, dialer)
+	if err != nil {
+		return nil, err
+	}
+	if p.client, err = t.Client(ways, observe); err != nil {
+		return nil, err
+	}
+	p.coordinator = collector.NewCoordinator(p.client, collectors, collector.Limits{CallTimeout: t.Limits.RPCTimeout, Reuse: t.Limits.Reuse})
+	forScript, err := httpClient()
+	if err != nil {
+		return nil, err
+	}
+	if reader := xhttpprom.Of(t, forScript); reader != nil {
+		p.script = &shared[*xhttpprom.Merged]{
+			work: reader.Read, timeout: t.Script.Timeout, reuse: t.Limits.Reuse,
+			late: func(err error, waited time.Duration) *xhttpprom.Merged {
+				return &xhttpprom.Merged{Err: err, Duration: waited}
+			},
+		}
+	}
+	prober, err := sipprobe.Of(t)
+	if err != nil {
+		return nil, err
+	}
+	if prober != nil {
+		p.sip = &shared[sipprobe.Results]{
+			work: prober.Probe, timeout: t.SIP.Timeout, reuse: t.Limits.Reuse,
+			late: func(err error, _ time.Duration) sipprobe.Results { return prober.Failed(err) },
+		}
+	}
+	return p, nil
+}
+
+// Close is of fleet.Page. Only HTTP keeps connections.
+func (p *page) Close() {
+	for _, closeIdle := range p.closers {
+		closeIdle()
+	}
+}
+
+// Serve is of fleet.Page.
+func (p *page) Serve(w http.ResponseWriter, r *http.Request, m fleet.Module) fleet.Outcome {
+	return p.serve(w, r, m.Collectors, m.SIP, m.Script)
+}
+
+func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	names, err := p.coordinator.Select(query["collect[]"], query["exclude[]"])
+	if unknown := (*collector.UnknownCollectorError)(nil); errors.As(err, &unknown) {
+		http.Error(w, unknown.Error(), http.StatusBadRequest)
+		return
+	}
+	if len(names) == 0 {
+		http.Error(w, "collect[] and exclude[] leave no collector", http.StatusBadRequest)
+		return
+	}
+	whole := len(query["collect[]"]) == 0
+	p.serve(w, r, names, whole, whole)
+}
+
+// serve answers with what these collectors read and, if wanted, the SIP probes and
+// the page of xhttp_prom.
+func (p *page) serve(w http.ResponseWriter, r *http.Request, names []string, withSIP, withScript bool) fleet.Outcome {
+	ctx, cancel := context.WithTimeout(r.Context(), p.deadline(r.Header))
+	defer cancel()
+	// Beside the scrape.
+	var script func() *xhttpprom.Merged
+	if p.script != nil && withScript {
+		script = p.script.begin(ctx)
+	}
+	var sip func() sipprobe.Results
+	if p.sip != nil && withSIP {
+		sip = p.sip.begin(ctx)
+	}
+	snapshot, err := p.coordinator.Scrape(ctx, names...)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return fleet.Failed
+	}
+	all := gatherers{snapshot}
+	if p.own != nil {
+		all = append(all, p.own.registry)
+	}
+	var merged *xhttpprom.Merged
+	if script != nil {
+		merged = script()
+		all = append(all, merged)
+	}
+	var probes sipprobe.Results
+	if sip != nil {
+		probes = sip()
+		all = append(all, probes)
+	}
+	if r.Context().Err() != nil {
+		return fleet.Canceled // the client is gone, and what it cancelled is no failure
+	}
+	p.failures.note(snapshot)
+	if p.own != nil {
+		p.own.scraped.Store(&lastScrape{time.Now(), snapshot.Up})
+	}
+	if merged != nil {
+		p.failures.notePage(merged)
+	}
+	p.failures.noteProbes(probes)
+	pageHandler(all, p.slogger).ServeHTTP(w, r)
+	if !snapshot.Up {
+		return fleet.Down
+	}
+	return fleet.Up
+}
+
+func pageHandler(all prometheus.Gatherer, slogger *slog.Logger) http.Handler {
+	return promhttp.HandlerFor(all, promhttp.HandlerOpts{
+		ErrorLog:          promErrorLog{slogger},
+		ErrorHandling:     promhttp.ContinueOnError,
+		EnableOpenMetrics: true,
+	})
+}
+
+// deadline is how long a scrape may take: as long as the flag says, or less where
+// Prometheus tells its own time-out.
+func (p *page) deadline(header http.Header) time.Duration {
+	seconds, err := strconv.ParseFloat(header.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
+	if err != nil || math.IsNaN(seconds) || seconds <= 0 || seconds > p.limits.ScrapeTimeout.Seconds() {
+		return p.limits.ScrapeTimeout
+	}
+	told := time.Duration(seconds * float64(time.Second))
+	if told > 2*p.limits.TimeoutOffset {
+		return told - p.limits.TimeoutOffset
+	}
+	return told / 2
+}
+
+// gatherers are what stands on one page; their names differ.
+type gatherers []prometheus.Gatherer
+
+// Gather is what all of them bring.
+func (p gatherers) Gather() ([]*dto.MetricFamily, error) {
+	var all []*dto.MetricFamily
+	var errs []error
+	for _, g := range p {
+		families, err := g.Gather()
+		all = append(all, families...)
+		errs = append(errs, err)
+	}
+	slices.SortFunc(all, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return all, errors.Join(errs...)
+}
+
+type promErrorLog struct{ slogger *slog.Logger }
+
+func (l promErrorLog) Println(v ...any) {
+	l.slogger.Error("the page is not complete", "err", fmt.Sprint(v...))
+}

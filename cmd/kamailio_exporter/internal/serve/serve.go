@@ -1,0 +1,153 @@
+// Package serve is the exporter's service: the page of one Kamailio, those of many
+// targets, and the admin endpoint, from start to stop.
+//
+// A request for /metrics goes one way:
+//
+//	page.ServeHTTP ─► page.serve ─► collector.Coordinator ─► kamrpc.Client ─► Kamailio
+//	                    ├─► sipprobe.Prober                  ─► its SIP sockets
+//	                    └─► xhttpprom.Reader                 ─► its script's page
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/fleet"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/giveway"
+)
+
+// Run serves until ctx is done, then finishes the scrapes under way. An error is
+// the operator's to mend, and one line.
+func Run(ctx context.Context, s *cli.Settings, stdout, stderr io.Writer) error {
+	adminConfig, err := s.AdminConfig()
+	switch {
+	case err != nil:
+		return err
+	case s.CheckAdmin || s.PrintGrants:
+		return inspectAdmin(s, adminConfig, stdout)
+	case s.CheckConfig:
+		return checkConfig(s, stdout)
+	}
+	hangup := catchHangup()
+	defer hangup.release()
+	service, err := New(s, adminConfig, stderr)
+	if err != nil {
+		return err
+	}
+	return service.run(ctx, hangup)
+}
+
+// Service is all that runs.
+type Service struct {
+	settings *cli.Settings
+	logger   log.Logger
+	slogger  *slog.Logger
+	own      *ownMetrics
+	targets  *fleet.Fleet    // nil without --config.file
+	admin    *admin.Server   // nil while it is off
+	giving   *giveway.Keeper // nil: it may not, or shall not, give way
+	server   *http.Server
+}
+
+// New makes the service, which connects to nothing yet: Kamailio may be down.
+// Without adminConfig there is no admin endpoint.
+func New(s *cli.Settings, adminConfig *admin.Config, stderr io.Writer) (*Service, error) {
+	v := &Service{settings: s, own: newOwnMetrics(!s.DisableExporterMetrics)}
+	v.logger, v.slogger = newLogger(stderr, s.Log)
+	one, err := v.newOnePage()
+	if err != nil {
+		return nil, err
+	}
+	if v.targets, err = v.newFleet(); err != nil {
+		return nil, err
+	}
+	if err := web.Validate(*s.Web.WebConfigFile); err != nil {
+		return nil, fmt.Errorf("--web.config.file: %w", err)
+	}
+	if v.admin, err = v.newAdmin(adminConfig, one); err != nil {
+		return nil, err
+	}
+	if s.GiveWay {
+		v.newGiving()
+	}
+	v.server = &http.Server{
+		Handler:           v.newHandler(one),
+		ReadHeaderTimeout: 5 * time.Second, // a slow client must not hold a connection
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+	return v, nil
+}
+
+// Handler is everything that is served but the admin endpoint.
+func (v *Service) Handler() http.Handler { return v.server.Handler }
+
+// OwnMetrics are those about the exporter itself.
+func (v *Service) OwnMetrics() *prometheus.Registry { return v.own.registry }
+
+// run starts all of it, and when one part ends, or ctx is done, stops the others:
+// half a service would look like a whole one.
+func (v *Service) run(ctx context.Context, hangup *hangup) error {
+	s := v.settings
+	_ = level.Info(v.logger).Log("msg", "starting", "version", version.Info(), "targets", strings.Join(s.Target.URIs, " "), "config_file", s.ConfigFile)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	parts, ctx := errgroup.WithContext(ctx)
+	if v.giving != nil {
+		parts.Go(func() error { v.giveWay(ctx); return nil })
+	}
+	parts.Go(func() error { v.onHangup(ctx, hangup); return nil })
+	if v.admin != nil {
+		parts.Go(func() error { defer stop(); return v.serveAdmin(ctx) })
+	}
+	parts.Go(func() error { defer stop(); return v.serveWeb() })
+	parts.Go(func() error { <-ctx.Done(); return v.stopWeb(context.WithoutCancel(ctx)) })
+	if err := parts.Wait(); err != nil {
+		return err
+	}
+	_ = level.Info(v.logger).Log("msg", "stopped")
+	return nil
+}
+
+func (v *Service) serveWeb() error {
+	err := web.ListenAndServe(v.server, v.settings.Web, v.slogger)
+	listen := (*net.OpError)(nil)
+	switch {
+	case errors.Is(err, http.ErrServerClosed):
+		return nil
+	case errors.As(err, &listen) && errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: choose another address with --web.listen-address", err)
+	}
+	return err
+}
+
+// stopWeb lets the scrapes under way end: it waits for longer than any may take.
+func (v *Service) stopWeb(ctx context.Context) error {
+	longest := v.settings.Target.Limits.ScrapeTimeout
+	if v.targets != nil {
+		longest = max(longest, v.targets.LongestScrape())
+	}
+	ctx, cancel := context.WithTimeout(ctx, longest+5*time.Second)
+	defer cancel()
+	if err := v.server.Shutdown(ctx); err != nil {
+		return fmt.Errorf("stopping: %w", err)
+	}
+	return nil
+}

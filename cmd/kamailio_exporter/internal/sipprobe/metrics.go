@@ -1,0 +1,72 @@
+package sipprobe
+
+import (
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+)
+
+// Results are what Kamailio's SIP sockets answered. As a prometheus.Gatherer
+// they are their part of the page.
+type Results []Result
+
+// Result is the outcome of one OPTIONS request. What is not known is zero, and
+// no sample.
+type Result struct {
+	Target
+	Err      error         // why there was no final answer
+	Status   int           // of the final answer
+	Duration time.Duration // until the final answer
+	// Of TLS: NotAfter is of the server's own certificate, also when the handshake
+	// failed later; VerifyErr is why its chain or its name is not trusted.
+	NotAfter  time.Time
+	VerifyErr error
+}
+
+var (
+	sipSuccessDesc  = collector.NewDesc("kamailio_sip_probe_success", "1 when the SIP socket gave a final answer to OPTIONS, whatever its status code, 0 when it did not in time. The log tells why.", prometheus.GaugeValue, "the SIP socket", "transport", "address", "server_name")
+	sipDurationDesc = collector.NewDesc("kamailio_sip_probe_duration_seconds", "Time until the final answer to OPTIONS, with connecting and the TLS handshake. None without an answer.", prometheus.GaugeValue, "the SIP socket", "transport", "address", "server_name")
+	sipStatusDesc   = collector.NewDesc("kamailio_sip_probe_status_code", "Status code of the final answer to OPTIONS; what Kamailio's script answers to it is up to the script. None without an answer.", prometheus.GaugeValue, "the SIP socket", "transport", "address", "server_name")
+	sipNotAfterDesc = collector.NewDesc("kamailio_sip_probe_tls_certificate_not_after_timestamp_seconds", "Unix time at which the certificate that the TLS socket shows expires: its own, not those of the chain.", prometheus.GaugeValue, "the TLS socket", "transport", "address", "server_name")
+	sipVerifiedDesc = collector.NewDesc("kamailio_sip_probe_tls_verified", "1 when the certificate's chain leads to a trusted authority and its name is the expected one, else 0; the probe goes on. The log tells why.", prometheus.GaugeValue, "the TLS socket", "transport", "address", "server_name")
+)
+
+// Gather is the probes' part of the page.
+func (p Results) Gather() ([]*dto.MetricFamily, error) {
+	var g collector.Families
+	for _, probe := range p {
+		labels := []string{collector.LabelValue(probe.Transport), collector.LabelValue(probe.Address), collector.LabelValue(probe.ServerName)}
+		g.Add(sipSuccessDesc, bool01(probe.Err == nil), labels...)
+		if probe.Err == nil {
+			g.Add(sipDurationDesc, probe.Duration.Seconds(), labels...)
+			g.Add(sipStatusDesc, float64(probe.Status), labels...)
+		}
+		if !probe.NotAfter.IsZero() {
+			g.Add(sipNotAfterDesc, float64(probe.NotAfter.Unix()), labels...)
+			g.Add(sipVerifiedDesc, bool01(probe.VerifyErr == nil), labels...)
+		}
+	}
+	families := g.Sorted()
+	for _, f := range families {
+		for _, m := range f.Metric {
+			m.Label = slices.DeleteFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetValue() == "" })
+		}
+	}
+	return families, nil
+}
+
+// Descs are the metrics of the SIP probes.
+func Descs() []*collector.Desc {
+	return []*collector.Desc{sipSuccessDesc, sipDurationDesc, sipStatusDesc, sipNotAfterDesc, sipVerifiedDesc}
+}
+
+func bool01(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

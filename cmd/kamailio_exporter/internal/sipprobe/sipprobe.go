@@ -1,0 +1,321 @@
+// Package sipprobe asks Kamailio's SIP sockets whether they answer: RPCs are
+// served by other processes, and go on when those of SIP hang.
+//
+// Of sipgo it uses what makes and parses messages. Its transports are not fit
+// for this: they keep connections and their goroutines after a request, repeat
+// it for 32 seconds whatever the caller's deadline is (timer F), and show nothing
+// of a TLS peer's certificate.
+package sipprobe
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Config says what is asked, and how.
+type Config struct {
+	Targets []Target
+	// RequestURI is asked for at all targets; "" is each one's own address.
+	RequestURI string
+	UserAgent  string
+	// Roots are the authorities that TLS certificates are held against; nil is the
+	// system's. ServerName is the name that they must have, where the target does not
+	// say; "" is the target's host.
+	Roots      *x509.CertPool
+	ServerName string
+}
+
+// Prober asks SIP sockets. It keeps nothing between two rounds.
+type Prober struct {
+	cfg  Config
+	uris []sip.Uri // by target
+}
+
+// New checks the request URI, and connects to nothing.
+func New(cfg Config) (*Prober, error) {
+	p := &Prober{cfg: cfg}
+	for _, t := range cfg.Targets {
+		text := cfg.RequestURI
+		if text == "" {
+			text = "sip:" + t.Address
+		}
+		uri, err := parseURI(text)
+		if err != nil {
+			return nil, err
+		}
+		p.uris = append(p.uris, uri)
+	}
+	return p, nil
+}
+
+// Probe asks all targets at the same time, each once, and returns when all
+// answered, and when ctx is done at the latest: it needs a deadline.
+func (p *Prober) Probe(ctx context.Context) Results {
+	probes := make(Results, len(p.cfg.Targets))
+	var all sync.WaitGroup
+	for i, target := range p.cfg.Targets {
+		probes[i] = Result{Target: target}
+		all.Go(func() {
+			defer func() {
+				if r := recover(); r != nil { // foreign data must not end the program
+					probes[i].Err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+				}
+			}()
+			begun := time.Now()
+			status, err := p.ask(ctx, target, p.uris[i], &probes[i])
+			probes[i].Status, probes[i].Err, probes[i].Duration = status, err, time.Since(begun)
+		})
+	}
+	all.Wait()
+	return probes
+}
+
+// Failed is the outcome for all targets when nothing was waited for.
+func (p *Prober) Failed(err error) Results {
+	var probes Results
+	for _, t := range p.cfg.Targets {
+		probes = append(probes, Result{Target: t, Err: err})
+	}
+	return probes
+}
+
+func (p *Prober) ask(ctx context.Context, t Target, uri sip.Uri, probe *Result) (status int, err error) {
+	network := "tcp"
+	if t.Transport == "udp" {
+		network = "udp"
+	}
+	conn, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, network, t.Address)
+	if err != nil {
+		return 0, inTime(ctx, err, "no connection in time")
+	}
+	defer conn.Close()
+	plain := conn
+	stop := context.AfterFunc(ctx, func() { _ = plain.Close() }) // ends whatever waits on it
+	defer stop()
+	if t.Transport == "tls" {
+		secure := tls.Client(conn, p.tlsConfig(t, probe))
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return 0, fmt.Errorf("TLS handshake: %w", inTime(ctx, err, "not finished in time"))
+		}
+		conn = secure
+		defer conn.Close()
+	}
+	e := p.newExchange(t, uri, conn.LocalAddr())
+	if t.Transport == "udp" {
+		status, err = e.overDatagrams(conn)
+	} else {
+		status, err = e.overStream(conn)
+	}
+	if ctx.Err() != nil && err != nil && e.ignored != nil {
+		return 0, fmt.Errorf("no answer in time, only %w", e.ignored)
+	}
+	return status, inTime(ctx, err, "no answer in time")
+}
+
+// inTime says what was waited for in vain, if that is what the error comes from.
+func inTime(ctx context.Context, err error, inVain string) error {
+	if err != nil && ctx.Err() != nil {
+		return errors.New(inVain)
+	}
+	return err
+}
+
+// tlsConfig lets every certificate pass and tells what is wrong with it: one that
+// has expired must not hide whether Kamailio answers, and nothing is said to it
+// that others may not read.
+func (p *Prober) tlsConfig(t Target, probe *Result) *tls.Config {
+	name := p.cfg.ServerName
+	if name == "" {
+		name, _, _ = net.SplitHostPort(t.Address)
+	}
+	return &tls.Config{
+		ServerName:         name,
+		InsecureSkipVerify: true, //nolint:gosec // G402: VerifyConnection verifies, and reports
+		VerifyConnection: func(s tls.ConnectionState) error {
+			leaf, others := s.PeerCertificates[0], x509.NewCertPool()
+			for _, c := range s.PeerCertificates[1:] {
+				others.AddCert(c)
+			}
+			probe.NotAfter = leaf.NotAfter
+			if _, err := leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: p.cfg.Roots, Intermediates: others}); err != nil {
+				text := err.Error() // may list a thousand names
+				probe.VerifyErr = errors.New(text[:min(len(text), 200)])
+			}
+			return nil
+		},
+	}
+}
+
+// exchange is one request and the search for its answer.
+type exchange struct {
+	request []byte
+	branch  string
+	ignored error // what came and was no answer
+}
+
+// newExchange makes the request. It is not passed on by more than one proxy, should
+// the script relay it.
+func (p *Prober) newExchange(t Target, uri sip.Uri, local net.Addr) *exchange {
+	host, portText, _ := net.SplitHostPort(local.String())
+	port, _ := strconv.Atoi(portText)
+	host, _, _ = strings.Cut(host, "%") // a zone is not for others
+	e := &exchange{branch: sip.RFC3261BranchMagicCookie + rand.Text()}
+
+	r := sip.NewRequest(sip.OPTIONS, uri)
+	via := &sip.ViaHeader{ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: strings.ToUpper(t.Transport), Host: host, Port: port}
+	via.Params.Add("branch", e.branch)
+	via.Params.Add("rport", "")
+	from := &sip.FromHeader{Address: sip.Uri{Scheme: "sip", User: "kamailio_exporter", Host: host}}
+	from.Params.Add("tag", rand.Text())
+	callID, forwards := sip.CallIDHeader(rand.Text()), sip.MaxForwardsHeader(1)
+	for _, h := range []sip.Header{
+		via, &forwards, from, &sip.ToHeader{Address: uri}, &callID,
+		&sip.CSeqHeader{SeqNo: 1, MethodName: sip.OPTIONS},
+		sip.NewHeader("User-Agent", p.cfg.UserAgent),
+		sip.NewHeader("Accept", "application/sdp"),
+	} {
+		r.AppendHeader(h)
+	}
+	r.SetBody(nil) // Content-Length: 0
+	e.request = []byte(r.String())
+	return e
+}
+
+// Of what a peer sends, so much is read at the most. sipgo reads a header that
+// comes in pieces from its beginning with each of them: with messages of this size
+// that costs a fraction of a second in the worst case.
+const (
+	maxMessage   = 16 << 10
+	maxStream    = 64 << 10
+	maxDatagrams = 100
+)
+
+// newParser parses no header but the length: an odd one must not make an answer
+// none.
+func newParser() *sip.Parser {
+	byName := sip.DefaultHeadersParser()
+	p := sip.NewParser(sip.WithHeadersParsers(map[string]sip.HeaderParser{
+		"content-length": byName["content-length"], "l": byName["l"],
+	}))
+	p.MaxMessageLength = maxMessage
+	return p
+}
+
+// T1 and T2 of RFC 3261, 17.1.2.2: how long until a request is sent again.
+const (
+	firstRepeat   = 500 * time.Millisecond
+	longestRepeat = 4 * time.Second
+)
+
+// overDatagrams sends the request again while there is no answer, as RFC 3261
+// wants it over UDP: with a time-out of 2 s that makes 3 datagrams.
+func (e *exchange) overDatagrams(conn net.Conn) (status int, err error) {
+	parser, buffer := newParser(), make([]byte, maxMessage)
+	repeat := firstRepeat
+	for received := 0; ; repeat = min(2*repeat, longestRepeat) {
+		if _, err := conn.Write(e.request); err != nil {
+			return 0, err
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(repeat)); err != nil {
+			return 0, err
+		}
+		for {
+			n, err := conn.Read(buffer)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			}
+			if err != nil {
+				return 0, err
+			}
+			message, err := parser.ParseSIP(buffer[:n])
+			if err != nil {
+				e.ignored = notSIP(buffer[:n])
+			} else if status := e.finalStatus(message); status != 0 {
+				return status, nil
+			}
+			if received++; received == maxDatagrams {
+				return 0, fmt.Errorf("%d datagrams came and no answer: %w", maxDatagrams, e.ignored)
+			}
+		}
+	}
+}
+
+func (e *exchange) overStream(conn net.Conn) (status int, err error) {
+	if _, err := conn.Write(e.request); err != nil {
+		return 0, err
+	}
+	stream := newParser().NewSIPStream()
+	defer stream.Close()
+	buffer := make([]byte, 4<<10)
+	for received := 0; received < maxStream; {
+		n, err := conn.Read(buffer)
+		if n == 0 && err != nil {
+			if errors.Is(err, io.EOF) {
+				err = errors.New("the connection was closed without an answer")
+			}
+			return 0, err
+		}
+		received += n
+		if _, err := stream.Write(buffer[:n]); err != nil {
+			return 0, err
+		}
+		for stream.Buffer().Len() > 0 {
+			message, _, err := stream.ParseNext()
+			if errors.Is(err, io.ErrUnexpectedEOF) {
+				break // more is to come
+			}
+			if errors.Is(err, sip.ErrMessageTooLarge) {
+				return 0, fmt.Errorf("the answer is larger than %d bytes", maxMessage)
+			}
+			if err != nil {
+				return 0, notSIP(buffer[:n])
+			}
+			if status := e.finalStatus(message); status != 0 {
+				return status, nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("%d bytes came and no answer: %w", maxStream, e.ignored)
+}
+
+// finalStatus is the status code of the request's final answer, and 0 of all else:
+// a provisional answer, one to another request, or a request of the peer's own.
+func (e *exchange) finalStatus(message sip.Message) int {
+	answer, ok := message.(*sip.Response)
+	if !ok {
+		e.ignored = errors.New("a request of its own")
+		return 0
+	}
+	via := answer.Via()
+	if via == nil || via.Params.GetOr("branch", "") != e.branch {
+		e.ignored = errors.New("an answer to another request")
+		return 0
+	}
+	switch status := answer.StatusCode; {
+	case status >= 200 && status <= 699:
+		return status
+	case status >= 100 && status <= 199:
+		e.ignored = fmt.Errorf("%d, which is provisional", status)
+	default:
+		e.ignored = fmt.Errorf("an answer with the status code %d", status)
+	}
+	return 0
+}
+
+func notSIP(data []byte) error {
+	return fmt.Errorf("what is not SIP: %.40q", data[:min(len(data), 40)])
+}

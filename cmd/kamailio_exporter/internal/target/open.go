@@ -1,0 +1,107 @@
+package target
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/common/config"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// HTTPClient makes the client for http:// and https://. Kamailio drops idle
+// connections after tcp_connection_lifetime (120 s by default); ours are given up
+// well before, since Go does not repeat a POST.
+func (t Target) HTTPClient(options ...config.HTTPClientOption) (*http.Client, error) {
+	cfg := config.DefaultHTTPClientConfig
+	if t.HTTP != nil {
+		cfg = *t.HTTP
+	}
+	cfg.FollowRedirects = false
+	options = append(options, config.WithHTTP2Disabled(), config.WithIdleConnTimeout(30*time.Second), config.WithSecretManager(Environment{}))
+	client, err := config.NewClientFromConfig(cfg, "kamailio_exporter", options...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.Name(httpFileFlag, "http_config"), err)
+	}
+	if transport, ok := client.Transport.(*http.Transport); ok {
+		transport.MaxResponseHeaderBytes = 64 << 10
+	}
+	return client, nil
+}
+
+// Ways opens the ways to Kamailio. Nothing is connected yet: Kamailio may be down.
+// httpClient is for http:// and https://, dialer for the other networks.
+func (t Target) Ways(httpClient *http.Client, dialer *net.Dialer) ([]kamrpc.Transport, error) {
+	var ways []kamrpc.Transport
+	for _, uri := range t.URIs {
+		way, err := kamrpc.OpenOver(uri, httpClient, dialer)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.Name("kamailio.uri", "uris"), err)
+		}
+		ways = append(ways, way)
+	}
+	return ways, nil
+}
+
+// Client asks Kamailio by these ways, within the limits of its own.
+func (t Target) Client(ways []kamrpc.Transport, observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
+	return kamrpc.NewClient(kamrpc.Config{
+		Ways:          ways,
+		MaxConcurrent: t.Limits.MaxConcurrentRPCs,
+		MaxReplyBytes: int64(t.Limits.MaxReplySize),
+		Observe:       observe,
+	})
+}
+
+// Open is a client of its own for this Kamailio, whatever address it has.
+func (t Target) Open(observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
+	httpClient, err := t.HTTPClient()
+	if err != nil {
+		return nil, err
+	}
+	ways, err := t.Ways(httpClient, &net.Dialer{})
+	if err != nil {
+		return nil, err
+	}
+	return t.Client(ways, observe)
+}
+
+// Roots are the authorities of CAFile; nil, those of the system, without one.
+func (t Target) Roots() (*x509.CertPool, error) {
+	if t.SIP.CAFile == "" {
+		return nil, nil
+	}
+	name := t.Name("sip.tls-ca-file", "sip: tls_ca_file")
+	text, err := os.ReadFile(t.SIP.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: there is no certificate in PEM format in %s", name, t.SIP.CAFile)
+	}
+	return roots, nil
+}
+
+// Environment finds the secrets that http_config has by reference (password_ref)
+// in environment variables.
+type Environment struct{}
+
+// Fetch is the value of a variable.
+func (Environment) Fetch(_ context.Context, name string) (string, error) {
+	return FromEnvironment(name)
+}
+
+// FromEnvironment is the value of a variable.
+func FromEnvironment(name string) (string, error) {
+	value, ok := os.LookupEnv(name)
+	if !ok {
+		return "", fmt.Errorf("there is no environment variable %s", name)
+	}
+	return value, nil
+}

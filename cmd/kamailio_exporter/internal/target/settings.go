@@ -1,0 +1,337 @@
+package target
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/alecthomas/units"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/config"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// What can be set of a target is in this file: as a flag (Flags), as a key of the
+// file (Spec), and with its bounds (Check).
+
+// OwnPrefixes begin the names of metrics that no statistic and no script may have:
+// those about the exporter itself, and about what it asks beside RPCs.
+func OwnPrefixes() []string {
+	return []string{"kamailio_exporter_", "kamailio_sip_probe_", "kamailio_xhttp_prom_", "go_", "process_"}
+}
+
+// StockURIs are the sockets that a stock Debian Kamailio opens: the datagram one
+// for the small calls, the FIFO for those that may be large.
+func StockURIs() []string {
+	return []string{"unix:///run/kamailio/kamailio_rpc.sock", "fifo:///run/kamailio/kamailio_rpc.fifo"}
+}
+
+const httpFileFlag = "kamailio.http-config-file"
+
+// Flags are what the command line and the environment say of a target.
+type Flags struct {
+	HTTPConfigFile string
+	URIsGiven      bool // on the command line
+
+	target           Target
+	switches         map[string]*bool // by collector
+	counters, gauges []string
+}
+
+// Declare declares the flags of the connection, the scrape and the collectors.
+func (f *Flags) Declare(app *kingpin.Application) {
+	t := &f.target
+	app.Flag("kamailio.uri", "Where to ask Kamailio; repeatable. The first is preferred, large replies go by the way that carries most. Schemes: unix, fifo, http, https, udp, tcp, binrpc+unix, binrpc+tcp.").
+		Default(StockURIs()...).IsSetByUser(&f.URIsGiven).StringsVar(&t.URIs)
+	app.Flag(httpFileFlag, "YAML file with user, password, TLS and CA options for http:// and https:// (Prometheus' http_config).").
+		PlaceHolder("FILE").StringVar(&f.HTTPConfigFile)
+	app.Flag("kamailio.timeout", "Longest time for one RPC.").
+		Default(collector.DefaultCallTimeout.String()).DurationVar(&t.Limits.RPCTimeout)
+	app.Flag("kamailio.max-concurrent-rpcs", "RPCs at the same time; each one occupies a Kamailio process.").
+		Default(fmt.Sprint(kamrpc.DefaultMaxConcurrent)).IntVar(&t.Limits.MaxConcurrentRPCs)
+	app.Flag("kamailio.max-reply-size", "Largest reply that is read; a collector that gets a larger one fails.").
+		Default("16MiB").BytesVar(&t.Limits.MaxReplySize)
+
+	app.Flag("scrape.timeout", "Longest time for a scrape; shorter where Prometheus says so in its request.").
+		Default("10s").DurationVar(&t.Limits.ScrapeTimeout)
+	app.Flag("scrape.timeout-offset", "Time kept back of Prometheus' own time-out, for the answer to arrive.").
+		Default("500ms").DurationVar(&t.Limits.TimeoutOffset)
+	app.Flag("scrape.reuse", "A scrape that ended less than this ago is served again instead of asking Kamailio anew.").
+		Default("250ms").DurationVar(&t.Limits.Reuse)
+
+	f.switches = map[string]*bool{}
+	for _, c := range collector.All(collector.Options{}) {
+		f.switches[c.Name()] = app.Flag("collector."+c.Name(), c.About()+".").Default("true").Bool()
+	}
+	o := &t.Options
+	app.Flag("collector.dialog_profile.names", "Dialog profile to count; repeatable.").
+		PlaceHolder("NAME").StringsVar(&o.DialogProfiles)
+	app.Flag("collector.dialplan.ids", "Id of a dialplan whose rules to count; repeatable.").
+		PlaceHolder("ID").IntsVar(&o.Dialplans)
+	app.Flag("collector.pike.addresses", "Show up to so many blocked source addresses one by one. They are personal data, hence none by default.").
+		Default("0").IntVar(&o.PikeAddresses)
+	app.Flag("collector.usrloc_contacts.limit", "Look into the contacts (ul.dump) while there are at most so many; 0 is never. Its cost is quadratic, and it locks the location service.").
+		Default(fmt.Sprint(collector.DefaultDumpContacts)).IntVar(&o.DumpContacts)
+	app.Flag("collector.statistics.counter", "Statistic that only grows, to be a counter kamailio_GROUP_NAME_total with this help text rather than a kamailio_statistic; repeatable. In the name, \\= is an equals sign, \\\\ a backslash and \\xHH any byte.").
+		PlaceHolder("GROUP:NAME=HELP").StringsVar(&f.counters)
+	app.Flag("collector.statistics.gauge", "The same for a statistic that goes up and down, as a gauge kamailio_GROUP_NAME; repeatable.").
+		PlaceHolder("GROUP:NAME=HELP").StringsVar(&f.gauges)
+	app.Flag("collector.dialog_age.limit", "Look at the dialogs one by one (dlg.briefing) while there are at most so many; 0 is never.").
+		Default(fmt.Sprint(collector.DefaultListDialogs)).IntVar(&o.ListDialogs)
+	app.Flag("collector.tls_connections.limit", "Look at the TLS connections (tls.list) while there are at most so many; 0 is never. It locks all of TCP.").
+		Default(fmt.Sprint(collector.DefaultTLSConnections)).IntVar(&o.TLSConnections)
+	app.Flag("collector.cfg.variables", "Numeric setting to show, such as core.debug; repeatable.").
+		PlaceHolder("GROUP.NAME").StringsVar(&o.CfgVariables)
+	app.Flag("scrape.list-limit", "Longest list (of destinations, gateways, blocked addresses, domains, ...) that is asked for again; after a longer one it is not for an hour. 0 is no limit.").
+		Default(fmt.Sprint(collector.DefaultListRows)).IntVar(&o.ListRows)
+	app.Flag("scrape.growing-interval", "ul.dump, dlg.briefing, tls.list and lists that only a reload changes are asked at most this often; in between their last samples are served, with their age.").
+		Default(collector.DefaultGrowingInterval.String()).DurationVar(&o.GrowingInterval)
+
+	app.Flag("xhttp_prom.url", "Merge the metrics that your script defines for Kamailio's module xhttp_prom, from its page at this http:// or https:// URL, asked as --kamailio.http-config-file says.").
+		PlaceHolder("URL").StringVar(&t.Script.URL)
+	app.Flag("xhttp_prom.timeout", "Longest time for that page; it is never waited for longer than the scrape may take.").
+		Default("2s").DurationVar(&t.Script.Timeout)
+	app.Flag("xhttp_prom.max-size", "Largest page that is merged.").
+		Default("2MiB").BytesVar(&t.Script.MaxSize)
+
+	app.Flag("sip.probe", "SIP socket of Kamailio to send an OPTIONS request to at every scrape; repeatable. TRANSPORT is udp, tcp or tls. A TLS socket with several certificates is probed for each with ?server_name=NAME behind it.").
+		PlaceHolder("TRANSPORT:HOST:PORT[?server_name=NAME]").StringsVar(&t.SIP.Probe)
+	app.Flag("sip.timeout", "Longest time for the answer, with connecting; it is never waited for longer than the scrape may take.").
+		Default("2s").DurationVar(&t.SIP.Timeout)
+	app.Flag("sip.request-uri", "SIP URI that is asked for; the probed address by default.").
+		PlaceHolder("sip:[USER@]HOST[:PORT]").StringVar(&t.SIP.RequestURI)
+	app.Flag("sip.tls-ca-file", "PEM file of the authorities that the certificates of TLS sockets are held against; those of the system by default.").
+		PlaceHolder("FILE").StringVar(&t.SIP.CAFile)
+	app.Flag("sip.tls-server-name", "Name that TLS sockets are asked for (SNI) and that their certificates must have, where --sip.probe says none; the probed host by default.").
+		PlaceHolder("NAME").StringVar(&t.SIP.ServerName)
+}
+
+// Target is the target that the flags describe, once they are parsed.
+func (f *Flags) Target() (Target, error) {
+	t := f.target
+	if f.HTTPConfigFile != "" {
+		loaded, _, err := config.LoadHTTPConfigFile(f.HTTPConfigFile)
+		if err != nil {
+			return t, fmt.Errorf("--%s: %w", httpFileFlag, err)
+		}
+		t.HTTP = loaded
+	}
+	for _, name := range collector.Names(collector.All(collector.Options{})) {
+		if *f.switches[name] {
+			t.Collectors = append(t.Collectors, name)
+		}
+	}
+	if len(t.SIP.Probe) == 0 && (t.SIP.RequestURI != "" || t.SIP.CAFile != "" || t.SIP.ServerName != "") {
+		return t, errors.New("--sip.request-uri and --sip.tls-* need --sip.probe, which names the SIP sockets")
+	}
+	errs := append(t.Check(), t.promote(f.counters, f.gauges)...)
+	if len(errs) > 0 {
+		return t, errs[0]
+	}
+	if len(t.Options.Promotions) > 0 && !slices.Contains(t.Collectors, "statistics") {
+		return t, errors.New("--collector.statistics.counter and --collector.statistics.gauge need the collector statistics, which is switched off")
+	}
+	return t, nil
+}
+
+// promote reads the statistics that are to have metrics of their own.
+func (t *Target) promote(counters, gauges []string) (errs []error) {
+	counterName := t.Name("collector.statistics.counter", "collectors: statistics_counters")
+	gaugeName := t.Name("collector.statistics.gauge", "collectors: statistics_gauges")
+	t.Options.Promotions = nil
+	for _, list := range []struct {
+		name  string
+		texts []string
+		kind  prometheus.ValueType
+	}{
+		{counterName, counters, prometheus.CounterValue},
+		{gaugeName, gauges, prometheus.GaugeValue},
+	} {
+		for _, text := range list.texts {
+			p, err := collector.ParsePromotion(text, list.kind)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %q: %w", list.name, text, err))
+				continue
+			}
+			t.Options.Promotions = append(t.Options.Promotions, p)
+		}
+	}
+	if err := collector.CheckPromotions(t.Options.Promotions, OwnPrefixes()...); err != nil {
+		errs = append(errs, fmt.Errorf("%s, %s: %w", counterName, gaugeName, err))
+	}
+	return errs
+}
+
+// Check tells what is set and cannot be meant.
+func (t Target) Check() (errs []error) {
+	must := func(flag, key string, ok bool, be string, is any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s must be %s, not %v", t.Name(flag, key), be, is))
+		}
+	}
+	quantity := func(flag, key string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s %w", t.Name(flag, key), err))
+		}
+	}
+	l, o := t.Limits, t.Options
+	quantity("kamailio.timeout", "limits: rpc_timeout", conf.Timeout(l.RPCTimeout))
+	quantity("scrape.timeout", "limits: scrape_timeout", conf.Timeout(l.ScrapeTimeout))
+	if t.Source == FromFile { // the offset is the flags' alone
+		must("", "limits: scrape_timeout", l.ScrapeTimeout > l.TimeoutOffset, fmt.Sprintf("more than --scrape.timeout-offset (%s)", l.TimeoutOffset), l.ScrapeTimeout)
+	} else {
+		must("scrape.timeout-offset", "", l.TimeoutOffset >= 0 && l.TimeoutOffset < l.ScrapeTimeout, "at least 0 and below --scrape.timeout", l.TimeoutOffset)
+		quantity("scrape.reuse", "", conf.Duration(l.Reuse, 0, time.Hour))
+	}
+	must("kamailio.max-concurrent-rpcs", "limits: max_concurrent_rpcs", l.MaxConcurrentRPCs >= 1, "at least 1", l.MaxConcurrentRPCs)
+	quantity("kamailio.max-reply-size", "limits: max_reply_size", conf.Size(l.MaxReplySize, 4*units.KiB))
+	quantity("scrape.growing-interval", "limits: growing_interval", conf.Duration(o.GrowingInterval, 0, 24*time.Hour))
+	quantity("xhttp_prom.timeout", "xhttp_prom: timeout", conf.Timeout(t.Script.Timeout))
+	quantity("xhttp_prom.max-size", "xhttp_prom: max_size", conf.Size(t.Script.MaxSize, units.KiB))
+	quantity("sip.timeout", "sip: timeout", conf.Timeout(t.SIP.Timeout))
+	must("collector.pike.addresses", "collectors: pike_addresses", o.PikeAddresses >= 0, "at least 0", o.PikeAddresses)
+	must("collector.usrloc_contacts.limit", "limits: contacts", o.DumpContacts >= 0, "at least 0", o.DumpContacts)
+	must("collector.dialog_age.limit", "limits: dialogs", o.ListDialogs >= 0, "at least 0", o.ListDialogs)
+	must("collector.tls_connections.limit", "limits: tls_connections", o.TLSConnections >= 0, "at least 0", o.TLSConnections)
+	must("scrape.list-limit", "limits: list_rows", o.ListRows >= 0, "at least 0", o.ListRows)
+	for _, v := range o.CfgVariables {
+		group, name, _ := strings.Cut(v, ".")
+		if group == "" || name == "" {
+			errs = append(errs, fmt.Errorf("%s is a group and a name, such as core.debug, not %q", t.Name("collector.cfg.variables", "collectors: cfg_variables"), v))
+		}
+	}
+	if t.Script.URL != "" {
+		if err := t.checkPage(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// checkPage does not echo the URL: it may hold a password.
+func (t Target) checkPage() error {
+	name := t.Name("xhttp_prom.url", "xhttp_prom: url")
+	u, err := url.Parse(t.Script.URL)
+	switch {
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
+		return fmt.Errorf("%s must be the address of Kamailio's page, such as http://127.0.0.1:5060/metrics", name)
+	case u.User != nil:
+		where := "http_config"
+		if t.Source == FromFlags {
+			where = "the HTTP configuration file (--" + httpFileFlag + ")"
+		}
+		return fmt.Errorf("%s: no user or password in it: give them in %s", name, where)
+	}
+	return nil
+}
+
+// Spec is what the file can say of a target, and of all together. What is nil is
+// as it was.
+type Spec struct {
+	HTTP       *config.HTTPClientConfig `yaml:"http_config"`
+	Limits     limitsSpec               `yaml:"limits"`
+	Collectors collectorsSpec           `yaml:"collectors"`
+}
+
+type limitsSpec struct {
+	ScrapeTimeout     *time.Duration    `yaml:"scrape_timeout"`
+	RPCTimeout        *time.Duration    `yaml:"rpc_timeout"`
+	MaxConcurrentRPCs *int              `yaml:"max_concurrent_rpcs"`
+	MaxReplySize      *units.Base2Bytes `yaml:"max_reply_size"`
+	GrowingInterval   *time.Duration    `yaml:"growing_interval"`
+	ListRows          *int              `yaml:"list_rows"`
+	Contacts          *int              `yaml:"contacts"`
+	Dialogs           *int              `yaml:"dialogs"`
+	TLSConnections    *int              `yaml:"tls_connections"`
+}
+
+type collectorsSpec struct {
+	DialogProfiles []string `yaml:"dialog_profiles"`
+	Dialplans      []int    `yaml:"dialplans"`
+	PikeAddresses  *int     `yaml:"pike_addresses"`
+	CfgVariables   []string `yaml:"cfg_variables"`
+	Counters       []string `yaml:"statistics_counters"`
+	Gauges         []string `yaml:"statistics_gauges"`
+}
+
+// BesideSpec is what the file can say of one target only: what is asked beside
+// RPCs.
+type BesideSpec struct {
+	SIP    sipSpec    `yaml:"sip"`
+	Script scriptSpec `yaml:"xhttp_prom"`
+}
+
+type sipSpec struct {
+	Probe      []string       `yaml:"probe"`
+	Timeout    *time.Duration `yaml:"timeout"`
+	RequestURI string         `yaml:"request_uri"`
+	CAFile     string         `yaml:"tls_ca_file"`
+	ServerName string         `yaml:"tls_server_name"`
+}
+
+type scriptSpec struct {
+	URL     string            `yaml:"url"`
+	Timeout *time.Duration    `yaml:"timeout"`
+	MaxSize *units.Base2Bytes `yaml:"max_size"`
+}
+
+// Apply sets what the file says.
+func (s Spec) Apply(t *Target) (errs []error) {
+	t.Source = FromFile
+	if s.HTTP != nil {
+		t.HTTP = s.HTTP
+	}
+	set(&t.Limits.ScrapeTimeout, s.Limits.ScrapeTimeout)
+	set(&t.Limits.RPCTimeout, s.Limits.RPCTimeout)
+	set(&t.Limits.MaxConcurrentRPCs, s.Limits.MaxConcurrentRPCs)
+	set(&t.Limits.MaxReplySize, s.Limits.MaxReplySize)
+	set(&t.Options.GrowingInterval, s.Limits.GrowingInterval)
+	set(&t.Options.ListRows, s.Limits.ListRows)
+	set(&t.Options.DumpContacts, s.Limits.Contacts)
+	set(&t.Options.ListDialogs, s.Limits.Dialogs)
+	set(&t.Options.TLSConnections, s.Limits.TLSConnections)
+	setList(&t.Options.DialogProfiles, s.Collectors.DialogProfiles)
+	setList(&t.Options.Dialplans, s.Collectors.Dialplans)
+	set(&t.Options.PikeAddresses, s.Collectors.PikeAddresses)
+	setList(&t.Options.CfgVariables, s.Collectors.CfgVariables)
+	if s.Collectors.Counters != nil || s.Collectors.Gauges != nil {
+		errs = t.promote(s.Collectors.Counters, s.Collectors.Gauges)
+	}
+	return errs
+}
+
+// Apply sets what the file says.
+func (s BesideSpec) Apply(t *Target) (errs []error) {
+	t.Source = FromFile
+	t.SIP.Probe, t.SIP.RequestURI, t.SIP.CAFile, t.SIP.ServerName = s.SIP.Probe, s.SIP.RequestURI, s.SIP.CAFile, s.SIP.ServerName
+	set(&t.SIP.Timeout, s.SIP.Timeout)
+	t.Script.URL = s.Script.URL
+	set(&t.Script.Timeout, s.Script.Timeout)
+	set(&t.Script.MaxSize, s.Script.MaxSize)
+	if len(s.SIP.Probe) == 0 && (s.SIP.Timeout != nil || s.SIP.RequestURI != "" || s.SIP.CAFile != "" || s.SIP.ServerName != "") {
+		errs = append(errs, errors.New("sip: no probe: it names the SIP sockets, such as probe: [udp:192.0.2.10:5060]"))
+	}
+	if s.Script.URL == "" && (s.Script.Timeout != nil || s.Script.MaxSize != nil) {
+		errs = append(errs, errors.New("xhttp_prom: no url: it names the page, such as url: http://192.0.2.10:5060/metrics"))
+	}
+	return errs
+}
+
+func set[T any](setting *T, to *T) {
+	if to != nil {
+		*setting = *to
+	}
+}
+
+func setList[T any](setting *[]T, to []T) {
+	if to != nil {
+		*setting = to
+	}
+}

@@ -1,0 +1,144 @@
+package xhttpprom
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+)
+
+// Merged is another page's metrics, made fit to stand on ours: those that
+// Kamailio's module xhttp_prom serves for the operator's script. As a
+// prometheus.Gatherer it is these and the metrics about them.
+type Merged struct {
+	Err      error         // why there are no families; nil also when the page has none
+	Duration time.Duration // 0: the page was not asked for
+	Families []*dto.MetricFamily
+	// What was dropped: families for their name, and those of which nothing
+	// could be read; samples that could not be read, and those whose labels
+	// others before them had.
+	Collisions, InvalidFamilies      []string
+	InvalidSamples, DuplicateSamples int
+}
+
+var (
+	mergedUpDesc       = collector.NewDesc("kamailio_xhttp_prom_up", "1 when the page of Kamailio's module xhttp_prom was read, 0 when its metrics are missing. The log tells why. Only with --xhttp_prom.url.", prometheus.GaugeValue, "the page")
+	mergedDurationDesc = collector.NewDesc("kamailio_xhttp_prom_duration_seconds", "Time that the page took. None while it is not asked for.", prometheus.GaugeValue, "the exporter")
+	mergedFamiliesDesc = collector.NewDesc("kamailio_xhttp_prom_dropped_families", "Metrics of the page that are left out: because the name is one of the exporter's own metrics, or comes twice (collision), or because nothing of it could be read (invalid).", prometheus.GaugeValue, "the page", "reason")
+	mergedSamplesDesc  = collector.NewDesc("kamailio_xhttp_prom_dropped_samples", "Lines of the page that are left out: because they could not be read (invalid), or because others have the same labels (duplicate).", prometheus.GaugeValue, "the page", "reason")
+)
+
+// Descs are the metrics about a merged page.
+func Descs() []*collector.Desc {
+	return []*collector.Desc{mergedUpDesc, mergedDurationDesc, mergedFamiliesDesc, mergedSamplesDesc}
+}
+
+// Gather is the page's part of ours.
+func (m *Merged) Gather() ([]*dto.MetricFamily, error) {
+	var g collector.Families
+	up := 0.0
+	if m.Err == nil {
+		up = 1
+	}
+	g.Add(mergedUpDesc, up)
+	if m.Duration > 0 {
+		g.Add(mergedDurationDesc, m.Duration.Seconds())
+	}
+	if m.Err != nil {
+		return g.Sorted(), nil
+	}
+	g.Add(mergedFamiliesDesc, float64(len(m.Collisions)), "collision")
+	g.Add(mergedFamiliesDesc, float64(len(m.InvalidFamilies)), "invalid")
+	g.Add(mergedSamplesDesc, float64(m.DuplicateSamples), "duplicate")
+	g.Add(mergedSamplesDesc, float64(m.InvalidSamples), "invalid")
+	return append(g.Sorted(), m.Families...), nil
+}
+
+// Keep drops the families whose name is taken, or comes twice, and of the others
+// the samples that cannot be served.
+func (m *Merged) Keep(families []*dto.MetricFamily, taken func(name string) bool) {
+	own := map[string]bool{}
+	for _, f := range families {
+		names := familyNames(f)
+		if slices.ContainsFunc(names, func(n string) bool { return taken(n) || own[n] }) {
+			m.Collisions = append(m.Collisions, f.GetName())
+			continue
+		}
+		m.clean(f)
+		if len(f.Metric) == 0 {
+			m.InvalidFamilies = append(m.InvalidFamilies, f.GetName())
+			continue
+		}
+		for _, n := range names {
+			own[n] = true
+		}
+		m.Families = append(m.Families, f)
+	}
+}
+
+// familyNames are the names that a family takes, of itself and of its samples, in
+// any format.
+func familyNames(f *dto.MetricFamily) []string {
+	name := f.GetName()
+	names := []string{name, strings.TrimSuffix(name, "_total")}
+	switch f.GetType() {
+	case dto.MetricType_HISTOGRAM, dto.MetricType_SUMMARY:
+		names = append(names, name+"_bucket", name+"_sum", name+"_count")
+	}
+	return names
+}
+
+// clean drops samples with the labels of others, and histograms and summaries of
+// which a part is missing: it would read as 0.
+func (m *Merged) clean(f *dto.MetricFamily) {
+	seen := map[string]bool{}
+	f.Metric = slices.DeleteFunc(f.Metric, func(metric *dto.Metric) bool {
+		key, ok := labelKey(metric.Label)
+		h, s := metric.Histogram, metric.Summary
+		if !ok || h != nil && (h.SampleCount == nil || h.SampleSum == nil) || s != nil && (s.SampleCount == nil || s.SampleSum == nil) {
+			m.InvalidSamples++
+			return true
+		}
+		if seen[key] {
+			m.DuplicateSamples++
+			return true
+		}
+		seen[key] = true
+		if h != nil {
+			m.cleanBuckets(h)
+		}
+		metric.TimestampMs = nil // it is of now, and must go stale when it is gone
+		return false
+	})
+}
+
+func (m *Merged) cleanBuckets(h *dto.Histogram) {
+	bounds := map[float64]bool{}
+	h.Bucket = slices.DeleteFunc(h.Bucket, func(b *dto.Bucket) bool {
+		if bounds[b.GetUpperBound()] || math.IsNaN(b.GetUpperBound()) {
+			m.DuplicateSamples++
+			return true
+		}
+		bounds[b.GetUpperBound()] = true
+		return false
+	})
+}
+
+// labelKey identifies a set of labels; ok is false for one that no series can
+// have.
+func labelKey(labels []*dto.LabelPair) (key string, ok bool) {
+	slices.SortFunc(labels, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
+	var b strings.Builder
+	for i, l := range labels {
+		if strings.HasPrefix(l.GetName(), "__") || i > 0 && l.GetName() == labels[i-1].GetName() {
+			return "", false
+		}
+		b.WriteString(l.GetName() + "\xff" + l.GetValue() + "\xff")
+	}
+	return b.String(), true
+}

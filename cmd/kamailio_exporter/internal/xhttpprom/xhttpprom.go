@@ -1,0 +1,270 @@
+// Package xhttpprom merges the page of Kamailio's module xhttp_prom, with the
+// metrics that the operator's script defines, into the exporter's own.
+package xhttpprom
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/target"
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+)
+
+// Reader reads the page, one request after the other: one of Kamailio's TCP workers
+// makes it, in its private memory, and holds the lock of the script's metrics
+// meanwhile (xhttp_prom/prom_metric.c).
+type Reader struct {
+	url    string
+	client *http.Client
+	limit  int64
+	taken  func(name string) bool
+
+	pause   error // why the page is not asked for until then
+	pauseTo time.Time
+}
+
+// pagePause is how long the page is not asked for after it was too large or did
+// not come in time: each such request costs Kamailio a worker's time, and an
+// ERROR line when its peer goes away.
+const pagePause = time.Minute
+
+// Of makes the reader of a Kamailio's page; nil when none is to be read. httpClient
+// asks for it.
+func Of(t target.Target, httpClient *http.Client) *Reader {
+	if t.Script.URL == "" {
+		return nil
+	}
+	taken := collector.TakenNames(t.Options)
+	return &Reader{
+		url: t.Script.URL, client: httpClient, limit: int64(t.Script.MaxSize),
+		taken: func(name string) bool {
+			return taken[name] || slices.ContainsFunc(target.OwnPrefixes(), func(p string) bool { return strings.HasPrefix(name, p) })
+		},
+	}
+}
+
+// Read is the page, or why there is none. It is not for two at a time.
+func (p *Reader) Read(ctx context.Context) *Merged {
+	begun := time.Now()
+	if begun.Before(p.pauseTo) {
+		return &Merged{Err: p.pause}
+	}
+	page := p.read(ctx)
+	ended := time.Now()
+	page.Duration = ended.Sub(begun)
+	if errors.Is(page.Err, context.DeadlineExceeded) || errors.Is(page.Err, errPageSize) {
+		p.pause, p.pauseTo = page.Err, ended.Add(pagePause)
+	}
+	return page
+}
+
+func (p *Reader) read(ctx context.Context) (page *Merged) {
+	page = &Merged{}
+	defer func() {
+		if r := recover(); r != nil { // foreign data must not end the program
+			page = &Merged{Err: fmt.Errorf("panic: %v\n%s", r, debug.Stack())}
+		}
+	}()
+	text, err := p.fetch(ctx)
+	if err != nil {
+		page.Err = err
+		return page
+	}
+	families, invalid, samples := parseScriptPage(text)
+	page.InvalidFamilies, page.InvalidSamples = invalid, samples
+	page.Keep(families, p.taken)
+	return page
+}
+
+var errPageSize = errors.New("the page is larger than --xhttp_prom.max-size")
+
+func (p *Reader) fetch(ctx context.Context) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Accept", "text/plain")
+	r.Header.Set("Accept-Encoding", "identity") // a small gzip bomb is a large page
+	resp, err := p.client.Do(r)
+	if err != nil {
+		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
+			err = wrapped.Err // without the URL: its query may be a secret
+		}
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, p.limit+1))
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("HTTP status %d: does event_route[xhttp:request] call prom_dispatch() for this address and path?", resp.StatusCode)
+	case err != nil:
+		return nil, fmt.Errorf("reading the page: %w", err)
+	case int64(len(text)) > p.limit:
+		return nil, errPageSize
+	case resp.Header.Get("Content-Encoding") != "" && resp.Header.Get("Content-Encoding") != "identity":
+		return nil, errors.New("the page is compressed, which was not asked for")
+	case kind != "" && kind != "text/plain":
+		return nil, fmt.Errorf("the page is %.40q, not text/plain: is this xhttp_prom's?", kind)
+	case bytes.IndexByte(text, 0) >= 0:
+		return nil, errors.New("the page is not text")
+	case len(text) > 0 && text[len(text)-1] != '\n':
+		return nil, errors.New("the page is cut off: its last line has no end")
+	}
+	return text, nil
+}
+
+// What xhttp_prom shows of Kamailio's own statistics comes behind one of these
+// lines (xhttp_prom/prom.c, prom_stats_get): this exporter has it already.
+var statisticsFollow = []string{"# Kamailio whole internal statistics", "# Kamailio statistics for"}
+
+var (
+	sampleName = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*`)
+	metadata   = regexp.MustCompile(`^# (TYPE|HELP) ([a-zA-Z_:][a-zA-Z0-9_:]*) +(.*)$`)
+	// Private memory by process and the uptime, which this exporter has too
+	// (xhttp_prom/prom.c).
+	moduleOwn = regexp.MustCompile(`^(?:[a-zA-Z0-9_:]*pkgmem_(?:used|available|real_used|total_frags|total_size)\{pid="|kamailio_uptime[{ ])`)
+)
+
+// textFamily is what the page says of one metric.
+type textFamily struct {
+	name, help, kind string
+	lines            []string
+}
+
+// parseScriptPage reads the metrics of the operator's script. Each metric is
+// parsed by itself, and if that fails each of its lines, for xhttp_prom escapes
+// nothing: one odd label value that came with a SIP message costs its own line.
+func parseScriptPage(text []byte) (families []*dto.MetricFamily, invalid []string, samples int) {
+	found, samples := splitScriptPage(text)
+	for _, f := range found {
+		if len(f.lines) == 0 {
+			continue // declared, and without a value so far
+		}
+		family, err := f.parse(f.lines)
+		if err != nil {
+			good := slices.DeleteFunc(slices.Clone(f.lines), func(line string) bool {
+				_, err := f.parse([]string{line})
+				return err != nil
+			})
+			samples += len(f.lines) - len(good)
+			family, err = f.parse(good)
+		}
+		if err != nil {
+			invalid = append(invalid, f.name)
+			continue
+		}
+		families = append(families, family)
+	}
+	return families, invalid, samples
+}
+
+// splitScriptPage gathers the lines of each metric, in the order in which the
+// metrics come, and counts the lines that are of none.
+func splitScriptPage(text []byte) (found []*textFamily, odd int) {
+	byName := map[string]*textFamily{}
+	get := func(name string) *textFamily {
+		if byName[name] == nil {
+			byName[name] = &textFamily{name: name, kind: "untyped"}
+			found = append(found, byName[name])
+		}
+		return byName[name]
+	}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimRight(line, "\r\n")
+		if slices.ContainsFunc(statisticsFollow, func(s string) bool { return strings.HasPrefix(line, s) }) {
+			break
+		}
+		if m := metadata.FindStringSubmatch(line); m != nil {
+			switch f := get(m[2]); {
+			case m[1] == "HELP":
+				f.help = escapeBytes(m[3], `\x%02x`)
+			case slices.Contains([]string{"counter", "gauge", "histogram", "summary"}, m[3]):
+				f.kind = m[3]
+			}
+			continue
+		}
+		if strings.TrimSpace(line) == "" || line[0] == '#' || moduleOwn.MatchString(line) {
+			continue
+		}
+		name := sampleName.FindString(line)
+		if name == "" {
+			odd++
+			continue
+		}
+		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+			if f := byName[strings.TrimSuffix(name, suffix)]; strings.HasSuffix(name, suffix) && f != nil && (f.kind == "histogram" || f.kind == "summary") {
+				name = f.name
+				break
+			}
+		}
+		f := get(name)
+		f.lines = append(f.lines, escapeBytes(withoutTime(line), `\\x%02x`))
+	}
+	return found, odd
+}
+
+// withoutTime cuts the timestamp off: the value is of now, and one of the ways in
+// which it can be written (timestamp_format "sf") is not Prometheus' own.
+func withoutTime(line string) string {
+	at := strings.LastIndexByte(line, '}') + 1
+	if at == 0 {
+		at = len(sampleName.FindString(line))
+	}
+	if fields := strings.Fields(line[at:]); len(fields) == 2 {
+		return line[:at] + " " + fields[0]
+	}
+	return line
+}
+
+// escapeBytes writes the bytes that are not UTF-8 as collector writes them in
+// its labels.
+func escapeBytes(s, format string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	var out strings.Builder
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && size == 1 {
+			fmt.Fprintf(&out, format, s[i])
+		} else {
+			out.WriteString(s[i : i+size])
+		}
+		i += size
+	}
+	return out.String()
+}
+
+func (f *textFamily) parse(lines []string) (*dto.MetricFamily, error) {
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	text := "# TYPE " + f.name + " " + f.kind + "\n" + strings.Join(lines, "\n") + "\n"
+	parsed, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	family := parsed[f.name]
+	if len(parsed) != 1 || family == nil {
+		return nil, errors.New("not one metric")
+	}
+	if f.help != "" {
+		family.Help = &f.help
+	}
+	return family, nil
+}

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/serve"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/sipprobe"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/xhttpprom"
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// TestDocsOfMetrics writes METRICS.md from the tables, with -update, and else checks
+// that it is what they say.
+func TestDocsOfMetrics(t *testing.T) {
+	file := filepath.Join("..", "..", "METRICS.md")
+	writeDocument(t, file, readText(t, file), metricsPage())
+}
+
+// everything that an operator can ask for.
+var everything = collector.Options{DialogProfiles: []string{"x"}, PikeAddresses: 1, DumpContacts: 1, TLSConnections: 1, CfgVariables: []string{"core.debug"}, Dialplans: []int{1}}
+
+// besideDescs are the metrics of the page that no collector has.
+func besideDescs() []*collector.Desc {
+	return slices.Concat(collector.ScrapeDescs(), xhttpprom.Descs(), sipprobe.Descs())
+}
+
+func descs() []*collector.Desc {
+	all := besideDescs()
+	for _, c := range collector.All(everything) {
+		all = append(all, c.Descs()...)
+	}
+	return all
+}
+
+// The rules for names and help texts, for every metric there is.
+func TestNames(t *testing.T) {
+	name := regexp.MustCompile(`^kamailio(_[a-z0-9]+)+$`)
+	label := regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
+	kinds := map[string]prometheus.ValueType{}
+	helps := map[string]string{}
+	for _, d := range descs() {
+		if !name.MatchString(d.Name) {
+			t.Errorf("%s: the name is not kamailio_<module>_<thing>_<unit>", d.Name)
+		}
+		if isCounter := d.Kind == prometheus.CounterValue; isCounter != strings.HasSuffix(d.Name, "_total") {
+			t.Errorf("%s: counters, and only they, end in _total", d.Name)
+		}
+		if known, ok := helps[d.Name]; ok && known != d.Help {
+			t.Errorf("%s has two help texts: the whole page would fail", d.Name)
+		}
+		helps[d.Name] = d.Help
+		kinds[d.Name] = d.Kind
+		if len(d.Help) < 10 || !strings.HasSuffix(d.Help, ".") || strings.Contains(d.Help, "\n") {
+			t.Errorf("%s: help is a sentence on one line, not %q", d.Name, d.Help)
+		}
+		if d.Source == "" {
+			t.Errorf("%s: no source", d.Name)
+		}
+		for _, bad := range []string{"_milliseconds", "_ms", "_kb", "_percentage", "_count", "_sum", "_bucket"} {
+			if strings.HasSuffix(strings.TrimSuffix(d.Name, "_total"), bad) {
+				t.Errorf("%s: base units only, and no suffix that means a histogram's", d.Name)
+			}
+		}
+		for _, l := range d.Labels {
+			if !label.MatchString(l) || slices.Contains([]string{"le", "quantile", "job", "instance", "pid", "rank"}, l) {
+				t.Errorf("%s: label %s is reserved, or changes with every restart", d.Name, l)
+			}
+		}
+	}
+	// In OpenMetrics the counter x_total is the family x.
+	for n, kind := range kinds {
+		if kind == prometheus.CounterValue {
+			if _, taken := kinds[strings.TrimSuffix(n, "_total")]; taken {
+				t.Errorf("%s and %s are one name in OpenMetrics", n, strings.TrimSuffix(n, "_total"))
+			}
+		}
+	}
+}
+
+// ownMetrics are those about the exporter itself, with these flags, after a scrape
+// of a Kamailio that is not there.
+func ownMetrics(t *testing.T, args ...string) []*dto.MetricFamily {
+	t.Helper()
+	s, err := cli.Parse(args, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := serve.New(s, nil, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	families, err := service.OwnMetrics().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return families
+}
+
+func metricsPage() string {
+	var b strings.Builder
+	b.WriteString(`# Metrics
+
+Made from the tables in the folder collector by ` + "`make docs`" + `; do not edit.
+
+A field that a server does not answer is no sample: a zero is always Kamailio's own. Label values are bytes as Kamailio has them; a byte that is not UTF-8 is written ` + "`\\xHH`" + `.
+
+What an exporter with many targets has of its own is in [FLEET.md](FLEET.md#metrics), what the admin endpoint has in [ADMIN.md](ADMIN.md#metrics).
+
+## The scrape itself
+
+`)
+	metricTable(&b, collector.ScrapeDescs())
+	for _, c := range collector.All(everything) {
+		fmt.Fprintf(&b, "\n## %s\n\n%s. Needs: %s.\n\n", c.Name(), c.About(), docCode(c.Methods()))
+		metricTable(&b, c.Descs())
+	}
+	b.WriteString(`
+## The page of xhttp_prom
+
+Metrics about the page that --xhttp_prom.url names, and with them on our page the metrics that your script defines for the module xhttp_prom, under the names that it gives them.
+
+`)
+	metricTable(&b, xhttpprom.Descs())
+	b.WriteString(`
+## SIP probes
+
+What the SIP sockets answer that --sip.probe names. Any final answer is a success: a 404 or 405 too comes from a worker that lives.
+
+`)
+	metricTable(&b, sipprobe.Descs())
+	b.WriteString(`
+## What each call costs Kamailio
+
+Every method that this program may call; it cannot call another. A scrape only reads; the reloads and actions are the [admin endpoint's](ADMIN.md), which is off by default. While a module reloads, nothing of it is read. *Constant*: the same however busy the server is. *Walk*: counted in place. *Growing*: the reply grows with what the server holds; such a call is made only below a limit and at most once in an interval, and after a failure not for a minute, then two, four, up to an hour, or until Kamailio restarts.
+
+| method | effect | cost | grows with | size known from | locks | notes |
+| --- | --- | --- | --- | --- | --- | --- |
+`)
+	for _, p := range kamrpc.PriceList() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", p.Method, p.Effect, p.Cost, p.Of, docCell(p.Size), p.Locks, docCell(p.Note))
+	}
+	b.WriteString(`
+### Not read
+
+What could be missed on the page, and why it is not there.
+
+| method | why |
+| --- | --- |
+`)
+	for _, u := range collector.Unread() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", u.Method, docCell(u.Why))
+	}
+	b.WriteString(`
+### Never called
+
+These are refused, on the versions named, whatever the flags say.
+
+| method | versions | when | what it does |
+| --- | --- | --- | --- |
+`)
+	for _, p := range kamrpc.PriceList() {
+		for _, d := range p.Dangers {
+			when := "always"
+			if d.MinParams > 0 {
+				when = fmt.Sprintf("with fewer than %d parameters", d.MinParams)
+			}
+			versions := "all"
+			if d.Versions != "" {
+				versions = d.Versions + "*"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", p.Method, versions, when, docCell(d.What))
+		}
+	}
+	return b.String()
+}
+
+func docCode(words []string) string {
+	return "`" + strings.Join(words, "`, `") + "`"
+}
+
+func docCell(s string) string { return strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(s) }
+
+func metricTable(b *strings.Builder, descs []*collector.Desc) {
+	b.WriteString("| metric | type | labels | meaning | from |\n| --- | --- | --- | --- | --- |\n")
+	descs = slices.SortedFunc(slices.Values(descs), func(x, y *collector.Desc) int { return strings.Compare(x.Name, y.Name) })
+	for _, d := range descs {
+		kind := map[prometheus.ValueType]string{prometheus.GaugeValue: "gauge", prometheus.CounterValue: "counter"}[d.Kind]
+		if kind == "" {
+			kind = "untyped"
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |\n", d.Name, kind, strings.Join(d.Labels, ", "), docCell(d.Help), docCell(d.Source))
+	}
+}
+
+// metricsFile has the name and the labels of each metric, for the tests of
+// dashboards and rules: another module, which sees no internal package.
+var metricsFile = filepath.Join("..", "..", "dashboards", "generate", "mixin", "metrics.tsv")
+
+// TestDocsMetricNames writes it, with -update, and else checks that it is complete.
+func TestDocsMetricNames(t *testing.T) {
+	labels := map[string]string{}
+	for _, d := range descs() {
+		labels[d.Name] = strings.Join(d.Labels, ",")
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "admin.yml")
+	text := strings.ReplaceAll(readText(t, filepath.Join("..", "..", "examples", "admin", "repair", "admin.yml")), "/var/lib/kamailio-exporter/", dir+"/")
+	if err := os.WriteFile(file, []byte(strings.Replace(text, "127.0.0.1:9443", "127.0.0.1:0", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := cli.Parse([]string{
+		"--kamailio.uri=unix:///none", "--admin.config.file=" + file,
+		"--config.file=" + fleetFile(t, "targets: {a: {uris: ['tcp://192.0.2.1:8091']}}"),
+	}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	adminConfig, err := s.AdminConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := serve.New(s, adminConfig, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(chan *prometheus.Desc)
+	go func() { defer close(all); service.OwnMetrics().Describe(all) }()
+	// client_golang has no other way to ask a Desc for its name and labels.
+	described := regexp.MustCompile(`fqName: "([^"]+)".*constLabels: \{([^}]*)\}, variableLabels: \{([^}]*)\}`)
+	for d := range all {
+		found := described.FindStringSubmatch(d.String())
+		if found == nil {
+			t.Fatalf("%s: neither name nor labels found", d)
+		}
+		constant := regexp.MustCompile(`="[^"]*"`).ReplaceAllString(found[2], "")
+		labels[found[1]] = strings.Trim(constant+","+found[3], ",")
+	}
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		fmt.Fprintf(&b, "%s\t%s\n", name, labels[name])
+	}
+	is, _ := os.ReadFile(metricsFile)
+	writeDocument(t, metricsFile, string(is), b.String())
+}

@@ -1,0 +1,89 @@
+package collector
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// Families are the metrics of a page in the making. The zero value is empty.
+type Families struct {
+	families map[string]*family
+	last     *family // samples of one metric mostly come together
+}
+
+type family struct {
+	dto.MetricFamily
+	desc   *Desc
+	byName []int // the labels' indices in the order of their names
+}
+
+// Add adds a sample. Its label values are valid UTF-8 ([LabelValue]), and no two
+// samples of a metric have the same.
+func (g *Families) Add(d *Desc, value float64, labelValues ...string) {
+	f := g.last
+	if f == nil || f.desc.Name != d.Name {
+		if f = g.families[d.Name]; f == nil {
+			if g.families == nil {
+				g.families = map[string]*family{}
+			}
+			f = newFamily(d)
+			g.families[d.Name] = f
+		}
+		g.last = f
+	}
+	m := &dto.Metric{Label: f.pairs(labelValues)}
+	switch d.Kind {
+	case prometheus.CounterValue:
+		m.Counter = &dto.Counter{Value: &value}
+	case prometheus.GaugeValue:
+		m.Gauge = &dto.Gauge{Value: &value}
+	default:
+		m.Untyped = &dto.Untyped{Value: &value}
+	}
+	f.Metric = append(f.Metric, m)
+}
+
+func newFamily(d *Desc) *family {
+	f := &family{desc: d}
+	f.Name, f.Help = &d.Name, &d.Help
+	kind := dto.MetricType_UNTYPED
+	switch d.Kind {
+	case prometheus.CounterValue:
+		kind = dto.MetricType_COUNTER
+	case prometheus.GaugeValue:
+		kind = dto.MetricType_GAUGE
+	}
+	f.Type = &kind
+	for i := range d.Labels {
+		f.byName = append(f.byName, i)
+	}
+	slices.SortFunc(f.byName, func(a, b int) int { return strings.Compare(d.Labels[a], d.Labels[b]) })
+	return f
+}
+
+// pairs are a sample's labels, by name as the exposition formats want them.
+func (f *family) pairs(values []string) []*dto.LabelPair {
+	if len(values) == 0 {
+		return nil
+	}
+	pairs := make([]*dto.LabelPair, len(values))
+	backing := make([]dto.LabelPair, len(values))
+	for i, label := range f.byName {
+		backing[i].Name, backing[i].Value = &f.desc.Labels[label], &values[label]
+		pairs[i] = &backing[i]
+	}
+	return pairs
+}
+
+// Sorted are the families by name.
+func (g *Families) Sorted() []*dto.MetricFamily {
+	families := make([]*dto.MetricFamily, 0, len(g.families))
+	for _, name := range slices.Sorted(maps.Keys(g.families)) {
+		families = append(families, &g.families[name].MetricFamily)
+	}
+	return families
+}
