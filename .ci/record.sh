@@ -16,21 +16,27 @@ fail() {
 	exit 1
 }
 
-# Without those that can kill any server. What can kill one version is recorded on
-# the other.
-mapfile -t priced < <(grep -v 'Dangers:.*{\(What\|MinParams\)' kamrpc/prices.go | grep -o '{Method: "[^"]*"' | cut -d '"' -f 2)
-[ ${#priced[@]} -gt 0 ] || fail "no methods found in kamrpc/prices.go"
+.ci/install.sh test
+dir=$(mktemp -d /tmp/record.XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+
+# What may be read, as the program itself lists it. What can kill some version is
+# recorded on the others; what can kill any, if it lacks a parameter, is not.
+go run ./cmd/kamailio_exporter rpc --output=json >"$dir/prices.json"
+prices() { # CONDITION: the methods that meet it
+	sqlite3 :memory: "SELECT p.value ->> 'method' FROM json_each(readfile('$dir/prices.json')) p WHERE $1"
+}
+mapfile -t priced < <(prices "value ->> 'dangerous' IS NULL OR value ->> 'dangerous_versions' IS NOT NULL")
+[ ${#priced[@]} -gt 0 ] || fail "the exporter lists no methods"
 methods=("$@")
 [ $# -gt 0 ] || methods=("${priced[@]}")
 for method in "${methods[@]}"; do
-	[[ " ${priced[*]} " == *" $method "* ]] || fail "$method is not in the price list, kamrpc/prices.go"
+	[[ " ${priced[*]} " == *" $method "* ]] || fail "$method is not among what may be read (kamrpc/prices.go)"
 done
 
 # dangerous METHOD VERSION: whether the price list forbids it there.
 dangerous() {
-	local versions
-	versions=$(grep -F "{Method: \"$1\"" kamrpc/prices.go | grep -o 'Versions: "[^"]*"' | cut -d '"' -f 2)
-	[ -n "$versions" ] && [[ $2 == "$versions"* ]]
+	[ -n "$(prices "p.value ->> 'method' = '$1' AND EXISTS (SELECT 1 FROM json_each(p.value -> 'dangerous_versions') v WHERE '$2' GLOB v.value || '*')")" ]
 }
 
 # params METHOD: its parameters, for those that need any.
@@ -45,8 +51,6 @@ params() {
 	*) echo '[]' ;;
 	esac
 }
-
-.ci/install.sh test
 
 # free_ports: the first of 16 ports that are free, over UDP and TCP, and that no
 # test has reserved. Always from the same end, so that recordings hardly differ.
@@ -66,7 +70,6 @@ free_ports() {
 	fail "no free ports"
 }
 
-dir=$(mktemp -d /tmp/record.XXXXXX)
 groups=() # process groups that were started here
 stop() {
 	local i group

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -106,18 +107,25 @@ func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
 // not becomes \xHH, and a backslash that would read as such an escape becomes
 // \x5c. So two names that differ stay different, and the bytes can be had back.
 func LabelValue(s string) string {
-	if utf8.ValidString(s) && !strings.Contains(s, `\x`) {
+	if strings.Contains(s, `\x`) {
+		s = hexEscape.ReplaceAllString(s, `\x5c$1`)
+	}
+	return EscapeBytes(s, `\x%02x`)
+}
+
+var hexEscape = regexp.MustCompile(`\\(x[0-9a-fA-F]{2})`)
+
+// EscapeBytes writes the bytes of a text that are not UTF-8 in this format.
+func EscapeBytes(s, format string) string {
+	if utf8.ValidString(s) {
 		return s
 	}
 	var out strings.Builder
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&out, `\x%02x`, s[i])
-		case r == '\\' && isHexEscape(s[i:]):
-			out.WriteString(`\x5c`)
-		default:
+		if r == utf8.RuneError && size == 1 {
+			fmt.Fprintf(&out, format, s[i])
+		} else {
 			out.WriteString(s[i : i+size])
 		}
 		i += size

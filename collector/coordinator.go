@@ -245,7 +245,7 @@ func (c *Coordinator) meet(ctx context.Context) (*Session, error) {
 		methods, err := session.Call(ctx, "system.listMethods")
 		switch {
 		case err == nil:
-			known = newServer(start, texts(methods))
+			known = newServer(start, methods.Texts())
 		case known.start != start:
 			known = newServer(start, nil)
 		}
@@ -257,14 +257,6 @@ func (c *Coordinator) meet(ctx context.Context) (*Session, error) {
 	}
 	session.server = known
 	return session, nil
-}
-
-func texts(list kamrpc.Value) []string {
-	out := make([]string, 0, list.Len())
-	for v := range list.All("") {
-		out = append(out, v.Text())
-	}
-	return out
 }
 
 // refusals are those of the collector's calls that are dangerous on some version,

@@ -2,13 +2,9 @@ package collector
 
 import (
 	"context"
-	"fmt"
-	"math"
 	"regexp"
 	"strings"
 	"time"
-
-	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
 // coreModule is the part of the core that a table can say: its shared memory, as
@@ -64,7 +60,7 @@ func (c core) Update(ctx context.Context, s *Session, emit Emit) error {
 	}
 	start, ok := startTime(uptime, time.Now())
 	if !ok {
-		return fmt.Errorf("%s: no start time in the reply: a Kamailio that is newer than this exporter?", uptimeMethod)
+		return unknownShape(uptimeMethod, "no start time in the reply")
 	}
 	emit(startTimeDesc, start)
 
@@ -111,44 +107,4 @@ var childNumber = regexp.MustCompile(` child=\d+`)
 // workers of one kind are one series.
 func processKind(description string) string {
 	return strings.TrimSpace(childNumber.ReplaceAllString(description, ""))
-}
-
-const uptimeMethod = "core.uptime"
-
-// startTime reads when Kamailio started. core.uptime tells it as local time
-// without a zone, and as whole seconds ago, which would make a start time that
-// wavers by a second from scrape to scrape. So: the time of day of the text,
-// with the zone (a multiple of a quarter of an hour) that brings it nearest to
-// now less uptime. Exact and steady while the two clocks agree within 7 minutes.
-func startTime(uptime kamrpc.Value, now time.Time) (seconds float64, ok bool) {
-	ago, ok := uptime.Get("uptime").Float()
-	if !ok {
-		return 0, false
-	}
-	near := float64(now.Unix()) - ago
-	local, err := time.Parse(time.ANSIC, uptime.Get("up_since").Text())
-	if err != nil {
-		return near, true
-	}
-	since := float64(local.Unix())
-	return since + math.Round((near-since)/zoneStep)*zoneStep, true
-}
-
-// zoneStep is by how many seconds time zones differ.
-const zoneStep = 15 * 60
-
-// serverClock is Kamailio's own Unix time, which its timestamps are in: ours may
-// differ.
-func serverClock(ctx context.Context, s *Session) (float64, error) {
-	uptime, err := s.Call(ctx, uptimeMethod)
-	if err != nil {
-		return 0, err
-	}
-	now := time.Now()
-	if start, ok := startTime(uptime, now); ok {
-		if ago, ok := uptime.Get("uptime").Float(); ok {
-			return start + ago, nil
-		}
-	}
-	return float64(now.Unix()), nil
 }

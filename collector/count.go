@@ -53,9 +53,15 @@ func countRows(ctx context.Context, s *Session, rows kamrpc.Rows, count func(abo
 	}, method, params...)
 	nothing := rows.Path == "" && seen == 1 && blank == 1 // success without content is {}
 	if err == nil && seen > 0 && known == 0 && !nothing {
-		return fmt.Errorf("%s: none of the known fields is in the reply: a Kamailio that is newer than this exporter?", method)
+		return unknownShape(method, "none of the known fields is in the reply")
 	}
 	return err
+}
+
+// unknownShape is the error of a reply in which nothing is where it should be: what
+// was renamed must not vanish in silence.
+func unknownShape(method, what string) error {
+	return fmt.Errorf("%s: %s: a Kamailio that is newer than this exporter?", method, what)
 }
 
 // isFault tells whether Kamailio refused a call with just this text.

@@ -2,7 +2,6 @@ package collector
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strconv"
 
@@ -90,7 +89,7 @@ func (dispatcher) Update(ctx context.Context, s *Session, emit Emit) error {
 	}
 	sets.leave()
 	if sets.destinations > 0 && sets.known == 0 {
-		return errors.New("dispatcher.list: no destination has FLAGS that are known: a Kamailio that is newer than this exporter?")
+		return unknownShape("dispatcher.list", "no destination has FLAGS that are known")
 	}
 	emit(dispatcherSets, sets.sets)
 	return nil

@@ -2,9 +2,6 @@ package collector
 
 import (
 	"context"
-	"errors"
-	"math"
-	"strings"
 	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
@@ -47,11 +44,12 @@ func (keepalive) Update(ctx context.Context, s *Session, emit Emit) error {
 	if err != nil {
 		return err
 	}
-	offset, zoneKnown := zoneOffset(uptime, time.Now())
+	now, zoneKnown := LocalTime(uptime.Get("now"))
+	offset := ZoneOffset(now, float64(time.Now().Unix()))
 	stamp := func(v kamrpc.Value) (float64, bool) {
-		local, err := time.Parse(time.ANSIC, strings.TrimSpace(v.Text()))
+		local, ok := LocalTime(v)
 		// 1970, or the evening before, is never.
-		if err != nil || !zoneKnown || local.Year() <= 1970 {
+		if !ok || !zoneKnown || local.Year() <= 1970 {
 			return 0, false
 		}
 		return float64(local.Unix()) + offset, true
@@ -97,17 +95,7 @@ func (keepalive) Update(ctx context.Context, s *Session, emit Emit) error {
 		return err
 	}
 	if rows > 0 && known == 0 {
-		return errors.New(keepaliveMethod + ": no destination has a state that is known: a Kamailio that is newer than this exporter?")
+		return unknownShape(keepaliveMethod, "no destination has a state that is known")
 	}
 	return nil
-}
-
-// zoneOffset is what to add to Kamailio's local time, read as UTC, to have UTC:
-// zones differ by quarters of an hour, and the clocks by less.
-func zoneOffset(uptime kamrpc.Value, now time.Time) (seconds float64, ok bool) {
-	local, err := time.Parse(time.ANSIC, strings.TrimSpace(uptime.Get("now").Text()))
-	if err != nil {
-		return 0, false
-	}
-	return math.Round(now.Sub(local).Seconds()/zoneStep) * zoneStep, true
 }

@@ -2,7 +2,6 @@ package collector
 
 import (
 	"context"
-	"errors"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
@@ -63,7 +62,7 @@ func (lcr) Update(ctx context.Context, s *Session, emit Emit) error {
 		return err
 	}
 	if rows > 0 && known == 0 {
-		return errors.New(lcrMethod + ": no gateway has a state that is known: a Kamailio that is newer than this exporter?")
+		return unknownShape(lcrMethod, "no gateway has a state that is known")
 	}
 	gateways.emit(lcrGateways, emit)
 	return nil

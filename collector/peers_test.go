@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
 // The collectors of modules that answer lists, by the method that each asks.
@@ -136,8 +134,7 @@ func TestPeerLists(t *testing.T) {
 // timesFrom writes times as seconds after 04:05:00 of the day of withClock: which
 // zone that is depends on when the test runs.
 func timesFrom(samples string) string {
-	uptime := kamrpc.ObjectValue([]kamrpc.Member{{Name: "now", Value: kamrpc.StringValue("Mon Nov 23 04:05:05 2026")}})
-	offset, _ := zoneOffset(uptime, time.Now())
+	offset := ZoneOffset(time.Date(2026, 11, 23, 4, 5, 5, 0, time.UTC), float64(time.Now().Unix()))
 	minute := time.Date(2026, 11, 23, 4, 5, 0, 0, time.UTC).Unix() + int64(offset)
 	for second := range int64(10) {
 		samples = strings.ReplaceAll(samples, fmt.Sprintf(" %v\n", float64(minute+second)), fmt.Sprintf(" T+%d\n", second))

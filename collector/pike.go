@@ -2,7 +2,6 @@ package collector
 
 import (
 	"context"
-	"errors"
 )
 
 // pikeModule is what a table can say of pike (pike/pike_funcs.c, pike_rpc.c).
@@ -57,7 +56,7 @@ func (p pike) Update(ctx context.Context, s *Session, emit Emit) error {
 		return err
 	}
 	if !top.Get("list").Exists() {
-		return errors.New(pikeMethod + ": no list in the reply: a Kamailio that is newer than this exporter?")
+		return unknownShape(pikeMethod, "no list in the reply")
 	}
 	hot := 0
 	for row := range top.All("list") {

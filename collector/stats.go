@@ -35,7 +35,7 @@ func (s *Session) statisticsInParts(ctx context.Context) (kamrpc.Value, error) {
 	}
 	var replies []kamrpc.Value
 	var lost lostGroups
-	if err := s.statisticsOfGroups(ctx, texts(list), &replies, &lost); err != nil {
+	if err := s.statisticsOfGroups(ctx, list.Texts(), &replies, &lost); err != nil {
 		return kamrpc.Value{}, err
 	}
 	all, err := parseStatistics(replies...)
@@ -114,7 +114,7 @@ func parseStatistics(replies ...kamrpc.Value) (kamrpc.Value, error) {
 		}
 	}
 	if lines > 0 && len(order) == 0 {
-		return kamrpc.Value{}, fmt.Errorf("%s: no line of the reply is a statistic: a Kamailio that is newer than this exporter?", statisticsMethod)
+		return kamrpc.Value{}, unknownShape(statisticsMethod, "no line of the reply is a statistic")
 	}
 	members := make([]kamrpc.Member, len(order))
 	for i, group := range order {

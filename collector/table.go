@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -352,7 +351,7 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 		return 0, nil
 	}
 	if rows > 0 && known == 0 {
-		return 0, fmt.Errorf("%s: none of the known fields is in the reply: a Kamailio that is newer than this exporter?", q.Method)
+		return 0, unknownShape(q.Method, "none of the known fields is in the reply")
 	}
 	totals.emit(q.counts, emit)
 	return 1 + known, nil // an empty list is an empty list, and an answer

@@ -2,7 +2,6 @@ package collector
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
@@ -76,7 +75,7 @@ func (uacRegistrations) Update(ctx context.Context, s *Session, emit Emit) error
 		return err
 	}
 	if rows > 0 && known == 0 {
-		return errors.New(regDumpMethod + ": no registration has flags that are known: a Kamailio that is newer than this exporter?")
+		return unknownShape(regDumpMethod, "no registration has flags that are known")
 	}
 	return nil
 }

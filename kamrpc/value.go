@@ -60,6 +60,15 @@ func (v Value) Len() int { return len(v.list) }
 // written; "" for everything else.
 func (v Value) Text() string { return v.text }
 
+// Texts are the texts of a list's elements, as of system.listMethods.
+func (v Value) Texts() []string {
+	all := make([]string, 0, v.Len())
+	for e := range v.All("") {
+		all = append(all, e.Text())
+	}
+	return all
+}
+
 // Float reads a number, also from a string of digits: which of the two a field
 // is depends on the version (stats.fetch, core.shmmem). Integers from 2^63 up
 // are negative counters that Kamailio printed with %lu (core/counters.h: a

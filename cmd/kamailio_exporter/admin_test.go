@@ -22,6 +22,7 @@ import (
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
@@ -174,7 +175,7 @@ func TestAdminFlags(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		err := run(context.Background(), tc.args, &out, &out)
-		if err == nil || !strings.Contains(err.Error(), tc.says) || cli.ExitCode(err) != 1 || strings.Contains(cli.OneLine(err), "\n") {
+		if err == nil || !strings.Contains(err.Error(), tc.says) || cli.ExitCode(err) != 1 || strings.Contains(conf.OneLine(err), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/doctor"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
@@ -711,7 +712,7 @@ targets:
 		if err == nil {
 			return b.String(), 0
 		}
-		return b.String() + cli.OneLine(err), cli.ExitCode(err)
+		return b.String() + conf.OneLine(err), cli.ExitCode(err)
 	}
 
 	const listen = "--web.listen-address=127.0.0.1:0"

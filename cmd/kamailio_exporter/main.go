@@ -13,6 +13,7 @@ import (
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/assets"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/doctor"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/rpccmd"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/serve"
@@ -26,7 +27,7 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
-		if text := cli.OneLine(err); text != "" { // a report says it all
+		if text := conf.OneLine(err); text != "" { // a report says it all
 			fmt.Fprintf(os.Stderr, "%s: error: %s\n", cli.ProgramName, text)
 		}
 		os.Exit(cli.ExitCode(err))

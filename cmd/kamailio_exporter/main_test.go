@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
@@ -354,7 +355,7 @@ func TestMistakes(t *testing.T) {
 			if err == nil {
 				t.Fatal("no error")
 			}
-			line := cli.OneLine(err)
+			line := conf.OneLine(err)
 			for _, want := range tc.has {
 				if !strings.Contains(line, want) {
 					t.Errorf("%q does not say %q", line, want)

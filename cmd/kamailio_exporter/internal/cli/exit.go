@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"strings"
 )
 
 // What the process ends with after "admin run", and in part after "rpc"; 0 is
@@ -35,8 +34,3 @@ func ExitCode(err error) int {
 
 // IsCoded tells whether an error has a code of its own.
 func IsCoded(err error) bool { return errors.As(err, new(*codedError)) }
-
-// OneLine is the error on one line: YAML errors come on several.
-func OneLine(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
-}

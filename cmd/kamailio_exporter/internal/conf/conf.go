@@ -44,6 +44,9 @@ func Decode(text []byte, to any) []error {
 	return problems
 }
 
+// OneLine is an error on one line: those of a file come on several.
+func OneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
 func clean(line string) error {
 	line = badSecret.ReplaceAllString(line, "into config.")
 	return errors.New(strings.Join(strings.Fields(yamlNoise.ReplaceAllString(line, "")), " "))

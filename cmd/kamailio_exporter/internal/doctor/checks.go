@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
@@ -130,13 +131,12 @@ const maxSkew = 3 * time.Second
 // its time zone, without a name for it (core/core_cmd.c): what differs by quarters
 // of an hour is another zone.
 func checkClock(_ context.Context, p *patient) []Finding {
-	now, err := time.ParseInLocation(time.ANSIC, p.up.Get("now").Text(), time.Local)
-	if err != nil {
+	local, ok := collector.LocalTime(p.up.Get("now"))
+	if !ok {
 		return nil
 	}
-	const quarter = 15 * time.Minute
-	skew := now.Add(time.Second / 2).Sub(p.upAt) // it was cut to whole seconds
-	skew -= time.Duration(math.Round(float64(skew)/float64(quarter))) * quarter
+	offset := time.Duration(collector.ZoneOffset(local, float64(p.upAt.Unix()))) * time.Second
+	skew := local.Add(offset + time.Second/2).Sub(p.upAt) // it was cut to whole seconds
 	if skew.Abs() <= maxSkew {
 		return one(OK, "its clock is right, by this machine's")
 	}
@@ -645,10 +645,10 @@ func checkLimits(_ context.Context, p *patient) (all []Finding) {
 func checkStartup(_ context.Context, p *patient) (all []Finding) {
 	for _, err := range p.cfg.Startup {
 		if errors.Is(err, fs.ErrPermission) {
-			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("the exporter does not start as %s: %s", currentAccount().name, oneLine(err)), Fixes: []Fix{shell("sudo kamailio_exporter doctor  # looks with the eyes of the service's user")}})
+			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("the exporter does not start as %s: %s", currentAccount().name, conf.OneLine(err)), Fixes: []Fix{shell("sudo kamailio_exporter doctor  # looks with the eyes of the service's user")}})
 			continue
 		}
-		all = append(all, Finding{Level: Fail, Text: "the exporter does not start: " + oneLine(err)})
+		all = append(all, Finding{Level: Fail, Text: "the exporter does not start: " + conf.OneLine(err)})
 	}
 	if p.who.self {
 		return all
@@ -669,8 +669,6 @@ func (a account) letRead(o *obstacle) Fix {
 	}
 	return shell(fmt.Sprintf("chgrp %s %s && chmod %s %s", groupName(a.gid), o.path, bits, o.path))
 }
-
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // checkPort: can the exporter listen, or does it do so already?
 func checkPort(ctx context.Context, p *patient) (all []Finding) {

@@ -157,7 +157,7 @@ func (p *patient) ask(ctx context.Context) {
 	_, version, _ := strings.Cut(ways[0].Version, " ") // "kamailio 5.6.3 (x86_64/linux) "
 	p.version, _, _ = strings.Cut(strings.TrimSpace(version), " ")
 	if methods, err := call(ctx, p.cfg.CallTimeout, client, "system.listMethods"); err == nil {
-		p.methods = texts(methods)
+		p.methods = methods.Texts()
 	}
 	// Nothing that is not there, or may not be: each such call is an ERROR line in
 	// Kamailio's log.
@@ -172,7 +172,7 @@ func (p *patient) ask(ctx context.Context) {
 		p.uptime = time.Duration(seconds) * time.Second
 	}
 	if modules := get("core.modules"); modules.Exists() {
-		p.modules = texts(modules)
+		p.modules = modules.Texts()
 		slices.Sort(p.modules)
 	}
 	for v := range get("core.psx").All("") {
@@ -226,14 +226,6 @@ func (p *patient) has(method string) bool {
 // say.
 func (p *patient) loads(module string) (loaded, known bool) {
 	return slices.Contains(p.modules, module), p.modules != nil
-}
-
-func texts(list kamrpc.Value) []string {
-	var all []string
-	for v := range list.All("") {
-		all = append(all, v.Text())
-	}
-	return all
 }
 
 // held are the reasons for which a collector's call is not made.

@@ -20,6 +20,8 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 )
 
 // Page serves the metrics of one Kamailio.
@@ -87,7 +89,7 @@ func New(opts Options) (*Fleet, error) {
 func (f *Fleet) Reload() error {
 	err := f.load()
 	if err != nil {
-		_ = level.Error(f.opts.Logger).Log("msg", "the configuration was read anew and is not in force", "err", strings.Join(strings.Fields(err.Error()), " "))
+		_ = level.Error(f.opts.Logger).Log("msg", "the configuration was read anew and is not in force", "err", conf.OneLine(err))
 		return err
 	}
 	f.mu.Lock()

@@ -147,12 +147,9 @@ func askOne(ctx context.Context, t target.Target, client *kamrpc.Client, price k
 	if err != nil && !errors.As(err, new(*kamrpc.Fault)) {
 		return list, err
 	}
-	var methods []string
-	for m := range list.All("") {
-		methods = append(methods, m.Text())
-	}
+	methods := list.Texts()
 	// Each call of a method that is not there is an ERROR line in Kamailio's log.
-	if methods != nil && !slices.Contains(methods, price.Method) {
+	if len(methods) > 0 && !slices.Contains(methods, price.Method) {
 		if strings.HasPrefix(price.Method, "drouting.") { // kamailio.cfg may serve it
 			ctx, cancel := context.WithTimeout(ctx, t.Limits.RPCTimeout)
 			defer cancel()
@@ -295,15 +292,22 @@ func appendText(b []byte, text string) []byte {
 // list prints what can be called.
 func (c *Command) list(w io.Writer) error {
 	type row struct {
-		Method    string `json:"method"`
-		Cost      string `json:"cost"`
-		Of        string `json:"of,omitempty"`
-		Dangerous string `json:"dangerous,omitempty"`
+		Method    string   `json:"method"`
+		Cost      string   `json:"cost"`
+		Of        string   `json:"of,omitempty"`
+		Dangerous string   `json:"dangerous,omitempty"`
+		Versions  []string `json:"dangerous_versions,omitempty"` // beginnings of those on which it is
 	}
 	rows := []row{}
 	for _, price := range kamrpc.PriceList() {
 		if price.Effect == kamrpc.Read && !alwaysDangerous(price) {
-			rows = append(rows, row{price.Method, price.Cost.String(), price.Of, dangers(price)})
+			r := row{Method: price.Method, Cost: price.Cost.String(), Of: price.Of, Dangerous: dangers(price)}
+			for _, d := range price.Dangers {
+				if d.Versions != "" {
+					r.Versions = append(r.Versions, d.Versions)
+				}
+			}
+			rows = append(rows, r)
 		}
 	}
 	if c.output == "json" {

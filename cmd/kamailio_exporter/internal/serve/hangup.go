@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-kit/log/level"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 )
 
 // hangup is SIGHUP (systemctl reload), which must not end the exporter: neither
@@ -41,7 +41,7 @@ func (v *Service) reload() {
 	}
 	if v.admin != nil {
 		if err := v.admin.Reload(); err != nil {
-			_ = level.Error(v.logger).Log("msg", "admin endpoint: the configuration was read anew and is not in force", "err", cli.OneLine(err))
+			_ = level.Error(v.logger).Log("msg", "admin endpoint: the configuration was read anew and is not in force", "err", conf.OneLine(err))
 		} else {
 			_ = level.Info(v.logger).Log("msg", "admin endpoint: the configuration was read anew")
 		}

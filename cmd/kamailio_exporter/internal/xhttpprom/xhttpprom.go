@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -194,7 +193,7 @@ func splitScriptPage(text []byte) (found []*textFamily, odd int) {
 		if m := metadata.FindStringSubmatch(line); m != nil {
 			switch f := get(m[2]); {
 			case m[1] == "HELP":
-				f.help = escapeBytes(m[3], `\x%02x`)
+				f.help = collector.EscapeBytes(m[3], `\x%02x`)
 			case slices.Contains([]string{"counter", "gauge", "histogram", "summary"}, m[3]):
 				f.kind = m[3]
 			}
@@ -215,7 +214,7 @@ func splitScriptPage(text []byte) (found []*textFamily, odd int) {
 			}
 		}
 		f := get(name)
-		f.lines = append(f.lines, escapeBytes(withoutTime(line), `\\x%02x`))
+		f.lines = append(f.lines, collector.EscapeBytes(withoutTime(line), `\\x%02x`))
 	}
 	return found, odd
 }
@@ -231,25 +230,6 @@ func withoutTime(line string) string {
 		return line[:at] + " " + fields[0]
 	}
 	return line
-}
-
-// escapeBytes writes the bytes that are not UTF-8 as collector writes them in
-// its labels.
-func escapeBytes(s, format string) string {
-	if utf8.ValidString(s) {
-		return s
-	}
-	var out strings.Builder
-	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
-		if r == utf8.RuneError && size == 1 {
-			fmt.Fprintf(&out, format, s[i])
-		} else {
-			out.WriteString(s[i : i+size])
-		}
-		i += size
-	}
-	return out.String()
 }
 
 func (f *textFamily) parse(lines []string) (*dto.MetricFamily, error) {
