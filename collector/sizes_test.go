@@ -87,6 +87,8 @@ func TestUsrlocInMemory(t *testing.T) {
 	}
 	for _, tc := range []struct{ name, statistics, dbUsers, want string }{
 		{"nobody, without a database", zeros, "fault: Command is not supported in db_mode=0", all(0, 0, 0)},
+		{"nobody, without a module for one", zeros, `modules: ["tm","usrloc","dbg_"]`, all(0, 0, 0)},
+		{"nobody, with a module for one", zeros, `modules: ["tm","usrloc","db_sqlite"]`, "in_memory 0\n"},
 		{"nobody, or all in the database", zeros, "fault: Not enough parameters (table to lookup)", "in_memory 0\n"},
 		{"a build without the method", zeros, "", "in_memory 0\n"},
 		{"somebody", `["usrloc:registered_users = 3","usrloc:location_users = 3","usrloc:location_contacts = 4","usrloc:location_expires = 0"]`, "fault: must not be asked", all(3, 4, 0)},
@@ -96,7 +98,9 @@ func TestUsrlocInMemory(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			replies := map[string]string{statisticsMethod: tc.statistics}
-			if tc.dbUsers != "" {
+			if modules, is := strings.CutPrefix(tc.dbUsers, "modules: "); is {
+				replies[modulesMethod] = modules
+			} else if tc.dbUsers != "" {
 				replies[dbUsersMethod] = tc.dbUsers
 			}
 			got, err := emitted(t, newUsrloc(), replies)

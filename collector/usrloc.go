@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +29,7 @@ var usrlocModule = Module{
 const whereInMemory = "Omitted while kamailio_usrloc_in_memory is 0."
 
 var usrlocMemory = NewDesc("kamailio_usrloc_in_memory", "1 when Kamailio is known to keep registrations in its memory, so that it counts them. 0 while that is not known: all counts are 0 so far, and Kamailio may keep registrations in the database only (db_mode 3 of usrloc), of which it counts none.",
-	gauge, "statistics usrloc, ul.db_users")
+	gauge, "statistics usrloc, core.modules, ul.db_users")
 
 // usrloc is that table, where its zeros mean that nobody is registered.
 type usrloc struct{ *table }
@@ -58,13 +59,17 @@ func (u usrloc) Update(ctx context.Context, s *Session, emit Emit) error {
 	return u.table.Update(ctx, s, emit)
 }
 
-const dbUsersMethod = "ul.db_users"
+const (
+	modulesMethod = "core.modules"
+	dbUsersMethod = "ul.db_users"
+)
 
 // usrlocInMemory tells whether usrloc is known to count what is registered. With
 // db_mode 3 its statistics are there, and stay 0 (usrloc/urecord.c, udomain.c): any
 // number shows that it is another mode. Before there is one only mode 0 can be told
-// from it, by how ul.db_users refuses a call without a table, before it looks at the
-// database.
+// from it: no module for a database is loaded, or else by how ul.db_users refuses a
+// call without a table, before it looks at the database. That is asked last, since
+// Kamailio 6.0 logs errors that it answers over HTTP (sl_funcs.c).
 func (s *Session) usrlocInMemory(ctx context.Context, statistics kamrpc.Value) (bool, error) {
 	const fact = "usrloc in memory"
 	is, known := s.recall(fact)
@@ -77,7 +82,19 @@ func (s *Session) usrlocInMemory(ctx context.Context, statistics kamrpc.Value) (
 			return true, nil
 		}
 	}
-	if known || !s.Has(dbUsersMethod) {
+	if known {
+		return false, nil
+	}
+	if s.Has(modulesMethod) {
+		switch modules, err := s.Call(ctx, modulesMethod); {
+		case err != nil && !errors.As(err, new(*kamrpc.Fault)):
+			return false, err
+		case err == nil && !slices.ContainsFunc(modules.Texts(), isDatabase):
+			s.keep(fact, 1)
+			return true, nil
+		}
+	}
+	if !s.Has(dbUsersMethod) {
 		return false, nil
 	}
 	_, err := s.Call(ctx, dbUsersMethod)
@@ -90,6 +107,11 @@ func (s *Session) usrlocInMemory(ctx context.Context, statistics kamrpc.Value) (
 		return false, nil
 	}
 	return false, err
+}
+
+// isDatabase tells whether a module may be one that usrloc keeps registrations by.
+func isDatabase(module string) bool {
+	return strings.HasPrefix(module, "db_") || strings.HasPrefix(module, "db2_")
 }
 
 var (

@@ -68,10 +68,12 @@ func TestFindings(t *testing.T) {
 		{"one module's garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage, "tm.stats") }, Degraded, "collectors", Warn, "tm fails: tm.stats", ""},
 		{"one call is not answered", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Silent, "tm.stats") }, Degraded, "collectors", Warn, "tm fails: tm.stats", "flag: --no-collector.tm"},
 		{"nobody registered yet", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("core.modules", `["db_sqlite","usrloc"]`)
 			s.HandleFault("ul.db_users", 500, "Not enough parameters (table to lookup)")
 			s.Handle("stats.get_statistics", `["usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0"]`)
 		}, Healthy, "usrloc", Note, "Nobody has registered since Kamailio started, or", ""},
 		{"registrations that are not counted", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("core.modules", `["db_sqlite","usrloc"]`)
 			s.HandleFault("ul.db_users", 500, "Not enough parameters (table to lookup)")
 			s.Handle("stats.get_statistics", `["registrar:accepted_regs = 20","usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0"]`)
 		}, Healthy, "usrloc", Note, "although 20 registrations were accepted", `kamailio.cfg: modparam("usrloc", "db_mode", 2)`},
