@@ -18,7 +18,7 @@ var slModule = Module{
 			Metric{Field: "sl:sent_replies", Name: "replies_sent_total", Kind: counter, Help: "Replies sent without a transaction."},
 			Metric{Field: "sl:sent_err_replies", Name: "error_replies_sent_total", Kind: counter, Help: "Replies sent by sl_reply_error(), for internal errors."},
 			Metric{Field: "sl:failures", Name: "failures_total", Kind: counter, Help: "Replies that could not be sent."},
-			Metric{Field: "sl:received_ACKs", Name: "acks_received_total", Kind: counter, Help: "ACKs received for stateless replies."},
+			Metric{Field: "sl:received_ACKs", Name: "acks_received_total", Kind: counter, Help: "ACKs received for stateless replies: INVITEs that were refused without a transaction, challenges (407) included."},
 		),
 	},
 }

@@ -24,7 +24,7 @@ func calls() Dashboard {
 				{
 					kind: kindStat, width: 4, height: 5, title: "SER (answered)", help: serHelp,
 					unit: ratio, none: "No calls", steps: badBelow(0.4, 0.6), min: new(0.0), places: new(1.0),
-					queries: []query{{expr: ser, legend: "SER"}},
+					queries: []query{{expr: ser("", "[15m]"), legend: "SER"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "SEER (reached)", help: seerHelp,
@@ -63,11 +63,13 @@ func calls() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "New calls by outcome",
-					help: "Calls per second, each counted once, however often its messages are sent again. Failed are those that got 300 to 699: busy, cancelled and unanswered ones too. A call counts as an attempt when it begins and as failed when it ends, so the two can be apart for a moment.",
+					help: "Calls per second, each counted once, however often its messages are sent again. Failed calls got 300 to 699: busy, cancelled and unanswered ones too. Refused stateless are INVITEs that the script refuses without a transaction: if it does so after dlg_manage(), they are attempts that never fail, and answered may be too high by that many. While it is 0, answered is exact. A call counts as an attempt when it begins and as failed when it ends, so the two can be apart for a moment.",
 					unit: rate, none: "dialog is not loaded",
 					queries: []query{
 						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "attempts", style: neutral},
+						{expr: `sum(` + answered("[R]") + `)`, legend: "answered", style: good},
 						{expr: `sum(rate(kamailio_dialog_failed_total{S}[R]))`, legend: "failed", style: bad},
+						{expr: `sum(rate(kamailio_sl_acks_received_total{S}[R]))`, legend: "refused stateless", style: neutral},
 						{expr: `sum(rate(kamailio_dialog_expired_total{S}[R]))`, legend: "expired", style: warning},
 					},
 				},
@@ -86,9 +88,9 @@ func calls() Dashboard {
 					kind: kindGraph, width: 12, height: 8, title: "SER and SEER", help: serHelp + "\n\n" + seerHelp,
 					unit: ratio, none: "No calls", min: new(0.0),
 					queries: []query{
-						{expr: ser, legend: "SER (answered)", style: good},
+						{expr: ser("", "[15m]"), legend: "SER (answered)", style: good},
 						{expr: seer, legend: "SEER (reached)", style: neutral},
-						{expr: `1 - sum(rate(kamailio_dialog_failed_total{S}[15m] offset 1w)) / (sum(rate(kamailio_dialog_processed_total{S}[15m] offset 1w)) > 0)`, legend: "SER, last week", style: lastWeek},
+						{expr: ser("", "[15m] offset 1w"), legend: "SER, last week", style: lastWeek},
 					},
 				},
 				{
@@ -172,28 +174,34 @@ var stateColors = []color{{"starting", blue}, {"connecting", yellow}, {"answerin
 const (
 	seerHelp = "Session Establishment Effectiveness Ratio (RFC 6076, 4.7; NER is nearly the same): the share of attempts that reached the callee, " +
 		"who answered, was busy (486), away (480) or declined (6xx). What is missing to 100% is the network's or a gateway's fault. " +
-		"The codes are counted for all methods and for each gateway tried, so it can be somewhat too high; it is not cut off at 100%."
-	seer = `(sum(rate(kamailio_dialog_processed_total{S}[15m])) - sum(rate(kamailio_dialog_failed_total{S}[15m]))` +
+		"The codes are counted for all methods and for each gateway tried, so it can be somewhat too high; it is not cut off at 100%. " +
+		"A 480 or 486 that the script sends itself is not in it."
+)
+
+var (
+	seer = `(sum(` + answered("[15m]") + `)` +
 		` + sum(rate(kamailio_core_replies_received_by_code_total{S,code=~"480|486"}[15m]))` +
 		` + sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="6xx"}[15m])))` +
-		` / (sum(rate(kamailio_dialog_processed_total{S}[15m])) > 0)`
-
-	// Each answered call once: begun less failed.
-	answeredRate = `(sum(rate(kamailio_dialog_processed_total{S}[15m])) - sum(rate(kamailio_dialog_failed_total{S}[15m])) > 0)`
+		` / (sum(` + attempts("[15m]") + `) > 0)`
 
 	// Little's law. A mean of rates, for a rate over the whole hour would be too
 	// low while there is less than an hour of data.
 	callLength = `sum(avg_over_time(kamailio_dialog_local_dialogs{S,state="ongoing"}[1h]) or avg_over_time(kamailio_dialog_dialogs{S,state="ongoing"}[1h]))` +
-		` / (avg_over_time((sum(rate(kamailio_dialog_processed_total{S}[5m])) - sum(rate(kamailio_dialog_failed_total{S}[5m])))[1h:1m]) > 0)`
+		` / (avg_over_time(sum(` + answered("[5m]") + `)[1h:1m]) > 0)`
 
 	callsHelp = "Calls that DMQ replicates (enable_dmq) count once for each job, however many nodes have them."
 
 	onceHelp = "Kamailio does not tell replicated dialogs (enable_dmq) apart here: in a job that replicates, it is the number of the node that has most."
 
-	answersHelp = "Replies 2xx to INVITE received for each call that was answered: 1 when every answer arrives once. " +
-		"Above 1.3 answers are sent again because their ACKs are lost; re-INVITEs raise it too. Look at the path of the ACK: Record-Route, NAT, firewall."
-	answers = `sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="2xx"}[15m])) / ` + answeredRate
+	answers = `sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="2xx"}[15m]))` +
+		` / (sum(rate(kamailio_core_requests_received_by_method_total{S,method="INVITE"}[15m]))` +
+		` - (sum(rate(kamailio_dialog_failed_total{S}[15m])) or vector(0))` +
+		` - (sum(rate(kamailio_sl_acks_received_total{S}[15m])) or vector(0)) > 0)`
 )
+
+const answersHelp = "Replies 2xx to INVITE received by INVITEs that were not refused, re-INVITEs among them: 1 when every answer arrives once. " +
+	"Above 1.3 answers are sent again because their ACKs are lost. Look at the path of the ACK: Record-Route, NAT, firewall. " +
+	"Below 1 INVITEs are sent again, dropped, or refused before dlg_manage()."
 
 // callsNow is the number of calls, by a label or in total. Each server knows which
 // dialogs are its own (Kamailio 5.6 and later), and the sum of these is the number

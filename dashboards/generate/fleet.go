@@ -49,7 +49,7 @@ func fleet() Dashboard {
 				sideBySide("New calls", "Call attempts per second, each counted once.", rate, "dialog is not loaded",
 					`sum by (instance) (rate(kamailio_dialog_processed_total{S}[R]))`),
 				sideBySide("Answered (SER)", serHelp, ratio, "No calls",
-					`1 - sum by (instance) (rate(kamailio_dialog_failed_total{S}[15m])) / (sum by (instance) (rate(kamailio_dialog_processed_total{S}[15m])) > 0)`),
+					ser(" by (instance) ", "[15m]")),
 				sideBySide("Registered users", "Addresses of record with at least one contact.", number, notCounted,
 					`sum by (instance) (kamailio_usrloc_registered_users{S})`),
 				sideBySide("Shared memory", "Shared memory in use.", ratio, "No server answers",
@@ -59,7 +59,7 @@ func fleet() Dashboard {
 				sideBySide("Requests received", "SIP requests per second, retransmissions included: the sum of the methods, since Kamailio's total has HTTP requests in it too.", requests, "kex is not loaded",
 					`sum by (instance) (rate(kamailio_core_requests_received_by_method_total{S}[R]))`),
 				sideBySide("Internal errors", "Replies 5xx that the server made itself, per second. Should be 0.", rate, "sl is not loaded",
-					`sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))`),
+					ownErrors),
 			}},
 		},
 	}

@@ -1,18 +1,12 @@
 package generate
 
+import "strings"
+
 // Expressions that several dashboards use.
 const (
 	// up is -1 for a server whose exporter was there in the time shown and no
 	// longer is: kamailio_up itself is gone then.
 	up = `kamailio_up{S} or last_over_time(kamailio_up{S}[$__range]) * 0 - 1`
-
-	// Session Establishment Ratio of RFC 6076, 4.6. By the dialog module, which
-	// counts each call once. Without that module by the replies to INVITE, among
-	// which a 200 that was sent again counts again. No calls, no value.
-	ser          = `1 - sum(rate(kamailio_dialog_failed_total{S}[15m])) / (sum(rate(kamailio_dialog_processed_total{S}[15m])) > 0)` + serByReplies
-	serByReplies = ` or (sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="2xx"}[15m]))` +
-		` / (sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class=~"2xx|4xx|5xx|6xx"}[15m])) > 0)` +
-		` unless on() count(kamailio_dialog_processed_total{S}))`
 
 	// notCounted: usrloc is not loaded, or keeps registrations in the database only,
 	// or nobody has registered since Kamailio started (kamailio_usrloc_in_memory).
@@ -26,10 +20,44 @@ const (
 		` or (kamailio_drouting_gateway_up{S} == bool 0 unless kamailio_drouting_gateway_state{S} == 3)`
 )
 
+// Calls per second, for each server. The file alerts/kamailio-rules.yml has the same
+// as recording rules, and says why; a test compares their values.
+func attempts(window string) string {
+	const invites = `sum without (method) (rate(kamailio_core_requests_received_by_method_total{S,method="INVITE"}[W]))`
+	return strings.ReplaceAll(`(rate(kamailio_dialog_processed_total{S}[W])`+
+		` or `+invites+` - sum without (code) (rate(kamailio_sl_replies_sent_by_code_total{S,code="407"}[W]))`+
+		` or `+invites+`)`, "[W]", window)
+}
+
+// answered takes the smaller of two numbers, each of which can only be too high.
+func answered(window string) string {
+	const (
+		notFailed = `rate(kamailio_dialog_processed_total{S}[W]) - rate(kamailio_dialog_failed_total{S}[W])`
+		replies   = `sum without (class, method) (rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="2xx"}[W]))`
+	)
+	return strings.ReplaceAll(`((`+notFailed+` <= `+replies+`) or `+replies+` or `+notFailed+`)`, "[W]", window)
+}
+
+// ownErrors are the 5xx that Kamailio makes itself: without a transaction, and with
+// one, which is what ended with 5xx beyond those that it received.
+const ownErrors = `sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))` +
+	` + clamp_min(sum by (instance) (rate(kamailio_tm_transactions_completed_total{S,class="5xx"}[R]))` +
+	` - sum by (instance) (rate(kamailio_core_replies_received_by_class_total{S,class="5xx"}[R])), 0)` +
+	` or sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))`
+
+// ser is the Session Establishment Ratio of RFC 6076, 4.6, of the calls together or
+// by some labels. No calls, no value.
+func ser(by, window string) string {
+	return `sum` + by + `(` + answered(window) + `) / (sum` + by + `(` + attempts(window) + `) > 0)`
+}
+
 var serverStates = []state{{-1, "No exporter", red}, {0, "Down", red}, {1, "Up", green}}
 
 const serHelp = "Session Establishment Ratio (RFC 6076, 4.6; ASR is nearly the same): the share of call attempts that were answered, over 15 minutes. " +
-	"It counts dialogs, so retransmissions do not change it; without the dialog module it counts replies, and lost ACKs make it too high. " +
+	"Attempts are the calls that dlg_manage() sees; those that the script refuses before it are not in here. " +
+	"It is exact, unless the script refuses calls without a transaction and re-INVITEs or lost ACKs come at the same time: then it is too high. " +
+	"With t_newtran() before the replies of the script it is always exact. " +
+	"Without the dialog module it counts messages, and re-INVITEs and lost ACKs make it too high. " +
 	"Busy and unanswered calls lower it too: know your usual value, and worry when it leaves it. Empty while there are no calls."
 
 func overview() Dashboard {
@@ -60,7 +88,7 @@ func overview() Dashboard {
 				{
 					kind: kindStat, width: 3, height: 5, title: "Answered", help: serHelp,
 					unit: ratio, none: "No calls", steps: badBelow(0.4, 0.6), min: new(0.0), places: new(1.0),
-					queries: []query{{expr: ser, legend: "SER"}},
+					queries: []query{{expr: ser("", "[15m]"), legend: "SER"}},
 				},
 				{
 					kind: kindStat, width: 3, height: 5, title: "Users",
@@ -99,10 +127,11 @@ func overview() Dashboard {
 					},
 				},
 				{
-					kind: kindGraph, width: 12, height: 8, title: "New calls", help: "Call attempts per second and how they end. Each call counts once, however often its messages are sent again. Failed are all that got 300 to 699, so busy and cancelled calls too.",
+					kind: kindGraph, width: 12, height: 8, title: "New calls", help: "Call attempts per second, and those that were answered. Each call counts once, however often its messages are sent again. Failed calls got 300 to 699, so busy and cancelled ones are in it; calls that the script refuses without a transaction are not.",
 					unit: rate, none: "dialog is not loaded",
 					queries: []query{
 						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "attempts", style: neutral},
+						{expr: `sum(` + answered("[R]") + `)`, legend: "answered", style: good},
 						{expr: `sum(rate(kamailio_dialog_failed_total{S}[R]))`, legend: "failed", style: bad},
 						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R] offset 1w))`, legend: "attempts, last week", style: lastWeek},
 					},
@@ -111,8 +140,8 @@ func overview() Dashboard {
 					kind: kindGraph, width: 8, height: 8, title: "Answered (SER)", help: serHelp,
 					unit: ratio, none: "No calls", min: new(0.0),
 					queries: []query{
-						{expr: ser, legend: "SER", style: good},
-						{expr: `1 - sum(rate(kamailio_dialog_failed_total{S}[15m] offset 1w)) / (sum(rate(kamailio_dialog_processed_total{S}[15m] offset 1w)) > 0)`, legend: "last week", style: lastWeek},
+						{expr: ser("", "[15m]"), legend: "SER", style: good},
+						{expr: ser("", "[15m] offset 1w"), legend: "last week", style: lastWeek},
 					},
 				},
 				{
@@ -132,10 +161,10 @@ func overview() Dashboard {
 			{title: "Trouble", panels: []panel{
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Internal errors",
-					help: "Replies 500 and other 5xx that the script or a module made itself: no route, no memory, no database. Should be 0.",
+					help: "Replies 500 and other 5xx that the script or a module made itself: no route, no memory, no database. Those with a transaction are what ended with 5xx beyond the 5xx that peers sent. Should be 0.",
 					unit: rate, none: "sl is not loaded", steps: anyIsBad(),
 					queries: []query{
-						{expr: `sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))`, legend: "{{instance}}"},
+						{expr: ownErrors, legend: "{{instance}}"},
 					},
 				},
 				{
@@ -195,7 +224,7 @@ func serverTable() panel {
 			{expr: `max by (job, instance) (time() - kamailio_start_time_seconds{S})`},
 			{expr: `sum by (job, instance) (kamailio_dialog_local_dialogs{S} or kamailio_dialog_dialogs{S})`},
 			{expr: `sum by (job, instance) (rate(kamailio_dialog_processed_total{S}[5m]))`},
-			{expr: `1 - sum by (job, instance) (rate(kamailio_dialog_failed_total{S}[15m])) / (sum by (job, instance) (rate(kamailio_dialog_processed_total{S}[15m])) > 0)`},
+			{expr: ser(" by (job, instance) ", "[15m]")},
 			{expr: `sum by (job, instance) (kamailio_usrloc_registered_users{S})`},
 			{expr: `max by (job, instance) (` + sharedMemory + `)`},
 			{expr: `max by (job, instance) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`},
