@@ -2,46 +2,27 @@ package main
 
 import (
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
 // sipServer is a UDP socket that answers SIP requests with a status, "" with
 // nothing, after wait returned; asked counts the requests.
 func sipServer(t *testing.T, status func() string, wait func()) (address string, asked *atomic.Int32) {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var done sync.WaitGroup
-	t.Cleanup(func() { conn.Close(); done.Wait() })
-	asked = &atomic.Int32{}
-	done.Go(func() {
-		buffer := make([]byte, 64<<10)
-		for {
-			n, from, err := conn.ReadFrom(buffer)
-			if err != nil {
-				return
-			}
-			asked.Add(1)
-			wait()
-			if s := status(); s != "" {
-				text := "SIP/2.0 " + s + "\r\n" + regexp.MustCompile(`(?m)^Via: .*\r$`).FindString(string(buffer[:n])) + "\nContent-Length: 0\r\n\r\n"
-				_, _ = conn.WriteTo([]byte(text), from)
-			}
-		}
+	g := kamailiotest.NewGateway(t, func(string) (string, time.Duration) {
+		wait()
+		return status(), 0
 	})
-	return conn.LocalAddr().String(), asked
+	return g.Addr, &g.Requests
 }
 
 func always(s string) func() string { return func() string { return s } }

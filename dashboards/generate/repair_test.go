@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,57 +32,25 @@ const (
 
 // trunk is a gateway that answers OPTIONS, and INVITEs with 200, or fails them.
 type trunk struct {
-	addr    string
+	*kamailiotest.Gateway
 	failing atomic.Bool
 	slow    atomic.Bool // to answer OPTIONS
-	invites atomic.Int32
 }
-
-var copiedLines = regexp.MustCompile(`(?mi)^(Via|From|To|Call-ID|CSeq|Record-Route):.*\r\n`)
 
 func newTrunk(t *testing.T) *trunk {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	g := &trunk{addr: conn.LocalAddr().String()}
-	answer := func(request, status string, to net.Addr) {
-		head := strings.Join(copiedLines.FindAllString(request, -1), "")
-		if !strings.Contains(strings.ToLower(regexp.MustCompile(`(?mi)^To:.*$`).FindString(head)), ";tag=") {
-			head = regexp.MustCompile(`(?mi)^(To:[^\r]*)\r\n`).ReplaceAllString(head, "$1;tag=gw\r\n")
+	g := &trunk{}
+	g.Gateway = kamailiotest.NewGateway(t, func(method string) (string, time.Duration) {
+		switch {
+		case method == "INVITE" && g.failing.Load():
+			return "503 Service Unavailable", 0
+		case method == "OPTIONS" && g.slow.Load():
+			return "200 OK", 1200 * time.Millisecond
 		}
-		_, _ = conn.WriteTo([]byte("SIP/2.0 "+status+"\r\n"+head+"Contact: <sip:gw@"+g.addr+">\r\nContent-Length: 0\r\n\r\n"), to)
-	}
-	go func() {
-		buffer := make([]byte, 1<<16)
-		for {
-			n, from, err := conn.ReadFrom(buffer)
-			if err != nil {
-				return
-			}
-			request := string(buffer[:n])
-			switch {
-			case strings.HasPrefix(request, "SIP/2.0"), strings.HasPrefix(request, "ACK "):
-			case strings.HasPrefix(request, "INVITE "):
-				g.invites.Add(1)
-				if g.failing.Load() {
-					answer(request, "503 Service Unavailable", from)
-				} else {
-					answer(request, "200 OK", from)
-				}
-			case strings.HasPrefix(request, "OPTIONS ") && g.slow.Load():
-				time.AfterFunc(1200*time.Millisecond, func() { answer(request, "200 OK", from) })
-			default:
-				answer(request, "200 OK", from)
-			}
-		}
-	}()
+		return "200 OK", 0
+	})
 	return g
 }
-
-func (g *trunk) uri() string { return "sip:" + g.addr }
 
 // repairs is all that runs.
 type repairs struct {
@@ -140,7 +107,7 @@ func startRepairs(t *testing.T, version string) *repairs {
 	for range 3 {
 		g := newTrunk(t)
 		r.gateways = append(r.gateways, g)
-		rows = append(rows, fmt.Sprintf("(4, '%s', 8, 0, '', '')", g.uri()))
+		rows = append(rows, fmt.Sprintf("(4, '%s', 8, 0, '', '')", g.URI()))
 	}
 	r.sql("INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES " + strings.Join(rows, ", ") + ";")
 	s.RPC(t, "dispatcher.reload")
@@ -278,7 +245,7 @@ func (r *repairs) flags() string {
 	}
 	var flags []string
 	for _, g := range r.gateways {
-		flags = append(flags, byURI[g.uri()])
+		flags = append(flags, byURI[g.URI()])
 	}
 	return strings.Join(flags, " ")
 }
@@ -354,7 +321,7 @@ func TestRepairs(t *testing.T) {
 func repair(t *testing.T, r *repairs) {
 	failed := r.calls()
 	third := r.gateways[2]
-	if !until(30*time.Second, func() bool { return third.invites.Load() > 5 }) {
+	if !until(30*time.Second, func() bool { return third.Invites.Load() > 5 }) {
 		t.Fatalf("no calls: %s", r.RPC(t, "dispatcher.list"))
 	}
 
@@ -407,8 +374,8 @@ func repair(t *testing.T, r *repairs) {
 	r.becomes("the gateway is taken out again", func() bool { return r.did("drain-failing-gateway", "do", "applied") >= 2 && r.flags() == "AP AP DX" })
 	// It recovers, and comes back by itself.
 	third.failing.Store(false)
-	before := third.invites.Load()
-	r.becomes("the gateway is back", func() bool { return r.flags() == "AP AP AP" && third.invites.Load() > before+5 })
+	before := third.Invites.Load()
+	r.becomes("the gateway is back", func() bool { return r.flags() == "AP AP AP" && third.Invites.Load() > before+5 })
 	if share := failed(100); share != 0 {
 		t.Errorf("%v of the calls fail", share)
 	}
