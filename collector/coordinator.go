@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -32,9 +31,10 @@ type Coordinator struct {
 	limits     Limits
 	now        func() time.Time // for the guards
 
+	scrapes Joint[*scrape] // by filter
+
 	mu     sync.Mutex
-	scrape map[string]*scrape // by filter: running, or just finished
-	server *server            // as of the last scrape
+	server *server // as of the last scrape
 }
 
 // NewCoordinator makes a Coordinator.
@@ -44,7 +44,7 @@ func NewCoordinator(target Target, collectors []Collector, limits Limits) *Coord
 	}
 	return &Coordinator{
 		target: target, collectors: collectors, limits: limits, now: time.Now,
-		scrape: map[string]*scrape{}, server: newServer("", nil),
+		scrapes: Joint[*scrape]{Reuse: limits.Reuse, Abandon: true}, server: newServer("", nil),
 	}
 }
 
@@ -86,87 +86,29 @@ func (c *Coordinator) Scrape(ctx context.Context, names ...string) (*Snapshot, e
 	if err != nil {
 		return nil, err
 	}
-	s := c.join(ctx, names)
-	defer c.leave(s)
+	w, leave := c.scrapes.Join(ctx, strings.Join(names, ","), func() *scrape {
+		return &scrape{names: names, begun: time.Now(), results: make([]*Result, len(names))}
+	}, c.run)
+	defer leave()
 	select {
-	case <-s.done:
+	case <-w.Done:
 	case <-ctx.Done():
 		// What came in time counts, even when the last collector and the
 		// deadline came together.
 	}
-	return s.snapshot(), nil
+	return w.Value.snapshot(), nil
 }
 
-// scrape is one scrape under way, with everybody who waits for it.
+// scrape is one scrape under way.
 type scrape struct {
-	cancel  context.CancelFunc
-	done    chan struct{}
-	begun   time.Time
-	waiting int // guarded by Coordinator.mu
+	names []string
+	begun time.Time
 
 	mu      sync.Mutex
 	up      bool
 	err     error
 	results []*Result // nil: not finished
-	names   []string
 	ended   time.Time
-}
-
-// join returns the scrape of these names that is running or has just finished,
-// or begins one.
-func (c *Coordinator) join(ctx context.Context, names []string) *scrape {
-	filter := strings.Join(names, ",")
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// Clients choose the filters: what is of no more use must not pile up.
-	maps.DeleteFunc(c.scrape, func(_ string, s *scrape) bool { return !s.joinable(c.limits.Reuse) })
-	if s := c.scrape[filter]; s != nil {
-		s.waiting++
-		return s
-	}
-	// The work ends with its deadline, or when nobody waits for it any more; not
-	// with the first client who asked for it.
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	if deadline, ok := ctx.Deadline(); ok {
-		cancel()
-		work, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	}
-	s := &scrape{
-		cancel: cancel, done: make(chan struct{}), begun: time.Now(), waiting: 1,
-		names: names, results: make([]*Result, len(names)),
-	}
-	c.scrape[filter] = s
-	go func() {
-		defer cancel()
-		c.run(work, s)
-	}()
-	return s
-}
-
-func (s *scrape) joinable(reuse time.Duration) bool {
-	select {
-	case <-s.done:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return time.Since(s.ended) < reuse
-	default:
-		return true
-	}
-}
-
-func (c *Coordinator) leave(s *scrape) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s.waiting--
-	if s.waiting > 0 {
-		return
-	}
-	s.cancel()
-	select {
-	case <-s.done:
-	default: // cancelled: not to be joined
-		maps.DeleteFunc(c.scrape, func(_ string, other *scrape) bool { return other == s })
-	}
 }
 
 // errDeadline is what a collector that was not ready in time failed of.
@@ -198,7 +140,6 @@ func (s *scrape) snapshot() *Snapshot {
 }
 
 func (c *Coordinator) run(ctx context.Context, s *scrape) {
-	defer close(s.done)
 	session, err := c.meet(ctx)
 	s.mu.Lock()
 	s.up, s.err = err == nil, err
@@ -219,14 +160,6 @@ func (c *Coordinator) run(ctx context.Context, s *scrape) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = time.Now()
-	// Of many targets the samples that nobody is served any more are much memory.
-	time.AfterFunc(c.limits.Reuse, func() { c.forget(s) })
-}
-
-func (c *Coordinator) forget(s *scrape) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	maps.DeleteFunc(c.scrape, func(_ string, other *scrape) bool { return other == s })
 }
 
 // meet finds out whether Kamailio is there, and whether it is still the one that

@@ -71,7 +71,7 @@ func newPage(t target.Target, collectors []collector.Collector, dialer *net.Dial
 	}
 	if reader := xhttpprom.Of(t, forScript); reader != nil {
 		p.script = &shared[*xhttpprom.Merged]{
-			work: reader.Read, timeout: t.Script.Timeout, reuse: t.Limits.Reuse,
+			do: reader.Read, timeout: t.Script.Timeout, joint: collector.Joint[**xhttpprom.Merged]{Reuse: t.Limits.Reuse},
 			late: func(err error, waited time.Duration) *xhttpprom.Merged {
 				return &xhttpprom.Merged{Err: err, Duration: waited}
 			},
@@ -83,7 +83,7 @@ func newPage(t target.Target, collectors []collector.Collector, dialer *net.Dial
 	}
 	if prober != nil {
 		p.sip = &shared[sipprobe.Results]{
-			work: prober.Probe, timeout: t.SIP.Timeout, reuse: t.Limits.Reuse,
+			do: prober.Probe, timeout: t.SIP.Timeout, joint: collector.Joint[*sipprobe.Results]{Reuse: t.Limits.Reuse},
 			late: func(err error, _ time.Duration) sipprobe.Results { return prober.Failed(err) },
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
 // However many begin while the work is done, or soon after it, it is done once.
@@ -12,9 +14,9 @@ func TestSharedWorkIsDoneOnce(t *testing.T) {
 	var begun atomic.Int32
 	release := make(chan struct{})
 	s := &shared[int32]{
-		work:    func(context.Context) int32 { n := begun.Add(1); <-release; return n },
+		do:      func(context.Context) int32 { n := begun.Add(1); <-release; return n },
 		late:    func(error, time.Duration) int32 { return -1 },
-		timeout: time.Minute, reuse: time.Hour,
+		timeout: time.Minute, joint: collector.Joint[*int32]{Reuse: time.Hour},
 	}
 	var waits []func() int32
 	for range 20 {

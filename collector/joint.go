@@ -1,0 +1,93 @@
+package collector
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+)
+
+// Joint is work that is done once for all who want the same at the same time, and
+// for those who come within Reuse after it.
+type Joint[T any] struct {
+	Reuse time.Duration
+	// Abandon ends the work when nobody waits for it any more.
+	Abandon bool
+
+	mu   sync.Mutex
+	work map[string]*Work[T] // by key: under way, or just ended
+}
+
+// Work is under way until Done is closed.
+type Work[T any] struct {
+	Value T // what the work fills
+	Begun time.Time
+	Done  chan struct{}
+
+	cancel  context.CancelFunc
+	ended   time.Time // guarded by Joint.mu, as what follows
+	waiting int
+}
+
+// Join returns the work of this key that is under way or has just ended, or begins
+// it: do fills the value. The work has the deadline of the ctx that began it, and
+// does not end with it otherwise. leave must be called.
+func (j *Joint[T]) Join(ctx context.Context, key string, value func() T, do func(context.Context, T)) (w *Work[T], leave func()) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	// Clients choose the keys: what is of no more use must not pile up.
+	maps.DeleteFunc(j.work, func(_ string, w *Work[T]) bool { return !w.ended.IsZero() && time.Since(w.ended) >= j.Reuse })
+	w = j.work[key]
+	if w == nil {
+		w = &Work[T]{Value: value(), Begun: time.Now(), Done: make(chan struct{})}
+		if j.work == nil {
+			j.work = map[string]*Work[T]{}
+		}
+		j.work[key] = w
+		// Who asked first may go away while others wait.
+		lasting := context.WithoutCancel(ctx)
+		if deadline, ok := ctx.Deadline(); ok {
+			lasting, w.cancel = context.WithDeadline(lasting, deadline)
+		} else {
+			lasting, w.cancel = context.WithCancel(lasting)
+		}
+		go func() {
+			defer w.cancel()
+			do(lasting, w.Value)
+			j.end(w)
+		}()
+	}
+	w.waiting++
+	return w, func() { j.leave(w) }
+}
+
+func (j *Joint[T]) end(w *Work[T]) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	w.ended = time.Now()
+	close(w.Done)
+	// What nobody is served any more may be much memory.
+	time.AfterFunc(j.Reuse, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.forget(w)
+	})
+}
+
+func (j *Joint[T]) leave(w *Work[T]) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	w.waiting--
+	if w.waiting > 0 || !j.Abandon {
+		return
+	}
+	w.cancel()
+	if w.ended.IsZero() { // cancelled: not to be joined
+		j.forget(w)
+	}
+}
+
+// forget is called with mu held.
+func (j *Joint[T]) forget(w *Work[T]) {
+	maps.DeleteFunc(j.work, func(_ string, other *Work[T]) bool { return other == w })
+}
