@@ -1,16 +1,17 @@
 package collector
 
 import (
+	"cmp"
 	"context"
-	"slices"
-	"strconv"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// Labels of a destination. The index tells destinations with the same URI in
-// the same set apart: it is 0 for the first, so that it is 0 for nearly all.
-var destinationLabels = []string{"set", "uri", "index"}
+// Labels of a destination. A URI may be in a set twice, and Kamailio lists its
+// destinations by priority: where the attribute duid or the socket tells them
+// apart, it does so here, and a series stays with its destination when the
+// priorities change. The index is 0 but for what is equal in all of these.
+var destinationLabels = []string{"set", "uri", "duid", "socket", indexLabel}
 
 func destinationDesc(name, help, field string) *Desc {
 	return NewDesc("kamailio_dispatcher_destination_"+name, help, gauge, "dispatcher.list "+field, destinationLabels...)
@@ -28,9 +29,7 @@ var (
 	destRelWeight  = destinationDesc("relative_weight", "Relative weight of the destination (attribute rweight).", "ATTRS/RWEIGHT")
 	destMaxLoad    = destinationDesc("max_dialogs", "Limit of dialogs for load distribution (attribute maxload); 0 is no limit.", "ATTRS/MAXLOAD")
 	destLoad       = destinationDesc("dialogs", "Dialogs that load distribution has on the destination.", "RUNTIME/DLGLOAD")
-	destInfo       = NewDesc("kamailio_dispatcher_destination_info", "Always 1; the labels tell the destination's id (attribute duid) and the socket that it is reached from.",
-		gauge, "dispatcher.list ATTRS", append(slices.Clone(destinationLabels), "duid", "socket")...)
-	destLatency = []struct {
+	destLatency    = []struct {
 		field string
 		desc  *Desc
 	}{
@@ -58,7 +57,7 @@ func (d dispatcher) Guard() Guard {
 }
 
 func (dispatcher) Descs() []*Desc {
-	all := []*Desc{dispatcherSets, setTotal, setUp, destUp, destState, destProbing, destPriority, destWeight, destRelWeight, destMaxLoad, destLoad, destInfo, destTimeouts}
+	all := []*Desc{dispatcherSets, setTotal, setUp, destUp, destState, destProbing, destPriority, destWeight, destRelWeight, destMaxLoad, destLoad, destTimeouts}
 	for _, l := range destLatency {
 		all = append(all, l.desc)
 	}
@@ -100,7 +99,7 @@ type dispatcherTotals struct {
 	emit                Emit
 	id                  string
 	total, up           float64
-	seen                map[string]int // destinations of the set, by URI
+	labels              totals // gives those of the set an index
 	sets                float64
 	destinations, known int
 }
@@ -110,7 +109,7 @@ func (d *dispatcherTotals) enter(id string) {
 		return
 	}
 	d.leave()
-	d.id, d.total, d.up, d.seen = id, 0, 0, map[string]int{}
+	d.id, d.total, d.up, d.labels = id, 0, 0, totals{seen: map[string]int{}}
 	d.sets++
 }
 
@@ -122,9 +121,9 @@ func (d *dispatcherTotals) leave() {
 }
 
 func (d *dispatcherTotals) add(dest kamrpc.Value) {
-	uri := dest.Get("URI").Text()
-	labels := []string{d.id, uri, strconv.Itoa(d.seen[uri])}
-	d.seen[uri]++
+	attrs := dest.Get("ATTRS")
+	labels := []string{d.id, dest.Get("URI").Text(), attrs.Get("DUID").Text(), cmp.Or(attrs.Get("SOCKET").Text(), attrs.Get("SOCKNAME").Text())}
+	labels = append(labels, d.labels.index(labels))
 	d.total++
 	d.destinations++
 	up, ok := emitDestination(dest, labels, d.emit)
@@ -161,9 +160,6 @@ func emitDestination(dest kamrpc.Value, labels []string, emit Emit) (up float64,
 		if v, ok := dest.Get(m.field).Float(); ok {
 			emit(m.desc, v, labels...)
 		}
-	}
-	if attrs := dest.Get("ATTRS"); attrs.Exists() {
-		emit(destInfo, 1, append(slices.Clone(labels), attrs.Get("DUID").Text(), attrs.Get("SOCKET").Text())...)
 	}
 	emitLatency(dest, labels, emit)
 	return up, ok

@@ -8,8 +8,9 @@ var dmqModule = Module{
 	Summary:   "Nodes of the DMQ cluster and their state",
 	Queries: []Query{{
 		Method: "dmq.list_nodes", Stream: true,
-		Labels: []Label{{Name: "host", Field: "host"}, {Name: "port", Field: "port"}, {Name: "local", Field: "local"}},
-		Index:  true, // nodes may differ in the protocol only
+		// Nodes may differ in the protocol only, which Kamailio tells from 5.5 on.
+		Labels: []Label{{Name: "host", Field: "host"}, {Name: "port", Field: "port"}, {Name: "protocol", Field: "proto"}, {Name: "local", Field: "local"}},
+		Index:  true,
 		Metrics: []Metric{
 			{Field: "status", Name: "node_up", Kind: gauge, Map: map[string]float64{"active": 1, "timeout": 0, "disabled": 0, "pending": 0, "not_active": 0}, Help: "1 while the node is active, else 0. The label local is 1 for the node that answers itself."},
 			{Field: "status", Name: "node_state", Kind: gauge, Map: map[string]float64{"active": 1, "timeout": 2, "disabled": 3, "pending": 4, "not_active": 5}, Help: "State of the node: 1 active, 2 timeout, 3 disabled (did not answer: removed when it does not answer again), 4 pending (not yet heard from, or a notification address that does not answer), 5 not active (did not answer; newer than 6.0)."},

@@ -237,15 +237,15 @@ func TestAListThatWasTooLongIsNotAskedForAnHour(t *testing.T) {
 		}
 	}
 	const held = "scrape_held_back dispatcher dispatcher.list size = "
-	g.after(0, 0, "dispatcher_destination_up 0 1 a = 1") // it was had, so it is shown
+	g.after(0, 0, "dispatcher_destination_up  0 1  a = 1") // it was had, so it is shown
 	asked(1)
 	g.after(time.Minute, 0, held+"1", "no dispatcher_destination_up", "scrape_held_back_since")
 	g.after(58*time.Minute, 0, held+"1")
 	asked(1)
 	g.Handle("dispatcher.list", list(set("1", "["+destination(`"a"`, "AP", "")+"]")))
-	g.after(time.Minute, 0, held+"0", "dispatcher_destination_up 0 1 a = 1")
+	g.after(time.Minute, 0, held+"0", "dispatcher_destination_up  0 1  a = 1")
 	asked(2)
-	g.after(4*time.Second, 0, held+"0", "dispatcher_destination_up 0 1 a = 1", "scrape_data_age_seconds dispatcher = 4")
+	g.after(4*time.Second, 0, held+"0", "dispatcher_destination_up  0 1  a = 1", "scrape_data_age_seconds dispatcher = 4")
 	asked(2)
 	g.after(time.Second, 0)
 	asked(3)

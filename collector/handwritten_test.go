@@ -55,25 +55,30 @@ func TestDispatcher(t *testing.T) {
 		{"no sets", "fault: No Destination Sets", "sets 0\n", ""},
 		{"a set without destinations", list(set("4", `[]`)), "set_destinations 4 0\nset_destinations_up 4 0\nsets 1\n", ""},
 		{"one set, one destination, no lists", `{"NRSETS":1,"RECORDS":` + set("0", destination(a, "AP", "")) + `}`,
-			"destination_up 0,sip:192.0.2.1,0 1\ndestination_state 0,sip:192.0.2.1,0 1\ndestination_probing 0,sip:192.0.2.1,0 1\nset_destinations 0 1\nset_destinations_up 0 1\nsets 1\n", ""},
+			"destination_up 0,sip:192.0.2.1,,,0 1\ndestination_state 0,sip:192.0.2.1,,,0 1\ndestination_probing 0,sip:192.0.2.1,,,0 1\nset_destinations 0 1\nset_destinations_up 0 1\nsets 1\n", ""},
 		{"states", list(set("-1", "["+destination(`"a"`, "AX", "")+","+destination(`"b"`, "IP", "")+","+destination(`"c"`, "TN", "")+","+destination(`"d"`, "DX", "")+"]")),
-			"destination_up -1,a,0 1\ndestination_state -1,a,0 1\ndestination_probing -1,a,0 0\n" +
-				"destination_up -1,b,0 0\ndestination_state -1,b,0 0\ndestination_probing -1,b,0 1\n" +
-				"destination_up -1,c,0 1\ndestination_state -1,c,0 2\ndestination_probing -1,c,0 0\n" +
-				"destination_up -1,d,0 0\ndestination_state -1,d,0 3\ndestination_probing -1,d,0 0\n" +
+			"destination_up -1,a,,,0 1\ndestination_state -1,a,,,0 1\ndestination_probing -1,a,,,0 0\n" +
+				"destination_up -1,b,,,0 0\ndestination_state -1,b,,,0 0\ndestination_probing -1,b,,,0 1\n" +
+				"destination_up -1,c,,,0 1\ndestination_state -1,c,,,0 2\ndestination_probing -1,c,,,0 0\n" +
+				"destination_up -1,d,,,0 0\ndestination_state -1,d,,,0 3\ndestination_probing -1,d,,,0 0\n" +
 				"set_destinations -1 4\nset_destinations_up -1 2\nsets 1\n", ""},
 		{"the same URI twice in a set and in two sets", list(set("1", "["+destination(a, "A", "")+","+destination(a, "I", "")+"]"), set("2", "["+destination(a, "A", "")+"]")),
-			"destination_up 1,sip:192.0.2.1,0 1\ndestination_state 1,sip:192.0.2.1,0 1\ndestination_up 1,sip:192.0.2.1,1 0\ndestination_state 1,sip:192.0.2.1,1 0\nset_destinations 1 2\nset_destinations_up 1 1\n" +
-				"destination_up 2,sip:192.0.2.1,0 1\ndestination_state 2,sip:192.0.2.1,0 1\nset_destinations 2 1\nset_destinations_up 2 1\nsets 2\n", ""},
+			"destination_up 1,sip:192.0.2.1,,,0 1\ndestination_state 1,sip:192.0.2.1,,,0 1\ndestination_up 1,sip:192.0.2.1,,,1 0\ndestination_state 1,sip:192.0.2.1,,,1 0\nset_destinations 1 2\nset_destinations_up 1 1\n" +
+				"destination_up 2,sip:192.0.2.1,,,0 1\ndestination_state 2,sip:192.0.2.1,,,0 1\nset_destinations 2 1\nset_destinations_up 2 1\nsets 2\n", ""},
 		{"a destination never measured has no latency", list(set("1", "["+destination(a, "AP", `,"LATENCY":{"AVG":0,"STD":0,"EST":0,"MAX":0,"TIMEOUT":3}`)+"]")),
-			"destination_up 1,sip:192.0.2.1,0 1\ndestination_state 1,sip:192.0.2.1,0 1\ndestination_probing 1,sip:192.0.2.1,0 1\ndestination_ping_timeouts_total 1,sip:192.0.2.1,0 3\nset_destinations 1 1\nset_destinations_up 1 1\nsets 1\n", ""},
+			"destination_up 1,sip:192.0.2.1,,,0 1\ndestination_state 1,sip:192.0.2.1,,,0 1\ndestination_probing 1,sip:192.0.2.1,,,0 1\ndestination_ping_timeouts_total 1,sip:192.0.2.1,,,0 3\nset_destinations 1 1\nset_destinations_up 1 1\nsets 1\n", ""},
 		{"all there is", list(set("1", "["+destination(a, "AP", `,"PRIORITY":-5,"ATTRS":{"DUID":"x","MAXLOAD":10,"WEIGHT":50,"RWEIGHT":1,"SOCKET":"udp:192.0.2.9:5060"},"LATENCY":{"AVG":12.5,"STD":1,"EST":13,"MAX":40,"TIMEOUT":0},"RUNTIME":{"DLGLOAD":7}`)+"]")),
-			"destination_up 1,sip:192.0.2.1,0 1\ndestination_state 1,sip:192.0.2.1,0 1\ndestination_probing 1,sip:192.0.2.1,0 1\ndestination_priority 1,sip:192.0.2.1,0 -5\ndestination_weight 1,sip:192.0.2.1,0 50\ndestination_relative_weight 1,sip:192.0.2.1,0 1\ndestination_max_dialogs 1,sip:192.0.2.1,0 10\ndestination_dialogs 1,sip:192.0.2.1,0 7\n" +
-				"destination_info 1,sip:192.0.2.1,0,x,udp:192.0.2.9:5060 1\ndestination_latency_average_seconds 1,sip:192.0.2.1,0 0.0125\ndestination_latency_estimate_seconds 1,sip:192.0.2.1,0 0.013\ndestination_latency_stddev_seconds 1,sip:192.0.2.1,0 0.001\ndestination_latency_max_seconds 1,sip:192.0.2.1,0 0.04\ndestination_ping_timeouts_total 1,sip:192.0.2.1,0 0\nset_destinations 1 1\nset_destinations_up 1 1\nsets 1\n", ""},
+			"destination_up 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 1\ndestination_state 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 1\ndestination_probing 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 1\ndestination_priority 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 -5\ndestination_weight 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 50\ndestination_relative_weight 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 1\ndestination_max_dialogs 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 10\ndestination_dialogs 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 7\n" +
+				"destination_latency_average_seconds 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 0.0125\ndestination_latency_estimate_seconds 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 0.013\ndestination_latency_stddev_seconds 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 0.001\ndestination_latency_max_seconds 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 0.04\ndestination_ping_timeouts_total 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 0\nset_destinations 1 1\nset_destinations_up 1 1\nsets 1\n", ""},
+		{"the same URI twice, told apart by duid, socket and sockname, in two orders", list(set("1", "["+destination(a, "A", `,"ATTRS":{"DUID":"27"}`)+","+destination(a, "I", `,"ATTRS":{"DUID":"28"}`)+","+destination(a, "T", `,"ATTRS":{"DUID":null,"SOCKET":"udp:192.0.2.9:5060"}`)+","+destination(a, "D", `,"ATTRS":{"DUID":null,"SOCKET":null,"SOCKNAME":"lan"}`)+"]"),
+			set("2", "["+destination(a, "I", `,"ATTRS":{"DUID":"28"}`)+","+destination(a, "A", `,"ATTRS":{"DUID":"27"}`)+","+destination(a, "A", `,"ATTRS":{"DUID":"27"}`)+"]")),
+			"destination_up 1,sip:192.0.2.1,27,,0 1\ndestination_state 1,sip:192.0.2.1,27,,0 1\ndestination_up 1,sip:192.0.2.1,28,,0 0\ndestination_state 1,sip:192.0.2.1,28,,0 0\n" +
+				"destination_up 1,sip:192.0.2.1,,udp:192.0.2.9:5060,0 1\ndestination_state 1,sip:192.0.2.1,,udp:192.0.2.9:5060,0 2\ndestination_up 1,sip:192.0.2.1,,lan,0 0\ndestination_state 1,sip:192.0.2.1,,lan,0 3\nset_destinations 1 4\nset_destinations_up 1 2\n" +
+				"destination_up 2,sip:192.0.2.1,28,,0 0\ndestination_state 2,sip:192.0.2.1,28,,0 0\ndestination_up 2,sip:192.0.2.1,27,,0 1\ndestination_state 2,sip:192.0.2.1,27,,0 1\ndestination_up 2,sip:192.0.2.1,27,,1 1\ndestination_state 2,sip:192.0.2.1,27,,1 1\nset_destinations 2 3\nset_destinations_up 2 2\nsets 2\n", ""},
 		{"odd URIs", list(set("1", "["+destination(`"sip:[2001:db8::1]:5060"`, "A", "")+","+destination(`"sip:\"x\"\n@y"`, "A", "")+","+destination("\"sip:Z\xfcrich\"", "A", "")+"]")),
-			"destination_up 1,sip:[2001:db8::1]:5060,0 1\ndestination_state 1,sip:[2001:db8::1]:5060,0 1\ndestination_up 1,sip:\"x\"\n@y,0 1\ndestination_state 1,sip:\"x\"\n@y,0 1\ndestination_up 1,sip:Z\\xfcrich,0 1\ndestination_state 1,sip:Z\\xfcrich,0 1\nset_destinations 1 3\nset_destinations_up 1 3\nsets 1\n", ""},
+			"destination_up 1,sip:[2001:db8::1]:5060,,,0 1\ndestination_state 1,sip:[2001:db8::1]:5060,,,0 1\ndestination_up 1,sip:\"x\"\n@y,,,0 1\ndestination_state 1,sip:\"x\"\n@y,,,0 1\ndestination_up 1,sip:Z\\xfcrich,,,0 1\ndestination_state 1,sip:Z\\xfcrich,,,0 1\nset_destinations 1 3\nset_destinations_up 1 3\nsets 1\n", ""},
 		{"an unknown state costs only itself", list(set("1", "["+destination(a, "Z", "")+","+destination(`"b"`, "A", "")+"]")),
-			"destination_up 1,b,0 1\ndestination_state 1,b,0 1\nset_destinations 1 2\nset_destinations_up 1 1\nsets 1\n", ""},
+			"destination_up 1,b,,,0 1\ndestination_state 1,b,,,0 1\nset_destinations 1 2\nset_destinations_up 1 1\nsets 1\n", ""},
 		{"unknown states only", list(set("1", "["+destination(a, "Z", "")+"]")), "set_destinations 1 1\nset_destinations_up 1 0\n", "dispatcher.list: no destination has FLAGS that are known: a Kamailio that is newer than this exporter?"},
 		{"another shape", `{"SETS":[]}`, "", "dispatcher.list via"},
 	} {

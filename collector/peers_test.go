@@ -76,9 +76,9 @@ func TestPeerLists(t *testing.T) {
 			"node_up 1,udp:a,0 1\nnode_weight 1,udp:a,0 3\nnode_enabled 1,udp:a,0 1\nnode_up 1,udp:a,1 0\nnode_weight 1,udp:a,1 1\nnode_enabled 1,udp:a,1 0\n", ""},
 
 		{"two nodes", "dmq.list_nodes", `[{"host":"192.0.2.1","port":"5260","proto":"*","resolved_ip":"192.0.2.1","status":"active","last_notification":0,"local":0},{"host":"::1","port":"5160","proto":"*","resolved_ip":"::1","status":"pending","last_notification":0,"local":1}]`,
-			"node_up 192.0.2.1,5260,0,0 1\nnode_state 192.0.2.1,5260,0,0 1\nnode_up ::1,5160,1,0 0\nnode_state ::1,5160,1,0 4\nnodes 2\n", ""},
+			"node_up 192.0.2.1,5260,*,0,0 1\nnode_state 192.0.2.1,5260,*,0,0 1\nnode_up ::1,5160,*,1,0 0\nnode_state ::1,5160,*,1,0 4\nnodes 2\n", ""},
 		{"one node twice, an unknown state", "dmq.list_nodes", `[{"host":"a","port":"1","status":"disabled","local":0,"fail_count":3},{"host":"a","port":"1","status":"asleep","local":0}]`,
-			"node_up a,1,0,0 0\nnode_state a,1,0,0 3\nnode_failed_pings a,1,0,0 3\nnodes 2\n", ""},
+			"node_up a,1,,0,0 0\nnode_state a,1,,0,0 3\nnode_failed_pings a,1,,0,0 3\nnodes 2\n", ""},
 		{"no nodes", "dmq.list_nodes", `[]`, "nodes 0\n", ""},
 
 		{"a process, an unused place, one not yet started", "pkg.stats", `[{"entry":0,"pid":7,"rank":0,"used":10,"free":80,"real_used":20,"total_size":100,"total_frags":6,"desc":"timer"},{"entry":1,"pid":0,"rank":-127,"used":0,"free":0,"real_used":0,"total_size":100,"total_frags":0,"desc":""},{"entry":2,"pid":9,"used":4294967295,"free":0,"real_used":4294967295,"total_size":4294967295,"total_frags":1,"desc":"timer"}]`,

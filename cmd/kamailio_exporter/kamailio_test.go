@@ -371,7 +371,7 @@ func checkAgainstServer(t *testing.T, server *kamailiotest.Server, page string) 
 	if users == nil || value(page, `kamailio_usrloc_users{domain="location"}`) != users[1] || users[1] == "0" {
 		t.Errorf("users: %s, Kamailio says %v", value(page, `kamailio_usrloc_users{domain="location"}`), users)
 	}
-	if !strings.Contains(page, "\nkamailio_dispatcher_destination_up{") || !strings.Contains(page, `index="1"`) {
+	if !strings.Contains(page, "\nkamailio_dispatcher_destination_up{") || !strings.Contains(page, `{duid="gw1",index="0",set="1",`) || !strings.Contains(page, `{duid="gw1b",index="0",set="1",`) {
 		t.Error("the demo has a URI twice in one set, the page has not")
 	}
 }

@@ -51,26 +51,27 @@ func gateways() Dashboard {
 					kind: kindTimeline, width: 24, height: 9, title: "Destinations",
 					help: "State of each destination over time. Trying: it failed, is below the threshold, and still gets calls. Inactive: it gets none until it answers OPTIONS. Many short changes are packet loss or a ping threshold that is too low.",
 					unit: words, none: "dispatcher is not loaded, or it has no destinations", states: gatewayStates,
-					queries: []query{{expr: nth(`max by (instance, set, uri, index) (kamailio_dispatcher_destination_state{S})`), legend: "set {{set}} · {{uri}}{{nth}} · {{instance}}"}},
+					queries: []query{{expr: destination(`max by (instance, set, uri, duid, socket, index) (kamailio_dispatcher_destination_state{S})`), legend: "set {{set}} · {{uri}}{{id}}{{nth}} · {{instance}}"}},
 				},
 				{
 					kind: kindTable, width: 24, height: 9, title: "Destinations, now",
-					help: "Answer times are to OPTIONS. Timeouts and changes of state are of the last hour.",
-					unit: number, none: "dispatcher is not loaded, or it has no destinations", sort: "Set", hidden: []string{"index"},
+					help: "Id is the attribute duid. Answer times are to OPTIONS. Timeouts and changes of state are of the last hour.",
+					unit: number, none: "dispatcher is not loaded, or it has no destinations", sort: "Set", hidden: []string{"index", "socket"},
 					queries: []query{
-						{expr: `max by (job, instance, set, uri, index) (kamailio_dispatcher_destination_state{S})`},
-						{expr: `max by (job, instance, set, uri, index) (kamailio_dispatcher_destination_latency_estimate_seconds{S})`},
-						{expr: `max by (job, instance, set, uri, index) (kamailio_dispatcher_destination_latency_max_seconds{S})`},
-						{expr: `sum by (job, instance, set, uri, index) (increase(kamailio_dispatcher_destination_ping_timeouts_total{S}[1h]))`},
-						{expr: `max by (job, instance, set, uri, index) (changes(kamailio_dispatcher_destination_up{S}[1h]))`},
-						{expr: `max by (job, instance, set, uri, index) (kamailio_dispatcher_destination_dialogs{S})`},
-						{expr: `max by (job, instance, set, uri, index) (kamailio_dispatcher_destination_priority{S})`},
+						{expr: `max by (job, instance, set, uri, duid, socket, index) (kamailio_dispatcher_destination_state{S})`},
+						{expr: `max by (job, instance, set, uri, duid, socket, index) (kamailio_dispatcher_destination_latency_estimate_seconds{S})`},
+						{expr: `max by (job, instance, set, uri, duid, socket, index) (kamailio_dispatcher_destination_latency_max_seconds{S})`},
+						{expr: `sum by (job, instance, set, uri, duid, socket, index) (increase(kamailio_dispatcher_destination_ping_timeouts_total{S}[1h]))`},
+						{expr: `max by (job, instance, set, uri, duid, socket, index) (changes(kamailio_dispatcher_destination_up{S}[1h]))`},
+						{expr: `max by (job, instance, set, uri, duid, socket, index) (kamailio_dispatcher_destination_dialogs{S})`},
+						{expr: `max by (job, instance, set, uri, duid, socket, index) (kamailio_dispatcher_destination_priority{S})`},
 					},
 					columns: []column{
 						{title: "Instance", label: "instance", width: 170, links: true},
 						{title: "Job", label: "job", width: 100},
 						{title: "Set", label: "set", width: 50},
 						{title: "Destination", label: "uri"},
+						{title: "Id", label: "duid", width: 80},
 						{title: "State", query: 0, unit: words, width: 90, states: gatewayStates},
 						{title: "Answer time", query: 1, unit: seconds, width: 105, steps: badAbove(0.2, 0.5)},
 						{title: "Longest", query: 2, unit: seconds, width: 85},
@@ -84,7 +85,7 @@ func gateways() Dashboard {
 					kind: kindGraph, width: 15, height: 9, title: "Answer time to OPTIONS",
 					help: "Recent answer times weigh most. Kamailio measures in milliseconds. Slow answers come before none.",
 					unit: seconds, none: "dispatcher is not loaded, or without ds_ping_latency_stats=1", legendTable: true,
-					queries: []query{{expr: nth(`max by (set, uri, index) (kamailio_dispatcher_destination_latency_estimate_seconds{S})`), legend: "set {{set}} · {{uri}}{{nth}}"}},
+					queries: []query{{expr: destination(`max by (set, uri, duid, socket, index) (kamailio_dispatcher_destination_latency_estimate_seconds{S})`), legend: "set {{set}} · {{uri}}{{id}}{{nth}}"}},
 				},
 				{
 					kind: kindGraph, width: 9, height: 9, title: "Destinations up, by set",
@@ -141,6 +142,12 @@ func gateways() Dashboard {
 			}},
 		},
 	}
+}
+
+// destination gives the destinations of dispatcher a label id, which tells them
+// apart where the set has a URI twice: the attribute duid, or else the socket.
+func destination(expr string) string {
+	return nth(`label_replace(label_replace(` + expr + `, "id", " · $1", "socket", "(.+)"), "id", " · $1", "duid", "(.+)")`)
 }
 
 // nth gives the second and further rows that would else have the same name a
