@@ -183,9 +183,9 @@ func TestAListFailsOnce(t *testing.T) {
 		limit       int
 		back, early string
 	}{
-		{"short", 4, "= 0", "dispatcher_destination_up 0 1 a = 1"},
+		{"short", 4, "= 0", "dispatcher_destination_up  0 1  a = 1"},
 		{"near its limit", 3, "= 1", "no dispatcher_destination_up"},
-		{"short, and no limit", 0, "= 0", "dispatcher_destination_up 0 1 a = 1"},
+		{"short, and no limit", 0, "= 0", "dispatcher_destination_up  0 1  a = 1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			const held = "scrape_held_back dispatcher dispatcher.list pause "
@@ -195,7 +195,7 @@ func TestAListFailsOnce(t *testing.T) {
 			g.after(0, 0, held+"= 1")
 			g.after(time.Second, 0, held+"= 1")
 			g.Handle("dispatcher.list", list(set("1", two)))
-			g.after(time.Minute, 0, held+"= 0", "dispatcher_destination_up 0 1 a = 1")
+			g.after(time.Minute, 0, held+"= 0", "dispatcher_destination_up  0 1  a = 1")
 			g.HandleFault("dispatcher.list", 500, "Internal error")
 			g.after(time.Minute, 0, held+test.back, "no dispatcher_destination_up")
 			g.Handle("dispatcher.list", list(set("1", two)))
