@@ -62,7 +62,7 @@ check: ## before a commit: vet, lint, unit
 	$(MAKE) lint unit
 
 docs: ## write METRICS.md, the tables of the READMEs, FLEET.md, MIGRATING.md and ADMIN.md, and the dashboards anew
-	go test ./cmd/kamailio_exporter ./cmd/kamailio_exporter/admin -run 'TestDocs|TestMigratingDocs' -update
+	go test ./cmd/kamailio_exporter ./cmd/kamailio_exporter/internal/admin -run 'TestDocs|TestMigratingDocs' -update
 	cd dashboards/generate && go test . -run TestFiles -update && go test ./rulestest -run 'TestReadme|TestPrometheusRules' -update
 
 fixtures: ## record the replies of running Kamailios into collector/testdata

@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
@@ -73,7 +73,7 @@ func changeable(t *testing.T) *kamrpctest.Server {
 	return server
 }
 
-// Test 1 of ADMIN.md: without --admin.config.file nothing listens, and nothing on
+// Without --admin.config.file nothing listens, and nothing on
 // the metrics' port leads to it. With enabled: false it is the same.
 func TestAdminIsOff(t *testing.T) {
 	_, file := adminDir(t, "")
@@ -250,7 +250,7 @@ func TestAdminCommands(t *testing.T) {
 	}
 	// A token that is wrong is refused; one in a file is read.
 	token := filepath.Join(dir, "token")
-	if err := os.WriteFile(token, []byte(admin.TokenPrefix+"WRONG\n"), 0o600); err != nil {
+	if err := os.WriteFile(token, []byte(adminapi.TokenPrefix+"WRONG\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := adminRun(t, socket, "--token-file="+token, "list"); cli.ExitCode(err) != 2 {
@@ -319,7 +319,7 @@ func child(t *testing.T, args ...string) *exec.Cmd {
 	return nil
 }
 
-// Test 27 of ADMIN.md, for real: kill -9 between the intent and the outcome.
+// For real: kill -9 between the intent and the outcome.
 func TestAdminKilled(t *testing.T) {
 	dir, file := adminDir(t, "")
 	server := changeable(t)

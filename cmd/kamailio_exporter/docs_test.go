@@ -18,6 +18,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/admincli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/assets"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/doctor"
@@ -258,7 +259,7 @@ var foreignFlags = map[string]bool{
 
 func TestDocumentedFlagsExist(t *testing.T) {
 	models := flagModels(t)
-	client := newAdminApp(&adminCommand{}).Model()
+	client := admincli.NewApp(&admincli.Command{}).Model()
 	clientFlags := append(client.Flags, assets.NewApp(&assets.Command{}).Model().Flags...)
 	for _, command := range client.Commands {
 		clientFlags = append(clientFlags, command.Flags...)

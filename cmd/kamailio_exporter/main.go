@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/admincli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/assets"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
@@ -39,7 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 {
 		switch command, args := args[0], args[1:]; command {
 		case "admin":
-			return runAdminCommand(ctx, args, stdout)
+			return admincli.RunCommand(ctx, args, stdout)
 		case "assets":
 			return assets.RunCommand(args, stdout)
 		case "doctor":

@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	webflag "github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/admin"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/fleet"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/target"
@@ -225,8 +225,8 @@ func (s *Settings) AdminConfig() (*admin.Config, error) {
 	}
 	if cfg != nil {
 		for _, address := range *s.Web.WebListenAddresses {
-			if sameAddress(address, cfg.Address()) {
-				return nil, fmt.Errorf("--admin.config.file: listen: %s is the address of the metrics: choose another", cfg.Address())
+			if sameAddress(address, cfg.Listen) {
+				return nil, fmt.Errorf("--admin.config.file: listen: %s is the address of the metrics: choose another", cfg.Listen)
 			}
 		}
 	}

@@ -11,7 +11,8 @@ import (
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/version"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/admin"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
@@ -46,7 +47,7 @@ func (v *Service) newAdmin(cfg *admin.Config, one *page) (*admin.Server, error) 
 	if err != nil {
 		return nil, err
 	}
-	beside, err := one.client.Beside(kamrpc.Config{Ways: ways, MaxConcurrent: 1, MaxReplyBytes: min(int64(t.Limits.MaxReplySize), admin.MaxReplyBytes), Observe: v.own.observe})
+	beside, err := one.client.Beside(kamrpc.Config{Ways: ways, MaxConcurrent: 1, MaxReplyBytes: min(int64(t.Limits.MaxReplySize), action.MaxReplyBytes), Observe: v.own.observe})
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +70,7 @@ func (v *Service) serveAdmin(ctx context.Context) error {
 		served <- nil
 	case <-ctx.Done():
 	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), admin.LongestAction)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), action.LongestAction)
 	defer cancel()
 	if err = errors.Join(err, v.admin.Shutdown(last), <-served); err != nil {
 		return fmt.Errorf("admin endpoint: %w", err)

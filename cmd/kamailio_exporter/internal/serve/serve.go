@@ -27,7 +27,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/admin"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/admin"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/fleet"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/giveway"

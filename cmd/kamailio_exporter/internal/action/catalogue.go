@@ -1,0 +1,304 @@
+package action
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// Patterns of parameters. What they let through cannot end a JSON string, a SIP
+// header or a log line, and is no wildcard of Kamailio.
+const (
+	namePattern  = `[A-Za-z0-9_.-]+`
+	sipPattern   = `sips?:[A-Za-z0-9_.!~*'()&=+$,;/:@%\[\]-]+` // no ?: it begins headers
+	wordPattern  = `[A-Za-z0-9_.!%*+'~@:<>()\[\]{}"\\/?-]+`    // RFC 3261: word
+	aorPattern   = `[A-Za-z0-9_.!~*'()&=+$,;?/%-]+(@[A-Za-z0-9_.:\[\]-]+)?`
+	valuePattern = `[ -~]+`
+)
+
+func sipURI(n, help string) Param { return text(n, 256, sipPattern, help) }
+
+func tag(n string) Param {
+	return text(n, 128, wordPattern, strings.ReplaceAll(n, "_", " ")+" of the dialog")
+}
+
+var (
+	setParam   = integer("set", -1<<31, 1<<31-1, "number of the dispatcher set")
+	tableParam = Named("table", "name of the htable")
+	keyParam   = text("key", 128, valuePattern, "key of the item")
+	usrParam   = Named("table", "table of the location service, such as location")
+	aorParam   = text("aor", 128, aorPattern, "address of record: user@domain, or user where use_domain is off")
+	uuidParam  = text("uuid", 64, `[A-Za-z0-9_.@:-]+`, "l_uuid of the registration")
+	kindParam  = enum("kind", "what is blocked", "ua", "country", "domain", "ip", "user")
+	callID     = text("call_id", 128, wordPattern, "Call-ID of the dialog").found(oldestCall)
+)
+
+// rows is the table of all actions of Kamailio.
+func rows() []Action {
+	return []Action{
+		// Reloads: the database or file is read anew.
+		reload("dispatcher.reload", "dispatcher.reload", "dispatcher sets",
+			count{field: "sets", method: "dispatcher.list", rows: destinationRows, groups: "ID", none: noDestinations, keepAll: true},
+			count{field: "destinations", method: "dispatcher.list", rows: destinationRows, none: noDestinations},
+			count{field: "active", method: "dispatcher.list", rows: destinationRows, none: noDestinations, only: isActive, told: true}),
+		reload("drouting.reload", "drouting.reload", "routes and gateways"),
+		reload("domain.reload", "domain.reload", "domains", count{field: "domains", method: "domain.dump", rows: kamrpc.Rows{Path: "domains"}}),
+		reload("permissions.reload-address", "permissions.addressReload", "addresses",
+			count{field: "addresses", method: "permissions.addressDump", rows: kamrpc.Rows{Path: "item"}},
+			count{field: "subnets", method: "permissions.subnetDump", rows: kamrpc.Rows{Path: "item"}}),
+		reload("permissions.reload-trusted", "permissions.trustedReload", "trusted peers",
+			count{field: "trusted", method: "permissions.trustedDump", rows: kamrpc.Rows{Path: "item"}}),
+		reload("pdt.reload", "pdt.reload", "prefixes"),
+		reload("secfilter.reload", "secfilter.reload", "lists of secfilter"),
+		reload("lcr.reload", "lcr.reload", "gateways and rules", count{field: "gateways", method: "lcr.dump_gws", rows: kamrpc.Rows{Path: "gw"}}),
+		reload("dialplan.reload", "dialplan.reload", "dialplan rules"),
+		reload("tls.reload", "tls.reload", "TLS profiles from the TLS configuration file"),
+		reload("uac.reload", "uac.reg_reload", "registrations at other servers",
+			count{field: "registrations", method: "stats.get_statistics", params: []any{"uac:"}, statistic: "uac:regtotal"}),
+		reload("rtpengine.reload", "rtpengine.reload", "media relays", count{field: "relays", method: "rtpengine.show", params: []any{"all"}, rows: kamrpc.Rows{Fields: []string{"url"}}, only: hasURL}),
+		mtreeReload(), htableReload(),
+
+		// Dispatcher.
+		{
+			Name: "dispatcher.set-state", Method: "dispatcher.set_state",
+			Summary: "Sets the state of one destination, for example to take a gateway out of service.",
+			Params: []Param{
+				setParam, sipURI("uri", "URI of the destination, as dispatcher.list shows it"),
+				enum("state", "ip: inactive and probed, ix: inactive, ap: active and probed, ax: active, dx: disabled", "ip", "ix", "ap", "ax", "dx").sets(),
+			},
+			Send: func(a Args, _ audit.State) []any { return []any{a.text("state"), int(a.number("set")), a.text("uri")} },
+			Look: lookDestination, Verifies: "its flags (`dispatcher.list`)", Waits: afterTime,
+			Guard: guardDestination, Leaves: leavesDestination, Latency: latencyOfDestination,
+			Same: func(a Args, before audit.State) bool {
+				return before["flags"] == strings.ToUpper(a.text("state"))
+			},
+			Judge: judgeDestination,
+			Undo: &Undo{Action: "dispatcher.set-state", Fields: []string{"flags"}, Args: func(params map[string]any, before audit.State) map[string]any {
+				flags, _ := before["flags"].(string)
+				back := maps.Clone(params)
+				back["state"] = stateOf(flags)
+				return back
+			}},
+		},
+
+		// Dialogs.
+		{
+			Name: "dialog.end", Method: "dlg.end_dlg", NeedsKey: true,
+			Summary: "Ends a call: Kamailio sends a BYE to both sides.",
+			Params:  []Param{callID},
+			Send:    func(_ Args, before audit.State) []any { return []any{before["h_entry"], before["h_id"]} },
+			Look:    lookDialog, Verifies: "`dlg.dlg_list`", Judge: judgeDialogGone, Waits: afterTime,
+		},
+		{
+			Name: "dialog.terminate", Method: "dlg.terminate_dlg", NeedsKey: true,
+			Summary: "Ends a call that is named by its Call-ID and both tags.",
+			Params:  []Param{callID, tag("from_tag"), tag("to_tag")},
+			Look:    lookDialogWithTags, Verifies: "`dlg.dlg_list`", Judge: judgeDialogGone, Waits: afterTime,
+		},
+		{
+			Name: "dialog.bridge", Method: "dlg.bridge_dlg", NeedsKey: true,
+			Summary: "Calls one party and connects it to another (REFER).",
+			Params:  []Param{sipURI("from", "whom to call first"), sipURI("to", "whom to connect")},
+		},
+
+		// Registrations of users.
+		{
+			Name: "usrloc.remove", Method: "ul.rm", NeedsKey: true,
+			Summary: "Removes all contacts of a user, until its next REGISTER.",
+			Params:  []Param{usrParam, aorParam}, Look: lookAOR, Verifies: "`ul.lookup`", Judge: judgeGone("contacts"),
+		},
+		{
+			Name: "usrloc.remove-contact", Method: "ul.rm_contact", NeedsKey: true,
+			Summary: "Removes one contact of a user, until its next REGISTER.",
+			Params:  []Param{usrParam, aorParam, sipURI("contact", "address of the contact, as ul.lookup shows it")},
+			Look:    lookContact, Verifies: "`ul.lookup`", Judge: judgeGone("present"),
+		},
+
+		// htable.
+		{
+			Name: "htable.delete", Method: "htable.delete",
+			Summary: "Deletes an item, for example to lift a ban.",
+			Params:  []Param{tableParam, keyParam}, Look: lookItemThere, Verifies: "`htable.get`", Judge: judgeGone("present"),
+		},
+		{
+			Name: "htable.set-string", Method: "htable.sets",
+			Summary: "Sets an item to a text.",
+			Params:  []Param{tableParam, keyParam, text("value", 128, valuePattern, "the text").sets().secret()},
+			Look:    lookItemAs, Verifies: "`htable.get`", Judge: judgeTrue("as_asked"), Same: func(_ Args, before audit.State) bool { return before.Is("as_asked") },
+		},
+		{
+			Name: "htable.set-int", Method: "htable.seti",
+			Summary: "Sets an item to a number.",
+			Params:  []Param{tableParam, keyParam, integer("value", -1<<31, 1<<31-1, "the number").sets()},
+			Look:    lookItem, Verifies: "`htable.get`", Judge: judgeItem, Same: sameItem,
+		},
+
+		// secfilter.
+		{
+			Name: "secfilter.block", Method: "secfilter.add_bl",
+			Summary: "Blocks a user agent, country, domain, address or user, until the next reload of secfilter.",
+			Params:  []Param{kindParam, text("value", 64, valuePattern, "what to block; it matches everything that begins with it")},
+			Look:    lookBlocked, Verifies: "`secfilter.print`, from 6.0 on", Judge: judgeBlocked, Same: func(_ Args, before audit.State) bool { return before.Is("blocked") },
+			Answer: answerHas("inserted"),
+		},
+		{
+			Name: "secfilter.unblock", Method: "secfilter.del_bl",
+			Summary: "Takes back secfilter.block. From Kamailio 6.1 on.",
+			Params:  []Param{kindParam, text("value", 64, valuePattern, "what to unblock")},
+			Look:    lookBlocked, Verifies: "`secfilter.print`, from 6.0 on", Judge: judgeGone("blocked"), Answer: answerHas("removed"),
+		},
+
+		// Registrations of Kamailio's own at other servers.
+		{
+			Name: "uac.enable", Method: "uac.reg_enable", Summary: "Switches a registration at another server on.",
+			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration, Verifies: "`uac.reg_info`",
+			Judge: judgeTrue("enabled"), Same: func(_ Args, before audit.State) bool { return before.Is("enabled") },
+			Undo: undoByOpposite("uac.disable"),
+		},
+		{
+			Name: "uac.disable", Method: "uac.reg_disable", Summary: "Switches a registration at another server off.",
+			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration, Verifies: "`uac.reg_info`",
+			Judge: judgeGone("enabled"), Same: func(_ Args, before audit.State) bool { return !before.Is("enabled") },
+			Undo: undoByOpposite("uac.enable"),
+		},
+		{
+			Name: "uac.refresh", Method: "uac.reg_refresh", Summary: "Reads a registration at another server anew from the database.",
+			Params: []Param{uuidParam}, Look: lookRegistration, Verifies: "`uac.reg_info`", Pause: ReloadPause,
+			Judge: func(Args, audit.State, audit.State, Guards) string { return "" }, // it is still there
+		},
+
+		// Media relays and gateways.
+		{
+			Name: "rtpengine.set-enabled", Method: "rtpengine.enable",
+			Summary: "Switches a media relay on or off.",
+			Params: []Param{
+				text("url", 128, `(udp6?|tcp6?|unix|ws|wss):[A-Za-z0-9_.:/\[\]-]+`, "URL of the relay, as rtpengine.show has it"),
+				boolean("enabled", "true or false").sets(),
+			},
+			Send: func(a Args, _ audit.State) []any { return []any{a.text("url"), oneIf(a.truth("enabled"))} },
+			Look: lookRelay, Verifies: "`rtpengine.show`, and the status of the answer", Guard: guardRelay, Judge: judgeRelay, Answer: answerStatus,
+			Same: sameRelay,
+			Undo: &Undo{Action: "rtpengine.set-enabled", Fields: []string{"enabled", "disabled"}, Args: func(params map[string]any, _ audit.State) map[string]any {
+				back := maps.Clone(params)
+				on, _ := params["enabled"].(bool)
+				back["enabled"] = !on
+				return back
+			}},
+		},
+		{
+			Name: "lcr.defunct", Method: "lcr.defunct_gw",
+			Summary: "Takes a gateway of lcr out of use for some time.",
+			Params: []Param{
+				integer("lcr_id", 1, 1<<20, "number of the LCR instance"),
+				integer("gw_id", 1, 1<<31-1, "number of the gateway"),
+				integer("seconds", 1, 7*86400, "for how long").sets(),
+			},
+			Look: lookGateway, Verifies: "`lcr.dump_gws`", Guard: guardGateway, Judge: judgeTrue("defunct"),
+		},
+
+		// Presence.
+		{
+			Name: "presence.cleanup", Method: "presence.cleanup", Summary: "Removes expired presentities and watchers now.",
+			Pause: ReloadPause, Deadline: 30 * time.Second,
+		},
+		{
+			Name: "presence.refresh-watchers", Method: "presence.refreshWatchers",
+			Summary: "Notifies all watchers of a presentity.",
+			Params: []Param{
+				sipURI("uri", "URI of the presentity"),
+				enum("event", "event package", "presence", "dialog", "message-summary", "presence.winfo", "dialog;sla", "xcap-diff"),
+				enum("type", "what changed: the published state, or the rules of who may see it", "published", "rules"),
+			},
+			// modules/presence: 0 reads the rules anew, 1 sends what was published.
+			Send: func(a Args, _ audit.State) []any {
+				return []any{a.text("uri"), a.text("event"), oneIf(a.text("type") == "published")}
+			},
+		},
+
+		// Core.
+		{
+			Name: "stats.reset", Method: "stats.reset_statistics", NeedsKey: true, ResetsStatistics: true,
+			Summary: "Sets the counters of one group to 0. Rates of Prometheus take it for a restart.",
+			Params:  []Param{text("group", 64, `[A-Za-z0-9_-]+`, "group, such as core")},
+			Send:    func(a Args, _ audit.State) []any { return []any{a.text("group") + ":"} },
+			Look:    lookGroup, Verifies: "`stats.get_statistics`", Judge: judgeReset,
+		},
+		{
+			Name: "cfg.set", Method: "cfg.set_now_int",
+			Summary: "Sets a variable of Kamailio's configuration to a number.",
+			Params: []Param{
+				// One row for each that may be set; the policy names which of them.
+				enum("variable", "group.name of the variable", cfgVariables...),
+				integer("value", -3, 1<<20, "the number").sets(),
+			},
+			Send: func(a Args, _ audit.State) []any {
+				group, variable, _ := strings.Cut(a.text("variable"), ".")
+				return []any{group, variable, int(a.number("value"))}
+			},
+			Look: lookVariable, Verifies: "`cfg.get`", Judge: judgeVariable,
+			Same: func(a Args, before audit.State) bool { return before["value"] == a.number("value") },
+		},
+	}
+}
+
+// cfgVariables are those that cfg.set may set. None of them opens a port, turns a
+// check off or changes where SIP goes.
+var cfgVariables = []string{
+	"core.debug", "core.corelog", "core.latency_log", "core.latency_cfg_log",
+	"core.latency_limit_action", "core.latency_limit_cfg", "core.latency_limit_db",
+	"dispatcher.probing_threshold", "dispatcher.inactive_threshold",
+	"registrar.default_expires", "registrar.min_expires", "registrar.max_expires", "registrar.max_contacts",
+}
+
+func oneIf(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// undoByOpposite takes an action back that only switches on or off.
+func undoByOpposite(action string) *Undo {
+	return &Undo{Action: action, Fields: []string{"enabled"}, Args: func(params map[string]any, _ audit.State) map[string]any { return params }}
+}
+
+func byUUID(a Args, _ audit.State) []any { return []any{"l_uuid", a.text("uuid")} }
+
+// reload is a row for a method without parameters. Without counts nothing of the
+// module can be read safely, and the outcome is not verified.
+func reload(n, method, what string, counts ...count) Action {
+	a := Action{
+		Name: n, Method: method, Summary: "Loads the " + what + " anew.",
+		Pause: ReloadPause, Deadline: 60 * time.Second, LookTime: 20 * time.Second,
+	}
+	if len(counts) > 0 {
+		a.Look, a.Judge = lookCounts(counts), judgeCounts(counts)
+		var fields, methods []string
+		for _, c := range counts {
+			fields = append(fields, c.field)
+			if m := "`" + c.method + "`"; !slices.Contains(methods, m) {
+				methods = append(methods, m)
+			}
+		}
+		a.Verifies = "number of " + strings.Join(fields, ", ") + " (" + strings.Join(methods, ", ") + ")"
+	}
+	return a
+}
+
+func mtreeReload() Action {
+	a := reload("mtree.reload", "mtree.reload", "entries of one tree")
+	a.Params = []Param{Named("tree", "name of the tree")}
+	a.Look, a.Judge, a.Verifies = lookTree, judgeKept("items"), "number of items (`mtree.summary`)"
+	return a
+}
+
+func htableReload() Action {
+	a := reload("htable.reload", "htable.reload", "items of one htable from its database table")
+	a.Params = []Param{tableParam}
+	a.Look, a.Judge, a.Verifies = lookTable, judgeKept("items"), "number of items (`htable.stats`)"
+	return a
+}

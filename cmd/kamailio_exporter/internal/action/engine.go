@@ -1,0 +1,371 @@
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// Subscriber is told of every outcome, and how long it took: 0 for what a former run
+// of this program had left without one.
+type Subscriber func(r audit.Record, took time.Duration)
+
+// Engine runs actions, one at a time.
+type Engine struct {
+	Kamailio    Kamailio
+	Journal     *Journal
+	Log         *audit.Log
+	Logger      log.Logger
+	Now         func() time.Time
+	Poll        time.Duration // between two reads after
+	Subscribers []Subscriber
+
+	slot slot
+
+	// Of whoever holds the slot.
+	methods []string  // of the server
+	upSince time.Time // when that server was started
+}
+
+// Caller is who asks.
+type Caller struct {
+	User   string
+	Auth   string // how it is known: peer, token, cert, or webhook
+	Source string // a user of the machine, an address, or an alert
+}
+
+// Job is one request to run an action.
+type Job struct {
+	ID        string
+	Caller    Caller
+	Action    *Action
+	Args      Args
+	Reason    string
+	Key       string // Idempotency-Key
+	Print     string // fingerprint
+	DryRun    bool
+	Guards    Guards
+	Cooldown  time.Duration // the policy's
+	Requested time.Time
+
+	// Confirm looks once more, in the slot and just before the change, whether it is to
+	// be made; nil for a person's job.
+	Confirm func(ctx context.Context, k Kamailio, before audit.State, uptime time.Duration) error
+	Rule    *audit.RuleTag // the rule behind it; nil for a person's
+
+	began time.Time
+}
+
+// Run does what was asked. What it was before the change is in the result too, when
+// there is a problem after the RPC. Nothing in here ends because the client goes away.
+func (e *Engine) Run(ctx context.Context, j *Job) (*adminapi.Result, *Problem) {
+	ctx = context.WithoutCancel(ctx)
+	j.began = time.Now()
+	if p := e.slot.take(j.Action.Name, j.ID); p != nil {
+		return nil, p
+	}
+	defer e.slot.give()
+	res := &adminapi.Result{ID: j.ID, Action: j.Action.Name, DryRun: j.DryRun, Outcome: audit.NoChange}
+	if j.Action.Local != nil {
+		return e.local(j, res)
+	}
+	var p *Problem
+	if res.Before, p = e.look(ctx, j); p != nil {
+		return nil, p
+	}
+	if res.Before != nil && j.Action.Same != nil && j.Action.Same(j.Args, res.Before) {
+		res.After, res.Verified = res.Before, true
+		return res, e.end(j, res, nil)
+	}
+	uptime, p := e.allow(ctx, j, res.Before)
+	if p != nil {
+		return nil, p
+	}
+	params := j.Action.Send(j.Args, res.Before)
+	if j.DryRun {
+		res.Would = &adminapi.Would{Method: j.Action.Method, Params: append([]any{}, params...)}
+		return res, e.end(j, res, nil)
+	}
+	intent := e.record(j, audit.KindIntent)
+	intent.Before = res.Before
+	if err := e.Log.Append(intent); err != nil {
+		_ = level.Error(e.Logger).Log("msg", "the audit log cannot be written, and nothing was sent", "err", err)
+		return nil, seeLog()
+	}
+	return res, e.end(j, res, e.change(ctx, j, params, uptime, res))
+}
+
+func seeLog() *Problem { return NoAudit.Because("see the exporter's log") }
+
+// Busy tells whether an action runs.
+func (e *Engine) Busy() bool { return e.slot.held() }
+
+// Close refuses what comes from now on, and tells when nothing runs any more.
+func (e *Engine) Close() (idle <-chan struct{}) { return e.slot.close() }
+
+// Find looks for the value of a parameter at Kamailio.
+func (e *Engine) Find(ctx context.Context, f *Finder) (string, *Problem) {
+	ctx, cancel := context.WithTimeout(ctx, 2*defaultLookTime)
+	defer cancel()
+	found, err := f.Find(ctx, e.Kamailio)
+	switch {
+	case err != nil:
+		return "", ofRead(err)
+	case found == "":
+		return "", NoSuchTarget.Because(f.None)
+	}
+	return found, nil
+}
+
+// local does what changes this program alone: its outcome is all that there is to do.
+func (e *Engine) local(j *Job, res *adminapi.Result) (*adminapi.Result, *Problem) {
+	before, after := j.Action.Local(j.Args)
+	res.Before, res.Verified = before, true
+	if after == nil || j.DryRun {
+		return res, e.end(j, res, nil)
+	}
+	if err := e.Log.Writable(); err != nil {
+		return nil, seeLog() // after a restart it would be as before
+	}
+	res.Outcome, res.After = audit.Applied, after
+	return res, e.end(j, res, nil)
+}
+
+// look reads what the action is about, if it may run at all now.
+func (e *Engine) look(ctx context.Context, j *Job) (audit.State, *Problem) {
+	if left := e.Journal.CooldownLeft(j.Action, j.Cooldown); left > 0 && !j.DryRun {
+		return nil, Busy.Later(fmt.Sprintf("%s has run less than %s ago", j.Action.Name, j.Action.cooldown(j.Cooldown)), left)
+	}
+	if err := e.Log.Writable(); err != nil && !j.DryRun {
+		return nil, seeLog()
+	}
+	ctx, cancel := context.WithTimeout(ctx, j.Action.LookTime)
+	defer cancel()
+	if p := e.offered(ctx, j.Action.Method); p != nil {
+		return nil, p
+	}
+	if j.Action.Look == nil {
+		return nil, nil
+	}
+	state, err := j.Action.Look(ctx, e.Kamailio, j.Args)
+	switch {
+	case errors.Is(err, errUnreadable):
+		return nil, nil
+	case err != nil:
+		return nil, ofRead(err)
+	}
+	return state, nil
+}
+
+// allow refuses by the guards, and what a rule wants to have confirmed. The uptime comes
+// behind the guards, so that what was read is of the server that is about to be changed.
+func (e *Engine) allow(ctx context.Context, j *Job, before audit.State) (uptime time.Duration, p *Problem) {
+	if before != nil && j.Action.Guard != nil {
+		if err := j.Action.Guard(j.Args, before, j.Guards); err != nil {
+			return 0, Guarded.Because(err.Error())
+		}
+	}
+	if uptime, p = e.uptime(ctx); p != nil {
+		return 0, p
+	}
+	if least := j.Guards.MinUptime; uptime < least { // what it holds may not be all there yet
+		return 0, Restarted.Later(fmt.Sprintf("it is up for %s", uptime), least-uptime)
+	}
+	if j.Confirm == nil {
+		return uptime, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, j.Action.LookTime)
+	defer cancel()
+	if err := j.Confirm(ctx, e.Kamailio, before, uptime); err != nil {
+		return 0, ofRead(err)
+	}
+	return uptime, nil
+}
+
+// offered asks once per start of Kamailio what it can do: an unknown method is an
+// ERROR line in its log.
+func (e *Engine) offered(ctx context.Context, method string) *Problem {
+	uptime, p := e.uptime(ctx)
+	if p != nil {
+		return p
+	}
+	since := e.Now().Add(-uptime)
+	if e.methods == nil || since.Sub(e.upSince).Abs() > 5*time.Second {
+		list, err := e.Kamailio.Call(ctx, "system.listMethods")
+		if err != nil {
+			return Unreachable.Because(kamailioSays(err))
+		}
+		e.methods = nil
+		for m := range list.All("") {
+			e.methods = append(e.methods, m.Text())
+		}
+		e.upSince = since
+	}
+	if !slices.Contains(e.methods, method) {
+		return ModuleMissing.Because(noModule)
+	}
+	return nil
+}
+
+// uptime is that of Kamailio, in whole seconds.
+func (e *Engine) uptime(ctx context.Context) (time.Duration, *Problem) {
+	ctx, cancel := context.WithTimeout(ctx, defaultLookTime)
+	defer cancel()
+	up, err := e.Kamailio.Call(ctx, "core.uptime")
+	if err != nil {
+		return 0, Unreachable.Because(kamailioSays(err))
+	}
+	seconds, ok := whole(up.Get("uptime"))
+	if !ok {
+		return 0, Unreachable.Because("its uptime is no number")
+	}
+	return time.Duration(seconds) * time.Second, nil
+}
+
+// change sends the RPC, once, and finds out what it did.
+func (e *Engine) change(ctx context.Context, j *Job, params []any, uptime time.Duration, res *adminapi.Result) error {
+	sent := e.Now()
+	callCtx, cancel := context.WithTimeout(ctx, j.Action.Deadline)
+	answer, err := e.Kamailio.Do(callCtx, j.Action.Method, params...)
+	cancel()
+	if err != nil {
+		return err
+	}
+	why := ""
+	if j.Action.Answer != nil {
+		why = j.Action.Answer(answer)
+	}
+	if why == "" && j.Action.Judge != nil && res.Before != nil {
+		var settled bool
+		if res.After, settled, why = e.after(ctx, j, res.Before); !settled {
+			res.Outcome, res.Detail = audit.Unverified, "it could not be read afterwards"
+			return e.sameServer(ctx, uptime, sent)
+		}
+		res.Verified = why == ""
+	}
+	if why != "" {
+		return NotVerified.Because(why)
+	}
+	res.Outcome = audit.Unverified
+	if res.Verified {
+		res.Outcome = audit.Applied
+	} else {
+		res.Detail = "Kamailio says it is done; there is nothing to read that would show it"
+	}
+	return e.sameServer(ctx, uptime, sent)
+}
+
+// after reads until it is as asked, or until the time is up. settled is false when
+// nothing could be read.
+func (e *Engine) after(ctx context.Context, j *Job, before audit.State) (state audit.State, settled bool, why string) {
+	ctx, cancel := context.WithTimeout(ctx, max(j.Action.LookTime, j.Action.Waits, afterTime))
+	defer cancel()
+	patience := e.Now().Add(j.Action.Waits)
+	for {
+		now, err := j.Action.Look(ctx, e.Kamailio, j.Args)
+		switch {
+		case errors.Is(err, errNoTarget):
+			now = audit.State{"present": false}
+		case err != nil:
+			return state, state != nil, why
+		}
+		state, why = now, j.Action.Judge(j.Args, before, now, j.Guards)
+		if why == "" || !e.Now().Before(patience) {
+			return state, true, why
+		}
+		select {
+		case <-time.After(e.Poll):
+		case <-ctx.Done():
+			return state, true, why
+		}
+	}
+}
+
+// sameServer finds out whether Kamailio was restarted meanwhile: what it answered
+// is worth nothing then.
+func (e *Engine) sameServer(ctx context.Context, was time.Duration, since time.Time) error {
+	now, p := e.uptime(ctx)
+	if p != nil {
+		return nil // it answered the change; that it does not answer this is another matter
+	}
+	if now < was || now+5*time.Second < was+e.Now().Sub(since).Truncate(time.Second) {
+		return OutcomeUnknown.Because("kamailio was restarted meanwhile")
+	}
+	return nil
+}
+
+// end writes down how it ended, tells the subscribers, and makes a problem of an error.
+func (e *Engine) end(j *Job, res *adminapi.Result, err error) *Problem {
+	res.Duration = e.Now().Sub(j.Requested).Milliseconds()
+	r := e.record(j, audit.KindOutcome)
+	r.Status = 200
+	var p *Problem
+	if err != nil {
+		p = ProblemOf(err)
+		res.Outcome, res.Verified, res.Detail = p.Outcome, false, p.Detail
+		r.Status, r.Problem = p.Status, p.Name
+	}
+	if fault := (*kamrpc.Fault)(nil); errors.As(err, &fault) {
+		r.Code = fault.Code
+	}
+	r.Time = e.Now().UTC()
+	r.Outcome, r.Verified, r.Before, r.After, r.Detail, r.Duration = res.Outcome, res.Verified, res.Before, res.After, res.Detail, res.Duration
+	e.publish(r, time.Since(j.began))
+	if p != nil {
+		_ = level.Warn(e.Logger).Log("msg", "an action did not go well", "action", j.Action.Name, "id", j.ID, "user", j.Caller.User, "outcome", res.Outcome, "problem", p.Name)
+	}
+	return p
+}
+
+// publish writes an outcome down, and tells everybody whom it concerns.
+func (e *Engine) publish(r audit.Record, took time.Duration) {
+	e.Log.Keep(r)
+	e.Journal.finish(r)
+	for _, tell := range e.Subscribers {
+		tell(r, took)
+	}
+}
+
+func (e *Engine) record(j *Job, kind string) audit.Record {
+	return audit.Record{
+		Kind: kind, ID: j.ID, User: j.Caller.User, Auth: j.Caller.Auth, Source: j.Caller.Source,
+		Action: j.Action.Name, Params: j.Action.Redact(e.Log, j.Args), Reason: j.Reason, Key: j.Key, Print: j.Print, DryRun: j.DryRun, Rule: j.Rule,
+	}
+}
+
+// Redact keeps secret parameters out of the audit log.
+func (a *Action) Redact(l *audit.Log, args Args) map[string]any {
+	if len(args) == 0 {
+		return nil
+	}
+	kept := map[string]any{}
+	for _, p := range a.Params {
+		kept[p.Name] = args[p.Name]
+		if p.Secret {
+			kept[p.Name] = l.Secret(args[p.Name])
+		}
+	}
+	return kept
+}
+
+// Recover writes an outcome for every intent that has none: this program was
+// killed in between, and what became of it nobody knows.
+func (e *Engine) Recover() {
+	for _, intent := range e.Journal.unfinished() {
+		r := intent
+		r.Kind, r.Time = audit.KindOutcome, e.Now().UTC()
+		r.Outcome, r.Status, r.Problem = audit.Unknown, OutcomeUnknown.Status, OutcomeUnknown.Name
+		r.Detail = "the exporter ended while it ran"
+		e.publish(r, 0)
+		_ = level.Warn(e.Logger).Log("msg", "an action of the last run has no outcome: nobody knows whether it was done", "action", r.Action, "id", r.ID, "user", r.User)
+	}
+}

@@ -1,0 +1,90 @@
+package action
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+func lookDialog(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
+	return dialog(ctx, k, a.text("call_id"), "")
+}
+
+func lookDialogWithTags(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
+	return dialog(ctx, k, a.text("call_id"), a.text("from_tag"))
+}
+
+// dialog reads the dialog with this Call-ID; more than one are not told apart.
+func dialog(ctx context.Context, k Kamailio, callID, fromTag string) (audit.State, error) {
+	params := []any{callID}
+	if fromTag != "" {
+		params = append(params, fromTag)
+	}
+	result, err := k.Call(ctx, "dlg.dlg_list", params...)
+	if err != nil {
+		return nil, err
+	}
+	state := audit.State{}
+	for d := range result.All("") {
+		entry, ok := whole(d.Get("h_entry"))
+		id, ok2 := whole(d.Get("h_id"))
+		if !ok || !ok2 {
+			continue
+		}
+		if len(state) > 0 {
+			return nil, &guardError{"more than one dialog has this Call-ID"}
+		}
+		number, _ := whole(d.Get("state"))
+		duration, _ := whole(d.Get("duration"))
+		state = audit.State{"h_entry": int(entry), "h_id": int(id), "state": number, durationField: duration}
+	}
+	if len(state) == 0 {
+		return nil, errNoTarget
+	}
+	return state, nil
+}
+
+// dialogDeleted is DLG_STATE_DELETED of modules/dialog/dlg_hash.h.
+const dialogDeleted = 5
+
+func judgeDialogGone(_ Args, _, after audit.State, _ Guards) string {
+	if n, ok := after["state"].(int64); !ok || n == dialogDeleted {
+		return ""
+	}
+	return "the dialog is still there"
+}
+
+// maxListedCalls is up to how many dialogs the oldest is looked for: dlg.briefing
+// holds a hash slot while it prints it.
+const maxListedCalls = 4000
+
+// durationField is the age of a call, as lookDialog reads it.
+const durationField = "duration_seconds"
+
+var oldestCall = Finder{
+	Name: "oldest-call", Find: findOldestCall, None: "there is no such call",
+	Field: durationField, Least: 60, Why: "how old the call must be",
+}
+
+// findOldestCall is the Call-ID of the ongoing call that began first; "" when there
+// is none.
+func findOldestCall(ctx context.Context, k Kamailio) (string, error) {
+	active, err := k.Call(ctx, "dlg.stats_active")
+	if err != nil {
+		return "", err
+	}
+	if n, ok := whole(active.Get("all")); !ok || n > maxListedCalls {
+		return "", Guarded.Because(fmt.Sprintf("more than %d calls are not looked through", maxListedCalls))
+	}
+	first, id := int64(0), ""
+	err = k.Rows(ctx, kamrpc.Rows{Fields: []string{"state", "start_ts", "call-id"}}, func(_ kamrpc.Above, dialog kamrpc.Value) error {
+		began, ok := whole(dialog.Get("start_ts"))
+		if ok && began > 0 && dialog.Get("state").Text() == "4" && (id == "" || began < first) { // 4: ongoing (dialog/dlg_hash.h)
+			first, id = began, dialog.Get("call-id").Text()
+		}
+		return nil
+	}, "dlg.briefing", "sSc")
+	return id, err
+}

@@ -1,0 +1,120 @@
+package action
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// destinationUp: what Kamailio sends calls to. Flags are two letters: the first is
+// A (active), I (inactive), D (disabled) or T (trying, which gets calls), the
+// second P or X (modules/dispatcher/dispatcher.c).
+func destinationUp(flags string) bool {
+	return strings.HasPrefix(flags, "A") || strings.HasPrefix(flags, "T")
+}
+
+func isActive(dest kamrpc.Value) bool { return destinationUp(dest.Get("FLAGS").Text()) }
+
+// destinationRows are the destinations of all sets.
+var destinationRows = kamrpc.Rows{Path: "RECORDS/SET/TARGETS/DEST", Fields: []string{"URI", "FLAGS"}}
+
+func lookDestination(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
+	state := audit.State{}
+	active, total := int64(0), int64(0)
+	set := strconv.FormatInt(a.number("set"), 10)
+	err := k.Rows(ctx, destinationRows, func(above kamrpc.Above, dest kamrpc.Value) error {
+		if !dest.Exists() || above.Text("ID") != set {
+			return nil
+		}
+		total++
+		if isActive(dest) {
+			active++
+		}
+		// Of destinations with the same URI Kamailio changes the first.
+		if _, found := state["flags"]; !found && strings.EqualFold(dest.Get("URI").Text(), a.text("uri")) {
+			state["flags"] = dest.Get("FLAGS").Text()
+		}
+		return nil
+	}, "dispatcher.list")
+	if isFault(err, noDestinations) {
+		return nil, errNoTarget
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, found := state["flags"]; !found {
+		return nil, errNoTarget
+	}
+	state["active"], state["destinations"] = active, total
+	return state, nil
+}
+
+func guardDestination(a Args, before audit.State, g Guards) error {
+	if stay, of := leavesDestination(a, before); of > 0 && int(stay) < g.MinActive {
+		return fmt.Errorf("the set has %d active destinations, and %d must stay", stay+1, g.MinActive)
+	}
+	return nil
+}
+
+func leavesDestination(a Args, before audit.State) (stay, of int64) {
+	flags, _ := before["flags"].(string)
+	active, _ := before["active"].(int64)
+	total, _ := before["destinations"].(int64)
+	if strings.HasPrefix(a.text("state"), "a") || !destinationUp(flags) {
+		return 0, 0
+	}
+	return active - 1, total
+}
+
+// A destination that is probed may change by itself from active to inactive or
+// trying and back.
+func judgeDestination(a Args, before, after audit.State, _ Guards) string {
+	flags, _ := after["flags"].(string)
+	want := strings.ToUpper(a.text("state"))
+	switch {
+	case flags == want:
+		return ""
+	case want == "AP" && len(flags) == 2 && flags[1] == 'P' && flags != before["flags"]:
+		return ""
+	}
+	return "its flags are " + flags
+}
+
+// latencyOfDestination is how long the destination takes to answer OPTIONS, recent ones weighing
+// most (modules/dispatcher/dispatch.c: LATENCY/EST, in milliseconds).
+func latencyOfDestination(ctx context.Context, k Kamailio, args Args) (time.Duration, error) {
+	list, err := k.Call(ctx, "dispatcher.list")
+	if err != nil {
+		return 0, err
+	}
+	for set := range list.All("RECORDS/SET") {
+		if n, ok := whole(set.Get("ID")); !ok || n != args.number("set") {
+			continue
+		}
+		for dest := range set.All("TARGETS/DEST") {
+			if !strings.EqualFold(dest.Get("URI").Text(), args.text("uri")) {
+				continue
+			}
+			if ms, ok := dest.Get("LATENCY/EST").Float(); ok {
+				return time.Duration(ms * float64(time.Millisecond)), nil
+			}
+			return 0, Unconfirmed.Because("Kamailio does not measure latencies: ds_ping_latency_stats is off")
+		}
+	}
+	return 0, errNoTarget
+}
+
+// stateOf is the state that sets such flags. One that was being tried is active
+// again: Kamailio finds out anew whether it is.
+func stateOf(flags string) string {
+	flags = strings.ToLower(flags)
+	if len(flags) != 2 || strings.HasPrefix(flags, "t") {
+		return "ap"
+	}
+	return flags
+}

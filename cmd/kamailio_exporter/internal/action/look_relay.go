@@ -1,0 +1,84 @@
+package action
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+func hasURL(relay kamrpc.Value) bool { return relay.Get("url").Exists() }
+
+func lookRelay(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
+	result, err := k.Call(ctx, "rtpengine.show", "all")
+	if isFault(err, "Instance not found") {
+		return nil, errNoTarget
+	}
+	if err != nil {
+		return nil, err
+	}
+	enabled := map[string]int64{} // by set
+	others := map[string]int64{}
+	state := audit.State{}
+	for node := range result.All("") {
+		set := node.Get("set").Text()
+		// 5.6 calls a relay disabled that does not answer, too: 0, 1 or
+		// "1(permanent)". 6 has false or true, and whether it answers beside it.
+		said := node.Get("disabled").Text()
+		off := said == "true" || strings.Contains(said, "permanent")
+		on := !off && said != "1" && node.Get("active").Text() != "false"
+		if node.Get("url").Text() == a.text("url") {
+			wasOn, seen := state["enabled"].(bool)
+			wasOff, _ := state["disabled"].(bool)
+			state["enabled"], state["disabled"] = on && (wasOn || !seen), off && (wasOff || !seen) // of several, all
+			enabled[set] += 0
+		} else if on {
+			others[set]++
+		}
+	}
+	if len(state) == 0 {
+		return nil, errNoTarget
+	}
+	// The set that would be worst off.
+	least := int64(-1)
+	for set := range enabled {
+		if least < 0 || others[set] < least {
+			least = others[set]
+		}
+	}
+	state["others_enabled"] = least
+	return state, nil
+}
+
+func guardRelay(a Args, before audit.State, g Guards) error {
+	others, _ := before["others_enabled"].(int64)
+	if !a.truth("enabled") && before.Is("enabled") && int(others) < g.MinActive {
+		return fmt.Errorf("its set has %d other relays that are enabled, and %d must stay", others, g.MinActive)
+	}
+	return nil
+}
+
+func sameRelay(a Args, state audit.State) bool {
+	if a.truth("enabled") {
+		return state.Is("enabled")
+	}
+	return state.Is("disabled")
+}
+
+func judgeRelay(a Args, _, after audit.State, _ Guards) string {
+	if sameRelay(a, after) {
+		return ""
+	}
+	return "the relay is not as asked"
+}
+
+// answerStatus: a failure is HTTP 200 with a status of its own
+// (modules/rtpengine/rtpengine.c).
+func answerStatus(result kamrpc.Value) string {
+	if s := result.Get("status").Text(); s != "enable" && s != "disable" {
+		return "kamailio could not reach the relay"
+	}
+	return ""
+}

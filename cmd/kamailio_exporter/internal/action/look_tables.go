@@ -1,0 +1,132 @@
+package action
+
+import (
+	"context"
+	"regexp"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// lookItem reads an item; one that is not there is no error, and its table must be.
+func lookItem(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
+	result, err := k.Call(ctx, "htable.get", a.text("table"), a.text("key"))
+	switch {
+	case isFault(err, "Key name doesn't exist"):
+		return audit.State{"present": false}, nil
+	case isFault(err, "No such htable"):
+		return nil, errNoTarget
+	case err != nil:
+		return nil, err
+	}
+	value := result.Get("item/value")
+	if n, ok := whole(value); ok && value.Kind() == kamrpc.Number {
+		return audit.State{"present": true, "value": n}, nil
+	}
+	return audit.State{"present": true, "value": value.Text()}, nil
+}
+
+// lookItemAs says whether the item is as asked. What it was is for nobody's eyes.
+func lookItemAs(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
+	state, err := lookItem(ctx, k, a)
+	if err != nil {
+		return nil, err
+	}
+	return audit.State{"present": state.Is("present"), "as_asked": sameItem(a, state)}, nil
+}
+
+// lookItemThere says of the value only that there is one: what an item holds is
+// not the concern of whoever may delete it.
+func lookItemThere(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
+	state, err := lookItem(ctx, k, a)
+	if err == nil && !state.Is("present") {
+		return nil, errNoTarget
+	}
+	delete(state, "value")
+	return state, err
+}
+
+func sameItem(a Args, before audit.State) bool { return before["value"] == a["value"] }
+
+func judgeItem(a Args, _, after audit.State, _ Guards) string {
+	if sameItem(a, after) {
+		return ""
+	}
+	return "another value is read back"
+}
+
+func lookTable(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
+	tables, err := k.Call(ctx, "htable.listTables")
+	if err != nil {
+		return nil, err
+	}
+	found := false
+	for t := range tables.All("") {
+		if t.Get("name").Text() == a.text("table") {
+			found = true
+			if t.Get("dbtable").Text() == "" {
+				return nil, &guardError{"the htable has no database table"}
+			}
+		}
+	}
+	if !found {
+		return nil, errNoTarget
+	}
+	result, err := k.Call(ctx, "htable.stats")
+	if err != nil {
+		return nil, err
+	}
+	for t := range result.All("") {
+		if t.Get("name").Text() == a.text("table") {
+			if n, ok := whole(t.Get("all")); ok {
+				return audit.State{"items": n}, nil
+			}
+		}
+	}
+	return nil, errUnreadable
+}
+
+func lookTree(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
+	result, err := k.Call(ctx, "mtree.summary")
+	if err != nil {
+		return nil, err
+	}
+	var state audit.State
+	for t := range result.All("") {
+		table := t.Get("table").Text()
+		if table == a.text("tree") {
+			n, ok := whole(t.Get("item/nritems"))
+			if !ok {
+				return nil, errUnreadable
+			}
+			state = audit.State{"items": n}
+		} else if strings.HasPrefix(table, a.text("tree")) {
+			// modules/mtree/mtree_mod.c: a name stands for all that begin with it.
+			return nil, &guardError{"there is a tree whose name begins with this one's: Kamailio would reload both"}
+		}
+	}
+	if state == nil {
+		return nil, errNoTarget
+	}
+	return state, nil
+}
+
+// IsName tells whether a text can be the name of an htable.
+func IsName(text string) bool { return tableName.MatchString(text) }
+
+var tableName = regexp.MustCompile(`^` + namePattern + `$`)
+
+// ReadCounter reads an item of an htable that counts; 0 where there is none, or no
+// number: nothing was counted.
+func ReadCounter(ctx context.Context, k Kamailio, table, key string) (int64, error) {
+	if key == "" || len(key) > keyParam.MaxLen || strings.ContainsFunc(key, NotPrintable) {
+		return 0, BadParameter.Because("the key of the htable may not be as it is")
+	}
+	state, err := lookItem(ctx, k, Args{"table": table, "key": key})
+	if err != nil {
+		return 0, err
+	}
+	n, _ := state["value"].(int64)
+	return n, nil
+}

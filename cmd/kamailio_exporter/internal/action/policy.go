@@ -1,0 +1,275 @@
+package action
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+)
+
+// Grant lets a user run one action with parameters that meet the constraints.
+type Grant struct {
+	Action string                `yaml:"action"`
+	Params map[string]Constraint `yaml:"params"`
+}
+
+// Constraint narrows one parameter. It says at least one thing; all that it says
+// have to be met.
+type Constraint struct {
+	Any     bool     `yaml:"any"`     // whatever the catalogue lets through
+	Enum    []string `yaml:"enum"`    // one of these
+	Min     *int64   `yaml:"min"`     // of an int
+	Max     *int64   `yaml:"max"`     // of an int
+	Regexp  string   `yaml:"regexp"`  // the whole of it has to match
+	Domains []string `yaml:"domains"` // host of a SIP URI, or what is behind the @ of an AOR
+
+	anchored *regexp.Regexp
+}
+
+// Empty tells that it says nothing.
+func (c Constraint) Empty() bool {
+	return !c.Any && len(c.Enum) == 0 && c.Min == nil && c.Max == nil && c.Regexp == "" && len(c.Domains) == 0
+}
+
+// Compile checks a constraint against the parameter that it narrows.
+func (c *Constraint) Compile(p Param) error {
+	switch {
+	case c.Empty():
+		return errors.New("says nothing: give enum, min and max, regexp or domains, or any: true")
+	case c.Any && (len(c.Enum) > 0 || c.Min != nil || c.Max != nil || c.Regexp != "" || len(c.Domains) > 0):
+		return errors.New("any: true goes with nothing else")
+	case p.Type != adminapi.Int && (c.Min != nil || c.Max != nil):
+		return errors.New("is no int: min and max do not apply")
+	case p.Type != adminapi.String && c.Regexp != "":
+		return errors.New("is no string: regexp does not apply")
+	case p.Type != adminapi.String && len(c.Domains) > 0:
+		return errors.New("is no URI: domains do not apply")
+	case c.Min != nil && c.Max != nil && *c.Min > *c.Max:
+		return errors.New("min is above max")
+	}
+	for _, e := range c.Enum {
+		var value any = e
+		switch p.Type {
+		case adminapi.Int:
+			value = Number(e)
+		case adminapi.Bool:
+			value = e == "true"
+			if e != "true" && e != "false" {
+				return fmt.Errorf("%q is not true or false", e)
+			}
+		}
+		if _, why := p.Check(value); why != "" {
+			return fmt.Errorf("%q %s", e, why)
+		}
+	}
+	if c.Regexp != "" {
+		var err error
+		if c.anchored, err = anchor(c.Regexp); err != nil {
+			return fmt.Errorf("regexp: %w", err)
+		}
+	}
+	return nil
+}
+
+// Meets tells whether a value that the catalogue lets through is granted.
+func (c Constraint) Meets(value any) bool {
+	text := fmt.Sprint(value)
+	if len(c.Enum) > 0 && !slices.Contains(c.Enum, text) {
+		return false
+	}
+	if n, ok := value.(int64); ok && (c.Min != nil && n < *c.Min || c.Max != nil && n > *c.Max) {
+		return false
+	}
+	if c.anchored != nil && !c.anchored.MatchString(text) {
+		return false
+	}
+	return len(c.Domains) == 0 || slices.Contains(c.Domains, domainOf(text))
+}
+
+// domainOf is the host of a SIP URI or an AOR; "" when in doubt. A parameter such
+// as maddr sends a request elsewhere than the host says, so there may be none.
+func domainOf(text string) string {
+	for _, scheme := range []string{"sip:", "sips:"} {
+		text = strings.TrimPrefix(text, scheme)
+	}
+	if strings.ContainsAny(text, ";?%") || strings.Count(text, "@") > 1 {
+		return ""
+	}
+	if _, host, ok := strings.Cut(text, "@"); ok {
+		text = host
+	}
+	if at := strings.LastIndexByte(text, ':'); at > strings.LastIndexByte(text, ']') {
+		text = text[:at]
+	}
+	return strings.ToLower(text)
+}
+
+// Account is what a policy is told of one user.
+type Account struct {
+	Roles   []string
+	Grants  []Grant
+	Auditor bool // reads everybody's operations
+	Webhook bool // is Alertmanager, which sends alerts and can do nothing else
+}
+
+// Policy is who may do what. It never changes.
+type Policy struct {
+	Catalogue *Catalogue
+	users     map[string]*User
+}
+
+// User is somebody whom the policy knows.
+type User struct {
+	Name    string
+	Auditor bool
+	Webhook bool
+	grants  map[string][]Grant // by action: one of them has to fit
+}
+
+// Grants are those of an action; none: it does not exist for the user.
+func (u *User) Grants(action string) []Grant { return u.grants[action] }
+
+func (u *User) sees(r audit.Record) bool { return u.Auditor || r.User == u.Name }
+
+// NewPolicy expands the roles and checks every grant against the catalogue.
+func NewPolicy(c *Catalogue, roles map[string][]Grant, accounts map[string]Account) (*Policy, error) {
+	p := &Policy{Catalogue: c, users: map[string]*User{}}
+	if len(accounts) == 0 {
+		return nil, errors.New("users: there are none: nobody could do anything")
+	}
+	for _, name := range slices.Sorted(maps.Keys(roles)) {
+		for i, g := range roles[name] {
+			if _, err := p.compile(g); err != nil {
+				return nil, fmt.Errorf("roles: %s: grant %d: %w", name, i+1, err)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(accounts)) {
+		said := accounts[name]
+		grants := slices.Clone(said.Grants)
+		for _, role := range said.Roles {
+			granted, ok := roles[role]
+			if !ok {
+				return nil, fmt.Errorf("users: %s: there is no role %q", name, role)
+			}
+			grants = append(grants, granted...)
+		}
+		if len(grants) == 0 && !said.Auditor && !said.Webhook {
+			return nil, fmt.Errorf("users: %s: no grants: it could do nothing", name)
+		}
+		u := &User{Name: name, Auditor: said.Auditor, Webhook: said.Webhook, grants: map[string][]Grant{}}
+		for i, g := range grants {
+			compiled, err := p.compile(g)
+			if err != nil {
+				return nil, fmt.Errorf("users: %s: grant %d: %w", name, i+1, err)
+			}
+			u.grants[g.Action] = append(u.grants[g.Action], compiled)
+		}
+		p.users[name] = u
+	}
+	return p, nil
+}
+
+// User is the one of this name; nil if there is none.
+func (p *Policy) User(name string) *User { return p.users[name] }
+
+func (p *Policy) compile(g Grant) (Grant, error) {
+	action := p.Catalogue.Get(g.Action)
+	if action == nil {
+		return g, fmt.Errorf("there is no action %q: kamailio_exporter --admin.print-grants lists them", g.Action)
+	}
+	compiled := Grant{Action: g.Action, Params: map[string]Constraint{}}
+	for _, param := range action.Params {
+		c, ok := g.Params[param.Name]
+		if !ok {
+			return g, fmt.Errorf("%s: parameter %s is not constrained: say which values are granted, or any: true", g.Action, param.Name)
+		}
+		if err := c.Compile(param); err != nil {
+			return g, fmt.Errorf("%s: parameter %s: %w", g.Action, param.Name, err)
+		}
+		compiled.Params[param.Name] = c
+	}
+	for name := range g.Params {
+		if _, ok := compiled.Params[name]; !ok {
+			return g, fmt.Errorf("%s has no parameter %q", g.Action, name)
+		}
+	}
+	return compiled, nil
+}
+
+// Denied says which parameter is not granted; "" when one grant fits them all.
+func (u *User) Denied(action *Action, args Args) (denied string) {
+	for _, g := range u.grants[action.Name] {
+		denied = ""
+		for _, p := range action.Params {
+			if !g.Params[p.Name].Meets(args[p.Name]) {
+				denied = p.Name
+				break
+			}
+		}
+		if denied == "" {
+			return ""
+		}
+	}
+	return denied
+}
+
+// Print writes what every user may do, with the roles expanded, and then the actions
+// that nobody may run. What alerts may do comes between.
+func (p *Policy) Print(w io.Writer, alerts func(io.Writer)) {
+	granted := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(p.users)) {
+		u := p.users[name]
+		fmt.Fprintf(w, "%s%s%s\n", name, map[bool]string{true: " (auditor)"}[u.Auditor], map[bool]string{true: " (webhook: sends alerts)"}[u.Webhook])
+		for _, action := range slices.Sorted(maps.Keys(u.grants)) {
+			granted[action] = true
+			for _, g := range u.grants[action] {
+				fmt.Fprintf(w, "  %s", action)
+				for _, param := range p.Catalogue.Get(action).Params {
+					fmt.Fprintf(w, " %s=%s", param.Name, g.Params[param.Name])
+				}
+				fmt.Fprintln(w)
+			}
+		}
+	}
+	alerts(w)
+	fmt.Fprintln(w, "granted to nobody")
+	for _, action := range p.Catalogue.Names() {
+		if !granted[action] {
+			fmt.Fprintf(w, "  %s\n", action)
+		}
+	}
+}
+
+// String is the constraint in a few words.
+func (c Constraint) String() string {
+	var parts []string
+	if c.Any {
+		parts = append(parts, "any")
+	}
+	if len(c.Enum) > 0 {
+		parts = append(parts, "{"+strings.Join(c.Enum, ",")+"}")
+	}
+	if c.Min != nil || c.Max != nil {
+		bound := func(n *int64) string {
+			if n == nil {
+				return ""
+			}
+			return fmt.Sprint(*n)
+		}
+		parts = append(parts, bound(c.Min)+".."+bound(c.Max))
+	}
+	if c.Regexp != "" {
+		parts = append(parts, "/"+c.Regexp+"/")
+	}
+	if len(c.Domains) > 0 {
+		parts = append(parts, "@"+strings.Join(c.Domains, "|"))
+	}
+	return strings.Join(parts, "&")
+}

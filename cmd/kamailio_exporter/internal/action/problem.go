@@ -1,0 +1,185 @@
+package action
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// Kind of a problem: its HTTP status, outcome and title.
+type Kind struct {
+	Name    string
+	Status  int
+	Outcome audit.Outcome
+	Title   string
+}
+
+// The problems that an action can have, as ADMIN.md lists them.
+var (
+	Malformed      = Kind{"bad-request", http.StatusBadRequest, audit.Refused, "The request is not well formed"}
+	BadParameter   = Kind{"parameter", http.StatusUnprocessableEntity, audit.Refused, "A parameter may not be as it is"}
+	Guarded        = Kind{"guard", http.StatusConflict, audit.Refused, "A guard forbids it now"}
+	Busy           = Kind{"busy", http.StatusConflict, audit.Refused, "Another change is running, or has just run"}
+	ModuleMissing  = Kind{"module-missing", http.StatusNotImplemented, audit.Refused, "This Kamailio cannot do that"}
+	NoSuchTarget   = Kind{"target-not-found", http.StatusUnprocessableEntity, audit.Refused, "Kamailio has no such thing"}
+	TargetGone     = Kind{"target-not-found", http.StatusNotFound, audit.Failed, "Kamailio has no such thing"}
+	Rejected       = Kind{"rejected", http.StatusBadGateway, audit.Failed, "Kamailio does not take the parameters"}
+	KamailioError  = Kind{"kamailio-error", http.StatusBadGateway, audit.Failed, "Kamailio answered with an error"}
+	NotVerified    = Kind{"verification-failed", http.StatusBadGateway, audit.Unverified, "Kamailio says it is done, and it does not look so"}
+	Unreachable    = Kind{"unreachable", http.StatusServiceUnavailable, audit.Refused, "Kamailio cannot be asked; nothing was sent"}
+	Restarted      = Kind{"restarted", http.StatusServiceUnavailable, audit.Refused, "Kamailio has just been started"}
+	OutcomeUnknown = Kind{"outcome-unknown", http.StatusGatewayTimeout, audit.Unknown, "It was sent, and there is no answer: look before you try again"}
+	NoAudit        = Kind{audit.Unwritable, http.StatusServiceUnavailable, audit.Refused, "The audit log cannot be written"}
+	Unconfirmed    = Kind{"unconfirmed", http.StatusConflict, audit.Refused, "Kamailio does not say what the alert says"}
+	Stopping       = Kind{"shutting-down", http.StatusServiceUnavailable, audit.Refused, "The exporter stops"}
+)
+
+// AfterSending makes a problem of one in the audit log that an action had after it was
+// sent.
+func AfterSending(name, detail string) *Problem {
+	for _, k := range []Kind{TargetGone, Rejected, NotVerified, OutcomeUnknown} {
+		if k.Name == name {
+			return k.Because(detail)
+		}
+	}
+	return KamailioError.Because(detail)
+}
+
+// Problem is a refusal or failure, as RFC 9457 has it.
+type Problem struct {
+	Kind
+	Detail string // never holds what the client sent
+	Retry  time.Duration
+}
+
+func (p *Problem) Error() string {
+	if p.Detail == "" {
+		return p.Title
+	}
+	return p.Title + ": " + p.Detail
+}
+
+// Because makes a problem of this kind.
+func (k Kind) Because(detail string) *Problem { return &Problem{Kind: k, Detail: detail} }
+
+// Later makes one that another try may not have after this time.
+func (k Kind) Later(detail string, retry time.Duration) *Problem {
+	return &Problem{Kind: k, Detail: detail, Retry: retry}
+}
+
+// guardError is a guard of a look's own.
+type guardError struct{ why string }
+
+func (e *guardError) Error() string { return e.why }
+
+// ofRead says what an error of a read before the change means: nothing was sent.
+func ofRead(err error) *Problem {
+	var guard *guardError
+	if p, ok := errors.AsType[*Problem](err); ok {
+		return p
+	}
+	switch {
+	case errors.As(err, &guard):
+		return Guarded.Because(guard.why)
+	case errors.Is(err, errNoTarget):
+		return NoSuchTarget.Because("")
+	case errors.Is(err, kamrpc.ErrMethodNotFound), errors.Is(err, kamrpc.ErrDangerous):
+		return ModuleMissing.Because(noModule)
+	}
+	return Unreachable.Because(kamailioSays(err))
+}
+
+const noModule = "the module is not loaded, or has no such RPC in this version"
+
+// faultKinds turns Kamailio's words into ours; the rest is kamailioError.
+var faultKinds = []struct {
+	says string
+	kind Kind
+}{
+	{"ongoing reload", Busy}, {"executed too fast", Busy}, {"too short reload interval", Busy},
+	{"method not found", ModuleMissing},
+	{"dialog not found", TargetGone}, {"couldnt find callid", TargetGone}, {"record not found", TargetGone}, {"key not found", TargetGone},
+	{"instance not found", TargetGone}, {"key name doesn't exist", TargetGone}, {"no such htable", TargetGone},
+	{"domain table not found", TargetGone}, {"aor not found", TargetGone}, {"contact not found", TargetGone}, {"aor has no contacts", TargetGone},
+	{"can not find specified mtree", TargetGone},
+	{"invalid parameter", Rejected}, {"not enough parameters", Rejected}, {"unknown state value", Rejected},
+	{"failed to set the variable", Rejected}, {"parameters required", Rejected},
+}
+
+// ProblemOf says what an error of the change means; a problem is one already.
+func ProblemOf(err error) *Problem {
+	var fault *kamrpc.Fault
+	var still *kamrpc.StillReadError
+	if p, ok := errors.AsType[*Problem](err); ok {
+		return p
+	}
+	switch {
+	case errors.As(err, &fault):
+		said := strings.ToLower(fault.Message)
+		for _, f := range faultKinds {
+			if strings.Contains(said, f.says) {
+				p := f.kind.Because(clean(fault.Message))
+				if f.kind == Busy {
+					p.Retry = ReloadPause
+				}
+				return p
+			}
+		}
+		return KamailioError.Because(clean(fault.Message))
+	case errors.Is(err, kamrpc.ErrUnknownOutcome):
+		return OutcomeUnknown.Because(kamailioSays(err))
+	case errors.As(err, &still):
+		return Busy.Later("a read of "+still.Module+" was not answered and may still run", still.Left)
+	case errors.Is(err, kamrpc.ErrDangerous), errors.Is(err, kamrpc.ErrNotPriced):
+		return ModuleMissing.Because("not safe on this version of Kamailio")
+	}
+	return Unreachable.Because(kamailioSays(err))
+}
+
+// kamailioSays names the kind of an error. Its text may have addresses, paths and
+// foreign data: that is for the log.
+func kamailioSays(err error) string {
+	var fault *kamrpc.Fault
+	switch {
+	case errors.As(err, &fault):
+		return clean(fault.Message)
+	case errors.Is(err, kamrpc.ErrTooLarge):
+		return "the reply is too large"
+	case errors.Is(err, kamrpc.ErrBadReply):
+		return "the reply is none"
+	case errors.Is(err, kamrpc.ErrNoAnswer):
+		return "no answer before the deadline"
+	case errors.Is(err, kamrpc.ErrReloading):
+		return "the module reloads, or may"
+	case errors.Is(err, kamrpc.ErrUnreachable):
+		return "nobody listens"
+	}
+	return "not before the deadline"
+}
+
+// clean makes Kamailio's words fit for a person's eyes: printable, short, and
+// without what looks like a secret.
+func clean(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if NotPrintable(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	if len(text) > maxWords {
+		text = text[:maxWords]
+	}
+	lower := strings.ToLower(text)
+	for _, secret := range []string{"password", "passwd", "secret", "ha1", "token", "://"} {
+		if strings.Contains(lower, secret) {
+			return "(left out)"
+		}
+	}
+	return text
+}
+
+const maxWords = 200

@@ -1,0 +1,182 @@
+package admin
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+)
+
+// faulty is a file of the audit log that fails as it is told.
+type faulty struct {
+	audit.File
+	mu          sync.Mutex
+	write, sync error
+	half        bool   // half of what is written arrives
+	free        uint64 // room that there is left, if it is not 0
+}
+
+func (f *faulty) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.write == nil {
+		return f.File.Write(p)
+	}
+	n := 0
+	if f.half {
+		n, _ = f.File.Write(p[:len(p)/2])
+	}
+	return n, f.write
+}
+
+func (f *faulty) Sync() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.sync != nil {
+		return f.sync
+	}
+	return f.File.Sync()
+}
+
+// under has the audit log use this file.
+func (f *faulty) under(l *audit.Log) error {
+	l.Open = func(path string) (audit.File, error) {
+		file, err := audit.OpenFile(path)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.File = file
+		return f, err
+	}
+	l.Free = func(dir string) (uint64, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.free > 0 {
+			return f.free, nil
+		}
+		return audit.FreeBytes(dir)
+	}
+	return l.Reopen()
+}
+
+// held changes how it fails.
+func (f *faulty) held(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+func TestNothingIsDoneWithoutTheAuditLog(t *testing.T) {
+	for name, breakIt := range map[string]func(b *endpoint, f *faulty){
+		"disk full":     func(_ *endpoint, f *faulty) { f.write, f.half = syscall.ENOSPC, true },
+		"read-only":     func(_ *endpoint, f *faulty) { f.write = syscall.EROFS },
+		"fsync error":   func(_ *endpoint, f *faulty) { f.sync = syscall.EIO },
+		"nearly full":   func(_ *endpoint, f *faulty) { f.free = 1 << 20 },
+		"file removed":  func(b *endpoint, _ *faulty) { os.Remove(b.audit) },
+		"file replaced": func(b *endpoint, _ *faulty) { os.Remove(b.audit); _ = os.WriteFile(b.audit, nil, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newEndpoint(t, policyText())
+			f := &faulty{}
+			b.start(func(s *Server) {
+				if err := f.under(s.engine.Log); err != nil {
+					t.Fatal(err)
+				}
+			})
+			before := gather(t, b.server)["kamailio_exporter_admin_audit_errors_total"]
+			f.held(func() { breakIt(b, f) })
+			r := b.run(nocToken, "dispatcher.reload", `{}`)
+			if r.Status != 503 || r.problem() != "audit" {
+				t.Errorf("%d %s", r.Status, r.Text)
+			}
+			b.noChange(name)
+			if after := gather(t, b.server)["kamailio_exporter_admin_audit_errors_total"]; after <= before {
+				t.Error("not counted")
+			}
+			// All is well again.
+			f.held(func() { f.write, f.sync, f.free = nil, nil, 0 })
+			if strings.HasPrefix(name, "file ") {
+				if r := b.run(nocToken, "dispatcher.reload", `{}`); r.Status != 503 {
+					t.Errorf("without SIGHUP: %d", r.Status)
+				}
+				if err := b.server.Reload(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r := b.run(nocToken, "dispatcher.reload", `{}`); r.Status != 200 {
+				t.Errorf("afterwards: %d %s", r.Status, r.Text)
+			}
+			b.stop()
+			if _, err := audit.Verify([]string{b.audit}); err != nil {
+				t.Error(err)
+			}
+			open := map[string]bool{}
+			for _, r := range b.records() {
+				open[r.ID] = r.Kind == audit.KindIntent
+			}
+			for id, left := range open {
+				if left {
+					t.Errorf("%s has no outcome", id)
+				}
+			}
+		})
+	}
+}
+
+func TestKilledBetweenIntentAndOutcome(t *testing.T) {
+	b := newEndpoint(t, policyText())
+	endDialog(b)
+	b.start(nil)
+	b.stop()
+	// What kill -9 leaves: an intent, and half a line.
+	a := b.server.engine.Log
+	if err := a.Start(func(audit.Record) {}); err != nil {
+		t.Fatal(err)
+	}
+	id := adminapi.NewID(time.Now())
+	if err := a.Append(audit.Record{Kind: audit.KindIntent, ID: id, User: "noc", Action: "dialog.end", Key: "key-00000001", Print: action.Fingerprint("dialog.end", action.Args{"call_id": "x"}, false)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(b.audit, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(f, `{"time":"2026-`)
+	f.Close()
+
+	b.start(nil)
+	r := b.call(nocToken, "GET", "/v1/operations/"+id, "")
+	if r.Status != 200 || r.Outcome != audit.Unknown {
+		t.Errorf("%d %s", r.Status, r.Text)
+	}
+	if got := gather(t, b.server)[`kamailio_exporter_admin_requests_total{action="dialog.end",outcome="unknown",user="noc"}`]; got != 1 {
+		t.Errorf("the metric is %v", got)
+	}
+	// Nobody knows whether it was done, so its key does not do it again.
+	r = b.run(nocToken, "dialog.end", `{"call_id":"x"}`, "Idempotency-Key", "key-00000001")
+	if r.Status != 504 || r.Outcome != audit.Unknown || r.Header.Get("Idempotent-Replay") != "true" || b.changes() != 0 {
+		t.Errorf("%d %s", r.Status, r.Text)
+	}
+	b.stop()
+	if n, err := audit.Verify([]string{b.audit}); err != nil || n < 3 {
+		t.Error(n, err)
+	}
+	var notes []string
+	for _, r := range b.records() {
+		if r.Kind == audit.KindNote {
+			notes = append(notes, r.Detail)
+		}
+	}
+	if !strings.Contains(strings.Join(notes, "; "), "14 bytes of a line that was not whole were cut off") {
+		t.Errorf("%q", notes)
+	}
+}

@@ -1,0 +1,240 @@
+package admin
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
+)
+
+// identity is who a request is from. It exists only where authentication made it.
+type identity struct {
+	user *action.User
+	auth string // how it is known: peer, token or cert
+}
+
+// identityKey is for the request context: without an identity in it nothing runs.
+type identityKey struct{}
+
+// caller is what the audit log has of it.
+func (i identity) caller(r *http.Request) action.Caller {
+	return action.Caller{User: i.user.Name, Auth: i.auth, Source: source(r)}
+}
+
+func identityOf(ctx context.Context) (identity, bool) {
+	who, ok := ctx.Value(identityKey{}).(identity)
+	return who, ok
+}
+
+// peer is what the kernel says of the other end of a unix socket.
+type peer struct {
+	uid, gid uint32
+	known    bool
+}
+
+// peerOf asks for SO_PEERCRED: the user and group of the process when it connected.
+func peerOf(conn net.Conn) peer {
+	unix, ok := conn.(*net.UnixConn)
+	if !ok {
+		return peer{}
+	}
+	raw, err := unix.SyscallConn()
+	if err != nil {
+		return peer{}
+	}
+	var p peer
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
+			p = peer{uid: cred.Uid, gid: cred.Gid, known: true}
+		}
+	})
+	return p
+}
+
+// authenticator knows the users by their credentials. It never changes.
+type authenticator struct {
+	tokens []knownToken
+	starts map[tokenStart]bool // of the hashes of all tokens
+	uids   map[uint32]*action.User
+	gids   map[uint32]*action.User
+	certs  map[string]*action.User // uri:…, dns:…, sha256:…
+	now    func() time.Time
+}
+
+type knownToken struct {
+	hash [sha256.Size]byte
+	user *action.User
+	end  time.Time // zero: never
+}
+
+// tokenStart is the beginning of a token's hash, which tells nothing of the token:
+// enough to see that a guess is none without looking it up, and to keep guesses at
+// one token apart from those at another.
+type tokenStart [3]byte
+
+func newAuthenticator(cfg *Config, p *action.Policy, now func() time.Time) *authenticator {
+	a := &authenticator{starts: map[tokenStart]bool{}, uids: map[uint32]*action.User{}, gids: map[uint32]*action.User{}, certs: map[string]*action.User{}, now: now}
+	for name, spec := range cfg.Users {
+		u := p.User(name)
+		for _, uid := range spec.PeerUID {
+			a.uids[uid] = u
+		}
+		for _, gid := range spec.PeerGID {
+			a.gids[gid] = u
+		}
+		for _, cert := range spec.ClientCerts {
+			a.certs[cert] = u
+		}
+		for _, t := range spec.Tokens {
+			known := knownToken{user: u}
+			_, _ = hex.Decode(known.hash[:], []byte(t.SHA256)) // checked with the configuration
+			known.end, _ = t.end()
+			a.starts[tokenStart(known.hash[:])] = true
+			a.tokens = append(a.tokens, known)
+		}
+	}
+	return a
+}
+
+var (
+	errNobody  = errors.New("no credentials, or not good ones")
+	errGuesses = errors.New("too many credentials that were not good")
+)
+
+// authenticate finds the user. All credentials that a request carries have to be
+// good, and to be of the same user. Nothing but the connection and the header
+// Authorization is looked at.
+//
+// Where too many have failed, a token is not looked up (errGuesses), unless its hash
+// begins like one that is known: those have limits of their own, which nobody
+// exhausts who does not know that hash. So guessing is bounded, and locks nobody
+// out, wherever it comes from. What the kernel or TLS has verified is no guess.
+func (a *authenticator) authenticate(r *http.Request, l *limits) (identity, error) {
+	from, guess := source(r), a.guess(r)
+	if _, ok := r.Header["Authorization"]; ok && !l.mayGuess(from, guess) {
+		return identity{}, errGuesses
+	}
+	who, err := a.identify(r)
+	if err != nil && !l.failure(from, guess) {
+		return identity{}, errGuesses
+	}
+	return who, err
+}
+
+// guess is what limits a request by its token: nil where there is none that could be
+// right.
+func (a *authenticator) guess(r *http.Request) *tokenStart {
+	values := r.Header["Authorization"]
+	if len(values) != 1 {
+		return nil
+	}
+	_, text, _ := strings.Cut(values[0], " ")
+	hash := sha256.Sum256([]byte(text))
+	start := tokenStart(hash[:])
+	if !a.starts[start] {
+		return nil
+	}
+	return &start
+}
+
+func (a *authenticator) identify(r *http.Request) (identity, error) {
+	var found []identity
+	if c := connOf(r); c != nil && c.peer.known {
+		// Most people on the machine are nobody here: no reason to refuse a token.
+		if u := a.uids[c.peer.uid]; u != nil {
+			found = append(found, identity{u, "peer"})
+		} else if u := a.gids[c.peer.gid]; u != nil {
+			found = append(found, identity{u, "peer"})
+		}
+	}
+	if r.TLS != nil {
+		u := a.certificate(r.TLS)
+		if u == nil {
+			return identity{}, errNobody
+		}
+		found = append(found, identity{u, "cert"})
+	}
+	if values, ok := r.Header["Authorization"]; ok {
+		u := a.token(values)
+		if u == nil {
+			return identity{}, errNobody
+		}
+		found = append(found, identity{u, "token"})
+	}
+	if len(found) == 0 || r.Header.Get("Cookie") != "" {
+		return identity{}, errNobody
+	}
+	for _, other := range found[1:] {
+		if other.user != found[0].user {
+			return identity{}, errNobody
+		}
+	}
+	return found[len(found)-1], nil
+}
+
+// token compares with every token that is known, in the same time whatever is
+// given. It is a hash of 32 random bytes, so that a slow one would protect nothing.
+func (a *authenticator) token(headers []string) *action.User {
+	if len(headers) != 1 {
+		return nil
+	}
+	scheme, text, _ := strings.Cut(headers[0], " ")
+	given := sha256.Sum256([]byte(text))
+	now := a.now()
+	found := -1
+	for i := range a.tokens {
+		t := &a.tokens[i]
+		good := subtle.ConstantTimeCompare(given[:], t.hash[:])
+		if !t.end.IsZero() && !now.Before(t.end) {
+			good = 0
+		}
+		found = subtle.ConstantTimeSelect(good, i, found)
+	}
+	if found < 0 || !strings.EqualFold(scheme, "Bearer") || !strings.HasPrefix(text, adminapi.TokenPrefix) {
+		return nil
+	}
+	return a.tokens[found].user
+}
+
+// certificate finds the user of a verified certificate: by one of its names, or by
+// its public key.
+func (a *authenticator) certificate(state *tls.ConnectionState) *action.User {
+	if len(state.VerifiedChains) == 0 || len(state.VerifiedChains[0]) == 0 {
+		return nil
+	}
+	leaf := state.VerifiedChains[0][0]
+	var found []*action.User
+	for _, name := range certificateNames(leaf) {
+		if u := a.certs[name]; u != nil && !slices.Contains(found, u) {
+			found = append(found, u)
+		}
+	}
+	if len(found) != 1 {
+		return nil
+	}
+	return found[0]
+}
+
+func certificateNames(leaf *x509.Certificate) []string {
+	pin := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	names := []string{"sha256:" + hex.EncodeToString(pin[:])}
+	for _, uri := range leaf.URIs {
+		names = append(names, "uri:"+uri.String())
+	}
+	for _, dns := range leaf.DNSNames {
+		names = append(names, "dns:"+dns)
+	}
+	return names
+}

@@ -1,0 +1,193 @@
+package admin
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/repair"
+)
+
+const (
+	maxBody   = 16 << 10
+	maxReason = 200
+)
+
+// readRequest reads the one form that the body of an action may have.
+func readRequest(w http.ResponseWriter, r *http.Request) (adminapi.Request, error) {
+	if err := onlyJSON(r); err != nil {
+		return adminapi.Request{}, err
+	}
+	connOf(r).listen() // a body that does not come keeps no place
+	defer connOf(r).work()
+	if len(r.TransferEncoding) > 0 {
+		return adminapi.Request{}, noLength(w, r)
+	}
+	text, err := readBody(w, r, maxBody)
+	if err != nil {
+		return adminapi.Request{}, err
+	}
+	req, err := parseRequest(text)
+	if err != nil {
+		return adminapi.Request{}, action.Malformed.Because(err.Error())
+	}
+	return req, nil
+}
+
+// readNotification reads what Alertmanager sends.
+func readNotification(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if err := onlyJSON(r); err != nil {
+		return nil, err
+	}
+	return readBody(w, r, repair.MaxNotification)
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	tooMany := tooLarge.Because(fmt.Sprintf("%d bytes at most", most))
+	if r.ContentLength > most {
+		return nil, tooMany
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	switch {
+	case err == nil:
+		return text, nil
+	case errors.As(err, new(*http.MaxBytesError)):
+		return nil, tooMany
+	}
+	return nil, action.Malformed.Because("the body did not arrive")
+}
+
+// lengthTime is how long a body without a length is read.
+const lengthTime = time.Second
+
+// noLength refuses a body that does not say how long it is: what is in front of this
+// program may see another end of it. One that goes on and on is too large.
+func noLength(w http.ResponseWriter, r *http.Request) error {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lengthTime))
+	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
+	if errors.As(err, new(*http.MaxBytesError)) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return tooLarge.Because(fmt.Sprintf("%d bytes at most, and a Content-Length", maxBody))
+	}
+	return action.Malformed.Because("a body needs a Content-Length")
+}
+
+// onlyJSON refuses other media types: what a web page can send.
+func onlyJSON(r *http.Request) error {
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" || len(params) > 0 || len(r.Header.Values("Content-Type")) > 1 || r.Header.Get("Content-Encoding") != "" {
+		return mediaType.Because("")
+	}
+	return nil
+}
+
+// parseRequest takes {"params":{"name":value,…},"reason":"…"}, in which a value is a
+// string, a number or a bool, and nothing else: no name twice or in other letters,
+// nothing deeper, nothing behind it. Parsers differ in all of these.
+func parseRequest(text []byte) (adminapi.Request, error) {
+	// jsontext refuses names that repeat and what is no UTF-8.
+	d := jsontext.NewDecoder(bytes.NewReader(text))
+	req := adminapi.Request{Params: map[string]any{}}
+	err := members(d, func(name string) error {
+		switch name {
+		case "params":
+			return members(d, func(name string) error {
+				if len(req.Params) == maxParams {
+					return errors.New("too many parameters")
+				}
+				for known := range req.Params {
+					if strings.EqualFold(known, name) {
+						return errors.New("two parameters whose names differ by case only")
+					}
+				}
+				value, err := scalar(d)
+				req.Params[name] = value
+				return err
+			})
+		case "reason":
+			value, err := scalar(d)
+			reason, ok := value.(string)
+			if err == nil && (!ok || len(reason) > maxReason || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) })) {
+				err = fmt.Errorf("reason must be a string of %d bytes at most, without control characters", maxReason)
+			}
+			req.Reason = reason
+			return err
+		}
+		return errors.New("only params and reason can be here")
+	})
+	if err != nil {
+		return adminapi.Request{}, plain(err)
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return adminapi.Request{}, errors.New("something is behind the object")
+	}
+	return req, nil
+}
+
+const maxParams = 16
+
+// members reads an object; each must read the value that follows the name.
+func members(d *jsontext.Decoder, each func(name string) error) error {
+	if d.PeekKind() != jsontext.KindBeginObject {
+		if _, err := d.ReadToken(); err != nil {
+			return err
+		}
+		return errors.New("want an object")
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != jsontext.KindEndObject {
+		name, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		if err := each(name.String()); err != nil {
+			return err
+		}
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
+func scalar(d *jsontext.Decoder) (any, error) {
+	switch d.PeekKind() {
+	case jsontext.KindBeginObject, jsontext.KindBeginArray, jsontext.KindNull:
+		return nil, errors.New("a value must be a string, a number or a bool")
+	}
+	token, err := d.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	switch token.Kind() {
+	case jsontext.KindString:
+		return token.String(), nil
+	case jsontext.KindNumber:
+		return action.Number(token.String()), nil
+	}
+	return token.Bool(), nil
+}
+
+// plain takes the parser's own words away: they quote the body.
+func plain(err error) error {
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return errors.New("a name comes twice")
+	case errors.As(err, &syntax):
+		return fmt.Errorf("no JSON at byte %d", syntax.ByteOffset)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("it is cut off")
+	}
+	return err
+}

@@ -1,0 +1,190 @@
+package admin
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/repair"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+var update = flag.Bool("update", false, "rewrite the generated parts of ADMIN.md")
+
+// catalogue is that of the endpoint.
+func catalogue() *action.Catalogue { return action.NewCatalogue((*repair.Ledger)(nil).Reset()) }
+
+var root = filepath.Join("..", "..", "..", "..")
+
+// TestDocs writes the tables and examples of ADMIN.md, with -update, and else checks
+// that they are what the catalogue and examples/admin say.
+func TestDocs(t *testing.T) {
+	file := filepath.Join(root, "ADMIN.md")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := replacePart(t, string(text), "actions", actionTable())
+	for _, example := range []string{"small-office", "carrier-night-shift", "ci-job"} {
+		said, err := os.ReadFile(filepath.Join(root, "examples", "admin", example+".yml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = replacePart(t, want, example, "```yaml\n"+string(said)+"```\n")
+	}
+	want = replacePart(t, want, "variables", "A variable of `cfg.set` is one of `"+strings.Join(catalogue().Get("cfg.set").Params[0].Enum, "`, `")+"`.\n")
+	if want == string(text) {
+		return
+	}
+	if !*update {
+		t.Fatal("ADMIN.md is not what the catalogue and examples/admin say: make docs")
+	}
+	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The actions that runbooks name are those of the catalogue.
+func TestRunbooksNameActions(t *testing.T) {
+	runbooks, err := filepath.Glob(filepath.Join(root, "alerts", "runbooks", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, runbook := range runbooks {
+		text, err := os.ReadFile(runbook)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range regexp.MustCompile("actions? `([a-z.-]+)`(?: and `([a-z.-]+)`)?").FindAllStringSubmatch(string(text), -1) {
+			for _, name := range found[1:] {
+				if name != "" && catalogue().Get(name) == nil {
+					t.Errorf("%s names the action %s: there is none", filepath.Base(runbook), name)
+				}
+				named++
+			}
+		}
+	}
+	if named < 10 {
+		t.Errorf("only %d actions are named", named)
+	}
+}
+
+func replacePart(t *testing.T, text, name, with string) string {
+	t.Helper()
+	opening, closing := "<!-- "+name+" -->\n", "<!-- /"+name+" -->\n"
+	begin := strings.Index(text, opening) + len(opening)
+	end := strings.Index(text, closing)
+	if begin < len(opening) || end < begin {
+		t.Fatalf("ADMIN.md has no part between %q and %q", opening, closing)
+	}
+	return text[:begin] + with + text[end:]
+}
+
+func actionTable() string {
+	var b strings.Builder
+	b.WriteString("| action | what it does | parameters | RPC | verified by | key |\n| --- | --- | --- | --- | --- | --- |\n")
+	for _, a := range catalogue().Actions {
+		var params []string
+		for _, p := range a.Params {
+			params = append(params, "`"+p.Name+"` "+bounds(p))
+		}
+		verified := a.Verifies
+		if verified == "" {
+			verified = "nothing to read"
+		}
+		key := ""
+		if a.NeedsKey {
+			key = "yes"
+		}
+		method := "`" + a.Method + "`"
+		if a.Local != nil {
+			method, verified = "none", "its own state"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", a.Name, a.Summary, strings.Join(params, ", "), method, verified, key)
+	}
+	return b.String()
+}
+
+func bounds(p action.Param) string {
+	switch p.Type {
+	case adminapi.Int:
+		if p.Max >= 1<<31-1 {
+			return "int"
+		}
+		return fmt.Sprintf("%d to %d", p.Min, p.Max)
+	case adminapi.Enum:
+		if len(p.Enum) > 6 {
+			return "see below"
+		}
+		return strings.Join(p.Enum, ", ")
+	}
+	return string(p.Type)
+}
+
+// The examples are good configurations, but for the files that they name.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "examples", "admin", "*.yml"))
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%q: %v", files, err)
+	}
+	files = append(files, filepath.Join(root, "examples", "admin", "repair", "admin.yml"))
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := Parse(text)
+		if err != nil || cfg == nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		var grants bytes.Buffer
+		if err := PrintGrants(&grants, cfg); err != nil || grants.Len() == 0 {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+// Every row of the catalogue is whole, and every change of the price list is in it.
+func TestCatalogue(t *testing.T) {
+	methods := map[string]bool{}
+	for _, a := range catalogue().Actions {
+		name := a.Name
+		methods[a.Method] = true
+		if a.Summary == "" || !strings.HasSuffix(a.Summary, ".") {
+			t.Errorf("%s: summary %q", name, a.Summary)
+		}
+		if (a.Look != nil) != (a.Verifies != "") {
+			t.Errorf("%s: what verifies it?", name)
+		}
+		if !plainPath.MatchString("/v1/actions/" + name) {
+			t.Errorf("%s is no path", name)
+		}
+		for _, p := range a.Params {
+			if p.Help == "" {
+				t.Errorf("%s: %s has no help", name, p.Name)
+			}
+			if p.Type == adminapi.String && p.MaxLen == 0 || p.Type == adminapi.Int && p.Min >= p.Max || p.Type == adminapi.Enum && len(p.Enum) == 0 {
+				t.Errorf("%s: %s has no bounds", name, p.Name)
+			}
+		}
+	}
+	for _, p := range kamrpc.PriceList() {
+		if p.Effect != kamrpc.Read && !methods[p.Method] {
+			t.Errorf("%s is in the price list, and no action calls it", p.Method)
+		}
+	}
+	for _, never := range []string{"core.kill", "cfg.set_now_string", "cfg.sets", "jsonrpc.exec", "corex.shm_status", "mqueue.add", "uac.reg_dump", "uac.reg_add", "tls.kill", "dispatcher.add", "dispatcher.remove", "ul.add", "ul.flush", "htable.dump"} {
+		if methods[never] {
+			t.Errorf("%s is in the catalogue", never)
+		}
+	}
+}

@@ -1,0 +1,420 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/repair"
+)
+
+// inForce is all that a new configuration replaces at once.
+type inForce struct {
+	cfg    *Config
+	policy *action.Policy
+	auth   *authenticator
+	rules  *repair.Rules // nil while there is no receiver for alerts
+}
+
+// The problems that requests have before anything is done, as ADMIN.md lists them; those
+// of actions are in package action.
+var (
+	unauthenticated = action.Kind{Name: "unauthenticated", Status: http.StatusUnauthorized, Outcome: audit.Refused, Title: "Who are you?"}
+	forbidden       = action.Kind{Name: "browser", Status: http.StatusForbidden, Outcome: audit.Refused, Title: "Not from a web page"}
+	notFound        = action.Kind{Name: "not-found", Status: http.StatusNotFound, Outcome: audit.Refused, Title: "There is no such thing for you"}
+	badMethod       = action.Kind{Name: "method", Status: http.StatusMethodNotAllowed, Outcome: audit.Refused, Title: "Not with this HTTP method"}
+	tooLarge        = action.Kind{Name: "too-large", Status: http.StatusRequestEntityTooLarge, Outcome: audit.Refused, Title: "The body is too large"}
+	mediaType       = action.Kind{Name: "media-type", Status: http.StatusUnsupportedMediaType, Outcome: audit.Refused, Title: "The body must be application/json, without an encoding"}
+	misdirected     = action.Kind{Name: "host", Status: http.StatusMisdirectedRequest, Outcome: audit.Refused, Title: "Not by this host name"}
+	badKey          = action.Kind{Name: "idempotency-key", Status: http.StatusUnprocessableEntity, Outcome: audit.Refused, Title: "The Idempotency-Key does not fit"}
+	rateLimited     = action.Kind{Name: "rate-limit", Status: http.StatusTooManyRequests, Outcome: audit.Refused, Title: "Too many requests"}
+)
+
+// handler is the HTTP side. Its routes are compared byte by byte: there is no
+// ServeMux that would clean a path, or redirect.
+type handler struct {
+	engine  *action.Engine
+	runner  *repair.Runner
+	metrics *metrics
+	limits  *limits
+	cross   *http.CrossOriginProtection
+	version string
+	inForce func() *inForce
+}
+
+// ServeHTTP turns every refusal into a problem, in one place.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	header.Set("Referrer-Policy", "no-referrer")
+	id := adminapi.NewID(h.engine.Now())
+	connOf(r).work()
+	defer connOf(r).listen()
+	if who, err := h.serve(w, r, id); err != nil {
+		h.refuse(w, r, id, who, action.ProblemOf(err))
+	}
+}
+
+// serve tells who asked, also when it fails after that is known.
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, id string) (identity, error) {
+	s := h.inForce()
+	network, _, _ := s.cfg.address()
+	if r.RequestURI == "/-/healthy" && network == "unix" && r.Method == http.MethodGet {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintln(w, "Healthy.")
+		return identity{}, nil
+	}
+	if err := h.browser(r, s); err != nil {
+		return identity{}, err
+	}
+	who, err := s.auth.authenticate(r, h.limits)
+	switch {
+	case errors.Is(err, errGuesses):
+		return identity{}, rateLimited.Later("", time.Minute)
+	case err != nil:
+		return identity{}, unauthenticated.Because("")
+	}
+	return who, h.route(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)), s, id)
+}
+
+// browser refuses what only a web page sends. A page can have any web browser on
+// the machine send requests, also under a name of its own that leads to loopback.
+func (h *handler) browser(r *http.Request, s *inForce) error {
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		if host = name; strings.Contains(name, ":") {
+			host = "[" + name + "]"
+		}
+	}
+	if !slices.Contains(s.cfg.hosts(), strings.ToLower(host)) {
+		return misdirected.Because("")
+	}
+	switch {
+	case r.Header.Get("Upgrade") != "":
+		return action.Malformed.Because("no upgrade here")
+	case r.Header.Get("Sec-Fetch-Mode") == "no-cors":
+		return forbidden.Because("")
+	case h.cross.Check(r) != nil:
+		return forbidden.Because("")
+	}
+	return nil
+}
+
+var (
+	plainPath = regexp.MustCompile(`^/[A-Za-z0-9/._-]*$`)
+	idPattern = regexp.MustCompile(`^[0-9A-Z]{26}$`)
+	idemKey   = regexp.MustCompile(`^[A-Za-z0-9_-]{8,64}$`)
+)
+
+func (h *handler) route(w http.ResponseWriter, r *http.Request, s *inForce, id string) error {
+	who, ok := identityOf(r.Context())
+	if !ok {
+		return unauthenticated.Because("")
+	}
+	path, query, _ := strings.Cut(r.RequestURI, "?")
+	if !plainPath.MatchString(path) {
+		return notFound.Because("")
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return action.Malformed.Because("the query cannot be read")
+	}
+	if who.user.Webhook || path == adminapi.WebhookPath {
+		return h.alerts(w, r, s, who, path, values)
+	}
+	if name, ok := strings.CutPrefix(path, adminapi.ActionsPath+"/"); ok {
+		a := s.policy.Catalogue.Get(name)
+		if a == nil || len(who.user.Grants(name)) == 0 {
+			return notFound.Because("")
+		}
+		if err := only(w, r, http.MethodPost); err != nil {
+			return err
+		}
+		return h.act(w, r, s, who, a, values, id)
+	}
+	read := map[string]func(http.ResponseWriter, *inForce, identity, url.Values) error{
+		"/": h.page, adminapi.ActionsPath: h.listActions, adminapi.OperationsPath: h.listOperations, adminapi.RulesPath: h.listRules,
+	}[path]
+	if one, ok := strings.CutPrefix(path, adminapi.OperationsPath+"/"); ok && idPattern.MatchString(one) {
+		read = func(w http.ResponseWriter, _ *inForce, who identity, _ url.Values) error {
+			record := h.engine.Journal.Operation(one, who.user)
+			if record == nil {
+				return notFound.Because("")
+			}
+			return answer(w, http.StatusOK, record)
+		}
+	}
+	if read == nil {
+		return notFound.Because("")
+	}
+	if err := only(w, r, http.MethodGet, http.MethodHead); err != nil {
+		return err
+	}
+	if len(r.TransferEncoding) > 0 {
+		return action.Malformed.Because("no body here")
+	}
+	return read(w, s, who, values)
+}
+
+// only refuses other methods than these, also by a header.
+func only(w http.ResponseWriter, r *http.Request, methods ...string) error {
+	if !slices.Contains(methods, r.Method) || overridden(r.Header) {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		return badMethod.Because("")
+	}
+	return nil
+}
+
+func noQuery(query url.Values) error {
+	if len(query) > 0 {
+		return action.Malformed.Because("no query here")
+	}
+	return nil
+}
+
+func overridden(h http.Header) bool {
+	return h.Get("X-HTTP-Method-Override") != "" || h.Get("X-HTTP-Method") != "" || h.Get("X-Method-Override") != ""
+}
+
+// act runs an action.
+func (h *handler) act(w http.ResponseWriter, r *http.Request, s *inForce, who identity, a *action.Action, query url.Values, id string) error {
+	if !h.limits.request(who.user.Name) {
+		return rateLimited.Later("", time.Second)
+	}
+	j := &action.Job{ID: id, Caller: who.caller(r), Action: a, Requested: h.engine.Now(), Guards: s.cfg.Guards, Cooldown: s.cfg.Limits.Cooldown}
+	for name, values := range query {
+		if name != "dry_run" || len(values) != 1 || values[0] != "true" && values[0] != "false" {
+			return action.Malformed.Because("the query can only be dry_run=true")
+		}
+		j.DryRun = values[0] == "true"
+	}
+	keys := r.Header.Values("Idempotency-Key")
+	switch {
+	case len(keys) > 1 || len(keys) == 1 && !idemKey.MatchString(keys[0]):
+		return badKey.Because("want one of 8 to 64 letters, digits, _ and -")
+	case len(keys) == 1:
+		j.Key = keys[0]
+	case a.NeedsKey && !j.DryRun:
+		return badKey.Because("this action needs one: doing it twice is not the same as once")
+	}
+	req, err := readRequest(w, r)
+	if err != nil {
+		return err
+	}
+	j.Reason = req.Reason
+	if j.Args, err = a.Check(req.Params); err != nil {
+		return action.BadParameter.Because(err.Error())
+	}
+	if denied := who.user.Denied(a, j.Args); denied != "" {
+		return action.BadParameter.Because((&action.ParamError{Name: denied, Why: "has a value that is not granted"}).Error())
+	}
+	return h.once(r.Context(), w, j)
+}
+
+// once runs a job, or says again what became of it when its key was used before.
+func (h *handler) once(ctx context.Context, w http.ResponseWriter, j *action.Job) error {
+	if j.Key != "" {
+		j.Print = action.Fingerprint(j.Action.Name, j.Args, j.DryRun)
+		before, err := h.engine.Journal.Claim(j.Caller.User, j.Key, j.Print)
+		switch {
+		case errors.Is(err, action.ErrOtherRequest):
+			return badKey.Because(err.Error())
+		case err != nil:
+			return action.Busy.Later(err.Error(), 2*time.Second)
+		case before != nil:
+			w.Header().Set("Idempotent-Replay", "true")
+			var p *action.Problem
+			if before.Problem != "" {
+				p = action.AfterSending(before.Problem, before.Detail)
+			}
+			return answerResult(w, adminapi.ResultOf(*before), p)
+		}
+		defer h.engine.Journal.Release(j.Caller.User, j.Key)
+	}
+	res, p := h.engine.Run(ctx, j)
+	if res == nil {
+		return p
+	}
+	return answerResult(w, res, p)
+}
+
+func answerResult(w http.ResponseWriter, res *adminapi.Result, p *action.Problem) error {
+	if p == nil {
+		return answer(w, http.StatusOK, res)
+	}
+	return writeProblem(w, p, res.ID, res)
+}
+
+func answer(w http.ResponseWriter, status int, body any) error {
+	return write(w, status, "application/json", body)
+}
+
+func write(w http.ResponseWriter, status int, contentType string, body any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	_, _ = w.Write(append(text, '\n')) // a client that is gone is no error
+	return nil
+}
+
+func writeProblem(w http.ResponseWriter, p *action.Problem, id string, res *adminapi.Result) error {
+	body := adminapi.Problem{
+		Type: adminapi.ProblemPrefix + p.Name, Title: p.Title, Status: p.Status, Detail: p.Detail,
+		Instance: adminapi.OperationsPath + "/" + id, Outcome: p.Outcome,
+	}
+	if res != nil {
+		body.Action, body.Before, body.After = res.Action, res.Before, res.After
+	}
+	if p.Kind == unauthenticated || p.Kind == rateLimited && p.Detail == "" {
+		body.Instance = "/" // nothing tells one of these from another
+	}
+	if p.Retry > 0 {
+		body.Retry = int(math.Ceil(p.Retry.Seconds()))
+		w.Header().Set("Retry-After", strconv.Itoa(body.Retry))
+	}
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	return write(w, p.Status, "application/problem+json", body)
+}
+
+// refuse answers, counts and writes down.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, id string, who identity, p *action.Problem) {
+	record := audit.Record{ID: id, Source: source(r), Status: p.Status, Problem: p.Name, Detail: p.Detail}
+	h.metrics.denied.WithLabelValues(p.Name).Inc()
+	if who.user != nil {
+		record.User, record.Auth = who.user.Name, who.auth
+		if name, ok := strings.CutPrefix(r.RequestURI, adminapi.ActionsPath+"/"); ok {
+			name, _, _ = strings.Cut(name, "?")
+			if len(who.user.Grants(name)) > 0 {
+				record.Action = name
+				h.metrics.count(who.user.Name, name, audit.Refused)
+			}
+		}
+	}
+	h.engine.Log.Deny(record)
+	if r.ContentLength != 0 {
+		// What is left of the body is thrown away for a moment, so that the answer
+		// arrives (a connection closed on unread data is reset), and not waited for.
+		w.Header().Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime))
+	}
+	_ = writeProblem(w, p, id, nil)
+}
+
+const lingerTime = 500 * time.Millisecond
+
+// source is where a request comes from: a user of the machine, or an address.
+func source(r *http.Request) string {
+	if c := connOf(r); c != nil {
+		return c.source
+	}
+	return sourceOf(peer{}, r.RemoteAddr)
+}
+
+// actionsOf is what a user may run.
+func (h *handler) actionsOf(s *inForce, u *action.User) adminapi.Actions {
+	all := adminapi.Actions{User: u.Name, Busy: h.engine.Busy(), Actions: []adminapi.Action{}}
+	for _, name := range s.policy.Catalogue.Names() {
+		grants := u.Grants(name)
+		if len(grants) == 0 {
+			continue
+		}
+		a := s.policy.Catalogue.Get(name)
+		one := adminapi.Action{Name: name, Summary: a.Summary, NeedsKey: a.NeedsKey, Verifies: a.Look != nil, Params: []adminapi.GrantedParam{}}
+		one.Cooldown = int(math.Ceil(h.engine.Journal.CooldownLeft(a, s.cfg.Limits.Cooldown).Seconds()))
+		for _, p := range a.Params {
+			granted := adminapi.GrantedParam{Param: p.Param}
+			for _, g := range grants {
+				if text := g.Params[p.Name].String(); !slices.Contains(granted.Granted, text) {
+					granted.Granted = append(granted.Granted, text)
+				}
+			}
+			one.Params = append(one.Params, granted)
+		}
+		all.Actions = append(all.Actions, one)
+	}
+	return all
+}
+
+func (h *handler) listActions(w http.ResponseWriter, s *inForce, who identity, query url.Values) error {
+	if err := noQuery(query); err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, h.actionsOf(s, who.user))
+}
+
+const (
+	defaultLast = 50
+	maxLast     = 1000
+)
+
+func (h *handler) listOperations(w http.ResponseWriter, _ *inForce, who identity, query url.Values) error {
+	limit := defaultLast
+	for name, values := range query {
+		n, err := strconv.Atoi(values[0])
+		if name != "limit" || len(values) != 1 || err != nil || n < 1 || n > maxLast {
+			return action.Malformed.Because(fmt.Sprintf("the query can only be limit, from 1 to %d", maxLast))
+		}
+		limit = n
+	}
+	return answer(w, http.StatusOK, adminapi.Operations{Operations: h.engine.Journal.Last(who.user, limit)})
+}
+
+// seesRules: who may see everything, or close a breaker.
+func seesRules(who identity) bool {
+	return who.user.Auditor || len(who.user.Grants(adminapi.ResetAction)) > 0
+}
+
+// listRules tells how the rules are.
+func (h *handler) listRules(w http.ResponseWriter, _ *inForce, who identity, query url.Values) error {
+	if !seesRules(who) {
+		return notFound.Because("")
+	}
+	if err := noQuery(query); err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, h.runner.State())
+}
+
+// alerts takes a notification. Only a webhook's credentials are good for it, and
+// for nothing else; without rules there is no such path.
+func (h *handler) alerts(w http.ResponseWriter, r *http.Request, s *inForce, who identity, path string, query url.Values) error {
+	if !who.user.Webhook || path != adminapi.WebhookPath || s.rules == nil {
+		return notFound.Because("")
+	}
+	if err := only(w, r, http.MethodPost); err != nil {
+		return err
+	}
+	if err := noQuery(query); err != nil {
+		return err
+	}
+	text, err := readNotification(w, r)
+	if err != nil {
+		h.runner.Unreadable()
+		return err
+	}
+	verdicts, p := h.runner.Notify(r.Context(), who.caller(r), text)
+	if p != nil {
+		return p
+	}
+	return answer(w, http.StatusAccepted, adminapi.Verdicts{Results: verdicts})
+}

@@ -1,0 +1,132 @@
+package admin
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+)
+
+const (
+	programPrefix = "kamailio_exporter_"
+	metricPrefix  = programPrefix + "admin_"
+)
+
+// metrics are about the endpoint itself. Their labels are names of the
+// configuration and of this program, never what a client sent.
+type metrics struct {
+	requests   *prometheus.CounterVec
+	denied     *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	busy       prometheus.GaugeFunc
+	unverified *prometheus.CounterVec
+	auditFails prometheus.Counter
+	auditSync  prometheus.Gauge
+	reloadGood prometheus.Gauge
+	reloadTime prometheus.Gauge
+	success    *prometheus.Desc
+	expiry     *prometheus.Desc
+	reset      *prometheus.Desc
+	rules      prometheus.Collector // of repair
+
+	journal *action.Journal
+	inForce func() *inForce
+}
+
+func newMetrics(e *action.Engine, rules prometheus.Collector, now func() *inForce) *metrics {
+	name := func(n string) string { return metricPrefix + n }
+	return &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("requests_total"), Help: "Actions that users asked for, by what became of them: applied, applied_unverified, no_change, refused, failed or unknown."}, []string{"user", "action", "outcome"}),
+		denied:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("denied_total"), Help: "Requests that were turned away before any action was looked at, by the reason."}, []string{"reason"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name("duration_seconds"), Help: "How long actions took, with what was read before and after.", Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}, NativeHistogramBucketFactor: 1.1}, []string{"action"}),
+		busy: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name("busy"), Help: "1 while an action runs, and every other one is refused."}, func() float64 {
+			if e.Busy() {
+				return 1
+			}
+			return 0
+		}),
+		unverified: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("unverified_total"), Help: "Actions that Kamailio says are done while what was read afterwards says otherwise."}, []string{"action"}),
+		auditFails: prometheus.NewCounter(prometheus.CounterOpts{Name: name("audit_errors_total"), Help: "Times that the audit log could not be written; nothing is done without it."}),
+		auditSync:  prometheus.NewGauge(prometheus.GaugeOpts{Name: name("audit_last_fsync_seconds"), Help: "How long the last write of the audit log took to reach the disk."}),
+		reloadGood: prometheus.NewGauge(prometheus.GaugeOpts{Name: name("config_last_reload_successful"), Help: "1 if the file of --admin.config.file was good when it was last read; else the configuration before it is in force."}),
+		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{Name: name("config_last_reload_success_timestamp_seconds"), Help: "When the configuration in force was read."}),
+		success:    prometheus.NewDesc(name("last_success_timestamp_seconds"), "When an action was last applied.", []string{"action"}, nil),
+		expiry:     prometheus.NewDesc(name("token_expiry_timestamp_seconds"), "When the last of a user's tokens ends; absent without tokens, or with one that does not end.", []string{"user"}, nil),
+		reset:      prometheus.NewDesc(programPrefix+"stats_reset_timestamp_seconds", "When statistics of Kamailio were last reset by this program.", nil, nil),
+		rules:      rules, journal: e.Journal, inForce: now,
+	}
+}
+
+func (m *metrics) parts() []prometheus.Collector {
+	return []prometheus.Collector{m.requests, m.denied, m.duration, m.busy, m.unverified, m.auditFails, m.auditSync, m.reloadGood, m.reloadTime, m.rules}
+}
+
+// Describe is part of prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, p := range m.parts() {
+		p.Describe(ch)
+	}
+	ch <- m.success
+	ch <- m.expiry
+	ch <- m.reset
+}
+
+// Collect is part of prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, p := range m.parts() {
+		p.Collect(ch)
+	}
+	now := m.inForce()
+	for _, action := range now.policy.Catalogue.Names() {
+		done := m.journal.LastSuccess(action)
+		if done.IsZero() {
+			continue
+		}
+		ch <- prometheus.MustNewConstMetric(m.success, prometheus.GaugeValue, seconds(done), action)
+		if now.policy.Catalogue.Get(action).ResetsStatistics {
+			ch <- prometheus.MustNewConstMetric(m.reset, prometheus.GaugeValue, seconds(done))
+		}
+	}
+	users := now.cfg.Users
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		if end := lastExpiry(users[name].Tokens); !end.IsZero() {
+			ch <- prometheus.MustNewConstMetric(m.expiry, prometheus.GaugeValue, seconds(end), name)
+		}
+	}
+}
+
+func lastExpiry(tokens []TokenSpec) time.Time {
+	var last time.Time
+	for _, t := range tokens {
+		end, err := t.end()
+		if err != nil || end.IsZero() {
+			return time.Time{}
+		}
+		if end.After(last) {
+			last = end
+		}
+	}
+	return last
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+func (m *metrics) count(user, action string, outcome audit.Outcome) {
+	m.requests.WithLabelValues(user, action, string(outcome)).Inc()
+}
+
+// ended is the metrics' subscription to the outcomes of actions, whoever asked for them.
+// One of a former run was not measured.
+func (m *metrics) ended(r audit.Record, took time.Duration) {
+	m.count(r.User, r.Action, r.Outcome)
+	if took > 0 {
+		m.duration.WithLabelValues(r.Action).Observe(took.Seconds())
+	}
+	if r.Problem == action.NotVerified.Name {
+		m.unverified.WithLabelValues(r.Action).Inc()
+	}
+}

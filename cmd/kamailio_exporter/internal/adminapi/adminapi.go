@@ -1,0 +1,183 @@
+// Package adminapi is what the admin endpoint and its clients send each other: each
+// request and each answer once, for the server, the client and their tests.
+//
+//	admincli ─ Request, Idempotency-Key ─► admin ─► action ─► Kamailio
+//	admincli ◄─ Result, or Problem ─────── admin ◄─ action
+//	Alertmanager ─ notification ─► admin ─► repair ─► action ─► Kamailio
+//	Alertmanager ◄─ Verdicts ───── admin ◄─ repair
+package adminapi
+
+import (
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+)
+
+// Paths of the endpoint.
+const (
+	ActionsPath    = "/v1/actions"
+	OperationsPath = "/v1/operations"
+	RulesPath      = "/v1/remediation"
+	WebhookPath    = "/v1/alertmanager" // where Alertmanager sends its notifications
+)
+
+// DefaultListen is where the endpoint listens if nothing else is said.
+const DefaultListen = "unix:/run/kamailio-exporter/admin.sock"
+
+// ResetAction closes the breakers of rules for alerts.
+const ResetAction = "remediation.reset"
+
+// ParamType is what a parameter may be.
+type ParamType string
+
+// The types of parameters.
+const (
+	Int    ParamType = "int"
+	Enum   ParamType = "enum"
+	String ParamType = "string"
+	Bool   ParamType = "bool"
+)
+
+// Param is one parameter of an action: its name and its outermost bounds. A grant
+// narrows them.
+type Param struct {
+	Name    string    `json:"name"`
+	Type    ParamType `json:"type"`
+	Help    string    `json:"help"`
+	Enum    []string  `json:"enum,omitempty"`
+	Min     int64     `json:"min,omitempty"`     // of an Int
+	Max     int64     `json:"max,omitempty"`     // of an Int
+	MaxLen  int       `json:"max_len,omitempty"` // of a String, in bytes
+	Pattern string    `json:"pattern,omitempty"` // of a String; the whole of it has to match
+}
+
+// GrantedParam is a parameter as one user may give it.
+type GrantedParam struct {
+	Param
+	Granted []string `json:"granted"` // by one grant or another
+}
+
+// Action is what a user sees of an action.
+type Action struct {
+	Name     string         `json:"name"`
+	Summary  string         `json:"summary"`
+	Params   []GrantedParam `json:"params"`
+	NeedsKey bool           `json:"needs_idempotency_key"`
+	Verifies bool           `json:"verifies"`
+	Cooldown int            `json:"cooldown_left_s"`
+}
+
+// Actions answers GET ActionsPath.
+type Actions struct {
+	Actions []Action `json:"actions"`
+	Busy    bool     `json:"busy"`
+	User    string   `json:"user"`
+}
+
+// Request is the body of a POST to an action.
+type Request struct {
+	Params map[string]any `json:"params"`
+	Reason string         `json:"reason"`
+}
+
+// Result is the answer to it, if all went well.
+type Result struct {
+	ID       string        `json:"id"`
+	Action   string        `json:"action"`
+	Outcome  audit.Outcome `json:"outcome"`
+	Verified bool          `json:"verified"`
+	DryRun   bool          `json:"dry_run"`
+	Before   audit.State   `json:"before,omitempty"`
+	After    audit.State   `json:"after,omitempty"`
+	Detail   string        `json:"detail,omitempty"`
+	Would    *Would        `json:"would_send,omitempty"`
+	Duration int64         `json:"duration_ms"`
+}
+
+// ResultOf is the result that a record of the audit log tells of.
+func ResultOf(r audit.Record) *Result {
+	return &Result{
+		ID: r.ID, Action: r.Action, Outcome: r.Outcome, Verified: r.Verified, DryRun: r.DryRun,
+		Before: r.Before, After: r.After, Detail: r.Detail, Duration: r.Duration,
+	}
+}
+
+// Would is what a dry run does not send.
+type Would struct {
+	Method string `json:"method"`
+	Params []any  `json:"params"`
+}
+
+// ProblemPrefix begins the type of every Problem.
+const ProblemPrefix = "urn:kamailio-exporter:problem:"
+
+// Problem is the answer if it did not go well: RFC 9457, with members of our own
+// behind.
+type Problem struct {
+	Type     string        `json:"type"`
+	Title    string        `json:"title"`
+	Status   int           `json:"status"`
+	Detail   string        `json:"detail,omitempty"`
+	Instance string        `json:"instance"`
+	Outcome  audit.Outcome `json:"outcome"`
+	Retry    int           `json:"retry_after_s,omitempty"`
+	Action   string        `json:"action,omitempty"`
+	Before   audit.State   `json:"before,omitempty"`
+	After    audit.State   `json:"after,omitempty"`
+}
+
+// Operations answers GET OperationsPath.
+type Operations struct {
+	Operations []audit.Record `json:"operations"`
+}
+
+// Rules answers GET RulesPath.
+type Rules struct {
+	Receiver bool   `json:"receiver"`
+	Rules    []Rule `json:"rules"`
+}
+
+// Rule is how a rule for alerts is.
+type Rule struct {
+	Name    string       `json:"name"`
+	Enforce bool         `json:"enforce"`
+	On      string       `json:"on"`
+	Match   string       `json:"match"`
+	Action  string       `json:"action"`
+	Left    int          `json:"budget_left"`
+	Budget  string       `json:"budget"`
+	Breaker *Breaker     `json:"breaker,omitempty"`
+	Open    []OpenChange `json:"open_changes"`
+}
+
+// Breaker is an open one: its rule does nothing.
+type Breaker struct {
+	Since time.Time `json:"since"`
+	Why   string    `json:"why"`
+}
+
+// OpenChange is what a rule did and has not taken back.
+type OpenChange struct {
+	ID       string    `json:"operation"`
+	Target   string    `json:"target"`
+	Since    time.Time `json:"since"`
+	DryRun   bool      `json:"dry_run"`
+	Resolved bool      `json:"alert_resolved"`
+}
+
+// Verdicts answer a notification.
+type Verdicts struct {
+	Results []Verdict `json:"results"`
+}
+
+// Verdict is what became of one alert by one rule.
+type Verdict struct {
+	Rule    string        `json:"rule"`
+	Alert   string        `json:"alert"` // fingerprint
+	Step    string        `json:"step"`
+	Outcome audit.Outcome `json:"outcome"`
+	DryRun  bool          `json:"dry_run"`
+	By      string        `json:"refused_by,omitempty"`
+	Detail  string        `json:"detail,omitempty"`
+	ID      string        `json:"operation,omitempty"`
+}

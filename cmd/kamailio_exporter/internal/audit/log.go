@@ -1,0 +1,395 @@
+package audit
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Config says where the audit log is and how long it is kept.
+type Config struct {
+	File        string `yaml:"file"`
+	MaxSizeMB   int    `yaml:"max_size_mb"`
+	Keep        int    `yaml:"keep"`
+	MinFreeMB   int    `yaml:"min_free_mb"`
+	CopyToLog   bool   `yaml:"copy_to_log"`
+	HMACKeyFile string `yaml:"hmac_key_file"`
+}
+
+// Options are what a Log needs besides its configuration.
+type Options struct {
+	HMACKey   []byte // for secret parameters; without one they are left out
+	Version   string // of this program
+	Now       func() time.Time
+	Replay    time.Duration       // records of this time and more are read back at the start
+	CopyTo    func(Record)        // a further copy; may be nil
+	OnFailure func(error)         // called whenever the log cannot be written; may be nil
+	OnSync    func(time.Duration) // how long a write took to reach the disk; may be nil
+}
+
+// File is the part of an os.File that the log needs; tests make it fail.
+type File interface {
+	io.Writer
+	Sync() error
+	Stat() (os.FileInfo, error)
+	Close() error
+}
+
+// Log is the audit log: one JSON object a line, each with the hash of the line before.
+// What it says is on the disk before Append returns. After an error it is opened
+// anew at the next Append, which cuts off a line that is not whole.
+type Log struct {
+	// Open opens a file for Append, and Free tells how many bytes there is room for in
+	// its folder. Tests replace them, before they write.
+	Open func(path string) (File, error)
+	Free func(dir string) (uint64, error)
+
+	path     string
+	maxBytes int64
+	keep     int
+	minFree  uint64
+	opts     Options
+	denials  *rate.Limiter
+
+	mu      sync.Mutex
+	file    File
+	size    int64
+	seq     uint64
+	prev    string
+	pending []Record // outcomes that could not be written
+	skipped int      // denials without a line
+	lost    bool     // the file is not at its path any more: until reopen
+}
+
+// DenialsPerSecond is how many denials get a line of their own; the rest is counted.
+const DenialsPerSecond = 10
+
+// New makes a log; it is opened by Start.
+func New(cfg Config, opts Options) *Log {
+	if opts.OnFailure == nil {
+		opts.OnFailure = func(error) {}
+	}
+	if opts.OnSync == nil {
+		opts.OnSync = func(time.Duration) {}
+	}
+	return &Log{
+		Open: OpenFile, Free: FreeBytes, opts: opts,
+		path: cfg.File, maxBytes: int64(cfg.MaxSizeMB) << 20, keep: cfg.Keep, minFree: uint64(cfg.MinFreeMB) << 20, //nolint:gosec // positive: the configuration is checked
+		denials: rate.NewLimiter(DenialsPerSecond, DenialsPerSecond), prev: zeroHash,
+	}
+}
+
+// OpenFile opens a file of the log for appending, and follows no link.
+func OpenFile(path string) (File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
+}
+
+// FreeBytes tells how many bytes a folder has room for.
+func FreeBytes(dir string) (uint64, error) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return 0, err
+	}
+	return fs.Bavail * uint64(fs.Bsize), nil //nolint:gosec // a block has a positive size
+}
+
+// Start reads what is there and opens the log. Every record of the last day, and
+// of at least the file before the present one, goes to each, oldest first.
+func (l *Log) Start(each func(Record)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := "" // what was before the oldest file is gone
+	for _, old := range l.recentFiles() {
+		result, err := readFile(old, before, each)
+		if err != nil {
+			return err
+		}
+		if before = result.prev; result.lines > 0 {
+			l.seq, l.prev = result.seq, result.prev
+		}
+		if result.broken != "" {
+			l.pending = append(l.pending, note("the chain is broken in "+filepath.Base(old)+": "+result.broken))
+		}
+	}
+	return l.reopenLocked(before, each)
+}
+
+func note(text string) Record { return Record{Kind: KindNote, Detail: text} }
+
+// oldFiles are the rotated ones, oldest first: their names end in the number of
+// their last record.
+func (l *Log) oldFiles() []string {
+	files, _ := filepath.Glob(l.path + ".*")
+	files = slices.DeleteFunc(files, func(f string) bool {
+		return strings.Trim(strings.TrimPrefix(f, l.path+"."), "0123456789") != ""
+	})
+	slices.Sort(files)
+	return files
+}
+
+// recentFiles are the last rotated one, and those that were written in the time
+// that an Idempotency-Key lives.
+func (l *Log) recentFiles() []string {
+	files := l.oldFiles()
+	for i := range files {
+		info, err := os.Stat(files[i])
+		if i == len(files)-1 || err != nil || l.opts.Now().Sub(info.ModTime()) < l.opts.Replay {
+			return files[i:]
+		}
+	}
+	return nil
+}
+
+// reopenLocked opens the file, cuts off a last line that is not whole, and goes on
+// behind what is there. before is as in readAudit.
+func (l *Log) reopenLocked(before string, each func(Record)) error {
+	if l.file != nil {
+		l.file.Close()
+		l.file = nil
+	}
+	file, err := l.Open(l.path)
+	if err != nil {
+		return err
+	}
+	result, err := readFile(l.path, before, each)
+	if err == nil && result.torn > 0 {
+		err = os.Truncate(l.path, result.good)
+	}
+	if err == nil {
+		// The file's own name, too, has to be on the disk.
+		err = syncDir(filepath.Dir(l.path))
+	}
+	if err != nil {
+		file.Close()
+		return err
+	}
+	if result.lines > 0 {
+		l.seq, l.prev = max(l.seq, result.seq), result.prev
+	}
+	l.file, l.size, l.lost = file, result.good, false
+	if result.torn > 0 {
+		l.pending = append([]Record{note(fmt.Sprintf("%d bytes of a line that was not whole were cut off", result.torn))}, l.pending...)
+	}
+	if result.broken != "" {
+		l.pending = append([]Record{note("the chain is broken: " + result.broken)}, l.pending...)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+var errAuditGone = errors.New("the audit log is no more where it was: SIGHUP makes a new one")
+
+// Append writes records and syncs them. Nothing may be done before an intent is
+// on the disk.
+func (l *Log) Append(records ...Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.appendLocked(records)
+}
+
+func (l *Log) appendLocked(records []Record) error {
+	err := l.ready()
+	if err == nil {
+		err = l.write(records)
+	}
+	if err != nil {
+		l.opts.OnFailure(err)
+	}
+	return err
+}
+
+// ready opens the file after an error, and looks for room.
+func (l *Log) ready() error {
+	if l.lost {
+		return errAuditGone
+	}
+	if l.file == nil {
+		if err := l.reopenLocked("", func(Record) {}); err != nil {
+			return err
+		}
+	}
+	mine, err := l.file.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(l.path)
+	if err != nil || !os.SameFile(mine, there) {
+		l.lost = true
+		return errAuditGone
+	}
+	free, err := l.Free(filepath.Dir(l.path))
+	if err == nil && free < l.minFree {
+		err = fmt.Errorf("only %d MB are free", free>>20)
+	}
+	if err == nil && l.size > l.maxBytes {
+		err = l.rotate()
+	}
+	return err
+}
+
+func (l *Log) write(records []Record) error {
+	all := append(slices.Clone(l.pending), records...)
+	seq, prev := l.seq, l.prev
+	var text bytes.Buffer
+	for i := range all {
+		r := &all[i]
+		seq++
+		r.Seq, r.Prev, r.Version = seq, prev, l.opts.Version
+		if r.Time.IsZero() {
+			r.Time = l.opts.Now().UTC()
+		}
+		line, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		prev = hashOf(line)
+		text.Write(line)
+		text.WriteByte('\n')
+	}
+	began := time.Now()
+	_, err := l.file.Write(text.Bytes())
+	if err == nil {
+		err = l.file.Sync()
+	}
+	if err != nil {
+		// What is on the disk is not known: read it anew before the next.
+		l.file.Close()
+		l.file = nil
+		l.abandon(records)
+		return err
+	}
+	l.opts.OnSync(time.Since(began))
+	l.seq, l.prev, l.size, l.pending = seq, prev, l.size+int64(text.Len()), nil
+	if l.opts.CopyTo != nil {
+		for _, r := range all {
+			l.opts.CopyTo(r)
+		}
+	}
+	return nil
+}
+
+// Unwritable is the problem that an outcome has whose intent could not be written.
+const Unwritable = "audit"
+
+// abandon remembers to say that nothing was sent after an intent that was not
+// synced, and may be on the disk all the same.
+func (l *Log) abandon(records []Record) {
+	for _, r := range records {
+		if r.Kind == KindIntent {
+			l.pending = append(l.pending, Record{Kind: KindOutcome, ID: r.ID, User: r.User, Action: r.Action, Outcome: Refused, Status: http.StatusServiceUnavailable, Problem: Unwritable, Detail: "the intent could not be synced"})
+		}
+	}
+}
+
+// Keep writes what must not be lost, such as how an operation ended: what cannot be
+// written now is written before the next record.
+func (l *Log) Keep(r Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.appendLocked([]Record{r}); err != nil {
+		r.Time = l.opts.Now().UTC()
+		l.pending = append(l.pending, r)
+	}
+}
+
+// Deny writes a denial, or only counts it where there are many: strangers must not
+// fill the disk.
+func (l *Log) Deny(r Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.Kind, r.Outcome = KindDenied, Refused
+	if !l.denials.Allow() {
+		l.skipped++
+		return
+	}
+	if l.appendLocked(append(l.summary(), r)) == nil {
+		l.skipped = 0
+	}
+}
+
+// summary is of the denials that have no line; it has none if all have one.
+func (l *Log) summary() []Record {
+	if l.skipped == 0 {
+		return nil
+	}
+	return []Record{{Kind: KindSummary, Count: l.skipped, Detail: "denials without a line of their own"}}
+}
+
+// rotate gives the file its number for a name, and begins a new one.
+func (l *Log) rotate() error {
+	if err := os.Rename(l.path, fmt.Sprintf("%s.%020d", l.path, l.seq)); err != nil {
+		return err
+	}
+	for old := l.oldFiles(); len(old) > l.keep; old = old[1:] {
+		if err := os.Remove(old[0]); err != nil {
+			return err
+		}
+	}
+	return l.reopenLocked("", func(Record) {})
+}
+
+// Reopen is for SIGHUP: something may have moved the file away.
+func (l *Log) Reopen() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reopenLocked("", func(Record) {})
+}
+
+// Writable tells whether an intent could be written now.
+func (l *Log) Writable() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.ready()
+	if err != nil {
+		l.opts.OnFailure(err)
+	}
+	return err
+}
+
+// Close writes what is left.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var err error
+	if records := l.summary(); len(records)+len(l.pending) > 0 {
+		err = l.appendLocked(records)
+	}
+	if l.file != nil {
+		err = errors.Join(err, l.file.Close())
+		l.file = nil
+	}
+	return err
+}
+
+// Secret is what the log has of a secret parameter. With a key, equal values can be
+// recognized.
+func (l *Log) Secret(value any) string {
+	if l.opts.HMACKey == nil {
+		return "(left out)"
+	}
+	mac := hmac.New(sha256.New, l.opts.HMACKey)
+	fmt.Fprint(mac, value)
+	return fmt.Sprintf("hmac:%x", mac.Sum(nil)[:16])
+}

@@ -1,0 +1,156 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func newTestAudit(t testing.TB) *Log {
+	t.Helper()
+	a := New(Config{File: filepath.Join(t.TempDir(), "jsonl"), MaxSizeMB: 64, Keep: 3, MinFreeMB: 1}, Options{Version: "test", Now: time.Now, Replay: 48 * time.Hour})
+	if err := a.Start(func(Record) {}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	return a
+}
+
+// faulty is a file that fails as it is told.
+type faulty struct {
+	File
+	write, sync error
+	half        bool // half of what is written arrives
+}
+
+func (f *faulty) Write(p []byte) (int, error) {
+	if f.write == nil {
+		return f.File.Write(p)
+	}
+	n := 0
+	if f.half {
+		n, _ = f.File.Write(p[:len(p)/2])
+	}
+	return n, f.write
+}
+
+func (f *faulty) Sync() error {
+	if f.sync != nil {
+		return f.sync
+	}
+	return f.File.Sync()
+}
+
+func TestTampering(t *testing.T) {
+	a := newTestAudit(t)
+	for i := range 20 {
+		if err := a.Append(Record{Kind: KindOutcome, ID: fmt.Sprint(i), User: "noc", Outcome: Applied}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := Verify([]string{a.path}); n != 20 || err != nil {
+		t.Fatal(n, err)
+	}
+	good, err := os.ReadFile(a.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(good, []byte("\n"))
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	for name, text := range map[string][]byte{
+		"edited":   bytes.Replace(good, []byte(`"id":"7","user":"noc"`), []byte(`"id":"7","user":"bot"`), 1),
+		"removed":  join(append(append([][]byte{}, lines[:7]...), lines[8:]...)...),
+		"swapped":  join(append(append([][]byte{}, lines[:3]...), append([][]byte{lines[4], lines[3]}, lines[5:]...)...)...),
+		"doubled":  join(append(append([][]byte{}, lines[:5]...), lines[4:]...)...),
+		"garbage":  join(append(append([][]byte{}, lines[:5]...), append([][]byte{[]byte("x\n")}, lines[5:]...)...)...),
+		"torn":     good[:len(good)-5],
+		"inserted": bytes.Replace(good, []byte("\n"), []byte("\n\n"), 1),
+	} {
+		file := filepath.Join(t.TempDir(), "jsonl")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Verify([]string{file}); err == nil {
+			t.Errorf("%s: not found", name)
+		}
+	}
+	// A log that was edited is gone on with, and says so.
+	if err := os.WriteFile(a.path, bytes.Replace(good, []byte(`"id":"7","user":"noc"`), []byte(`"id":"7","user":"bot"`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(func(Record) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Append(Record{Kind: KindNote}); err != nil {
+		t.Fatal(err)
+	}
+	now, _ := os.ReadFile(a.path)
+	if !bytes.Contains(now, []byte("the chain is broken")) {
+		t.Error("not said")
+	}
+}
+
+func TestRotation(t *testing.T) {
+	a := newTestAudit(t)
+	a.maxBytes = 2000
+	const records = 60
+	for i := range records {
+		if err := a.Append(Record{Kind: KindOutcome, ID: fmt.Sprint(i), Detail: strings.Repeat("x", 100)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := append(a.oldFiles(), a.path)
+	if len(files) != 4 { // Keep is 3
+		t.Fatalf("%q", files)
+	}
+	n, err := Verify(files)
+	if err != nil || n >= records {
+		t.Error(n, err)
+	}
+	// One missing in between is found.
+	if _, err := Verify([]string{files[0], files[2], files[3]}); err == nil {
+		t.Error("a missing file was not found")
+	}
+	last, lines := "", 0
+	again := New(Config{File: a.path, MaxSizeMB: 64, Keep: 3, MinFreeMB: 1}, Options{Version: "test", Now: time.Now, Replay: 48 * time.Hour})
+	if err := again.Start(func(r Record) { last = r.ID; lines++ }); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Append(Record{Kind: KindNote}); err != nil || last != fmt.Sprint(records-1) || lines != n {
+		t.Error(last, lines, err)
+	}
+	if _, err := Verify(files); err != nil {
+		t.Error("after a restart:", err)
+	}
+	if info, err := os.Stat(a.path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Error(info.Mode(), err)
+	}
+}
+
+func TestOutcomesAreNotLost(t *testing.T) {
+	a := newTestAudit(t)
+	f := &faulty{write: errors.New("no")}
+	a.Open = func(path string) (File, error) {
+		file, err := OpenFile(path)
+		f.File = file
+		return f, err
+	}
+	if err := a.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	a.Keep(Record{Kind: KindOutcome, ID: "1", Outcome: Applied})
+	a.Keep(Record{Kind: KindOutcome, ID: "2", Outcome: Failed})
+	f.write = nil
+	if err := a.Append(Record{Kind: KindIntent, ID: "3"}); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	if _, err := readFile(a.path, "", func(r Record) { ids = append(ids, r.ID) }); err != nil || strings.Join(ids, " ") != "1 2 3" {
+		t.Error(ids, err)
+	}
+}

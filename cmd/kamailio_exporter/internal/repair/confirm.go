@@ -1,0 +1,96 @@
+package repair
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+)
+
+// confirmed reads whether it is as the alert says: nil if it is. before is what
+// the action has read, in the same slot.
+func (r *rule) confirmed(ctx context.Context, k action.Kamailio, a alert, args action.Args, before audit.State, loaded time.Time) error {
+	for _, field := range slices.Sorted(maps.Keys(r.confirm.Read)) {
+		is, ok := before[field]
+		if !ok || !slices.Contains(readValues(r.confirm.Read[field]), audit.TextOf(is)) {
+			return notSo("%s is %s", field, orNothing(is, ok))
+		}
+	}
+	for _, field := range slices.Sorted(maps.Keys(r.confirm.AtLeast)) {
+		is, ok := before[field].(int64)
+		if least := r.confirm.AtLeast[field]; !ok || is < int64(least) {
+			return notSo("%s is %s, and not at least %d", field, orNothing(before[field], ok), least)
+		}
+	}
+	if r.confirm.NotLoadedSince && loaded.After(a.starts) {
+		return notSo("it was loaded %s after the alert began", loaded.Sub(a.starts).Round(time.Second))
+	}
+	if least := r.confirm.LatencyAbove; least > 0 {
+		is, err := r.action.Latency(ctx, k, args)
+		if err != nil {
+			return err
+		}
+		if is <= least {
+			return notSo("the destination answers in %s", is)
+		}
+	}
+	for _, h := range r.confirm.HTable {
+		if err := h.confirmed(ctx, k, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notSo is that Kamailio does not say what the alert says.
+func notSo(format string, args ...any) error {
+	return action.Unconfirmed.Because(fmt.Sprintf(format, args...))
+}
+
+func orNothing(v any, there bool) string {
+	if !there {
+		return "not told"
+	}
+	return audit.TextOf(v)
+}
+
+func (h CounterConfig) confirmed(ctx context.Context, k action.Kamailio, a alert) error {
+	key := h.Key
+	if h.Label != "" {
+		key = a.labels[h.Label]
+	}
+	n, err := action.ReadCounter(ctx, k, h.Table, key)
+	if err != nil {
+		return err
+	}
+	if n <= *h.Above {
+		return notSo("the item of %s is %d, and not above %d", h.Table, n, *h.Above)
+	}
+	if h.Of == "" {
+		return nil
+	}
+	of, err := action.ReadCounter(ctx, k, h.Of, key)
+	if err != nil {
+		return err
+	}
+	if of <= 0 || float64(n)/float64(of) <= h.Share {
+		return notSo("the item of %s is %d of %d, and not above the share %g", h.Table, n, of, h.Share)
+	}
+	return nil
+}
+
+// enough keeps a share of a set in service. The guard of the action has counted
+// the least number, on the same list.
+func (r *rule) enough(args action.Args, before audit.State) error {
+	if r.action.Leaves == nil {
+		return nil
+	}
+	if stay, of := r.action.Leaves(args, before); of > 0 && float64(stay) < r.ratio*float64(of) {
+		return action.Guarded.Because(fmt.Sprintf("%d of %d destinations are active, and the share %g must stay", stay+1, of, r.ratio))
+	}
+	return nil
+}

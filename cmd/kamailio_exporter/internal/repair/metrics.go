@@ -1,0 +1,142 @@
+package repair
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+)
+
+// MetricPrefix begins the names of the metrics of rules.
+const MetricPrefix = "kamailio_exporter_remediation_"
+
+// metrics are about the rules for alerts. Their labels are names of rules and
+// words of this program, never what an alert holds.
+type metrics struct {
+	actions       *prometheus.CounterVec
+	refusals      *prometheus.CounterVec
+	notifications *prometheus.CounterVec
+	last          prometheus.Gauge
+	breaker       *prometheus.Desc
+	enforced      *prometheus.Desc
+	open          *prometheus.Desc
+	oldest        *prometheus.Desc
+	left          *prometheus.Desc
+
+	ledger *Ledger
+	rules  func() *Rules
+}
+
+// What became of a notification.
+const (
+	notifiedTaken = "taken"
+	notifiedAgain = "again"
+	notifiedBad   = "bad"
+)
+
+// outcomeDryRun is what would have been sent.
+const outcomeDryRun = "dry_run"
+
+func newMetrics(l *Ledger, rules func() *Rules) *metrics {
+	name := func(n string) string { return MetricPrefix + n }
+	return &metrics{
+		actions:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("actions_total"), Help: "What rules did about alerts (step do) and took back when they were resolved (step undo), by what became of it: applied, applied_unverified, no_change, failed or unknown; dry_run is what would have been sent."}, []string{"rule", "step", "outcome"}),
+		refusals:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("refused_total"), Help: "Alerts that a rule did not act on, by the guard rail that kept it from it."}, []string{"rule", "guard"}),
+		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("notifications_total"), Help: "Notifications of Alertmanager: taken, to be sent again because nothing could be done yet, or bad."}, []string{"result"}),
+		last:          prometheus.NewGauge(prometheus.GaugeOpts{Name: name("last_notification_timestamp_seconds"), Help: "When Alertmanager last sent a notification; 0 if it has not since the start."}),
+		breaker:       prometheus.NewDesc(name("breaker_open"), "1 while the rule does nothing until somebody runs remediation.reset.", []string{"rule"}, nil),
+		enforced:      prometheus.NewDesc(name("enforced"), "1 if the rule acts, 0 if it is in dry run.", []string{"rule"}, nil),
+		open:          prometheus.NewDesc(name("open_changes"), "Changes that the rule made, in the last day, and has not taken back.", []string{"rule"}, nil),
+		oldest:        prometheus.NewDesc(name("oldest_open_change_timestamp_seconds"), "When the oldest of these changes was made.", []string{"rule"}, nil),
+		left:          prometheus.NewDesc(name("budget_left"), "How many more actions the rule's own budget has room for.", []string{"rule"}, nil),
+
+		ledger: l, rules: rules,
+	}
+}
+
+// Begin has all series of rules begin at 0.
+func (m *Runner) Begin(r *Rules) { m.metrics.begin(r) }
+
+func (m *metrics) begin(r *Rules) {
+	if r == nil {
+		return
+	}
+	for _, result := range []string{notifiedTaken, notifiedAgain, notifiedBad} {
+		m.notifications.WithLabelValues(result)
+	}
+	for _, rule := range r.rules {
+		for _, outcome := range []string{string(audit.Applied), string(audit.Unverified), string(audit.NoChange), string(audit.Failed), string(audit.Unknown), outcomeDryRun} {
+			m.actions.WithLabelValues(rule.name, stepDo, outcome)
+			if rule.undo != nil {
+				m.actions.WithLabelValues(rule.name, stepUndo, outcome)
+			}
+		}
+		for _, rail := range rails() {
+			m.refusals.WithLabelValues(rule.name, rail.name)
+		}
+	}
+}
+
+func (m *metrics) acted(rule, step, outcome string) {
+	m.actions.WithLabelValues(rule, step, outcome).Inc()
+}
+
+func (m *metrics) refused(rule, guard string) {
+	m.refusals.WithLabelValues(rule, guard).Inc()
+}
+
+func (m *metrics) notified(result string) {
+	m.notifications.WithLabelValues(result).Inc()
+	m.last.Set(unixSeconds(time.Now()))
+}
+
+// Describe is part of prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, p := range []prometheus.Collector{m.actions, m.refusals, m.notifications, m.last} {
+		p.Describe(ch)
+	}
+	for _, d := range []*prometheus.Desc{m.breaker, m.enforced, m.open, m.oldest, m.left} {
+		ch <- d
+	}
+}
+
+// Collect is part of prometheus.Collector. Without rules there is nothing to tell.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	r := m.rules()
+	if r == nil {
+		return
+	}
+	for _, p := range []prometheus.Collector{m.actions, m.refusals, m.notifications, m.last} {
+		p.Collect(ch)
+	}
+	open := m.ledger.open()
+	for _, rule := range r.rules {
+		gauge := func(d *prometheus.Desc, v float64) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, rule.name)
+		}
+		_, broken := m.ledger.breaker(rule.name)
+		gauge(m.breaker, oneOrZero(broken))
+		gauge(m.enforced, oneOrZero(rule.enforce))
+		gauge(m.left, float64(m.ledger.left(rule)))
+		n := 0
+		for _, c := range open {
+			if c.tag.Rule != rule.name || c.dryRun {
+				continue
+			}
+			if n++; n == 1 {
+				gauge(m.oldest, unixSeconds(c.at))
+			}
+		}
+		gauge(m.open, float64(n))
+	}
+}
+
+func oneOrZero(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

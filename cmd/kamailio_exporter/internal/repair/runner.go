@@ -1,0 +1,368 @@
+package repair
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+)
+
+// Runner turns alerts into actions of the engine, one after the other.
+type Runner struct {
+	engine *action.Engine
+	ledger *Ledger
+	// rules are those in force now; nil while there is no receiver for alerts.
+	rules   func() *Rules
+	metrics *metrics
+	// scraped tells how the last scrape went; nil: nobody knows.
+	scraped func() (at time.Time, good bool)
+
+	queue chan struct{}        // places for notifications that wait
+	turn  chan struct{}        // one at a time
+	tried map[string]time.Time // changes that could not be taken back: when; of whoever has the turn
+}
+
+const (
+	queueSize = 64
+	turnWait  = 20 * time.Second
+	allRules  = "all"
+)
+
+// Problems that only alerts have, as ADMIN.md lists them.
+var (
+	notOwn    = action.Kind{Name: "not-own", Status: http.StatusConflict, Outcome: audit.Refused, Title: "It is not what the rule left"}
+	queueFull = action.Kind{Name: "queue", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Too many notifications wait"}
+	notDone   = action.Kind{Name: "not-done", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Nothing was done yet; send it again"}
+)
+
+// NewRunner makes one for the rules that are in force when they are needed.
+func NewRunner(e *action.Engine, l *Ledger, rules func() *Rules, scraped func() (at time.Time, good bool)) *Runner {
+	return &Runner{
+		engine: e, ledger: l, rules: rules, metrics: newMetrics(l, rules), scraped: scraped,
+		queue: make(chan struct{}, queueSize), turn: make(chan struct{}, 1), tried: map[string]time.Time{},
+	}
+}
+
+// Metrics is what there is to register.
+func (m *Runner) Metrics() prometheus.Collector { return m.metrics }
+
+// Unreadable counts a notification that did not arrive whole.
+func (m *Runner) Unreadable() { m.metrics.notified(notifiedBad) }
+
+// Notify answers a notification of Alertmanager.
+//
+// Alertmanager sends a notification again after a 5xx, and drops it after a 4xx
+// (notify/util.go). What a guard rail refuses is refused again a moment later, so it
+// has a verdict like what was done. Only where nothing was done, and another try may
+// be worth it, there is a problem: Kamailio cannot be asked, or another change runs.
+func (m *Runner) Notify(ctx context.Context, caller action.Caller, text []byte) ([]adminapi.Verdict, *action.Problem) {
+	n, err := parseNotification(text)
+	if err != nil {
+		m.Unreadable()
+		return nil, action.Malformed.Because(err.Error())
+	}
+	results, p := m.handle(ctx, caller, n)
+	if p == nil {
+		p = sendAgain(results)
+	}
+	if p != nil {
+		m.metrics.notified(notifiedAgain)
+		return nil, p
+	}
+	m.metrics.notified(notifiedTaken)
+	verdicts := []adminapi.Verdict{}
+	for _, r := range results {
+		verdicts = append(verdicts, r.Verdict)
+	}
+	return verdicts, nil
+}
+
+// verdict is what became of one alert by one rule.
+type verdict struct {
+	adminapi.Verdict
+	again bool // nothing was done, and it is worth another try
+}
+
+// sendAgain is the problem that has Alertmanager try again; nil if it need not. Its
+// words are what Alertmanager's log will say.
+func sendAgain(verdicts []verdict) *action.Problem {
+	if slices.ContainsFunc(verdicts, func(v verdict) bool { return v.Outcome != audit.Refused }) {
+		return nil
+	}
+	var why []string
+	for _, v := range verdicts {
+		if v.again {
+			why = append(why, fmt.Sprintf("rule %s: %s: %s", v.Rule, v.By, v.Detail))
+		}
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return notDone.Later(strings.Join(why[:min(len(why), 3)], "; "), turnWait)
+}
+
+// handle has every rule answer every alert that it matches. It refuses when too many
+// notifications wait.
+func (m *Runner) handle(ctx context.Context, caller action.Caller, n notification) ([]verdict, *action.Problem) {
+	select {
+	case m.queue <- struct{}{}:
+		defer func() { <-m.queue }()
+	default:
+		return nil, queueFull.Later("", turnWait)
+	}
+	leave, ok := m.enter(ctx)
+	if !ok {
+		return nil, queueFull.Later("", turnWait)
+	}
+	defer leave()
+	rules := m.rules()
+	if rules == nil {
+		return nil, nil
+	}
+	var verdicts []verdict
+	for _, a := range n.alerts {
+		for _, r := range rules.rules {
+			if !r.matches(a) {
+				continue
+			}
+			j := &attempt{caller: caller, rule: r, alert: a, all: rules}
+			j.tag = audit.RuleTag{Rule: r.name, Step: stepDo, Alert: a.fingerprint, Status: a.status, Starts: a.starts, Group: n.group, Back: r.undo != nil}
+			switch {
+			case r.on == a.status:
+				verdicts = append(verdicts, m.act(ctx, j))
+			case r.undo != nil && a.status == onResolved:
+				if v, ok := m.resolve(ctx, j); ok {
+					verdicts = append(verdicts, v)
+				}
+			}
+		}
+	}
+	return verdicts, nil
+}
+
+// enter waits for its turn. It is asked by one notification after the other, and
+// by what takes changes back.
+func (m *Runner) enter(ctx context.Context) (leave func(), ok bool) {
+	timer := time.NewTimer(turnWait)
+	defer timer.Stop()
+	select {
+	case m.turn <- struct{}{}:
+		return func() { <-m.turn }, true
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return nil, false
+}
+
+func (r *rule) matches(a alert) bool {
+	return !slices.ContainsFunc(r.match, func(l labelIs) bool { return a.labels[l.name] != l.value })
+}
+
+// attempt is one alert and the rule that it matches.
+type attempt struct {
+	caller action.Caller
+	rule   *rule
+	alert  alert
+	all    *Rules
+	tag    audit.RuleTag
+	args   action.Args
+}
+
+// act does what a rule says, if every guard rail lets it.
+func (m *Runner) act(ctx context.Context, j *attempt) verdict {
+	r, a, now := j.rule, j.alert, m.engine.Now()
+	since := a.starts
+	if a.status == onResolved {
+		since = a.ends
+	}
+	if age := now.Sub(since); age > r.maxAge || age < -time.Minute {
+		return m.refuse(j, railStale, fmt.Sprintf("the alert began %s ago; max_age is %s", age.Round(time.Second), r.maxAge))
+	}
+	if v := m.arguments(ctx, j); v != nil {
+		return *v
+	}
+	j.tag.Target = r.action.Target(j.args)
+	if b, open := m.ledger.breaker(r.name); open {
+		return m.refuse(j, railBreaker, "open since "+b.Since.UTC().Format(time.RFC3339)+": "+b.Why)
+	}
+	if m.ledger.known(handledKey(j.tag, !r.enforce)) {
+		m.firesAgain(j)
+		return m.refuse(j, railDuplicate, "this alert was answered before")
+	}
+	if !r.finds() && !m.ledger.oneOf(j.tag.Group, j.tag.Target) {
+		return m.refuse(j, railGroup, "something was done for the same group of alerts less than "+groupLife.String()+" ago")
+	}
+	if who := m.engine.Journal.Person(r.action, j.args, now.Add(-j.all.quiet)); who != "" {
+		return m.refuse(j, railPerson, who+" changed this less than "+j.all.quiet.String()+" ago")
+	}
+	if why := m.blind(); why != "" {
+		return m.refuse(j, railScrape, why)
+	}
+	if full, own := m.ledger.room(r, j.all.budget, j.tag.Target, !r.enforce); own {
+		return m.refuse(j, railTargetBudget, "used up: "+full)
+	} else if full != "" {
+		return m.refuse(j, railBudget, "used up: "+full)
+	}
+	m.firesAgain(j)
+	return m.run(ctx, j, r.action, func(ctx context.Context, k action.Kamailio, before audit.State, uptime time.Duration) error {
+		loaded := m.engine.Now().Add(-uptime)
+		if did := m.engine.Journal.LastSuccess(r.action.Name); did.After(loaded) {
+			loaded = did
+		}
+		if err := r.confirmed(ctx, k, a, j.args, before, loaded); err != nil {
+			return err
+		}
+		return r.enough(j.args, before)
+	})
+}
+
+// finds tells whether the target is looked for: then there is one a notification.
+func (r *rule) finds() bool {
+	for _, source := range r.params {
+		if source.Find != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// blind tells why nothing is known of Kamailio; "" when the last scrape was good.
+func (m *Runner) blind() string {
+	if m.scraped == nil {
+		return ""
+	}
+	at, good := m.scraped()
+	switch age := m.engine.Now().Sub(at); {
+	case at.IsZero():
+		return "there was no scrape yet"
+	case !good:
+		return "the last scrape failed"
+	case age > defaultMinUptime:
+		return fmt.Sprintf("the last scrape was %s ago", age.Round(time.Second))
+	}
+	return ""
+}
+
+// arguments makes the parameters of the action; it returns the refusal when they are none.
+func (m *Runner) arguments(ctx context.Context, j *attempt) *verdict {
+	refused := func(by rail, why string) *verdict { v := m.refuse(j, by, why); return &v }
+	j.args = action.Args{}
+	for _, p := range j.rule.action.Params {
+		source := j.rule.params[p.Name]
+		value := p.Given(fmt.Sprint(source.Value))
+		switch {
+		case source.Label != "":
+			value = p.Given(j.alert.labels[source.Label])
+		case source.Find != "":
+			found, problem := m.engine.Find(ctx, p.Find)
+			if problem != nil {
+				return refused(railOf(problem), problem.Detail)
+			}
+			value = found
+		}
+		checked, wrong := p.Check(value)
+		if wrong == "" && source.Label != "" && !source.Meets(checked) {
+			wrong = "has a value that the rule does not let through"
+		}
+		if wrong != "" {
+			return refused(railParameter, (&action.ParamError{Name: p.Name, Why: wrong}).Error())
+		}
+		j.args[p.Name] = checked
+	}
+	return nil
+}
+
+// run has the engine do it, with the guards of the rule.
+func (m *Runner) run(ctx context.Context, j *attempt, a *action.Action, confirm func(context.Context, action.Kamailio, audit.State, time.Duration) error) verdict {
+	r, now := j.rule, m.engine.Now()
+	res, p := m.engine.Run(ctx, &action.Job{
+		ID: adminapi.NewID(now), Caller: j.caller, Action: a, Args: j.args, Requested: now, DryRun: !r.enforce,
+		Guards: r.guards, Cooldown: j.all.cooldown, Confirm: confirm, Rule: &j.tag, Reason: "rule " + r.name,
+	})
+	if res == nil {
+		return m.refuse(j, railOf(p), p.Detail)
+	}
+	outcome := string(res.Outcome)
+	if res.Would != nil {
+		outcome = outcomeDryRun
+	}
+	m.metrics.acted(r.name, j.tag.Step, outcome)
+	_ = level.Info(m.engine.Logger).Log("msg", "a rule acted on an alert", "rule", r.name, "step", j.tag.Step, "outcome", outcome, "id", res.ID)
+	if m.ledger.tired(r.name) {
+		m.openBreaker(r.name, fmt.Sprintf("%d actions in a row failed, have no known outcome or could not be verified", failuresInARow))
+	}
+	return verdict{Verdict: adminapi.Verdict{
+		Rule: r.name, Alert: j.alert.fingerprint, Step: j.tag.Step, Outcome: res.Outcome, DryRun: res.DryRun, Detail: res.Detail, ID: res.ID,
+	}}
+}
+
+// refuse counts, writes down and, when it is a storm, opens the breaker.
+func (m *Runner) refuse(j *attempt, by rail, detail string) verdict {
+	r := j.rule
+	m.metrics.refused(r.name, by.name)
+	if by != railDuplicate {
+		tag := j.tag
+		m.engine.Log.Deny(audit.Record{
+			ID: adminapi.NewID(m.engine.Now()), User: j.caller.User, Auth: j.caller.Auth, Source: j.caller.Source, Action: r.action.Name,
+			Params: r.action.Redact(m.engine.Log, j.args), Problem: by.name, Detail: detail, DryRun: !r.enforce, Rule: &tag,
+		})
+	}
+	if by.storm && j.tag.Step == stepDo && m.ledger.refused(j.tag) {
+		m.openBreaker(r.name, fmt.Sprintf("%d alerts within %s asked for more than the guard rails let through", stormAlerts, stormTime))
+	}
+	v := verdict{again: by.again}
+	v.Rule, v.Alert, v.Step, v.Outcome, v.DryRun, v.By, v.Detail = r.name, j.alert.fingerprint, j.tag.Step, audit.Refused, !r.enforce, by.name, detail
+	return v
+}
+
+// openBreaker stops a rule until somebody runs remediation.reset. The audit log
+// has it open also after a restart.
+func (m *Runner) openBreaker(rule, why string) {
+	m.note(why, audit.RuleTag{Rule: rule, Step: stepBreaker})
+	_ = level.Error(m.engine.Logger).Log("msg", "the breaker of a rule is open: it does nothing until remediation.reset", "rule", rule, "why", why)
+}
+
+// note writes down what became of a rule, for the ledger of now and of the next start.
+func (m *Runner) note(detail string, tag audit.RuleTag) {
+	record := audit.Record{Kind: audit.KindNote, Time: m.engine.Now().UTC(), Detail: detail, Rule: &tag}
+	m.engine.Log.Keep(record)
+	m.ledger.Take(record)
+}
+
+// State tells how the rules are.
+func (m *Runner) State() adminapi.Rules {
+	state := adminapi.Rules{Rules: []adminapi.Rule{}}
+	rules := m.rules()
+	if rules == nil {
+		return state
+	}
+	state.Receiver = true
+	open := m.ledger.open()
+	for _, r := range rules.rules {
+		rule := adminapi.Rule{Name: r.name, Enforce: r.enforce, On: r.on, Action: r.action.Name, Left: m.ledger.left(r), Budget: r.perRule.String(), Open: []adminapi.OpenChange{}}
+		var match []string
+		for _, l := range r.match {
+			match = append(match, l.name+"="+l.value)
+		}
+		rule.Match = strings.Join(slices.Sorted(slices.Values(match)), " ")
+		if b, ok := m.ledger.breaker(r.name); ok {
+			rule.Breaker = &b
+		}
+		for _, c := range open {
+			if c.tag.Rule == r.name {
+				rule.Open = append(rule.Open, adminapi.OpenChange{ID: c.id, Target: c.tag.Target, Since: c.at, DryRun: c.dryRun, Resolved: !c.resolved.IsZero()})
+			}
+		}
+		state.Rules = append(state.Rules, rule)
+	}
+	return state
+}
