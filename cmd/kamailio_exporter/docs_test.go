@@ -22,6 +22,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/assets"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/doctor"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/xhttpprom"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
@@ -35,11 +36,22 @@ func TestDocs(t *testing.T) {
 	readme := readText(t, readmeFile)
 	want := replacePart(t, readme, "flags", flagTable(t))
 	want = replacePart(t, want, "collectors", collectorTable(t))
+	want = replacePart(t, want, "xhttp_prom-errors", pageFaultTable())
 	want = replacePart(t, want, "doctor", "```\n"+readText(t, filepath.Join("internal", "doctor", "testdata", "stock-5.6.txt"))+"```\n")
 	writeDocument(t, readmeFile, readme, want)
 	fleetPage := filepath.Join("..", "..", "FLEET.md")
 	page := readText(t, fleetPage)
 	writeDocument(t, fleetPage, page, replacePart(t, page, "fleet-metrics", fleetMetricTable(t)))
+}
+
+// pageFaultTable has what can be wrong with the page of xhttp_prom.
+func pageFaultTable() string {
+	var b strings.Builder
+	b.WriteString("| in the log | cause | fix |\n| --- | --- | --- |\n")
+	for _, f := range xhttpprom.Faults() {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", f.Seen, f.Cause, f.Fix)
+	}
+	return b.String()
 }
 
 // fleetMetricTable has what the many targets add to the exporter's own metrics.

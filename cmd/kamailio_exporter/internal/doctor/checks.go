@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/sipprobe"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/xhttpprom"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
@@ -55,6 +57,7 @@ var checks = []check{
 	{"limits", sectionCollectors, checkLimits},
 	{"usrloc", sectionCollectors, checkUsrloc},
 	{"pkg", sectionCollectors, checkPkg},
+	{"script metrics", sectionCollectors, checkScriptMetrics},
 	{"startup", sectionExporter, checkStartup},
 	{"port", sectionExporter, checkPort},
 	{"environment", sectionExporter, checkEnvironment},
@@ -361,27 +364,68 @@ func (p *patient) mendReplyDir(t *trial) []Fix {
 	}
 }
 
-var replyDirLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"jsonrpcs"[ \t]*,[ \t]*"fifo_reply_dir"[ \t]*,[ \t]*"(/[^"]*)"`)
+var (
+	replyDirLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"jsonrpcs"[ \t]*,[ \t]*"fifo_reply_dir"[ \t]*,[ \t]*"(/[^"]*)"`)
+	includeLine  = regexp.MustCompile(`(?m)^[ \t]*(?:#!|!!)?(include_file|import_file)[ \t]+"([^"\n]+)"`)
+	blockComment = regexp.MustCompile(`(?s)/\*.*?\*/`)
+)
 
 func (p *patient) configuredReplyDir() string { return p.configured(replyDirLine) }
 
-// configured is what the configuration says where the expression's group is, if
-// there is one Kamailio and we may read its main file; nothing else of that is
-// looked at.
+// configured is what the configuration says where the expression's group is, in its
+// last line of that kind.
 func (p *patient) configured(line *regexp.Regexp) string {
+	config, _ := p.configuration()
+	all := line.FindAllStringSubmatch(config, -1)
+	if all == nil {
+		return ""
+	}
+	return all[len(all)-1][1]
+}
+
+// configuration is the text of kamailio.cfg and of what it includes, in the order
+// in which Kamailio reads them. It is known if it is clear whose it is and we may
+// read all of it. Single lines of it are looked for, and nothing is shown.
+func (p *patient) configuration() (text string, known bool) {
 	for _, k := range p.processes {
 		if k.pid != p.mainPID && len(p.processes) > 1 {
 			continue
 		}
-		text, err := os.ReadFile(k.config)
-		if err != nil || len(text) > 4<<20 {
-			return ""
-		}
-		if found := line.FindSubmatch(text); found != nil {
-			return string(found[1])
-		}
+		files := 0
+		text, err := readConfiguration(k.config, &files)
+		return text, err == nil
 	}
-	return ""
+	return "", false
+}
+
+// readConfiguration reads a file in which those that it includes are in the places
+// where they are named. files counts them: one may include itself.
+func readConfiguration(file string, files *int) (string, error) {
+	const mostFiles, mostBytes = 100, 4 << 20
+	if *files++; *files > mostFiles {
+		return "", fmt.Errorf("more than %d files", mostFiles)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	if len(text) > mostBytes {
+		return "", fmt.Errorf("%s is larger than %d bytes", file, mostBytes)
+	}
+	config := blockComment.ReplaceAllString(string(text), "")
+	config = includeLine.ReplaceAllStringFunc(config, func(line string) string {
+		found := includeLine.FindStringSubmatch(line)
+		name := found[2]
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(filepath.Dir(file), name)
+		}
+		included, includeErr := readConfiguration(name, files)
+		if includeErr != nil && !(found[1] == "import_file" && errors.Is(includeErr, fs.ErrNotExist)) {
+			err = includeErr
+		}
+		return included
+	})
+	return config, err
 }
 
 func (p *patient) mendHTTP(t *trial) []Fix {
@@ -389,8 +433,20 @@ func (p *patient) mendHTTP(t *trial) []Fix {
 	if err != nil {
 		return nil
 	}
-	if strings.Contains(t.Error, "HTTP status 401") {
+	switch {
+	case strings.Contains(t.Error, "HTTP status 401"):
 		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with user and password")}
+	case strings.Contains(t.Error, "HTTP status 403"):
+		return []Fix{kamailioCfg("# in event_route[xhttp:request], before it refuses others:", "if (src_ip == ADDRESS_OF_THE_EXPORTER && $hu == \""+u.Path+"\") {", "\tjsonrpc_dispatch();", "\texit;", "}")}
+	case strings.Contains(t.Error, "HTTP status 404"):
+		return []Fix{
+			kamailioCfg("# in event_route[xhttp:request], before other paths:", "if ($hu == \""+u.Path+"\") {", "\tjsonrpc_dispatch();", "\texit;", "}"),
+			or(byFlag("--kamailio.uri=" + u.Scheme + "://" + u.Host + "/PATH  # that it serves")),
+		}
+	case strings.Contains(t.Error, "x509:"):
+		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with tls_config: {ca_file: …}")}
+	case strings.Contains(t.Error, "no such host"):
+		return []Fix{byFlag("--kamailio.uri=" + u.Scheme + "://HOST" + u.Path + "  # a host that is known here")}
 	}
 	return []Fix{kamailioCfg("#!define WITH_JSONRPC  # in Debian's, which has the rest"), or(kamailioCfg(
 		"listen=tcp:"+u.Host,
@@ -750,10 +806,7 @@ func checkSIP(_ context.Context, p *patient) (all []Finding) {
 	for _, probe := range p.probes {
 		target := probe.String()
 		if probe.Err != nil {
-			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("SIP at %s is not answered: %v", target, probe.Err), Fixes: []Fix{
-				kamailioCfg("listen=" + probe.Transport + ":" + probe.Address),
-				or(byFlag("--sip.probe=TRANSPORT:HOST:PORT  # an address that it listens on")),
-			}})
+			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("SIP at %s is not answered: %v", target, probe.Err), Fixes: mendSIP(probe)})
 			continue
 		}
 		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("SIP at %s is answered with %d in %.1f ms", target, probe.Status, probe.Duration.Seconds()*1000)})
@@ -772,16 +825,104 @@ func checkSIP(_ context.Context, p *patient) (all []Finding) {
 	return all
 }
 
+// mendSIP says how a SIP socket could answer, by what was seen of it.
+func mendSIP(probe sipprobe.Result) []Fix {
+	switch dns := (*net.DNSError)(nil); {
+	case errors.As(probe.Err, &dns):
+		return []Fix{byFlag("--sip.probe=" + probe.Transport + ":HOST:PORT  # a host that is known here")}
+	case errors.Is(probe.Err, syscall.ECONNREFUSED):
+		return []Fix{
+			kamailioCfg("listen=" + probe.Transport + ":" + probe.Address),
+			or(byFlag("--sip.probe=TRANSPORT:HOST:PORT  # an address that it listens on")),
+		}
+	case strings.HasPrefix(probe.Err.Error(), "TLS handshake"):
+		return []Fix{
+			shell("openssl s_client -connect " + probe.Address + "  # does it speak TLS there, and ask for no certificate of its clients?"),
+			or(byFlag("--sip.probe=tcp:HOST:PORT  # if it does not speak TLS there")),
+		}
+	}
+	return []Fix{shell(
+		"kamcmd core.psx  # do its SIP workers live? gdb -p PID shows where one hangs",
+		"kamcmd pike.list  # if the script uses pike: is this machine blocked?",
+		"ss -lun  # does it listen on "+probe.String()+"? Nothing listens to a datagram that is lost",
+	)}
+}
+
 func checkPage(_ context.Context, p *patient) []Finding {
 	if p.page == nil {
 		return nil
 	}
 	if p.page.Err != nil {
-		return one(Warn, "the page of xhttp_prom cannot be merged: "+p.page.Err.Error(), kamailioCfg(
-			`loadmodule "xhttp.so"`, `loadmodule "xhttp_prom.so"`, `modparam("xhttp_prom", "xhttp_prom_stats", "")`,
-			"event_route[xhttp:request] {", "\tif (prom_check_uri()) {", "\t\tprom_dispatch();", "\t\texit;", "\t}", "}"))
+		return one(Warn, "the page of xhttp_prom cannot be merged: "+p.page.Err.Error(), p.mendPage(p.page.Err)...)
 	}
 	return one(OK, "the page of xhttp_prom is merged")
+}
+
+// mendPage says how the page of xhttp_prom could be read, by what was seen of it.
+func (p *patient) mendPage(err error) []Fix {
+	withoutStatistics := `modparam("xhttp_prom", "xhttp_prom_stats", "")  # the exporter has them`
+	switch {
+	case errors.Is(err, xhttpprom.ErrRefused):
+		return []Fix{kamailioCfg("listen=tcp:ADDRESS:PORT  # of --xhttp_prom.url"), or(byFlag("--xhttp_prom.url=http://ADDRESS:PORT/metrics  # a TCP socket that it listens on"))}
+	case errors.Is(err, xhttpprom.ErrTLS):
+		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with tls_config: {ca_file: …}")}
+	case errors.Is(err, xhttpprom.ErrClosed):
+		return []Fix{kamailioCfg("tcp_accept_no_cl=yes", `loadmodule "xhttp.so"`)}
+	case errors.Is(err, xhttpprom.ErrTimedOut):
+		return []Fix{
+			kamailioCfg(noTimeoutLine, "tcp_children=8", "# at the end of event_route[xhttp:request]:", `xhttp_reply("404", "Not Found", "text/plain", "Not here\n");`),
+			or(byFlag("--xhttp_prom.timeout=5s")),
+		}
+	case errors.Is(err, xhttpprom.ErrUnauthorized):
+		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with user and password")}
+	case errors.Is(err, xhttpprom.ErrForbidden):
+		return []Fix{kamailioCfg("# in event_route[xhttp:request], before it refuses others:", "if (src_ip == ADDRESS_OF_THE_EXPORTER && prom_check_uri()) {", "\tprom_dispatch();", "\texit;", "}")}
+	case errors.Is(err, xhttpprom.ErrBuffer):
+		return []Fix{kamailioCfg(withoutStatistics, `modparam("xhttp_prom", "xhttp_prom_buf_size", 1000000)  # bytes, of private memory`), shell("journalctl -u kamailio -e  # body buffer overflow, no private memory, or stat not found?")}
+	case errors.Is(err, xhttpprom.ErrTooLarge):
+		return []Fix{kamailioCfg(withoutStatistics), or(byFlag("--xhttp_prom.max-size=8MiB"))}
+	case errors.Is(err, xhttpprom.ErrNotFound):
+		return []Fix{kamailioCfg(
+			`loadmodule "xhttp.so"`, `loadmodule "xhttp_prom.so"`, `modparam("xhttp_prom", "xhttp_prom_stats", "")`, noTimeoutLine,
+			"event_route[xhttp:request] {", "\tif (prom_check_uri()) {", "\t\tprom_dispatch();", "\t\texit;", "\t}", "}"),
+			or(byFlag("--xhttp_prom.url=http://ADDRESS:PORT/metrics  # prom_check_uri() knows no other path"))}
+	case errors.Is(err, xhttpprom.ErrCutOff):
+		return []Fix{shell("journalctl -u kamailio -e  # was it restarted?")}
+	}
+	return []Fix{byFlag("--xhttp_prom.url=http://ADDRESS:PORT/metrics  # of Kamailio itself")}
+}
+
+const noTimeoutLine = `modparam("xhttp_prom", "xhttp_prom_timeout", 0)`
+
+var (
+	scriptMetricLine  = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"[^"]*\bxhttp_prom\b[^"]*"[ \t]*,[ \t]*"prom_(?:counter|gauge|histogram)"`)
+	scriptTimeoutLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"[^"]*\bxhttp_prom\b[^"]*"[ \t]*,[ \t]*"xhttp_prom_timeout"[ \t]*,[ \t]*([^) \t]+)`)
+)
+
+// checkScriptMetrics: with a time-out, which is 60 minutes by default, xhttp_prom
+// looks through all series at each change of one, under one lock for all processes
+// (xhttp_prom/prom_metric.c, prom_metric_list_timeout_delete).
+func checkScriptMetrics(_ context.Context, p *patient) []Finding {
+	if loaded, _ := p.loads("xhttp_prom"); !loaded {
+		return nil
+	}
+	const why = "each change of a metric of the script looks through all of them for old ones, under one lock for all processes: the more there are, the longer calls wait. Without it series stay until a restart, so their labels must have few values"
+	config, known := p.configuration()
+	if !known {
+		return one(Note, "xhttp_prom is loaded, and kamailio.cfg could not be read here: unless its xhttp_prom_timeout is 0, "+why, kamailioCfg(noTimeoutLine))
+	}
+	if !scriptMetricLine.MatchString(config) {
+		return nil
+	}
+	set := "not set, so it is 60 minutes"
+	if all := scriptTimeoutLine.FindAllStringSubmatch(config, -1); all != nil {
+		last := all[len(all)-1][1]
+		if minutes, err := strconv.Atoi(last); err != nil || minutes == 0 {
+			return nil
+		}
+		set = last + " minutes"
+	}
+	return one(Warn, "xhttp_prom_timeout is "+set+": "+why, kamailioCfg(noTimeoutLine))
 }
 
 // carriesLarge tells whether a way of the flags is made for large replies.

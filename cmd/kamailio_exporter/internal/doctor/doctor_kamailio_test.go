@@ -375,3 +375,29 @@ func TestStopped(t *testing.T) {
 		has(t, r, "ways", Fail, "there is no such file")
 	})
 }
+
+// The time-out of xhttp_prom is found where it is, also in an included file.
+func TestScriptMetricsOfARealKamailio(t *testing.T) {
+	const metric = `
+loadmodule "xhttp.so"
+loadmodule "xhttp_prom.so"
+modparam("xhttp_prom", "prom_counter", "name=calls_total; label=gateway;")
+`
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			for settings, level := range map[string]Level{"": Warn, noTimeoutLine + "\n": ""} {
+				server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(config string) string {
+					return strings.Replace(config, "request_route {", metric+settings+"event_route[xhttp:request] {\n\tprom_dispatch();\n}\nrequest_route {", 1)
+				}})
+				cfg := config(t, "unix://"+server.SocketPath)
+				see(t, &cfg, server)
+				r := examined(t, cfg)
+				if level != "" {
+					has(t, r, "script metrics", level, "xhttp_prom_timeout is not set, so it is 60 minutes", "kamailio.cfg: "+noTimeoutLine)
+				} else if found := findings(r, "script metrics"); found != nil {
+					t.Errorf("with %s: %+v", settings, found)
+				}
+			}
+		})
+	}
+}

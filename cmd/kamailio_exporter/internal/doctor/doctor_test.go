@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -31,6 +32,66 @@ func fake(t *testing.T) *kamrpctest.Server {
 	s.Handle("core.uptime", fmt.Sprintf(`{"now":%q,"up_since":"Mon Nov 23 04:04:35 2026","uptime":7200}`, time.Now().Format(time.ANSIC)))
 	s.Handle("core.modules", `["tm","kex","dialog","usrloc","jsonrpcs"]`)
 	return s
+}
+
+func noPage(err error) func(*kamrpctest.Server, *Config) {
+	return func(_ *kamrpctest.Server, cfg *Config) {
+		cfg.Page = func(context.Context) *xhttpprom.Merged { return &xhttpprom.Merged{Err: fmt.Errorf("seen: %w", err)} }
+	}
+}
+
+// Each failure of the page has its own fix.
+func TestPageFixes(t *testing.T) {
+	seen := map[string]*xhttpprom.Fault{}
+	for _, f := range xhttpprom.Faults() {
+		fixes := fmt.Sprint((&patient{}).mendPage(f))
+		if other := seen[fixes]; other != nil && f != xhttpprom.ErrNotThePage && f != xhttpprom.ErrStatus {
+			t.Errorf("%q has the fix of %q: %s", f.Seen, other.Seen, fixes)
+		}
+		seen[fixes] = f
+	}
+}
+
+// The time-out of xhttp_prom, in kamailio.cfg and in what that includes.
+func TestScriptMetrics(t *testing.T) {
+	const metric, off = `modparam("xhttp_prom", "prom_counter", "name=x;")`, `modparam("xhttp_prom", "xhttp_prom_timeout", 0)`
+	for _, tc := range []struct {
+		config, included string
+		want             string // "": no finding
+	}{
+		{metric, "", "is not set, so it is 60 minutes"},
+		{off + "\n" + metric, "", ""},
+		{`modparam("xhttp|xhttp_prom", "xhttp_prom_timeout", 0)` + "\n" + metric, "", ""},
+		{"# " + off + "\n" + metric, "", "is not set"},
+		{"/*\n" + off + "\n*/\n" + metric, "", "is not set"},
+		{`modparam("xhttp_prom", "xhttp_prom_timeout", 5)` + "\n" + metric, "", "is 5 minutes"},
+		{off + "\n" + `modparam("xhttp_prom","xhttp_prom_timeout",10)` + "\n" + metric, "", "is 10 minutes"},
+		{`modparam("xhttp_prom", "xhttp_prom_timeout", PROM_TIMEOUT)` + "\n" + metric, "", ""},
+		{`loadmodule "xhttp_prom.so"`, "", ""}, // no metrics
+		{metric + "\n" + `include_file "more.cfg"`, off, ""},
+		{metric + "\n" + `import_file "more.cfg"`, off, ""},
+		{`include_file "more.cfg"`, metric, "is not set"},
+		{metric + "\n" + `import_file "nosuch.cfg"`, "", "is not set"},
+		{metric + "\n" + `include_file "nosuch.cfg"`, "", "could not be read"},
+		{metric + "\n" + `include_file "kamailio.cfg"`, "", "could not be read"},
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "kamailio.cfg")
+		if errors.Join(os.WriteFile(file, []byte(tc.config+"\n"), 0o600), os.WriteFile(filepath.Join(dir, "more.cfg"), []byte(tc.included), 0o600)) != nil {
+			t.Fatal("no files")
+		}
+		p := &patient{modules: []string{"xhttp_prom"}, processes: []process{{pid: 1, config: file}}}
+		found := checkScriptMetrics(t.Context(), p)
+		if (len(found) == 0) != (tc.want == "") || len(found) == 1 && (!strings.Contains(found[0].Text, tc.want) || found[0].Fixes[0].Lines[0] != off) {
+			t.Errorf("%s\n\tgives %+v\n\twant %q", tc.config, found, tc.want)
+		}
+	}
+	if found := checkScriptMetrics(t.Context(), &patient{modules: []string{"tm"}}); found != nil {
+		t.Errorf("without the module: %+v", found)
+	}
+	if found := checkScriptMetrics(t.Context(), &patient{modules: []string{"xhttp_prom"}}); len(found) != 1 || found[0].Level != Note {
+		t.Errorf("of another machine: %+v", found)
+	}
 }
 
 // TestFindings: what a Kamailio is told that is not well.
@@ -143,15 +204,37 @@ func TestFindings(t *testing.T) {
 			cfg.SIP = func(context.Context) sipprobe.Results {
 				return sipprobe.Results{{Target: sipprobe.Target{Transport: "udp", Address: "127.0.0.1:5060"}, Err: errors.New("no answer in time")}}
 			}
-		}, Degraded, "sip", Warn, "SIP at udp:127.0.0.1:5060 is not answered", "kamailio.cfg: listen=udp:127.0.0.1:5060"},
+		}, Degraded, "sip", Warn, "SIP at udp:127.0.0.1:5060 is not answered", "shell: kamcmd core.psx"},
+		{"SIP is refused", func(_ *kamrpctest.Server, cfg *Config) {
+			cfg.SIP = func(context.Context) sipprobe.Results {
+				return sipprobe.Results{{Target: sipprobe.Target{Transport: "tls", Address: "127.0.0.1:5061", ServerName: "a"}, Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}}
+			}
+		}, Degraded, "sip", Warn, "SIP at tls:127.0.0.1:5061?server_name=a is not answered", "kamailio.cfg: listen=tls:127.0.0.1:5061"},
+		{"SIP without TLS", func(_ *kamrpctest.Server, cfg *Config) {
+			cfg.SIP = func(context.Context) sipprobe.Results {
+				return sipprobe.Results{{Target: sipprobe.Target{Transport: "tls", Address: "127.0.0.1:5060"}, Err: errors.New("TLS handshake: EOF")}}
+			}
+		}, Degraded, "sip", Warn, "TLS handshake", "shell: openssl s_client"},
 		{"a certificate that expires", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.SIP = func(context.Context) sipprobe.Results {
 				return sipprobe.Results{{Target: sipprobe.Target{Transport: "tls", Address: "127.0.0.1:5061"}, Status: 200, NotAfter: time.Now().Add(73 * time.Hour)}}
 			}
 		}, Degraded, "sip", Warn, "expires in 3 days", ""},
-		{"no page of xhttp_prom", func(_ *kamrpctest.Server, cfg *Config) {
-			cfg.Page = func(context.Context) *xhttpprom.Merged { return &xhttpprom.Merged{Err: errors.New("HTTP status 404")} }
-		}, Degraded, "page", Warn, "HTTP status 404", `kamailio.cfg: loadmodule "xhttp_prom.so"`},
+		{"no page of xhttp_prom", noPage(xhttpprom.ErrNotFound), Degraded, "page", Warn, "does not serve this path", `kamailio.cfg: loadmodule "xhttp_prom.so"`},
+		{"a page that does not fit", noPage(xhttpprom.ErrBuffer), Degraded, "page", Warn, "its buffer is too small", `kamailio.cfg: modparam("xhttp_prom", "xhttp_prom_buf_size", 1000000)`},
+		{"a page that is refused", noPage(xhttpprom.ErrForbidden), Degraded, "page", Warn, "refuses the exporter's address", "kamailio.cfg: if (src_ip == "},
+		{"nothing listens where the page should be", noPage(xhttpprom.ErrRefused), Degraded, "page", Warn, "does not listen", "kamailio.cfg: listen=tcp:"},
+		{"no length of a request", noPage(xhttpprom.ErrClosed), Degraded, "page", Warn, "closed the connection", "kamailio.cfg: tcp_accept_no_cl=yes"},
+		{"a page that does not come", noPage(xhttpprom.ErrTimedOut), Degraded, "page", Warn, "TCP workers are busy", `kamailio.cfg: modparam("xhttp_prom", "xhttp_prom_timeout", 0)`},
+		{"a page that is too large", noPage(xhttpprom.ErrTooLarge), Degraded, "page", Warn, "too many metrics", "flag: --xhttp_prom.max-size=8MiB"},
+		{"HTTP that refuses this address", func(s *kamrpctest.Server, cfg *Config) {
+			cfg.URIs = []string{s.URI("http")}
+			s.Misbehave(kamrpctest.HTTPError(403))
+		}, Broken, "ways", Fail, "HTTP status 403", "kamailio.cfg: if (src_ip == "},
+		{"HTTP of another path", func(s *kamrpctest.Server, cfg *Config) {
+			cfg.URIs = []string{s.URI("http")}
+			s.Misbehave(kamrpctest.HTTPError(404))
+		}, Broken, "ways", Fail, "HTTP status 404", "flag: --kamailio.uri=http://"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := fake(t)

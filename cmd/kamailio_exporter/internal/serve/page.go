@@ -73,7 +73,7 @@ func newPage(t target.Target, collectors []collector.Collector, dialer *net.Dial
 		p.script = &shared[*xhttpprom.Merged]{
 			do: reader.Read, timeout: t.Script.Timeout, joint: collector.Joint[**xhttpprom.Merged]{Reuse: t.Limits.Reuse},
 			late: func(err error, waited time.Duration) *xhttpprom.Merged {
-				return &xhttpprom.Merged{Err: err, Duration: waited}
+				return &xhttpprom.Merged{Err: fmt.Errorf("%w: %w", err, xhttpprom.ErrTimedOut), Duration: waited}
 			},
 		}
 	}

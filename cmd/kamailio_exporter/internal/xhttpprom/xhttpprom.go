@@ -67,7 +67,7 @@ func (p *Reader) Read(ctx context.Context) *Merged {
 	page := p.read(ctx)
 	ended := time.Now()
 	page.Duration = ended.Sub(begun)
-	if errors.Is(page.Err, context.DeadlineExceeded) || errors.Is(page.Err, errPageSize) {
+	if errors.Is(page.Err, ErrTimedOut) || errors.Is(page.Err, ErrTooLarge) {
 		p.pause, p.pauseTo = page.Err, ended.Add(pagePause)
 	}
 	return page
@@ -91,8 +91,6 @@ func (p *Reader) read(ctx context.Context) (page *Merged) {
 	return page
 }
 
-var errPageSize = errors.New("the page is larger than --xhttp_prom.max-size")
-
 func (p *Reader) fetch(ctx context.Context) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
 	if err != nil {
@@ -105,33 +103,46 @@ func (p *Reader) fetch(ctx context.Context) ([]byte, error) {
 		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
 			err = wrapped.Err // without the URL: its query may be a secret
 		}
-		return nil, err
+		return nil, noReply(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, p.limit+1))
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch {
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("HTTP status %d: does event_route[xhttp:request] call prom_dispatch() for this address and path?", resp.StatusCode)
+		return nil, fmt.Errorf("HTTP status %d: %w", resp.StatusCode, ofStatus(resp.StatusCode))
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("reading the page: %w: %w", err, ErrTimedOut)
 	case err != nil:
-		return nil, fmt.Errorf("reading the page: %w", err)
+		return nil, fmt.Errorf("reading the page: %w: %w", err, ErrCutOff)
 	case int64(len(text)) > p.limit:
-		return nil, errPageSize
+		return nil, fmt.Errorf("the page is larger than --xhttp_prom.max-size: %w", ErrTooLarge)
 	case resp.Header.Get("Content-Encoding") != "" && resp.Header.Get("Content-Encoding") != "identity":
-		return nil, errors.New("the page is compressed, which was not asked for")
+		return nil, fmt.Errorf("the page is compressed, which was not asked for: %w", ErrNotThePage)
 	case kind != "" && kind != "text/plain":
-		return nil, fmt.Errorf("the page is %.40q, not text/plain: is this xhttp_prom's?", kind)
+		return nil, fmt.Errorf("the page is %.40q, not text/plain: %w", kind, ErrNotThePage)
 	case bytes.IndexByte(text, 0) >= 0:
-		return nil, errors.New("the page is not text")
-	case len(text) > 0 && text[len(text)-1] != '\n':
-		return nil, errors.New("the page is cut off: its last line has no end")
+		return nil, fmt.Errorf("the page is not text: %w", ErrNotThePage)
+	}
+	// Of the statistics Kamailio leaves out what does not fit, and goes on: the
+	// script's metrics before them are whole all the same.
+	if text = ofTheScript(text); len(text) > 0 && text[len(text)-1] != '\n' {
+		return nil, fmt.Errorf("the page is cut off, its last line has no end: %w", ErrCutOff)
 	}
 	return text, nil
 }
 
 // What xhttp_prom shows of Kamailio's own statistics comes behind one of these
 // lines (xhttp_prom/prom.c, prom_stats_get): this exporter has it already.
-var statisticsFollow = []string{"# Kamailio whole internal statistics", "# Kamailio statistics for"}
+var statisticsFollow = regexp.MustCompile(`(?m)^# Kamailio (whole internal statistics|statistics for)`)
+
+// ofTheScript is the page up to that line.
+func ofTheScript(text []byte) []byte {
+	if at := statisticsFollow.FindIndex(text); at != nil {
+		return text[:at[0]]
+	}
+	return text
+}
 
 var (
 	sampleName = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*`)
@@ -187,9 +198,6 @@ func splitScriptPage(text []byte) (found []*textFamily, odd int) {
 	}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimRight(line, "\r\n")
-		if slices.ContainsFunc(statisticsFollow, func(s string) bool { return strings.HasPrefix(line, s) }) {
-			break
-		}
 		if m := metadata.FindStringSubmatch(line); m != nil {
 			switch f := get(m[2]); {
 			case m[1] == "HELP":
