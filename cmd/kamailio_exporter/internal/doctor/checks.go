@@ -420,7 +420,8 @@ func readConfiguration(file string, files *int) (string, error) {
 			name = filepath.Join(filepath.Dir(file), name)
 		}
 		included, includeErr := readConfiguration(name, files)
-		if includeErr != nil && !(found[1] == "import_file" && errors.Is(includeErr, fs.ErrNotExist)) {
+		mayBeMissing := found[1] == "import_file" && errors.Is(includeErr, fs.ErrNotExist)
+		if includeErr != nil && !mayBeMissing {
 			err = includeErr
 		}
 		return included
