@@ -8,6 +8,7 @@
 package sipprobe
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -138,10 +139,8 @@ func inTime(ctx context.Context, err error, inVain string) error {
 // has expired must not hide whether Kamailio answers, and nothing is said to it
 // that others may not read.
 func (p *Prober) tlsConfig(t Target, probe *Result) *tls.Config {
-	name := p.cfg.ServerName
-	if name == "" {
-		name, _, _ = net.SplitHostPort(t.Address)
-	}
+	host, _, _ := net.SplitHostPort(t.Address)
+	name := cmp.Or(t.ServerName, p.cfg.ServerName, host)
 	return &tls.Config{
 		ServerName:         name,
 		InsecureSkipVerify: true, //nolint:gosec // G402: VerifyConnection verifies, and reports

@@ -1,6 +1,7 @@
 package sipprobe
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -490,14 +491,17 @@ func TestCertificates(t *testing.T) {
 		name     string
 		notAfter time.Time
 		cfg      Config
+		own      string // the target's own name
 		verify   string // what the error says
 	}{
-		{"by address", soon, Config{Roots: good.pool()}, ""},
-		{"by name", soon, Config{Roots: good.pool(), ServerName: "sip.example.com"}, ""},
-		{"another name", soon, Config{Roots: good.pool(), ServerName: "other.example.com"}, "not other.example.com"},
-		{"expired", past, Config{Roots: good.pool()}, "expired"},
-		{"another authority", soon, Config{Roots: stranger.pool()}, "unknown authority"},
-		{"the system's authorities", soon, Config{}, "unknown authority"},
+		{"by address", soon, Config{Roots: good.pool()}, "", ""},
+		{"by name", soon, Config{Roots: good.pool(), ServerName: "sip.example.com"}, "", ""},
+		{"another name", soon, Config{Roots: good.pool(), ServerName: "other.example.com"}, "", "not other.example.com"},
+		{"by a name of its own", soon, Config{Roots: good.pool(), ServerName: "other.example.com"}, "sip.example.com", ""},
+		{"another name of its own", soon, Config{Roots: good.pool(), ServerName: "sip.example.com"}, "other.example.com", "not other.example.com"},
+		{"expired", past, Config{Roots: good.pool()}, "", "expired"},
+		{"another authority", soon, Config{Roots: stranger.pool()}, "", "unknown authority"},
+		{"the system's authorities", soon, Config{}, "", "unknown authority"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			names := make(chan string, 1)
@@ -506,7 +510,9 @@ func TestCertificates(t *testing.T) {
 				names <- hello.ServerName
 				return nil, nil
 			}
-			tc.cfg.Targets = []Target{connections(t, secure, ok)}
+			target := connections(t, secure, ok)
+			target.ServerName = tc.own
+			tc.cfg.Targets = []Target{target}
 			p := probe(t, patient, tc.cfg)[0]
 			check(t, p, 200, "")
 			if !p.NotAfter.Equal(tc.notAfter) {
@@ -515,7 +521,7 @@ func TestCertificates(t *testing.T) {
 			if (p.VerifyErr == nil) != (tc.verify == "") || tc.verify != "" && !strings.Contains(p.VerifyErr.Error(), tc.verify) {
 				t.Errorf("verified: %v; want %q", p.VerifyErr, tc.verify)
 			}
-			if name := <-names; name != tc.cfg.ServerName {
+			if name := <-names; name != cmp.Or(tc.own, tc.cfg.ServerName) {
 				t.Errorf("asked for %q", name)
 			}
 		})
