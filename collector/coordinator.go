@@ -107,6 +107,7 @@ type scrape struct {
 	mu      sync.Mutex
 	up      bool
 	err     error
+	ways    []kamrpc.WayStatus
 	results []*Result // nil: not finished
 	ended   time.Time
 }
@@ -130,6 +131,7 @@ func (s *scrape) snapshot() *Snapshot {
 		}
 		return out
 	}
+	out.Ways = s.ways
 	for i, r := range s.results {
 		if r == nil {
 			r = &Result{Collector: s.names[i], Supported: true, Err: errDeadline, Duration: out.Duration}
@@ -146,6 +148,12 @@ func (c *Coordinator) run(ctx context.Context, s *scrape) {
 	s.mu.Unlock()
 	if err == nil {
 		var running sync.WaitGroup
+		running.Go(func() {
+			ways := c.target.Status(ctx)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.ways = ways
+		})
 		for i, name := range s.names {
 			collector := c.collectors[slices.IndexFunc(c.collectors, func(c Collector) bool { return c.Name() == name })]
 			running.Go(func() {

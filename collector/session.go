@@ -21,6 +21,8 @@ type Target interface {
 	// Rows asks for a reply of any size, row by row; after an error the rows so
 	// far are not to be used.
 	Rows(ctx context.Context, rows kamrpc.Rows, yield func(above kamrpc.Above, row kamrpc.Value) error, method string, params ...any) error
+	// Status tells which of several URIs are used.
+	Status(ctx context.Context) []kamrpc.WayStatus
 }
 
 // Session is one scrape's view of a Kamailio: it asks each question once,

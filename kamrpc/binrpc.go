@@ -35,7 +35,7 @@ func (t binrpc) String() string { return "binrpc+" + t.network + "://" + t.addre
 const binrpcMaxReply = 32 << 10
 
 func (t binrpc) Traits() Traits {
-	return Traits{MaxReply: binrpcMaxReply, Silence: "the reply is larger than ctl can send without waiting (then name a socket of jsonrpcs as a further URI)"}
+	return Traits{MaxReply: binrpcMaxReply, Complete: true, Silence: "the reply is larger than ctl can send without waiting (then name a socket of jsonrpcs as a further URI)"}
 }
 
 // binrpcMaxRequest is the buffer of io_listener.c.

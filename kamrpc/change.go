@@ -8,14 +8,13 @@ import (
 
 // Beside makes another client of the same Kamailio: ways and slots of its own, so
 // that neither waits for the other's calls, but reloads and reads of a module are
-// kept apart, and changes made one at a time, across both.
+// kept apart, and changes made one at a time, across both. What one learns of a URI
+// holds for the other: a change goes to no other Kamailio than the reads.
 func (c *Client) Beside(cfg Config) (*Client, error) {
-	other, err := NewClient(cfg)
-	if err != nil {
-		return nil, err
+	if len(cfg.Ways) == 0 {
+		return nil, errNoWay
 	}
-	other.gate = c.gate
-	return other, nil
+	return newClient(cfg, c.gate, c.roster, c.ways), nil
 }
 
 // Do makes one call that changes Kamailio: a reload or an action of the price
@@ -60,8 +59,8 @@ func (c *Client) send(ctx context.Context, method string, params []any) (result 
 		return Value{}, err
 	}
 	defer leave()
-	_, err = c.try(ctx, c.once, method, params, min(c.maxReply, maxChangeReply), keep(&result))
-	if err == nil || errors.As(err, new(*Fault)) || errors.Is(err, ErrUnreachable) {
+	sent, _, err := c.try(ctx, c.ways, method, params, min(c.maxReply, maxChangeReply), keep(&result))
+	if err == nil || errors.As(err, new(*Fault)) || !sent {
 		return result, err
 	}
 	return Value{}, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)

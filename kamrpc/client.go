@@ -50,6 +50,7 @@ type Transport interface {
 type Traits struct {
 	MaxReply int64  // bytes of the largest reply that Kamailio can send; 0: no known limit
 	Scripted bool   // kamailio.cfg can answer here methods that Kamailio does not list
+	Complete bool   // also of a method of which JSON-RPC loses a part, see [Price.JSONLoses]
 	Silence  string // what no answer may mean here, and how to mend it
 }
 
@@ -75,24 +76,33 @@ type Observation struct {
 }
 
 // Client is a [Caller] for one Kamailio that can be asked in one or more ways.
-// Calls whose reply may grow go by the way that can carry most; the others by
-// the first. A way that does not take the request is passed over for the next.
+// Calls whose reply may grow go by the way that can carry most, those of which
+// JSON-RPC loses a part by BINRPC if there is one, and the others by the first. A
+// way that does not take the request, or a read that it does not answer, is passed
+// over for the next; so is one that leads to another Kamailio (see [Client.Status]).
 type Client struct {
-	ways, byCapacity, scripted []Transport
-	once                       []Transport // ways that send a request one time at the most
-	gate                       *gate
-	slots                      chan struct{}
-	maxReply                   int64
-	observe                    func(Observation)
-	nextID                     atomic.Uint32
-	outgrown                   sync.Map // methods that got no answer on a way with a limit
+	ways, byCapacity, byContent, scripted []*member
+
+	roster   *roster
+	gate     *gate
+	slots    chan struct{}
+	maxReply int64
+	observe  func(Observation)
+	nextID   atomic.Uint32
+	outgrown sync.Map // methods that got no answer on a way with a limit
 }
+
+var errNoWay = errors.New("no way to reach kamailio: give at least one URI")
 
 // NewClient fails only when there is no way at all.
 func NewClient(cfg Config) (*Client, error) {
 	if len(cfg.Ways) == 0 {
-		return nil, errors.New("no way to reach kamailio: give at least one URI")
+		return nil, errNoWay
 	}
+	return newClient(cfg, newGate(), newRoster(), nil), nil
+}
+
+func newClient(cfg Config, gate *gate, roster *roster, known []*member) *Client {
 	if cfg.MaxConcurrent <= 0 {
 		cfg.MaxConcurrent = DefaultMaxConcurrent
 	}
@@ -102,29 +112,35 @@ func NewClient(cfg Config) (*Client, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Observation) {}
 	}
+	ways := roster.join(cfg.Ways, known)
 	c := &Client{
-		ways:       slices.Clone(cfg.Ways),
-		byCapacity: slices.Clone(cfg.Ways),
-		gate:       newGate(),
+		ways:       ways,
+		byCapacity: slices.Clone(ways),
+		byContent:  slices.Clone(ways),
+		roster:     roster,
+		gate:       gate,
 		slots:      make(chan struct{}, cfg.MaxConcurrent),
 		maxReply:   cfg.MaxReplyBytes,
 		observe:    cfg.Observe,
 	}
-	slices.SortStableFunc(c.byCapacity, func(a, b Transport) int {
+	slices.SortStableFunc(c.byCapacity, func(a, b *member) int {
 		return cmp.Compare(b.Traits().capacity(), a.Traits().capacity())
 	})
-	for _, way := range c.ways {
-		if way.Traits().Scripted {
-			c.scripted = append(c.scripted, way)
+	complete := func(m *member) int {
+		if m.Traits().Complete {
+			return 0
 		}
-		if r, ok := way.(resender); ok {
-			way = r.once()
+		return 1
+	}
+	slices.SortStableFunc(c.byContent, func(a, b *member) int { return complete(a) - complete(b) })
+	for _, m := range c.ways {
+		if m.Traits().Scripted {
+			c.scripted = append(c.scripted, m)
 		}
-		c.once = append(c.once, way)
 	}
 	// Not from 1: a restarted client must not take its predecessor's late answer.
 	c.nextID.Store(rand.Uint32()) //nolint:gosec // not a secret
-	return c, nil
+	return c
 }
 
 // Ways lists the URIs, without secrets.
@@ -145,16 +161,27 @@ func (c *Client) Call(ctx context.Context, method string, params ...any) (Value,
 	if err != nil {
 		return Value{}, err
 	}
-	ways := c.ways
-	if _, outgrown := c.outgrown.Load(method); outgrown || price.Cost == Growing {
-		ways = c.byCapacity
-	}
 	var result Value
-	err = c.read(ctx, ways, method, params, c.maxReply, keep(&result))
-	if _, outgrown := c.outgrown.Load(method); outgrown && errors.Is(err, ErrOutgrown) {
+	err = c.read(ctx, c.route(price), method, params, c.maxReply, keep(&result))
+	if _, outgrown := c.outgrown.Load(method); outgrown && errors.Is(err, ErrOutgrown) && price.JSONLoses == "" {
 		err = c.read(ctx, c.byCapacity, method, params, c.maxReply, keep(&result))
 	}
+	if method == uptimeMethod && err == nil {
+		c.roster.met(result.Get("up_since").Text())
+	}
 	return result, err
+}
+
+// route is the ways for a call, the best first.
+func (c *Client) route(price Price) []*member {
+	_, outgrown := c.outgrown.Load(price.Method)
+	switch {
+	case price.JSONLoses != "":
+		return c.byContent
+	case outgrown || price.Cost == Growing:
+		return c.byCapacity
+	}
+	return c.ways
 }
 
 // allow looks a call up in the price list. Where a danger depends on the version,
@@ -195,11 +222,16 @@ func keep(result *Value) func(*decoder) error {
 // ours. The rules for the rows are at [Rows]; the errors are those of Call, or
 // what yield returned.
 func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, row Value) error, method string, params ...any) error {
-	if _, err := c.allow(ctx, method, params, Read); err != nil {
+	price, err := c.allow(ctx, method, params, Read)
+	if err != nil {
 		return err
 	}
+	ways := c.byCapacity
+	if price.JSONLoses != "" {
+		ways = c.byContent
+	}
 	results := 0
-	return c.read(ctx, c.byCapacity, method, params, math.MaxInt64, func(d *decoder) error {
+	return c.read(ctx, ways, method, params, math.MaxInt64, func(d *decoder) error {
 		// The id comes last: rows of a late answer to another request would be
 		// mixed with ours.
 		if results++; results > 1 {
@@ -227,7 +259,7 @@ func (c *Client) CallScripted(ctx context.Context, method string, params ...any)
 
 // read is try for a read, which no reload of its module runs beside. It waits for
 // the reload before it takes a slot, so that other modules are read meanwhile.
-func (c *Client) read(ctx context.Context, ways []Transport, method string, params []any, limit int64, read func(*decoder) error) error {
+func (c *Client) read(ctx context.Context, ways []*member, method string, params []any, limit int64, read func(*decoder) error) error {
 	done, err := c.gate.read(ctx, moduleOf(method))
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
@@ -239,7 +271,7 @@ func (c *Client) read(ctx context.Context, ways []Transport, method string, para
 		return err
 	}
 	defer leave()
-	answered, err = c.try(ctx, ways, method, params, limit, read)
+	_, answered, err = c.try(ctx, ways, method, params, limit, read)
 	return err
 }
 
@@ -258,26 +290,55 @@ func (c *Client) enter(ctx context.Context, method string) (leave func(), err er
 	return leave, nil
 }
 
-// try asks by one way after another, until one takes the request. read decodes
-// the result, of which limit bytes are read at the most. Not answered means that
-// Kamailio may still be at it.
-func (c *Client) try(ctx context.Context, ways []Transport, method string, params []any, limit int64, read func(*decoder) error) (answered bool, err error) {
-	var unreachable []error
-	for _, way := range ways {
-		answered, err := c.ask(ctx, way, method, params, limit, read)
+// try asks by one way after another, until one answers. read decodes the result,
+// of which limit bytes are read at the most. Not answered means that Kamailio may
+// still be at it. A change is sent once; not sent means that nothing was asked.
+func (c *Client) try(ctx context.Context, ways []*member, method string, params []any, limit int64, read func(*decoder) error) (sent, answered bool, err error) {
+	price, _ := PriceOf(method)
+	answered = true
+	var passed []error
+	for i, m := range ways {
+		delivered, got := false, true
+		err := c.usable(ctx, m)
 		if err == nil {
-			return true, nil
+			got, err = c.attempt(ctx, m, ways[i+1:], price, params, limit, read)
+			answered = answered && got
+			if err == nil {
+				return true, answered, nil
+			}
+			if fault := (*Fault)(nil); errors.As(err, &fault) {
+				return true, answered, fault
+			}
+			delivered = !errors.Is(err, ErrUnreachable)
+			sent = sent || delivered
 		}
-		if fault := (*Fault)(nil); errors.As(err, &fault) {
-			return true, fault
+		passed = append(passed, fmt.Errorf("%s via %s: %w", method, m, err))
+		silent := price.Effect == Read && !got && errors.Is(err, ErrNoAnswer)
+		if delivered && !silent || ctx.Err() != nil {
+			break
 		}
-		err = fmt.Errorf("%s via %s: %w", method, way, err)
-		if !errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
-			return answered, err
-		}
-		unreachable = append(unreachable, err)
 	}
-	return true, oneLine(unreachable)
+	return sent, answered, oneLine(passed)
+}
+
+// attempt asks by one way. A read that grows may take all the time that there is;
+// another leaves some for the ways behind it, as a way that does not answer shows
+// in nothing else.
+func (c *Client) attempt(ctx context.Context, m *member, behind []*member, price Price, params []any, limit int64, read func(*decoder) error) (answered bool, err error) {
+	way := m.Transport
+	switch {
+	case price.Effect != Read:
+		way = m.once
+	case price.Cost != Growing && slices.ContainsFunc(behind, func(other *member) bool { return c.roster.mayServe(other.state) }):
+		var cancel context.CancelFunc
+		ctx, cancel = part(ctx, math.MaxInt64)
+		defer cancel()
+	}
+	answered, err = c.ask(ctx, m, way, price.Method, params, limit, read)
+	if errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrUnreachable) {
+		c.roster.doubt(m.state)
+	}
+	return answered, err
 }
 
 // oneLine joins what each way said: errors.Join breaks lines, and this ends in
@@ -293,7 +354,7 @@ func oneLine(errs []error) error {
 // ask sends one request. Kamailio has the whole reply before it sends the first
 // byte (jsonrpcs and ctl alike), so that it is done when anything comes; and a
 // request that did not arrive was never begun.
-func (c *Client) ask(ctx context.Context, way Transport, method string, params []any, limit int64, read func(*decoder) error) (answered bool, err error) {
+func (c *Client) ask(ctx context.Context, m *member, way Transport, method string, params []any, limit int64, read func(*decoder) error) (answered bool, err error) {
 	// 31 bits: cJSON-like parsers of older versions keep an id in an int.
 	id := c.nextID.Add(1) & math.MaxInt32
 	request, err := encode(id, method, params)
@@ -317,6 +378,9 @@ func (c *Client) ask(ctx context.Context, way Transport, method string, params [
 	}
 	if err == nil && bytes < c.ways[0].Traits().capacity()/2 {
 		c.outgrown.Delete(method) // it was a hang, or what was large is gone
+	}
+	if answered && bytes > 0 {
+		c.roster.heard(m.state)
 	}
 	c.observe(Observation{Method: method, Bytes: bytes, Err: err})
 	return answered, err

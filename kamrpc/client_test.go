@@ -2,6 +2,7 @@ package kamrpc_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type way struct {
 	log    *[]string // names, in the order of being asked
 	err    error
 	reply  string // %s is the id; empty: a result that is the name
+	start  string // reply to a check, which asks when Kamailio was started; empty: the same everywhere
 }
 
 func (w way) String() string        { return w.name }
@@ -34,11 +36,19 @@ func (w way) Traits() kamrpc.Traits { return w.traits }
 var requestID = regexp.MustCompile(`"id":([0-9]+)`)
 
 func (w way) RoundTrip(_ context.Context, request []byte) (io.ReadCloser, error) {
-	*w.log = append(*w.log, w.name)
+	reply := w.reply
+	switch {
+	case bytes.Contains(request, []byte(`"core.psx"`)):
+		reply = `{"result":[{"IDX":0,"PID":7,"DSC":"main process"}],"id":%s}`
+	case bytes.Contains(request, []byte(`"core.uptime"`)):
+		*w.log = append(*w.log, w.name+"?")
+		reply = cmp.Or(w.start, `{"result":{"up_since":"Mon Nov 23 04:10:00 2026"},"id":%s}`)
+	default:
+		*w.log = append(*w.log, w.name)
+	}
 	if w.err != nil {
 		return nil, w.err
 	}
-	reply := w.reply
 	if reply == "" {
 		reply = `{"jsonrpc":"2.0","result":"` + w.name + `","id":%s}`
 	}
@@ -49,6 +59,7 @@ func (w way) RoundTrip(_ context.Context, request []byte) (io.ReadCloser, error)
 func TestOrderOfWays(t *testing.T) {
 	down := fmt.Errorf("%w: down", kamrpc.ErrUnreachable)
 	const fault = `{"error":{"code":404,"message":"No Destination Sets"},"id":%s}`
+	const other = `{"result":{"up_since":"Tue Nov 24 04:10:00 2026"},"id":%s}`
 	const small, middle = 1000, 5000
 	for _, test := range []struct {
 		name     string
@@ -59,18 +70,24 @@ func TestOrderOfWays(t *testing.T) {
 		want     string
 		wantErr  string
 	}{
-		{name: "constant cost goes by the first", method: "core.version", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a", want: "a"},
-		{name: "so does a walk", method: "dlg.stats_active", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a", want: "a"},
-		{name: "growing cost goes by the largest", method: "ul.dump", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c"}}, asked: "c", want: "c"},
-		{name: "of equals by the first", method: "ul.dump", ways: []way{{name: "a"}, {name: "b"}}, asked: "a", want: "a"},
-		{name: "the next when it is down", method: "core.version", ways: []way{{name: "a", err: down}, {name: "b"}}, asked: "a b", want: "b"},
-		{name: "the next largest when it is down", method: "ul.dump", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c", err: down}}, asked: "c b", want: "b"},
-		{name: "all down", method: "core.version", ways: []way{{name: "a", err: down}, {name: "b", err: down}}, asked: "a b", wantErr: "core.version via a: kamailio is not reachable: down; core.version via b: kamailio is not reachable: down"},
-		{name: "a fault is an answer", method: "dispatcher.list", ways: []way{{name: "a", reply: fault}, {name: "b"}}, asked: "a", wantErr: "dispatcher.list: kamailio answered error 404: No Destination Sets"},
-		{name: "what was delivered is not asked again", method: "core.version", ways: []way{{name: "a", reply: "no"}, {name: "b"}}, asked: "a", wantErr: "core.version via a: bad reply: not JSON at byte 1"},
+		{name: "one alone is not checked", method: "core.version", ways: []way{{name: "a"}}, asked: "a", want: "a"},
+		{name: "constant cost goes by the first", method: "core.version", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a? a", want: "a"},
+		{name: "so does a walk", method: "dlg.stats_active", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a? a", want: "a"},
+		{name: "growing cost goes by the largest", method: "ul.dump", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c"}}, asked: "a? c? c", want: "c"},
+		{name: "of equals by the first", method: "ul.dump", ways: []way{{name: "a"}, {name: "b"}}, asked: "a? a", want: "a"},
+		{name: "what JSON-RPC loses goes by a complete one", method: "rl.get_pipes", ways: []way{{name: "a"}, {name: "b"}, {name: "c", traits: kamrpc.Traits{MaxReply: small, Complete: true}}}, asked: "a? c? c", want: "c"},
+		{name: "and by another when that is down", method: "rl.get_pipes", ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{MaxReply: small, Complete: true}, err: down}}, asked: "a? b? a", want: "a"},
+		{name: "the next when it is down", method: "core.version", ways: []way{{name: "a", err: down}, {name: "b"}}, asked: "a? a? b? b", want: "b"},
+		{name: "the next largest when it is down", method: "ul.dump", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c", err: down}}, asked: "a? c? b? b", want: "b"},
+		{name: "all down", method: "core.version", ways: []way{{name: "a", err: down}, {name: "b", err: down}}, asked: "a? a? b?", wantErr: "core.version via a: kamailio is not reachable: down; core.version via b: kamailio is not reachable: down"},
+		{name: "a fault is an answer", method: "dispatcher.list", ways: []way{{name: "a", reply: fault}, {name: "b"}}, asked: "a? a", wantErr: "dispatcher.list: kamailio answered error 404: No Destination Sets"},
+		{name: "what was delivered is not asked again", method: "core.version", ways: []way{{name: "a", reply: "no"}, {name: "b"}}, asked: "a? a", wantErr: "core.version via a: bad reply: not JSON at byte 1"},
+		{name: "what is no Kamailio is passed over", method: "core.version", ways: []way{{name: "a", start: "no"}, {name: "b"}}, asked: "a? b? b", want: "b"},
+		{name: "so is another Kamailio", method: "ul.dump", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", start: other}}, asked: "a? b? a? b? a", want: "a"},
+		{name: "also when it is all that is left", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, start: other}}, asked: "a? b? a? b?", wantErr: "drouting.gw_status via b: leads to another Kamailio (process 7, up since Tue Nov 24 04:10:00 2026) than a (process 7, up since Mon Nov 23 04:10:00 2026): all URIs must lead to the same one"},
 		{name: "not in the price list", method: "core.kill", ways: []way{{name: "a"}}, wantErr: "core.kill: method is not in the price list"},
-		{name: "scripted: by a scripted way only", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}}}, asked: "b", want: "b"},
-		{name: "scripted: not by another when it is down", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, err: down}}, asked: "b", wantErr: "drouting.gw_status via b: kamailio is not reachable: down"},
+		{name: "scripted: by a scripted way only", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}}}, asked: "a? b? b", want: "b"},
+		{name: "scripted: not by another when it is down", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, err: down}}, asked: "a? b?", wantErr: "drouting.gw_status via b: kamailio is not reachable: down"},
 		{name: "scripted: no such way", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}}, wantErr: "drouting.gw_status: method not found"},
 		{name: "scripted: not in the price list", method: "x.y", scripted: true, ways: []way{{name: "a", traits: kamrpc.Traits{Scripted: true}}}, wantErr: "x.y: method is not in the price list"},
 	} {
@@ -102,11 +119,12 @@ func TestOrderOfWays(t *testing.T) {
 			} else if v.Text() != test.want {
 				t.Errorf("got %q, want %q", v.Text(), test.want)
 			}
+			seen = slices.DeleteFunc(seen, func(o kamrpc.Observation) bool { return o.Method == "core.psx" })
 			if len(seen) != len(asked) {
 				t.Errorf("%d requests, observed %+v", len(asked), seen)
 			}
 			for _, o := range seen {
-				if o.Method != test.method {
+				if o.Method != test.method && o.Method != "core.uptime" {
 					t.Errorf("observed %+v", o)
 				}
 			}

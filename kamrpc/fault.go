@@ -55,6 +55,8 @@ var (
 	ErrBadReply = errors.New("bad reply")
 	// ErrDangerous is a call that the price list forbids on the running version.
 	ErrDangerous = errors.New("dangerous")
+	// ErrOtherKamailio is a URI that leads to another Kamailio than those before it.
+	ErrOtherKamailio = errors.New("leads to another Kamailio")
 	// ErrReloading is a read that was not made because its module reloads, or may.
 	ErrReloading = errors.New("the module reloads")
 	// ErrUnknownOutcome is a change that was sent, and it is not known whether

@@ -51,7 +51,11 @@ type Price struct {
 	Size    string // the constant-cost figure that tells that size beforehand
 	Locks   string // what Kamailio holds while it answers
 	Dangers []Danger
-	Note    string // measurements and sources
+	// JSONLoses is what JSON-RPC leaves out of the reply, which BINRPC has: where
+	// the C code adds one value after another and is not marked as one that answers
+	// a list, each replaces the one before it (jsonrpcs_mod.c).
+	JSONLoses string
+	Note      string // measurements and sources
 }
 
 // Danger is when a call must not be made: it is refused then, whatever the flags
@@ -110,7 +114,7 @@ var prices = []Price{
 	{Method: "htable.seti", Effect: Action, Locks: "one slot of the table", Note: "modules/htable/htable.c: a text is taken for 0"},
 	{Method: "htable.sets", Effect: Action, Locks: "one slot of the table", Note: "modules/htable/htable.c"},
 	{Method: "htable.stats", Cost: Walk, Of: "slots of all tables", Locks: "one slot at a time", Note: "modules/htable/htable.c: counts"},
-	{Method: "keepalive.list", Cost: Walk, Of: "destinations", Locks: "nothing: reads the live list", Dangers: []Danger{{Versions: "5.1", What: uninitialised}, {Versions: "5.2", What: uninitialised}, {Versions: "5.3", What: uninitialised}, {Versions: "5.4", What: uninitialised}}, Note: "modules/keepalive/keepalive_rpc.c, keepalive_mod.c; over JSON-RPC each row replaces the one before"},
+	{Method: "keepalive.list", Cost: Walk, Of: "destinations", Locks: "nothing: reads the live list", Dangers: []Danger{{Versions: "5.1", What: uninitialised}, {Versions: "5.2", What: uninitialised}, {Versions: "5.3", What: uninitialised}, {Versions: "5.4", What: uninitialised}}, JSONLoses: "all destinations but the last", Note: "modules/keepalive/keepalive_rpc.c, keepalive_mod.c"},
 	{Method: "lcr.defunct_gw", Effect: Action, Cost: Walk, Of: "gateways", Note: "modules/lcr/lcr_mod.c: for a number of seconds, although it calls them a timestamp"},
 	{Method: "lcr.dump_gws", Cost: Growing, Of: "gateways", Locks: "nothing: the table is never freed", Note: "modules/lcr/lcr_rpc.c"},
 	{Method: "lcr.dump_rules", Cost: Growing, Of: "rules", Dangers: []Danger{{What: "kills the server when it races lcr.reload"}}, Note: "modules/lcr/lcr_rpc.c: no lock; seen on 5.6.3, and 6.0 has the same code"},
@@ -134,7 +138,7 @@ var prices = []Price{
 	{Method: "presence.cleanup", Effect: Action, Cost: Growing, Of: "expired presentities and watchers", Note: "modules/presence/presence.c: runs what its timers run"},
 	{Method: "presence.presentity_list", Cost: Growing, Of: "presentities in memory (publ_cache)", Locks: "one slot of the presentities at a time, while it prints it", Note: "modules/presence/presence.c; 5,000 take 0.2 to 0.3 s"},
 	{Method: "presence.refreshWatchers", Effect: Action, Cost: Growing, Of: "watchers of one presentity", Note: "modules/presence/presence.c: sends a NOTIFY to each"},
-	{Method: "rl.get_pipes", Locks: "all pipes, of which there are 32", Note: "modules/ratelimit/ratelimit.c"},
+	{Method: "rl.get_pipes", Locks: "all pipes, of which there are 32", JSONLoses: "all pipes but the last", Note: "modules/ratelimit/ratelimit.c"},
 	{Method: "rtpengine.enable", Effect: Action, Cost: Walk, Of: "media relays", Note: "modules/rtpengine/rtpengine.c: asks the relay; a failure is no RPC error but status fail"},
 	{Method: "rtpengine.reload", Effect: Reload, Cost: Growing, Of: "media relays in the database", Note: "modules/rtpengine/rtpengine.c: refuses the next for 10 s"},
 	{Method: "rtpengine.show", Cost: Growing, Of: "nodes", Locks: "the list of the sets, and one set at a time: calls that need a node wait", Note: "modules/rtpengine/rtpengine.c, build_rtpp_socks: the first call in a process, and the first after rtpengine.reload, pings all nodes while it holds these locks, up to rtpengine_tout_ms times rtpengine_retr for each that is dead, with two ERROR lines. The FIFO is one process; over HTTP each TCP worker is"},

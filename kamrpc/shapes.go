@@ -41,6 +41,7 @@ var shapes = map[string]shape{
 	"pl.list":                  {whole: true},                                       // modules/pipelimit/pipelimit.c
 	"pl.stats":                 {whole: true},                                       // modules/pipelimit/pipelimit.c
 	"presence.presentity_list": {whole: true},                                       // modules/presence/presence.c
+	"rl.get_pipes":             {whole: true},                                       // modules/ratelimit/ratelimit.c: all lines, where JSON has the last
 	"rtpengine.show":           {whole: true},                                       // modules/rtpengine/rtpengine.c
 	"rtpproxy.list":            {whole: true},                                       // modules/rtpproxy/rtpproxy.c
 	"stats.get_statistics":     {whole: true},                                       // modules/kex/core_stats.c

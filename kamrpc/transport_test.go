@@ -18,7 +18,7 @@ func TestOpen(t *testing.T) {
 		{uri: "http://127.0.0.1:5060/RPC", want: "http://127.0.0.1:5060/RPC"},
 		{uri: "http://127.0.0.1:5060", want: "http://127.0.0.1:5060/RPC"},
 		{uri: "http://127.0.0.1:5060/", want: "http://127.0.0.1:5060/RPC"},
-		{uri: "https://kam.example.com/rpc/1?x=y", want: "https://kam.example.com/rpc/1?x=y"},
+		{uri: "https://kam.example.com/rpc/1?x=y", want: "https://kam.example.com/rpc/1"},
 		{uri: "http://[::1]:5060/RPC", want: "http://[::1]:5060/RPC"},
 		{uri: "HTTP://127.0.0.1:5060/RPC", want: "http://127.0.0.1:5060/RPC"},
 		{uri: "unix:///run/kamailio/kamailio_rpc.sock", want: "unix:///run/kamailio/kamailio_rpc.sock"},
@@ -102,8 +102,8 @@ func TestTraits(t *testing.T) {
 		{"udp://h:1", kamrpc.Traits{MaxReply: 65_507}},
 		{"fifo:///f", kamrpc.Traits{}},
 		{"tcp://h:1", kamrpc.Traits{}},
-		{"binrpc+unix:///s", kamrpc.Traits{MaxReply: 32_768}},
-		{"binrpc+tcp://h:1", kamrpc.Traits{MaxReply: 32_768}},
+		{"binrpc+unix:///s", kamrpc.Traits{MaxReply: 32_768, Complete: true}},
+		{"binrpc+tcp://h:1", kamrpc.Traits{MaxReply: 32_768, Complete: true}},
 	} {
 		way, err := kamrpc.Open(test.uri, nil)
 		if err != nil {

@@ -1,0 +1,505 @@
+package kamrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A client with several URIs checks each one before it is first used, and again
+// after a restart of Kamailio: it must answer, and lead to the same process as the
+// others. Otherwise one page would show two Kamailios, or calls would wait for a
+// transport that takes requests and delivers no reply (a FIFO with another reply
+// directory: two ERROR lines in Kamailio's log for each call).
+
+const (
+	uptimeMethod    = "core.uptime"
+	processesMethod = "core.psx"
+
+	// checkTime is how long a check waits: both calls take less than a millisecond.
+	checkTime = time.Second
+	// A URI that failed its check is tried again after a pause that doubles.
+	firstRecheck = time.Minute
+	lastRecheck  = time.Hour
+	// maxIdentity is that of some 3,000 processes.
+	maxIdentity = 256 << 10
+	// idleRecheck is when a URI that no call has used is checked again, so that its
+	// status is that of now.
+	idleRecheck = 5 * time.Minute
+)
+
+// Identity tells one running Kamailio from another, and from its successor after a
+// restart. What a server does not report is empty, and equal to anything.
+type Identity struct {
+	UpSince   string    // core.uptime
+	Processes []Process // core.psx: all processes, the main one first
+}
+
+// Process is one process of a Kamailio.
+type Process struct {
+	PID         string
+	Description string
+}
+
+// Same tells whether both are the same running Kamailio. Of the processes those
+// are compared that both have: while Kamailio starts, they become more.
+func (i Identity) Same(other Identity) bool {
+	n := min(len(i.Processes), len(other.Processes))
+	return (i.UpSince == other.UpSince || i.UpSince == "" || other.UpSince == "") &&
+		slices.Equal(i.Processes[:n], other.Processes[:n])
+}
+
+// MainPID is the process id of Kamailio's main process, as Kamailio sees it; ""
+// where it is not known.
+func (i Identity) MainPID() string {
+	if len(i.Processes) == 0 {
+		return ""
+	}
+	return i.Processes[0].PID
+}
+
+// String names the process.
+func (i Identity) String() string {
+	var known []string
+	if pid := i.MainPID(); pid != "" {
+		known = append(known, "process "+pid)
+	}
+	if i.UpSince != "" {
+		known = append(known, "up since "+i.UpSince)
+	}
+	if known == nil {
+		return "unknown process"
+	}
+	return strings.Join(known, ", ")
+}
+
+// member is one way of a client.
+type member struct {
+	Transport
+	once  Transport // the same, which sends a request one time at the most
+	state *wayState
+}
+
+// wayState is what is known of a way. It is guarded by roster.mu.
+type wayState struct {
+	place    int       // in the order of preference
+	checked  bool      // it answers, and leads to the same Kamailio as the others
+	stranger bool      // it led to another one when both were compared
+	err      error     // of the last check
+	until    time.Time // not tried before
+	pause    time.Duration
+	answered time.Time
+}
+
+// roster is what is known of all ways to one Kamailio. Clients beside each other
+// share it.
+type roster struct {
+	checking chan struct{} // one check at a time
+	now      func() time.Time
+
+	mu    sync.Mutex
+	known Identity // where the ways lead that are checked
+	stale bool     // Kamailio has been restarted since
+	ways  []*wayState
+}
+
+func newRoster() *roster { return &roster{checking: make(chan struct{}, 1), now: time.Now} }
+
+// WayStatus is how one URI does. Err is nil while it is used.
+type WayStatus struct {
+	URI string
+	Err error
+}
+
+// Status tells which of several URIs are used, and why the others are not. It checks
+// those that have not been used for a while, and is done when ctx is at the latest;
+// what is not known by then is missing.
+func (c *Client) Status(ctx context.Context) (all []WayStatus) {
+	if len(c.ways) == 1 {
+		return nil
+	}
+	for _, m := range c.ways {
+		err := c.status(ctx, m)
+		if ctx.Err() != nil {
+			break
+		}
+		all = append(all, WayStatus{m.String(), err})
+	}
+	return all
+}
+
+func (c *Client) status(ctx context.Context, m *member) error {
+	c.roster.expire(m.state)
+	if err, known := c.roster.verdict(m.state); known {
+		return err
+	}
+	leave, err := c.enter(ctx, uptimeMethod)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return c.usable(ctx, m)
+}
+
+// Identity is that of the Kamailio behind the first way.
+func (c *Client) Identity(ctx context.Context) (Identity, error) {
+	leave, err := c.enter(ctx, uptimeMethod)
+	if err != nil {
+		return Identity{}, err
+	}
+	defer leave()
+	return c.identify(ctx, c.ways[0])
+}
+
+// usable is nil for a way that may be used, and checks it if that is not known.
+func (c *Client) usable(ctx context.Context, m *member) error {
+	if len(c.ways) == 1 {
+		return nil
+	}
+	if err, known := c.roster.verdict(m.state); known {
+		return err
+	}
+	select {
+	case c.roster.checking <- struct{}{}:
+		defer func() { <-c.roster.checking }()
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the check of the URI: %w", ctx.Err())
+	}
+	if err, known := c.roster.verdict(m.state); known { // by somebody else
+		return err
+	}
+	return c.check(ctx, m)
+}
+
+// check asks a way who is there, and compares that with the others. The caller
+// holds roster.checking.
+func (c *Client) check(ctx context.Context, m *member) error {
+	r := c.roster
+	r.begin()
+	reference, silent := c.otherChecked(m), []unanswered(nil)
+	if reference == nil {
+		// Where two Kamailios answer, the first URI decides.
+		reference, silent = c.find(ctx, c.ways[:slices.Index(c.ways, m)])
+	}
+	begun := r.now()
+	id, err := c.identify(ctx, m)
+	if errors.Is(err, ErrUnreachable) && !errors.Is(err, ErrNoAnswer) {
+		r.failed(unanswered{m, err, 0}, false)
+		return r.reason(m.state)
+	}
+	if err != nil {
+		silent = append(silent, unanswered{m, err, r.now().Sub(begun)})
+		// A Kamailio that hangs answers nowhere: that is no fault of the way.
+		others, more := reference, []unanswered(nil)
+		if reference != nil {
+			others, more = c.find(ctx, []*member{reference})
+		} else {
+			others, more = c.find(ctx, c.ways[slices.Index(c.ways, m)+1:])
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("given up: %w", ctx.Err())
+		}
+		for _, s := range append(silent, more...) {
+			r.failed(s, others != nil)
+		}
+		return r.reason(m.state)
+	}
+	for _, s := range silent {
+		r.failed(s, true)
+	}
+	switch {
+	case reference == nil, r.before(m.state, reference.state) && !r.leadsTo(id):
+		return r.first(m.state, id)
+	case r.same(m.state, id):
+		return nil
+	}
+	// Has Kamailio been restarted since the reference was asked, or is it just
+	// starting?
+	again, err := c.identify(ctx, reference)
+	if err != nil {
+		return fmt.Errorf("cannot be compared with %s: %w", reference, err)
+	}
+	if id, err = c.identify(ctx, m); err != nil {
+		return err
+	}
+	if err := r.first(reference.state, again); err != nil {
+		return err
+	}
+	if r.same(m.state, id) {
+		return nil
+	}
+	return r.strange(m.state, fmt.Errorf("%w (%s) than %s (%s): all URIs must lead to the same one", ErrOtherKamailio, id, reference, again))
+}
+
+// unanswered is a way that was asked who is there, and did not answer.
+type unanswered struct {
+	*member
+	err    error
+	waited time.Duration
+}
+
+// otherChecked is the first way, other than m, that is known to lead to this
+// Kamailio.
+func (c *Client) otherChecked(m *member) *member {
+	for _, other := range c.ways {
+		if other != m && c.roster.isChecked(other.state) {
+			return other
+		}
+	}
+	return nil
+}
+
+// find tries these ways until one answers, which may be compared with from then on.
+func (c *Client) find(ctx context.Context, ways []*member) (reference *member, silent []unanswered) {
+	for _, m := range ways {
+		if ctx.Err() != nil || !c.roster.eligible(m.state) {
+			continue
+		}
+		begun := c.roster.now()
+		id, err := c.identify(ctx, m)
+		if err == nil && c.roster.first(m.state, id) == nil {
+			return m, silent
+		}
+		silent = append(silent, unanswered{m, err, c.roster.now().Sub(begun)})
+	}
+	return nil, silent
+}
+
+// identify makes two calls of constant cost. It leaves time for other ways.
+func (c *Client) identify(ctx context.Context, m *member) (id Identity, err error) {
+	attempt, cancel := part(ctx, checkTime)
+	defer cancel()
+	var uptime, processes Value
+	_, err = c.ask(attempt, m, m.Transport, uptimeMethod, nil, min(c.maxReply, maxIdentity), keep(&uptime))
+	if err != nil && !errors.As(err, new(*Fault)) {
+		if errors.Is(err, ErrUnreachable) && attempt.Err() != nil {
+			err = fmt.Errorf("%w: %w", ErrNoAnswer, err)
+		}
+		return Identity{}, err
+	}
+	id.UpSince = uptime.Get("up_since").Text()
+	// Where this one cannot be had, the other has to do.
+	_, _ = c.ask(attempt, m, m.Transport, processesMethod, nil, min(c.maxReply, maxIdentity), keep(&processes))
+	for p := range processes.All("") {
+		id.Processes = append(id.Processes, Process{p.Get("PID").Text(), p.Get("DSC").Text()})
+	}
+	return id, nil
+}
+
+// part is half of the time that is left, or most if that is less.
+func part(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(deadline)/2)
+	}
+	return context.WithTimeout(ctx, most)
+}
+
+// verdict is what is known of a way already.
+func (r *roster) verdict(s *wayState) (err error, known bool) { //nolint:revive // the error is the value
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case s.checked:
+		return nil, true
+	case r.now().Before(s.until):
+		return s.err, true
+	}
+	return nil, false
+}
+
+// mayServe tells whether a call that gets no answer by another way could go by this
+// one.
+func (r *roster) mayServe(s *wayState) bool {
+	err, known := r.verdict(s)
+	return !known || err == nil
+}
+
+func (r *roster) isChecked(s *wayState) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return s.checked
+}
+
+// eligible tells whether a way may be the one that the others are compared with.
+func (r *roster) eligible(s *wayState) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !s.stranger && !r.now().Before(s.until)
+}
+
+// before tells whether a way wins against another where they lead to two
+// Kamailios: it comes first, and has not led elsewhere before.
+func (r *roster) before(s, other *wayState) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return s.place < other.place && !s.stranger
+}
+
+// first makes a way the one that the others are compared with. One that led
+// elsewhere is never that: the Kamailio that it should lead to may just be down.
+func (r *roster) first(s *wayState, id Identity) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.stranger {
+		return s.err
+	}
+	if !r.known.Same(id) {
+		r.forget()
+	}
+	r.known = id
+	r.good(s)
+	return nil
+}
+
+// leadsTo tells whether an identity is that of the Kamailio that is used.
+func (r *roster) leadsTo(id Identity) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known.Same(id)
+}
+
+// same compares a way with the others, and lets it be used if it leads where they
+// do.
+func (r *roster) same(s *wayState, id Identity) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.known.Same(id) {
+		return false
+	}
+	r.good(s)
+	return true
+}
+
+// good is called with mu held.
+func (r *roster) good(s *wayState) {
+	*s = wayState{place: s.place, checked: true, answered: r.now()}
+}
+
+// failed keeps why a way is not used; others tells that Kamailio answers by
+// another one.
+func (r *roster) failed(u unanswered, others bool) {
+	slow := errors.Is(u.err, ErrNoAnswer)
+	if slow && others {
+		u.err = fmt.Errorf("%w, while Kamailio answers at another URI", ErrNoAnswer)
+		if silence := u.Traits().Silence; silence != "" {
+			u.err = fmt.Errorf("%w: %s", u.err, silence)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := u.state
+	s.checked = false
+	switch {
+	case s.stranger:
+		return
+	case others && (slow || !errors.Is(u.err, ErrUnreachable)):
+		r.rest(s)
+	case slow: // not once more by the same call
+		s.until = r.now().Add(u.waited)
+	}
+	// What is not there costs Kamailio nothing, and may be there at any time.
+	s.err = u.err
+}
+
+// reason is why a way was not used when it was last tried.
+func (r *roster) reason(s *wayState) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return s.err
+}
+
+// strange keeps that a way leads to another Kamailio.
+func (r *roster) strange(s *wayState, err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.checked, s.stranger, s.err = false, true, err
+	r.rest(s)
+	return err
+}
+
+// rest is called with mu held.
+func (r *roster) rest(s *wayState) {
+	s.pause = min(max(2*s.pause, firstRecheck), lastRecheck)
+	s.until = r.now().Add(s.pause)
+}
+
+// met learns when the Kamailio that is used was started. After a restart each way
+// is checked again.
+func (r *roster) met(start string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if start == "" || r.known.UpSince == "" || start == r.known.UpSince {
+		return
+	}
+	r.stale = true // a check that is running still compares with the one before
+	r.forget()
+}
+
+// begin begins a check.
+func (r *roster) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stale {
+		r.stale, r.known = false, Identity{}
+		r.forget()
+	}
+}
+
+// forget has all ways checked again. It is called with mu held.
+func (r *roster) forget() {
+	for _, s := range r.ways {
+		s.checked, s.until, s.pause = false, time.Time{}, 0
+	}
+}
+
+// doubt has a way checked before its next call: it took a request and did not
+// answer, or was not there.
+func (r *roster) doubt(s *wayState) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.checked = false
+}
+
+func (r *roster) heard(s *wayState) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.answered = r.now()
+}
+
+// expire forgets what is known of a way that no call has used for a while.
+func (r *roster) expire(s *wayState) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.checked && r.now().Sub(s.answered) > idleRecheck {
+		s.checked = false
+	}
+}
+
+// join adds ways, of which those with a URI that is known share its state.
+func (r *roster) join(ways []Transport, known []*member) (all []*member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, way := range ways {
+		m := &member{Transport: way, once: way}
+		if resend, ok := way.(resender); ok {
+			m.once = resend.once()
+		}
+		for _, k := range known {
+			taken := slices.ContainsFunc(all, func(other *member) bool { return other.state == k.state })
+			if !taken && k.String() == way.String() {
+				m.state = k.state
+				break
+			}
+		}
+		if m.state == nil {
+			m.state = &wayState{place: len(r.ways)}
+			r.ways = append(r.ways, m.state)
+		}
+		all = append(all, m)
+	}
+	return all
+}
