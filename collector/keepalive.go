@@ -22,16 +22,16 @@ var (
 const keepaliveMethod = "keepalive.list"
 
 // keepalive is the destinations that Kamailio pings (keepalive/keepalive_rpc.c).
-// Over JSON-RPC it tells the last of them only: each row replaces the one before,
-// since the method is not marked as one that answers a list. Should it be one day,
-// all are here.
+// Over JSON-RPC Kamailio reports the last of them only: each row replaces the one
+// before, since the method is not marked as one that answers a list. Over BINRPC it
+// reports all.
 type keepalive struct{ listLimits }
 
 var keepaliveRows = kamrpc.Rows{Fields: []string{"uri", "owner", "state", "last checked", "last up", "last down"}}
 
 func (keepalive) Name() string { return "keepalive" }
 func (keepalive) About() string {
-	return "The destination that keepalive pings; of several, Kamailio tells the last only"
+	return "Destinations that keepalive pings; " + lastOnly
 }
 func (keepalive) Methods() []string { return []string{keepaliveMethod} }
 func (keepalive) Descs() []*Desc {

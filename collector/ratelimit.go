@@ -3,10 +3,10 @@ package collector
 // ratelimitModule is the older module for limits of rates (ratelimit/ratelimit.c).
 // Its RPC writes a line for each pipe and is not marked as one that answers a
 // list, so that over JSON-RPC each line replaces the one before it
-// (jsonrpcs_mod.c, jsonrpc_rpl_printf).
+// (jsonrpcs_mod.c, jsonrpc_rpl_printf). Over BINRPC all lines come.
 var ratelimitModule = Module{
 	Subsystem: "ratelimit",
-	Summary:   "The last pipe of ratelimit, which is the one that Kamailio tells",
+	Summary:   "Pipes of ratelimit; " + lastOnly,
 	Queries: []Query{{
 		Method: "rl.get_pipes", Line: `PIPE\[(?P<pipe>[0-9]+)\]: [0-9]+:.* (?P<last_counter>-?[0-9]+)/(?P<limit>-?[0-9]+) \(drop rate: (?P<load>-?[0-9]+)\) \[(?P<counter>-?[0-9]+)\]`,
 		Labels: []Label{{Name: "pipe", Field: "pipe"}},
@@ -19,4 +19,7 @@ var ratelimitModule = Module{
 	}},
 }
 
-const lastPipe = "Kamailio tells only the last pipe in use."
+const lastPipe = "Over JSON-RPC only of the last pipe in use."
+
+// lastOnly is said of what only BINRPC has whole.
+const lastOnly = "over JSON-RPC Kamailio reports only the last one, over a binrpc URI all"

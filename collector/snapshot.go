@@ -1,9 +1,13 @@
 package collector
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
 // Result is what one collector brought home.
@@ -34,6 +38,7 @@ type Snapshot struct {
 	Err      error // why not Up
 	Duration time.Duration
 	Results  []Result
+	Ways     []kamrpc.WayStatus // of several URIs; of one there is nothing to tell
 	taken    time.Time
 }
 
@@ -46,6 +51,8 @@ var (
 	collectTimeDesc = NewDesc("kamailio_scrape_collector_duration_seconds", "Time that the collector took.", gauge, "the exporter", "collector")
 	duplicateDesc   = NewDesc("kamailio_scrape_collector_duplicates", "Samples that were dropped because others had the same labels.", gauge, "the exporter", "collector")
 
+	usableDesc = NewDesc("kamailio_scrape_uri_usable", "1 while Kamailio is queried at this URI, 0 while the URI is skipped because it does not answer or leads to another Kamailio than the URIs before it. The log reports why. Only where several URIs are configured.", gauge, "the exporter", "uri")
+
 	heldBackDesc  = NewDesc("kamailio_scrape_held_back", "1 while a call is not made, else 0: because the server holds more than the configured limit (size), because Kamailio does not report how much it holds (unknown), for a while after it failed (pause), or because it can kill this version of Kamailio (danger).", gauge, "the exporter", "collector", "method", "reason")
 	heldSinceDesc = NewDesc("kamailio_scrape_held_back_since_timestamp_seconds", "Unix time since when a call is held back. Only while it is.", gauge, "the exporter", "collector", "method", "reason")
 	ageDesc       = NewDesc("kamailio_scrape_data_age_seconds", "Age of the samples of a collector whose costly call is not made at every scrape.", gauge, "the exporter", "collector")
@@ -53,7 +60,7 @@ var (
 
 // ScrapeDescs are the metrics of the scrape itself, on every page.
 func ScrapeDescs() []*Desc {
-	return []*Desc{upDesc, durationDesc, supportedDesc, successDesc, collectTimeDesc, duplicateDesc, heldBackDesc, heldSinceDesc, ageDesc}
+	return []*Desc{upDesc, durationDesc, supportedDesc, successDesc, collectTimeDesc, duplicateDesc, usableDesc, heldBackDesc, heldSinceDesc, ageDesc}
 }
 
 // Gather builds the metric families by itself. A registry would check once more
@@ -63,6 +70,13 @@ func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 	var g Families
 	g.Add(upDesc, bool01(s.Up))
 	g.Add(durationDesc, s.Duration.Seconds())
+	usable := map[string]bool{} // two URIs may differ in what is not shown of them
+	for _, w := range s.Ways {
+		usable[w.URI] = usable[w.URI] || w.Err == nil
+	}
+	for _, uri := range slices.Sorted(maps.Keys(usable)) {
+		g.Add(usableDesc, bool01(usable[uri]), LabelValue(uri))
+	}
 	for _, r := range s.Results {
 		g.Add(supportedDesc, bool01(r.Supported), r.Collector)
 		if !r.Supported {

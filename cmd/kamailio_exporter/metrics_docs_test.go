@@ -153,7 +153,11 @@ Every method that this program may call; it cannot call another. A scrape only r
 | --- | --- | --- | --- | --- | --- | --- |
 `)
 	for _, p := range kamrpc.PriceList() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", p.Method, p.Effect, p.Cost, p.Of, docCell(p.Size), p.Locks, docCell(p.Note))
+		note := p.Note
+		if p.JSONLoses != "" {
+			note += "; over JSON-RPC Kamailio leaves out " + p.JSONLoses + ", so it is called over BINRPC where a URI is one"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", p.Method, p.Effect, p.Cost, p.Of, docCell(p.Size), p.Locks, docCell(note))
 	}
 	b.WriteString(`
 ### Not read

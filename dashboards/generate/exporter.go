@@ -79,6 +79,12 @@ func exporter() Dashboard {
 			}},
 			{title: "Calls to Kamailio", panels: []panel{
 				{
+					kind: kindTimeline, width: 24, height: 6, title: "URIs",
+					help: "Where several URIs are configured: whether each is used. One that does not answer, or that leads to another Kamailio than those before it, is skipped; the exporter's log reports why.",
+					unit: words, none: "One URI is configured", states: []state{{0, "Not used", red}, {1, "Used", green}},
+					queries: []query{{expr: `min by (instance, uri) (kamailio_scrape_uri_usable{S})`, legend: "{{uri}} · {{instance}}"}},
+				},
+				{
 					kind: kindGraph, width: 12, height: 8, title: "RPCs by method",
 					help: "Calls per second that the exporter makes.",
 					unit: rate, none: "Exporter metrics are switched off", legendTable: true,

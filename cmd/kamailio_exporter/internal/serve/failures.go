@@ -36,6 +36,16 @@ func (f *failureLog) note(s *collector.Snapshot) {
 			_ = level.Info(f.logger).Log("msg", "kamailio answers again")
 		}
 	}
+	for _, w := range s.Ways {
+		if !f.changed("--kamailio.uri "+w.URI, w.Err) {
+			continue
+		}
+		if w.Err != nil {
+			_ = level.Error(f.logger).Log("msg", "kamailio is not queried at this URI", "uri", w.URI, "err", w.Err)
+		} else {
+			_ = level.Info(f.logger).Log("msg", "kamailio is queried at this URI again", "uri", w.URI)
+		}
+	}
 	for _, r := range s.Results {
 		if !f.changed(r.Collector, r.Err) {
 			continue
