@@ -68,12 +68,7 @@ func (t httpJSON) once() Transport {
 	return t
 }
 
-// String leaves a query out: it may hold a password.
-func (t httpJSON) String() string {
-	shown := *t.url
-	shown.RawQuery, shown.Fragment = "", ""
-	return shown.String()
-}
+func (t httpJSON) String() string { return t.url.String() }
 
 func (t httpJSON) Traits() Traits {
 	return Traits{MaxReply: httpMaxReply, Scripted: true, Silence: "the reply is larger than the 3 MB or so that fit into its private memory (then name the FIFO as a further URI), or kamailio.cfg does not serve RPC over HTTP (jsonrpcs parameter transport, event_route[xhttp:request])"}

@@ -18,7 +18,7 @@ func TestOpen(t *testing.T) {
 		{uri: "http://127.0.0.1:5060/RPC", want: "http://127.0.0.1:5060/RPC"},
 		{uri: "http://127.0.0.1:5060", want: "http://127.0.0.1:5060/RPC"},
 		{uri: "http://127.0.0.1:5060/", want: "http://127.0.0.1:5060/RPC"},
-		{uri: "https://kam.example.com/rpc/1?x=y", want: "https://kam.example.com/rpc/1"},
+		{uri: "https://kam.example.com/rpc/1?x=y", want: "https://kam.example.com/rpc/1?x=y"},
 		{uri: "http://[::1]:5060/RPC", want: "http://[::1]:5060/RPC"},
 		{uri: "HTTP://127.0.0.1:5060/RPC", want: "http://127.0.0.1:5060/RPC"},
 		{uri: "unix:///run/kamailio/kamailio_rpc.sock", want: "unix:///run/kamailio/kamailio_rpc.sock"},

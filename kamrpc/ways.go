@@ -109,7 +109,8 @@ type roster struct {
 
 func newRoster() *roster { return &roster{checking: make(chan struct{}, 1), now: time.Now} }
 
-// WayStatus is how one URI does. Err is nil while it is used.
+// WayStatus is how one URI does, of which a query is left out: it becomes a label,
+// and could hold a password. Err is nil while it is used.
 type WayStatus struct {
 	URI string
 	Err error
@@ -127,7 +128,8 @@ func (c *Client) Status(ctx context.Context) (all []WayStatus) {
 		if ctx.Err() != nil {
 			break
 		}
-		all = append(all, WayStatus{m.String(), err})
+		uri, _, _ := strings.Cut(m.String(), "?")
+		all = append(all, WayStatus{uri, err})
 	}
 	return all
 }
