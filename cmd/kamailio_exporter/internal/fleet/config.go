@@ -79,7 +79,7 @@ type moduleSpec struct {
 type targetSpec struct {
 	URIs     []string          `yaml:"uris"`
 	Labels   map[string]string `yaml:"labels"`
-	Beside   target.BesideSpec `yaml:",inline"`
+	Own      target.OwnSpec    `yaml:",inline"`
 	Settings settingsSpec      `yaml:",inline"`
 }
 
@@ -256,7 +256,7 @@ func (c *checker) target(where, name string, base Target, spec targetSpec) *Targ
 		}
 	}
 	c.set(where, &t, spec.Settings)
-	c.beside(where, &t, spec.Beside)
+	c.own(where, &t, spec.Own)
 	c.add(where, t.Check()...)
 	return &t
 }
@@ -331,9 +331,9 @@ func (c *checker) set(where string, t *Target, s settingsSpec) {
 	}
 }
 
-// beside sets what is asked beside RPCs: the SIP sockets and the page of
+// own sets what is said for one target only: the SIP sockets and the page of
 // xhttp_prom.
-func (c *checker) beside(where string, t *Target, s target.BesideSpec) {
+func (c *checker) own(where string, t *Target, s target.OwnSpec) {
 	c.add(where, s.Apply(&t.Target)...)
 	if t.SIP.CAFile != "" && !filepath.IsAbs(t.SIP.CAFile) {
 		t.SIP.CAFile = filepath.Join(c.dir, t.SIP.CAFile)

@@ -18,8 +18,47 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// What can be set of a target is in this file: as a flag (Flags), as a key of the
-// file (Spec), and with its bounds (Check).
+// What can be set of a target is in this file: as a field, as a flag (Flags), as a
+// key of the file (Spec, OwnSpec), and with its bounds (Check).
+
+// Target is one Kamailio, and all that is to be known to scrape it.
+type Target struct {
+	Source     Source
+	URIs       []string                 // in the order of preference; none: there is no Kamailio
+	HTTP       *config.HTTPClientConfig // nil: without credentials
+	Limits     Limits
+	Collectors []string // names of those that are on
+	Options    collector.Options
+	SIP        SIP
+	Script     Script
+}
+
+// Limits bound what a scrape may cost.
+type Limits struct {
+	ScrapeTimeout     time.Duration // of a whole scrape
+	TimeoutOffset     time.Duration // kept back of Prometheus' own time-out
+	Reuse             time.Duration // how old a scrape may be to be served again
+	RPCTimeout        time.Duration // of one call
+	MaxConcurrentRPCs int
+	MaxReplySize      units.Base2Bytes
+}
+
+// SIP says which SIP sockets are asked; without Probe none.
+type SIP struct {
+	Probe      []string
+	Timeout    time.Duration
+	RequestURI string
+	CAFile     string
+	ServerName string
+}
+
+// Script says where the page of the module xhttp_prom is; without URL there is
+// none.
+type Script struct {
+	URL     string
+	Timeout time.Duration
+	MaxSize units.Base2Bytes
+}
 
 // OwnPrefixes begin the names of metrics that no statistic and no script may have:
 // those about the exporter itself, and about what it asks beside RPCs.
@@ -261,9 +300,8 @@ type collectorsSpec struct {
 	Gauges         []string `yaml:"statistics_gauges"`
 }
 
-// BesideSpec is what the file can say of one target only: what is asked beside
-// RPCs.
-type BesideSpec struct {
+// OwnSpec is what the file can say of one target only.
+type OwnSpec struct {
 	SIP    sipSpec    `yaml:"sip"`
 	Script scriptSpec `yaml:"xhttp_prom"`
 }
@@ -308,7 +346,7 @@ func (s Spec) Apply(t *Target) (errs []error) {
 }
 
 // Apply sets what the file says.
-func (s BesideSpec) Apply(t *Target) (errs []error) {
+func (s OwnSpec) Apply(t *Target) (errs []error) {
 	t.Source = FromFile
 	t.SIP.Probe, t.SIP.RequestURI, t.SIP.CAFile, t.SIP.ServerName = s.SIP.Probe, s.SIP.RequestURI, s.SIP.CAFile, s.SIP.ServerName
 	set(&t.SIP.Timeout, s.SIP.Timeout)

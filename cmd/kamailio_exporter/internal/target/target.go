@@ -8,52 +8,9 @@ package target
 
 import (
 	"slices"
-	"time"
-
-	"github.com/alecthomas/units"
-	"github.com/prometheus/common/config"
 
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
-
-// Target is one Kamailio, and all that is to be known to scrape it.
-type Target struct {
-	Source     Source
-	URIs       []string                 // in the order of preference; none: there is no Kamailio
-	HTTP       *config.HTTPClientConfig // nil: without credentials
-	Limits     Limits
-	Collectors []string // names of those that are on
-	Options    collector.Options
-	SIP        SIP
-	Script     Script
-}
-
-// Limits bound what a scrape may cost.
-type Limits struct {
-	ScrapeTimeout     time.Duration // of a whole scrape
-	TimeoutOffset     time.Duration // kept back of Prometheus' own time-out
-	Reuse             time.Duration // how old a scrape may be to be served again
-	RPCTimeout        time.Duration // of one call
-	MaxConcurrentRPCs int
-	MaxReplySize      units.Base2Bytes
-}
-
-// SIP says which SIP sockets are asked; without Probe none.
-type SIP struct {
-	Probe      []string
-	Timeout    time.Duration
-	RequestURI string
-	CAFile     string
-	ServerName string
-}
-
-// Script says where the page of the module xhttp_prom is; without URL there is
-// none.
-type Script struct {
-	URL     string
-	Timeout time.Duration
-	MaxSize units.Base2Bytes
-}
 
 // Source is who says what a target is like. Its errors name settings as that
 // source does.
