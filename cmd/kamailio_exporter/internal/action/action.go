@@ -14,6 +14,7 @@ package action
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -234,9 +235,9 @@ func (a *Action) complete() error {
 	case a.Local == nil && (!priced || price.Effect == kamrpc.Read):
 		return fmt.Errorf("%s is no change of the price list", a.Method)
 	case (a.Look != nil) != (a.Judge != nil):
-		return fmt.Errorf("Look and Judge go together")
+		return errors.New("one of Look and Judge without the other")
 	case price.Effect == kamrpc.Reload && a.Pause == 0:
-		return fmt.Errorf("a reload without a pause")
+		return errors.New("a reload without a pause")
 	}
 	if a.Deadline == 0 {
 		a.Deadline = defaultDeadline

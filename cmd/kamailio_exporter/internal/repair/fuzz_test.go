@@ -102,7 +102,7 @@ func FuzzReplay(f *testing.F) {
 	f.Add([]byte("{}\n{}\n"))
 	f.Add([]byte(`{"seq":1`))
 	f.Add([]byte(`{"seq":1,"kind":"outcome","id":"1","outcome":"applied","action":"uac.disable","remediation":{"rule":"a","step":"do"}}` + "\n"))
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Fuzz(func(_ *testing.T, text []byte) {
 		j, l := action.NewJournal(time.Now), NewLedger(time.Now)
 		_ = audit.Read(bytes.NewReader(text), func(r audit.Record) { j.Replay(r); l.Take(r) })
 		l.open()
