@@ -268,6 +268,18 @@ func TestWhatAPersonDidStays(t *testing.T) {
 	b.want("after a reload by a person", b.says(b.fires(3)), "person")
 }
 
+// What a person does to another module leaves a change the rule's.
+func TestWhatAPersonDidElsewhere(t *testing.T) {
+	b := newRuledEndpoint(t, "enforce", drainRule)
+	b.want("drained", b.says(b.fires(4)), "applied")
+	if r := b.run(nocToken, "permissions.reload-address", `{}`); r.Outcome != audit.Applied {
+		t.Fatalf("%s", r.Text)
+	}
+	if n := b.metric(repair.MetricPrefix+"open_changes", "rule", "drain"); n != 1 {
+		t.Errorf("after a reload of another module %v changes are to be taken back", n)
+	}
+}
+
 // What a rule did it takes back, when it could do it again.
 func TestUndo(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)

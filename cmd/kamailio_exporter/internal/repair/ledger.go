@@ -124,7 +124,7 @@ func (l *Ledger) Take(r audit.Record) {
 			// A person took over: it is no rule's any more.
 			maps.DeleteFunc(l.changes, func(_ string, c *change) bool {
 				a := l.actions.Get(c.action)
-				return !c.dryRun && (a == nil || a.Touched(r, c.params))
+				return !c.dryRun && (a == nil || action.Module(r.Action) == action.Module(a.Name) && a.Touched(r, c.params))
 			})
 		}
 		return
