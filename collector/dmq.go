@@ -18,5 +18,10 @@ var dmqModule = Module{
 			{Field: "last_notification", Instead: "0 for ever: Kamailio never sets it (dmq/dmqnode.h)"},
 		},
 		Counts: []Count{{Name: "nodes", Help: "Nodes in Kamailio's list: itself too, and once more where it is its own notification_address."}},
+	}, {
+		// Whether it replicates is its parameter enable, which no method tells.
+		Method: modulesMethod, Optional: true, Fixed: true, Line: `dmq_(?P<module>usrloc)`,
+		Counts: []Count{{Name: "usrloc_loaded", Field: "module", Map: map[string]float64{"usrloc": 1, "": 0},
+			Help: "1 if the module dmq_usrloc is loaded, else 0. With its parameter enable, each node of the cluster counts the registrations of all nodes, of the location table that usrloc_domain names: take the maximum over a cluster, not the sum."}},
 	}},
 }

@@ -253,3 +253,21 @@ func TestDialogAges(t *testing.T) {
 		t.Errorf("an age of no dialog:\n%s", got)
 	}
 }
+
+// Where core.modules is not listed, nothing is known of dmq_usrloc.
+func TestDMQUsrlocLoaded(t *testing.T) {
+	for modules, want := range map[string]string{
+		`["dmq","tm"]`:              "nodes 0\nusrloc_loaded 0\n",
+		`["dmq_usrloc","dmq","tm"]`: "nodes 0\nusrloc_loaded 1\n",
+		"":                          "nodes 0\n",
+	} {
+		replies := map[string]string{"dmq.list_nodes": `[]`}
+		if modules != "" {
+			replies[modulesMethod] = modules
+		}
+		got, err := emitted(t, dmqModule.Collector(), replies)
+		if want := prefixed("dmq_", want); got != want || err != nil {
+			t.Errorf("%s: got\n%s%v, want\n%s", modules, got, err, want)
+		}
+	}
+}

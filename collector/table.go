@@ -36,6 +36,9 @@ type Query struct {
 	// With is another method, which only servers list that know these Params.
 	// The query is for them only.
 	With string
+	// Fixed: the answer stays the same until Kamailio restarts, and is asked for
+	// once per start.
+	Fixed bool
 	// Empty is how the errors begin that Kamailio answers where another server
 	// would answer an empty list, for instance "No Destination Sets".
 	Empty []string
@@ -383,7 +386,11 @@ func (q *compiledQuery) rows(ctx context.Context, s *Session, yield func(kamrpc.
 			return nil
 		}, q.Method, q.Params...)
 	}
-	reply, err := s.Call(ctx, q.Method, q.Params...)
+	call := s.Call
+	if q.Fixed {
+		call = s.CallFixed
+	}
+	reply, err := call(ctx, q.Method, q.Params...)
 	for row := range reply.All(q.Rows) {
 		switch {
 		case q.line != nil && row.Text() != "":

@@ -81,7 +81,7 @@ var prices = []Price{
 	{Method: "cnt.grps_list", Note: "modules/counters/counters.c: names; asked only where not all statistics fit into one reply over BINRPC"},
 	{Method: "core.arg", Note: "core/core_cmd.c: the command line, made at start; asked once per start, and nothing but -M is kept: it may hold passwords"},
 	{Method: "core.info", Note: "core/core_cmd.c: text made at start"},
-	{Method: "core.modules", Cost: Walk, Of: "loaded modules", Note: "core/core_cmd.c: no lock; asked by doctor, and once per start where nobody is registered"},
+	{Method: "core.modules", Cost: Walk, Of: "loaded modules", Note: "core/core_cmd.c: no lock; asked by doctor, and once per start where dmq is loaded or nobody is registered"},
 	{Method: "core.psx", Cost: Walk, Of: "Kamailio's processes", Note: "core/core_cmd.c: no lock"},
 	{Method: "core.shmmem", Note: "core/core_cmd.c: totals of the allocator"},
 	{Method: "core.sockets_list", Cost: Walk, Of: "listening sockets", Note: "core/core_cmd.c: no lock; prints a line for each to Kamailio's standard output, so it is asked once an hour"},

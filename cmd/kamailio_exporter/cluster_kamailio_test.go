@@ -68,6 +68,10 @@ func TestReplicatedCallsOfRealKamailios(t *testing.T) {
 					}
 				}
 			}
+			_, page := b.get(t, "/metrics?collect[]=dmq")
+			if got := value(page, "kamailio_dmq_usrloc_loaded"); got != "1" {
+				t.Errorf("kamailio_dmq_usrloc_loaded is %q", got)
+			}
 			expect("A serves the calls", a, calls, calls)
 			expect("B has replicas", b, calls, 0)
 			nodeB.Stop()

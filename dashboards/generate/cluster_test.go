@@ -28,6 +28,14 @@ const replicatedCalls = `
   - {series: 'kamailio_dialog_profile_dialogs{job="dmq", instance="b", profile="p"}', values: '6x10'}
   - {series: 'kamailio_dialog_profile_dialogs{job="apart", instance="c", profile="p"}', values: '50x10'}
   - {series: 'kamailio_dialog_profile_dialogs{job="apart", instance="old", profile="p"}', values: '30x10'}
+  - {series: 'kamailio_usrloc_users{job="dmq", instance="a", domain="location"}', values: '42x10'}
+  - {series: 'kamailio_usrloc_users{job="dmq", instance="b", domain="location"}', values: '41x10'}
+  - {series: 'kamailio_usrloc_users{job="dmq", instance="a", domain="other"}', values: '7x10'}
+  - {series: 'kamailio_usrloc_users{job="apart", instance="c", domain="location"}', values: '5x10'}
+  - {series: 'kamailio_usrloc_users{job="apart", instance="old", domain="location"}', values: '5x10'}
+  - {series: 'kamailio_dmq_usrloc_loaded{job="dmq", instance="a"}', values: '1x10'}
+  - {series: 'kamailio_dmq_usrloc_loaded{job="dmq", instance="b"}', values: '1x10'}
+  - {series: 'kamailio_dmq_usrloc_loaded{job="apart", instance="c"}', values: '0x10'}
 `
 
 // The dashboards count each call and each user once, however many nodes have it.
@@ -45,6 +53,9 @@ func TestReplicatedIsCountedOnce(t *testing.T) {
 		{callsNow("state", "", ""), "3m", `{labels: '{state="ongoing"}', value: 86}, {labels: '{state="connecting"}', value: 2}`},
 		{eachDialogOnce("profile", "kamailio_dialog_profile_dialogs{S}"), "3m", `{labels: '{profile="p"}', value: 86}`},
 		{eachDialogOnce("", "kamailio_dialog_profile_dialogs{S}"), "8m", "{labels: '{}', value: 86}"},
+		{registrations("", "kamailio_usrloc_users", ""), "3m", "{labels: '{}', value: 59}"},
+		{registrations("", "kamailio_usrloc_users", " offset 2m"), "8m", "{labels: '{}', value: 59}"},
+		{registrations("domain", "kamailio_usrloc_users", ""), "8m", `{labels: '{domain="location"}', value: 52}, {labels: '{domain="other"}', value: 7}`},
 	} {
 		expr := strings.NewReplacer("{S,", "{", "{S}", "").Replace(want.expr)
 		fmt.Fprintf(&file, "  - {expr: '%s', eval_time: %s, exp_samples: [%s]}\n", expr, want.at, want.samples)

@@ -9,15 +9,15 @@ func security() Dashboard {
 			{title: "Registrations", panels: []panel{
 				{
 					kind: kindStat, width: 6, height: 5, title: "Registered users",
-					help: "Addresses of record with at least one contact.",
+					help: "Addresses of record with at least one contact. " + usersHelp,
 					unit: number, none: notCounted, steps: always(blue),
-					queries: []query{{expr: `sum(kamailio_usrloc_registered_users{S})`, legend: "users"}},
+					queries: []query{{expr: registrations("", "kamailio_usrloc_users", ""), legend: "users"}},
 				},
 				{
 					kind: kindStat, width: 6, height: 5, title: "Contacts for each user",
 					help: "Registered contacts by registered users. A rise without new users: phones that change their address and do not take the old one back, often behind a NAT.",
 					unit: number, none: notCounted + ", or nobody is registered", steps: badAbove(3, 6), places: new(2.0),
-					queries: []query{{expr: `sum(kamailio_usrloc_contacts{S}) / (sum(kamailio_usrloc_users{S}) > 0)`, legend: "contacts"}},
+					queries: []query{{expr: registrations("", "kamailio_usrloc_contacts", "") + " / (" + registrations("", "kamailio_usrloc_users", "") + " > 0)", legend: "contacts"}},
 				},
 				{
 					kind: kindStat, width: 6, height: 5, title: "Registrations refused",
@@ -33,20 +33,20 @@ func security() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Registered users",
-					help: "Registered users by domain (location table), and all of them last week. A sharp fall is a network outage or a restart without a database; a sharp rise after it is everybody coming back at once.",
+					help: "Registered users by domain (location table), and all of them last week. A sharp fall is a network outage or a restart without a database; a sharp rise after it is everybody coming back at once. " + usersHelp,
 					unit: number, none: notCounted,
 					queries: []query{
-						{expr: `sum by (domain) (kamailio_usrloc_users{S})`, legend: "{{domain}}"},
-						{expr: `sum(kamailio_usrloc_users{S} offset 1w)`, legend: "all, last week", style: lastWeek},
+						{expr: registrations("domain", "kamailio_usrloc_users", ""), legend: "{{domain}}"},
+						{expr: registrations("", "kamailio_usrloc_users", " offset 1w"), legend: "all, last week", style: lastWeek},
 					},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts",
-					help: "Registered contacts by domain, and all of them last week. A user with two phones has two.",
+					help: "Registered contacts by domain, and all of them last week. A user with two phones has two. " + usersHelp,
 					unit: number, none: notCounted,
 					queries: []query{
-						{expr: `sum by (domain) (kamailio_usrloc_contacts{S})`, legend: "{{domain}}"},
-						{expr: `sum(kamailio_usrloc_contacts{S} offset 1w)`, legend: "all, last week", style: lastWeek},
+						{expr: registrations("domain", "kamailio_usrloc_contacts", ""), legend: "{{domain}}"},
+						{expr: registrations("", "kamailio_usrloc_contacts", " offset 1w"), legend: "all, last week", style: lastWeek},
 					},
 				},
 				{
@@ -126,3 +126,13 @@ func security() Dashboard {
 
 const refused = `sum(rate(kamailio_registrar_rejected_total{S}[15m]))` +
 	` / (sum(rate(kamailio_registrar_accepted_total{S}[15m])) + sum(rate(kamailio_registrar_rejected_total{S}[15m])) > 0)`
+
+const usersHelp = "Where dmq_usrloc replicates registrations, all nodes of a job count the same ones: the number of the node that has most is taken."
+
+// registrations sums users or contacts, by a label or in total. Nodes that
+// replicate them count the same ones, by domain (location table).
+func registrations(by, metric, offset string) string {
+	const replicated = "on (cluster, job, instance) kamailio_dmq_usrloc_loaded{S} == 1"
+	metric += "{S}" + offset
+	return sumBy(by) + "(" + metric + " unless " + replicated + " or max by (cluster, job, domain) (" + metric + " and " + replicated + "))"
+}

@@ -25,13 +25,14 @@ func ruleFiles(t *testing.T) []string {
 
 // What is on purpose about more than one Kamailio, or about none.
 var aboutMany = map[string]string{
-	"KamailioExporterAbsent":             "there is no instance that it could name",
-	"KamailioVersionMismatch":            "compares the Kamailios of a job",
-	"KamailioCallsFarBelowLastWeek":      "load moves between the Kamailios of a job",
-	"KamailioDialogsExpiring":            "where dialogs are replicated, a time-out may count on another Kamailio than the call",
-	"job:kamailio_calls:sum":             "the calls of a job, as its name says",
-	"job:kamailio_call_attempts:rate5m":  "a sum over a job, as its name says",
-	"job:kamailio_calls_answered:rate5m": "a sum over a job, as its name says",
+	"KamailioExporterAbsent":                   "there is no instance that it could name",
+	"KamailioVersionMismatch":                  "compares the Kamailios of a job",
+	"KamailioCallsFarBelowLastWeek":            "load moves between the Kamailios of a job",
+	"KamailioDialogsExpiring":                  "where dialogs are replicated, a time-out may count on another Kamailio than the call",
+	"job:kamailio_calls:sum":                   "the calls of a job, as its name says",
+	"job:kamailio_usrloc_registered_users:sum": "the users of a job, as its name says",
+	"job:kamailio_call_attempts:rate5m":        "a sum over a job, as its name says",
+	"job:kamailio_calls_answered:rate5m":       "a sum over a job, as its name says",
 }
 
 // No rule assumes that there is one Kamailio: what is added up or matched is of
