@@ -31,13 +31,14 @@ type Work[T any] struct {
 
 // Join returns the work of this key that is under way or has just ended, or begins
 // it: do fills the value. The work has the deadline of the ctx that began it, and
-// does not end with it otherwise. leave must be called.
-func (j *Joint[T]) Join(ctx context.Context, key string, value func() T, do func(context.Context, T)) (w *Work[T], leave func()) {
+// does not end with it otherwise. The function that it returns must be called when
+// the work is no longer wanted.
+func (j *Joint[T]) Join(ctx context.Context, key string, value func() T, do func(context.Context, T)) (*Work[T], func()) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	// Clients choose the keys: what is of no more use must not pile up.
 	maps.DeleteFunc(j.work, func(_ string, w *Work[T]) bool { return !w.ended.IsZero() && time.Since(w.ended) >= j.Reuse })
-	w = j.work[key]
+	w := j.work[key]
 	if w == nil {
 		w = &Work[T]{Value: value(), Begun: time.Now(), Done: make(chan struct{})}
 		if j.work == nil {
