@@ -57,7 +57,7 @@ type Config struct {
 	// port too, where each connection is closed after its reply.
 	StockHTTP bool
 	// Edit makes Stock's configuration another one. What it leaves without jsonrpcs
-	// has no SocketPath and no FIFOPath.
+	// or with its HTTP alone (transport 1) has no SocketPath and no FIFOPath.
 	Edit func(config string) string
 	// UDP puts the datagram RPC on a UDP port in place of the Unix socket:
 	// Kamailio serves one of the two.
@@ -283,7 +283,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		if err := os.WriteFile(env["KAM_STOCK_FILE"], []byte(edited), 0o644); err != nil {
 			return nil, err
 		}
-		if !strings.Contains(edited, "jsonrpcs.so") {
+		if !strings.Contains(edited, "jsonrpcs.so") || strings.Contains(edited, `"transport", 1)`) {
 			s.SocketPath, s.FIFOPath = "", ""
 		}
 	}
@@ -356,7 +356,7 @@ func (s *Server) launch(scripts string) error {
 // answers tells whether every transport does that a client may try first.
 func (s *Server) answers() bool {
 	const request = `{"jsonrpc":"2.0","method":"core.version","id":1}`
-	if s.SocketPath == "" && s.UDPAddr == "" { // no jsonrpcs
+	if s.SocketPath == "" && s.UDPAddr == "" && s.HTTPURL == "" { // no jsonrpcs
 		conn, err := net.DialTimeout("unix", s.CtlPath, time.Second)
 		if err != nil {
 			return false
@@ -364,8 +364,10 @@ func (s *Server) answers() bool {
 		_ = conn.Close()
 		return true
 	}
-	if _, err := os.Stat(s.FIFOPath); err != nil {
-		return false
+	if s.FIFOPath != "" {
+		if _, err := os.Stat(s.FIFOPath); err != nil {
+			return false
+		}
 	}
 	if s.HTTPURL != "" {
 		if _, err := s.askHTTP([]byte(request), time.Second); err != nil {
@@ -383,7 +385,11 @@ func (s *Server) answers() bool {
 	}
 	// The TCP main process is the last that Kamailio forks.
 	const processes = `{"jsonrpc":"2.0","method":"core.psa","id":1}`
-	reply, err := s.askDatagram([]byte(processes), time.Second)
+	ask := s.askDatagram
+	if s.SocketPath == "" && s.UDPAddr == "" {
+		ask = s.askHTTP
+	}
+	reply, err := ask([]byte(processes), time.Second)
 	return err == nil && bytes.Contains(reply, []byte("tcp main process"))
 }
 

@@ -48,6 +48,7 @@ var checks = []check{
 	{"version", sectionKamailio, checkVersion},
 	{"clock", sectionKamailio, checkClock},
 	{"ways", sectionWays, checkWays},
+	{"instances", sectionWays, checkInstances},
 	{"found", sectionWays, checkFound},
 	{"permissions", sectionWays, checkPermissions},
 	{"closed", sectionWays, checkClosedConnections},
@@ -64,6 +65,7 @@ var checks = []check{
 	{"sip", sectionExporter, checkSIP},
 	{"page", sectionExporter, checkPage},
 	{"large", sectionMore, checkLargeReplies},
+	{"rows", sectionMore, checkRows},
 	{"modules", sectionMore, checkModules},
 	{"sockets", sectionMore, checkSockets},
 }
@@ -74,18 +76,23 @@ func one(level Level, text string, fixes ...Fix) []Finding {
 
 func checkProcesses(_ context.Context, p *patient) (all []Finding) {
 	var others []string
+	ways := p.answering()
 	for _, k := range p.processes {
-		if p.mainPID != 0 && k.pid != p.mainPID {
+		who := "it"
+		switch {
+		case len(ways) == 0 || ways[0].id.MainPID() == "": // whether that is it is not known
+			who = "a Kamailio"
+		case k.pid != p.mainPID:
 			others = append(others, fmt.Sprintf("pid %d with %s", k.pid, k.config))
 			continue
 		}
-		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("it runs here as %s (pid %d), with %s", k.user, k.pid, k.config)})
+		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("%s runs here as %s (pid %d), with %s", who, k.user, k.pid, k.config)})
 	}
 	if len(others) > 0 {
-		all = append(all, Finding{Level: Note, Text: "other Kamailios run here too: " + strings.Join(others, "; ")})
+		all = append(all, Finding{Level: Note, Text: "Kamailios run here that the URIs do not lead to: " + strings.Join(others, "; ")})
 	}
 	local := slices.ContainsFunc(p.ways, func(t *trial) bool { return localPath(t.given) != "" && t.Flag })
-	if len(p.processes) == 0 && local && len(p.answering(true)) == 0 {
+	if len(p.processes) == 0 && local && len(p.answering()) == 0 {
 		all = one(Fail, "no process of Kamailio is seen on this machine", shell("systemctl start kamailio", "journalctl -u kamailio -e  # if it ends again"))
 	}
 	return all
@@ -99,6 +106,9 @@ func checkVersion(_ context.Context, p *patient) []Finding {
 		return nil
 	}
 	text := "version " + p.version
+	if p.client == nil {
+		text = "the one that was found: " + text
+	}
 	if p.up.Exists() {
 		text += ", up for " + roughly(p.uptime)
 	}
@@ -135,7 +145,7 @@ const maxSkew = 3 * time.Second
 // of an hour is another zone.
 func checkClock(_ context.Context, p *patient) []Finding {
 	local, ok := collector.LocalTime(p.up.Get("now"))
-	if !ok {
+	if !ok || p.client == nil { // it need not be the one that the flags mean
 		return nil
 	}
 	offset := time.Duration(collector.ZoneOffset(local, float64(p.upAt.Unix()))) * time.Second
@@ -175,7 +185,7 @@ func schemeOf(uri string) string {
 }
 
 func checkWays(_ context.Context, p *patient) (all []Finding) {
-	some := len(p.answering(true)) > 0
+	some := len(p.answering()) > 0
 	for _, t := range p.ways {
 		if !t.Flag {
 			continue
@@ -201,43 +211,15 @@ func checkWays(_ context.Context, p *patient) (all []Finding) {
 		if strings.HasPrefix(t.URI, "binrpc+") {
 			module = "ctl"
 		}
-		if loaded, known := p.loads(module); known && !loaded {
+		if loaded, known := p.loads(module); known && !loaded && (some || localPath(t.given) != "") {
 			text += ". The module " + module + " is not loaded"
 		}
-		if lost := p.losses(t); lost != "" {
-			text += ". " + lost
+		if some && t.way != nil {
+			text += ". The exporter skips this URI, and uses the others"
 		}
 		all = append(all, Finding{Level: level, Text: text, Fixes: p.mend(t)})
 	}
-	versions := map[string]bool{}
-	for _, t := range p.answering(true) {
-		versions[t.Version] = true
-	}
-	if len(versions) > 1 {
-		all = append(all, Finding{Level: Fail, Text: "the ways lead to different versions of Kamailio: name those of one only", Fixes: []Fix{byFlag("--kamailio.uri=" + p.answering(true)[0].URI)}})
-	}
 	return all
-}
-
-// losses tells what is missing with a way that carries most and does not answer.
-func (p *patient) losses(t *trial) string {
-	if t.way == nil || p.snapshot == nil || t.MaxReply != 0 || !errors.Is(t.err, kamrpc.ErrNoAnswer) {
-		return ""
-	}
-	var names []string
-	for i, r := range p.snapshot.Results {
-		growing := slices.ContainsFunc(p.cfg.Collectors[i].Methods(), func(m string) bool {
-			price, _ := kamrpc.PriceOf(m)
-			return price.Cost == kamrpc.Growing
-		})
-		if r.Supported && growing {
-			names = append(names, r.Collector)
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return "Large replies go this way first, so these collectors fail: " + strings.Join(names, ", ")
 }
 
 func size(bytes int64) string {
@@ -268,7 +250,7 @@ func (p *patient) mend(t *trial) (fixes []Fix) {
 			return p.elsewhere(t)
 		}
 	}
-	hangs := errors.Is(t.err, kamrpc.ErrNoAnswer) && len(p.answering(true)) == 0 && len(p.cfg.URIs) > 1
+	hangs := errors.Is(t.err, kamrpc.ErrNoAnswer) && len(p.answering()) == 0 && len(p.cfg.URIs) > 1
 	switch scheme {
 	case "fifo":
 		if !hangs {
@@ -298,12 +280,16 @@ func hostOf(uri string) string {
 // be in kamailio.cfg?
 func (p *patient) elsewhere(t *trial) (fixes []Fix) {
 	scheme := schemeOf(t.URI)
-	for _, other := range p.ways {
-		if !other.Flag && other.Answers && schemeOf(other.URI) == scheme {
+	others := p.unnamed()
+	if only := p.theOnly(); only != nil && len(p.answering()) == 0 {
+		others = only.ways
+	}
+	for _, other := range others {
+		if schemeOf(other.URI) == scheme {
 			return []Fix{byFlag("--kamailio.uri=" + other.URI)}
 		}
 	}
-	if len(p.processes) == 0 && len(p.answering(true)) == 0 && len(p.answering(false)) == 0 {
+	if len(p.processes) == 0 && len(p.answering()) == 0 && len(p.instances(false)) == 0 {
 		return nil // nobody could open it
 	}
 	path := localPath(t.URI)
@@ -333,6 +319,9 @@ func (p *patient) mendReplyDir(t *trial) []Fix {
 		return []Fix{shell("install -d -o kamailio -g kamailio -m 2770 " + dir + "  # where the exporter makes its reply FIFOs")}
 	}
 	for _, k := range p.processes {
+		if !p.isIt(k) {
+			continue
+		}
 		// Its unit may have PrivateTmp=yes: then its /tmp is not ours. Only root
 		// can look.
 		theirs, err := os.Stat(filepath.Join(p.cfg.System.Proc, strconv.Itoa(k.pid), "root", dir))
@@ -388,7 +377,7 @@ func (p *patient) configured(line *regexp.Regexp) string {
 // read all of it. Single lines of it are looked for, and nothing is shown.
 func (p *patient) configuration() (text string, known bool) {
 	for _, k := range p.processes {
-		if k.pid != p.mainPID && len(p.processes) > 1 {
+		if !p.isIt(k) {
 			continue
 		}
 		files := 0
@@ -490,23 +479,6 @@ func (p *patient) open(who account, uri string, o *obstacle) []Fix {
 	return []Fix{kamailioCfg(`modparam("ctl", "mode", 0660)`, fmt.Sprintf(`modparam("ctl", "group", "%s")`, group)), join}
 }
 
-// checkFound tells of ways that no flag names.
-func checkFound(_ context.Context, p *patient) (all []Finding) {
-	some := len(p.answering(true)) > 0
-	var others []string
-	for _, t := range p.answering(false) {
-		if some {
-			others = append(others, t.URI)
-			continue
-		}
-		all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s answers (%s), but no flag names it", t.URI, strings.TrimSpace(t.Version)), Fixes: []Fix{byFlag("--kamailio.uri=" + t.URI)}})
-	}
-	if len(others) > 0 {
-		all = one(Note, "not named by a flag, and not needed; answering too: "+strings.Join(others, ", "))
-	}
-	return all
-}
-
 // checkPermissions looks at the sockets with the eyes of the service's user.
 func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 	if p.whoErr != nil {
@@ -544,7 +516,7 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 		}
 		all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("%s (known by %s) may not use %s: %s", p.who.name, p.who.from, t.URI, o), Fixes: p.open(p.who, t.URI, o)})
 	}
-	if len(p.answering(true)) > 0 && !answer {
+	if len(p.answering()) > 0 && !answer {
 		for i := range all {
 			all[i].Level = Fail // nothing is left
 		}
@@ -559,7 +531,7 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 }
 
 func checkClosedConnections(_ context.Context, p *patient) (all []Finding) {
-	for _, t := range p.answering(true) {
+	for _, t := range p.answering() {
 		if t.dials > 1 {
 			all = append(all, Finding{Level: Note, Text: t.URI + " closes each connection after its reply, as Debian's kamailio.cfg does: each call takes about twice as long",
 				Fixes: []Fix{kamailioCfg("# in event_route[xhttp:request], take out:", "set_reply_close();")}})
@@ -570,7 +542,7 @@ func checkClosedConnections(_ context.Context, p *patient) (all []Finding) {
 
 // checkWorkers: over HTTP the workers are those that serve SIP over TCP.
 func checkWorkers(_ context.Context, p *patient) []Finding {
-	ways := p.answering(true)
+	ways := p.answering()
 	if len(ways) == 0 || !strings.HasPrefix(ways[0].URI, "http") {
 		return nil
 	}
@@ -585,7 +557,7 @@ func checkWorkers(_ context.Context, p *patient) []Finding {
 
 // checkReplySizes compares what came with what can come.
 func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
-	ways := p.answering(true)
+	ways := p.answering()
 	if p.snapshot == nil || len(ways) == 0 {
 		return nil
 	}
@@ -664,7 +636,7 @@ func checkCollectors(_ context.Context, p *patient) (all []Finding) {
 func (p *patient) failure(r collector.Result) []Fix {
 	switch {
 	case errors.Is(r.Err, kamrpc.ErrNoAnswer) && !p.carriesLarge():
-		return []Fix{byFlag("--kamailio.uri="+p.answering(true)[0].given, p.largeWay())}
+		return []Fix{byFlag("--kamailio.uri="+p.answering()[0].given, p.largeWay())}
 	case errors.Is(r.Err, kamrpc.ErrOutgrown):
 		return []Fix{
 			byFlag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"),
@@ -934,7 +906,7 @@ func (p *patient) carriesLarge() bool {
 // largeWay is a flag for what carries large replies: the FIFO, which only this
 // machine has, or HTTP to another.
 func (p *patient) largeWay() string {
-	for _, t := range p.answering(true) {
+	for _, t := range p.answering() {
 		u, err := url.Parse(t.given)
 		if err == nil && u.Hostname() != "" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback() {
 			return "--kamailio.uri=http://" + net.JoinHostPort(u.Hostname(), "5060") + "/RPC"
@@ -945,11 +917,11 @@ func (p *patient) largeWay() string {
 
 // checkLargeReplies: without a way for large replies lists are cut.
 func checkLargeReplies(_ context.Context, p *patient) []Finding {
-	ways := p.answering(true)
+	ways := p.answering()
 	if len(ways) == 0 || p.carriesLarge() {
 		return nil
 	}
-	for _, t := range p.answering(false) {
+	for _, t := range p.unnamed() {
 		if t.MaxReply == 0 {
 			return one(Note, "replies of more than "+size(ways[0].MaxReply)+" do not come by the ways that the flags name; by this one they do", byFlag("--kamailio.uri="+ways[0].given, "--kamailio.uri="+t.URI))
 		}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -112,29 +113,50 @@ func outcome(t *testing.T, r *Report, want Status) {
 // differs from run to run, and from machine to machine.
 func golden(t *testing.T, name string, r *Report, s *kamailiotest.Server) {
 	t.Helper()
-	shown := *r
-	shown.Findings = slices.DeleteFunc(slices.Clone(r.Findings), func(f Finding) bool {
-		return f.Check == "permissions" || strings.HasPrefix(f.Text, "it has just been started")
-	})
 	host, port, _ := strings.Cut(s.SIPAddr, ":")
-	fixed := []struct{ is, shown string }{
+	goldenFile(t, name, r, []shown{
 		{regexp.QuoteMeta(s.Dir) + `(/kamailio\.cfg)`, "/etc/kamailio$1"},
 		{regexp.QuoteMeta(s.Dir), "/run/kamailio"},
 		{regexp.QuoteMeta(host + ":" + port), host + ":5060"},
+		{`pid \d+\b`, "pid 811"},
+	})
+}
+
+// goldenOf is golden of several servers, in the order of their process ids.
+func goldenOf(t *testing.T, name string, r *Report, servers ...*kamailiotest.Server) {
+	t.Helper()
+	var fixed []shown
+	for i, s := range servers {
+		letter := string(rune('a' + i))
+		fixed = append(fixed, shown{regexp.QuoteMeta(s.Dir), "/run/kamailio-" + letter}, shown{fmt.Sprintf(`pid %d\b`, s.PID()), fmt.Sprintf("pid %d", 811*(i+1))})
+	}
+	goldenFile(t, name, r, fixed)
+}
+
+// shown is what stands in a golden report for what a text is.
+type shown struct{ is, as string }
+
+func goldenFile(t *testing.T, name string, r *Report, fixed []shown) {
+	t.Helper()
+	report := *r
+	report.Findings = slices.DeleteFunc(slices.Clone(r.Findings), func(f Finding) bool {
+		return f.Check == "permissions" || strings.HasPrefix(f.Text, "it has just been started")
+	})
+	fixed = append(fixed, []shown{
 		{`\d+\.\d ms`, "0.5 ms"},
 		{`\d+ metrics in \d+ ms`, "317 metrics in 9 ms"},
 		{`(the largest reply of a scrape is \S+ with) \d+ KiB`, "$1 5 KiB"},
 		{`up for \d+ \w+`, "up for 3 days"},
-		{`runs here as \w+ \(pid \d+\)`, "runs here as kamailio (pid 811)"},
-	}
+		{`runs here as \w+ \(pid (\d+)\)`, "runs here as kamailio (pid $1)"},
+	}...)
 	replace := func(text string) string {
 		for _, f := range fixed {
-			text = regexp.MustCompile(f.is).ReplaceAllString(text, f.shown)
+			text = regexp.MustCompile(f.is).ReplaceAllString(text, f.as)
 		}
 		return text
 	}
-	for i := range shown.Findings {
-		f := &shown.Findings[i]
+	for i := range report.Findings {
+		f := &report.Findings[i]
 		f.Text = replace(f.Text)
 		f.Fixes = slices.Clone(f.Fixes)
 		for j := range f.Fixes {
@@ -146,7 +168,7 @@ func golden(t *testing.T, name string, r *Report, s *kamailiotest.Server) {
 		}
 	}
 	var got bytes.Buffer
-	shown.Text(&got, false)
+	report.Text(&got, false)
 	file := filepath.Join("testdata", name+".txt")
 	if *update {
 		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {

@@ -186,9 +186,9 @@ func TestFindings(t *testing.T) {
 		}, Degraded, "ways", Warn, "cannot make a reply FIFO", "shell: install -d"},
 		{"a Kamailio whose unit has PrivateTmp", func(s *kamrpctest.Server, cfg *Config) {
 			replies := filepath.Join(filepath.Dir(s.ReplyDir()), "others")
-			theirs := filepath.Join(cfg.System.Proc, "4711", "root", replies)
+			theirs := filepath.Join(cfg.System.Proc, "21085", "root", replies)
 			if errors.Join(os.Mkdir(replies, 0o755), os.MkdirAll(theirs, 0o755),
-				os.WriteFile(filepath.Join(cfg.System.Proc, "4711", "status"), []byte("Name:\tkamailio\nState:\tS (sleeping)\nPPid:\t1\nUid:\t0\t0\t0\t0\n"), 0o600)) != nil {
+				os.WriteFile(filepath.Join(cfg.System.Proc, "21085", "status"), []byte("Name:\tkamailio\nState:\tS (sleeping)\nPPid:\t1\nUid:\t0\t0\t0\t0\n"), 0o600)) != nil {
 				panic("no fake process")
 			}
 			cfg.URIs[1], _, _ = strings.Cut(s.URI("fifo"), "?")

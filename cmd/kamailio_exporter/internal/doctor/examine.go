@@ -45,6 +45,7 @@ type trial struct {
 	given string // the URI with its parameters
 	way   kamrpc.Transport
 	dials int64 // connections for two calls, where known
+	id    kamrpc.Identity
 	err   error
 }
 
@@ -116,6 +117,9 @@ func (t *trial) try(ctx context.Context, cfg Config) {
 		t.Version = version.Text()
 	}
 	t.Answers, t.dials = true, dials()
+	ctx, cancel := context.WithTimeout(ctx, cfg.CallTimeout)
+	defer cancel()
+	t.id, _ = client.Identity(ctx) // else it cannot be told from others
 }
 
 func call(ctx context.Context, timeout time.Duration, client *kamrpc.Client, method string, params ...any) (kamrpc.Value, error) {
@@ -124,21 +128,18 @@ func call(ctx context.Context, timeout time.Duration, client *kamrpc.Client, met
 	return client.Call(ctx, method, params...)
 }
 
-// answering are the ways that answer, of the flags or found.
-func (p *patient) answering(configured bool) []*trial {
-	return slices.DeleteFunc(slices.Clone(p.ways), func(t *trial) bool { return !t.Answers || t.Flag != configured })
-}
-
 // ask finds out what the Kamailio is that answers by the flags' ways, and makes a
-// scrape; where none does, it asks one that was found no more than its name.
+// scrape; where none does, and only one Kamailio is there, it asks that no more than
+// its name.
 func (p *patient) ask(ctx context.Context) {
-	ways := p.answering(true)
+	ways := p.answering()
 	mine := len(ways) > 0
 	if !mine {
-		if ways = p.answering(false); len(ways) == 0 {
+		only := p.theOnly()
+		if only == nil {
 			return
 		}
-		ways = ways[:1] // they may be of several Kamailios
+		ways = only.ways[:1]
 	}
 	cfg := kamrpc.Config{MaxConcurrent: p.cfg.MaxConcurrent, MaxReplyBytes: p.cfg.MaxReplyBytes}
 	var mu sync.Mutex
@@ -177,16 +178,14 @@ func (p *patient) ask(ctx context.Context) {
 	}
 	for v := range get("core.psx").All("") {
 		description := v.Get("DSC").Text()
-		if pid, ok := v.Get("PID").Float(); ok && strings.HasPrefix(description, "main process") {
-			if i := slices.IndexFunc(p.processes, func(k process) bool { return k.pid == int(pid) }); i >= 0 {
-				p.mainPID = int(pid) // not that of another container
-			}
-		}
 		for _, kind := range []string{"udp receiver", "tcp receiver", "JSONRPCS DATAGRAM", "JSONRPCS FIFO", "ctl handler"} {
 			if strings.HasPrefix(description, kind) {
 				p.workers[kind]++
 			}
 		}
+	}
+	if k, here := p.processOf(ways[0].id); here {
+		p.mainPID = k.pid
 	}
 	if mine {
 		p.client = client

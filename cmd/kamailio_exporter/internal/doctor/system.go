@@ -289,7 +289,7 @@ func (s System) kamailios() []process {
 }
 
 // maxFound bounds the sockets that are tried beside those of the flags.
-const maxFound = 8
+const maxFound = 24
 
 // search finds sockets of Kamailio, as URIs: at their usual names, and those of
 // the kernel's list that are called so.
@@ -333,6 +333,7 @@ func (s System) search(processes []process) []string {
 		switch {
 		case fields[4] == "0002" && strings.Contains(filepath.Base(path), "rpc"):
 			add("unix", path, fs.ModeSocket)
+			add("fifo", strings.TrimSuffix(path, ".sock")+".fifo", fs.ModeNamedPipe) // beside it, as by default
 		case fields[4] == "0001" && strings.Contains(filepath.Base(path), "ctl"):
 			add("binrpc+unix", path, fs.ModeSocket)
 		}

@@ -1,0 +1,206 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
+// A host may run several Kamailios. What is said of "it" is said of the one that
+// the URIs of the flags lead to; the others are told apart by their processes.
+
+// instance is one Kamailio that answers, with the URIs that lead to it.
+type instance struct {
+	id   kamrpc.Identity
+	ways []*trial
+}
+
+// instances groups the URIs that answer, those of the flags or those that were
+// found.
+func (p *patient) instances(configured bool) (all []*instance) {
+	for _, t := range p.ways {
+		if !t.Answers || t.Flag != configured {
+			continue
+		}
+		i := slices.IndexFunc(all, func(known *instance) bool { return known.id.Same(t.id) })
+		if i < 0 {
+			all = append(all, &instance{id: t.id})
+			i = len(all) - 1
+		}
+		all[i].ways = append(all[i].ways, t)
+	}
+	return all
+}
+
+// answering are the URIs that answer and are used: those of the flags, where they
+// lead to the Kamailio of the first.
+func (p *patient) answering() []*trial {
+	if all := p.instances(true); len(all) > 0 {
+		return all[0].ways
+	}
+	return nil
+}
+
+// unnamed are the URIs that were found and lead to the Kamailio of the flags.
+func (p *patient) unnamed() []*trial {
+	ways := p.answering()
+	for _, found := range p.instances(false) {
+		if len(ways) > 0 && found.id.Same(ways[0].id) {
+			return found.ways
+		}
+	}
+	return nil
+}
+
+// theOnly is the one Kamailio that was found, where there is no other on this
+// machine.
+func (p *patient) theOnly() *instance {
+	found := p.instances(false)
+	if len(found) != 1 || len(p.processes) > 1 {
+		return nil
+	}
+	return found[0]
+}
+
+// processOf is the process of an instance on this machine.
+func (p *patient) processOf(id kamrpc.Identity) (process, bool) {
+	i := slices.IndexFunc(p.processes, func(k process) bool { return strconv.Itoa(k.pid) == id.MainPID() })
+	if i < 0 {
+		return process{}, false // it runs elsewhere, or in a container
+	}
+	return p.processes[i], true
+}
+
+// isIt tells whether a process is the Kamailio that is spoken of.
+func (p *patient) isIt(k process) bool {
+	if ways := p.answering(); len(ways) > 0 && ways[0].id.MainPID() != "" {
+		return k.pid == p.mainPID
+	}
+	return k.pid == p.mainPID || len(p.processes) == 1
+}
+
+// name tells instances apart.
+func (p *patient) name(id kamrpc.Identity) string {
+	if k, here := p.processOf(id); here {
+		return fmt.Sprintf("pid %d with %s", k.pid, k.config)
+	}
+	return id.String()
+}
+
+// proposal is flags for an instance: the sockets of jsonrpcs where there are any,
+// else that of ctl.
+func (i *instance) proposal() Fix {
+	ways := slices.DeleteFunc(slices.Clone(i.ways), func(t *trial) bool { return strings.HasPrefix(t.URI, "binrpc+") })
+	if len(ways) == 0 {
+		ways = i.ways
+	}
+	var flags []string
+	for _, t := range ways {
+		flags = append(flags, "--kamailio.uri="+t.given)
+	}
+	return byFlag(flags...)
+}
+
+func uris(ways []*trial) string {
+	var all []string
+	for _, t := range ways {
+		all = append(all, t.URI)
+	}
+	return strings.Join(all, ", ")
+}
+
+// checkInstances: all URIs of the flags must lead to one Kamailio.
+func checkInstances(_ context.Context, p *patient) (all []Finding) {
+	named := p.instances(true)
+	for i, other := range named {
+		if i == 0 {
+			continue
+		}
+		mine := instance{named[0].id, slices.Concat(named[0].ways, p.unnamed())}
+		all = append(all, Finding{
+			Level: Fail, Text: fmt.Sprintf("%s leads to another Kamailio (%s, %s) than %s (%s, %s): all URIs must lead to the same one, and the exporter uses those of the first only",
+				uris(other.ways), p.name(other.id), other.id, uris(named[0].ways), p.name(named[0].id), named[0].id),
+			Fixes: []Fix{mine.proposal()},
+		})
+	}
+	return all
+}
+
+// checkFound tells of URIs that no flag names.
+func checkFound(_ context.Context, p *patient) (all []Finding) {
+	found := p.instances(false)
+	ways := p.answering()
+	if len(ways) > 0 {
+		if unnamed := p.unnamed(); len(unnamed) > 0 {
+			all = one(Note, "not named by a flag, and not needed; answering too: "+uris(unnamed))
+		}
+		for _, other := range found {
+			if !other.id.Same(ways[0].id) {
+				all = append(all, Finding{Level: Note, Text: "another Kamailio (" + p.name(other.id) + ") answers at " + uris(other.ways)})
+			}
+		}
+		return all
+	}
+	for _, i := range found {
+		text := fmt.Sprintf("%s answers (%s), but no flag names it", uris(i.ways), strings.TrimSpace(i.ways[0].Version))
+		if len(i.ways) > 1 {
+			text = fmt.Sprintf("%s answer (%s), but no flag names them", uris(i.ways), strings.TrimSpace(i.ways[0].Version))
+		}
+		if len(found) > 1 || len(p.processes) > 1 {
+			text = p.name(i.id) + ": " + text
+		}
+		all = append(all, Finding{Level: Note, Text: text, Fixes: []Fix{i.proposal()}})
+	}
+	if !p.cfg.Search || len(p.processes) < 2 {
+		return all
+	}
+	for _, k := range p.processes {
+		if !slices.ContainsFunc(found, func(i *instance) bool { return i.id.MainPID() == strconv.Itoa(k.pid) }) {
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("pid %d with %s: no socket of it answers. If its kamailio.cfg serves RPC over HTTP, name that", k.pid, k.config),
+				Fixes: []Fix{byFlag("--kamailio.uri=http://HOST:PORT/RPC")}})
+		}
+	}
+	return all
+}
+
+// checkRows: what JSON-RPC loses could be had over BINRPC.
+func checkRows(_ context.Context, p *patient) []Finding {
+	ways := p.answering()
+	complete := func(t *trial) bool { return t.way.Traits().Complete }
+	if p.snapshot == nil || len(ways) == 0 || slices.ContainsFunc(ways, complete) {
+		return nil
+	}
+	var lost []string
+	for i, r := range p.snapshot.Results {
+		for _, method := range p.cfg.Collectors[i].Methods() {
+			if price, _ := kamrpc.PriceOf(method); price.JSONLoses != "" && r.Supported && len(r.Samples) > 0 {
+				lost = append(lost, fmt.Sprintf("%s (%s)", price.JSONLoses, r.Collector))
+			}
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	var flags []string
+	for _, t := range ways {
+		flags = append(flags, "--kamailio.uri="+t.given)
+	}
+	binrpc := "binrpc+unix:///run/kamailio/kamailio_ctl"
+	if u, err := url.Parse(ways[0].given); err == nil && u.Hostname() != "" && p.mainPID == 0 {
+		binrpc = "binrpc+tcp://" + u.Hostname() + ":2049"
+	}
+	unnamed := p.unnamed()
+	if i := slices.IndexFunc(unnamed, complete); i >= 0 {
+		binrpc = unnamed[i].given
+	}
+	fixes := []Fix{byFlag(append(flags, "--kamailio.uri="+binrpc)...)}
+	if loaded, known := p.loads("ctl"); known && !loaded {
+		fixes = append([]Fix{kamailioCfg(`loadmodule "ctl.so"`)}, fixes...)
+	}
+	return one(Note, "over JSON-RPC Kamailio leaves out "+strings.Join(lost, ", and ")+"; over BINRPC it reports all, beside the URIs that there are", fixes...)
+}

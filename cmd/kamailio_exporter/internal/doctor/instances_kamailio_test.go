@@ -1,0 +1,136 @@
+//go:build linux
+
+package doctor
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+// three are Kamailios with run directories of their own: Debian's, one without
+// jsonrpcs, and one that serves RPC over HTTP only.
+func three(t *testing.T, version string) (stock, noJSONRPC, httpOnly *kamailiotest.Server) {
+	t.Helper()
+	without := func(words string) func(string) string {
+		return func(config string) string {
+			return regexp.MustCompile(`(?m)^.*(`+words+`).*$`).ReplaceAllString(config, "")
+		}
+	}
+	stock = kamailiotest.Start(t, kamailiotest.Config{Version: version, Stock: true})
+	noJSONRPC = kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: without("jsonrpc")})
+	httpOnly = kamailiotest.Start(t, kamailiotest.Config{Version: version, StockHTTP: true, Edit: func(config string) string {
+		return without(`loadmodule "ctl.so"`)(strings.Replace(config, `"transport", 7)`, `"transport", 1)`, 1))
+	}})
+	return stock, noJSONRPC, httpOnly
+}
+
+// says are the texts of all findings, and the flags of their fixes.
+func says(r *Report) string {
+	var b strings.Builder
+	for _, f := range r.Findings {
+		fmt.Fprintln(&b, f.Check, f.Text)
+		for _, fix := range f.Fixes {
+			fmt.Fprintln(&b, " ", strings.Join(fix.Lines, " "))
+		}
+	}
+	return b.String()
+}
+
+// TestThreeInstances: on a host with three Kamailios each is called by its process,
+// and URIs are proposed together that belong together.
+func TestThreeInstances(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		stock, noJSONRPC, httpOnly := three(t, version)
+		all := []*kamailiotest.Server{stock, noJSONRPC, httpOnly}
+		with := func(uris ...string) Config {
+			cfg := config(t, uris...)
+			for _, s := range all {
+				see(t, &cfg, s)
+			}
+			cfg.Search = true
+			return cfg
+		}
+		pid := func(s *kamailiotest.Server) string { return fmt.Sprintf("pid %d", s.PID()) }
+		unix, fifo, ctl := "unix://"+stock.SocketPath, "fifo://"+stock.FIFOPath, "binrpc+unix://"+noJSONRPC.CtlPath
+
+		t.Run("no flag", func(t *testing.T) {
+			r := examined(t, with("unix:///nosuch/kamailio_rpc.sock", "fifo:///nosuch/kamailio_rpc.fifo"))
+			outcome(t, r, Broken)
+			for _, s := range all {
+				has(t, r, "processes", OK, "a Kamailio runs here as root ("+pid(s)+")")
+			}
+			has(t, r, "found", Note, pid(stock)+" with ", "flag: --kamailio.uri="+unix, "flag: --kamailio.uri="+fifo)
+			has(t, r, "found", Note, pid(noJSONRPC)+" with ", "flag: --kamailio.uri="+ctl)
+			has(t, r, "found", Note, pid(httpOnly)+" with ", "flag: --kamailio.uri=http://HOST:PORT/RPC")
+			for _, f := range findings(r, "found") {
+				for _, fix := range f.Fixes {
+					both := strings.Join(fix.Lines, " ")
+					if strings.Contains(both, stock.Dir) && strings.Contains(both, noJSONRPC.Dir) {
+						t.Errorf("two servers are proposed as one: %s", both)
+					}
+				}
+			}
+			if text := says(r); strings.Contains(text, " it runs here") || strings.Contains(text, "its clock") || r.Version != "" {
+				t.Errorf("somebody is described as it: %s", text)
+			}
+			goldenOf(t, "three-instances-"+version, r, all...)
+		})
+		t.Run("two at once", func(t *testing.T) {
+			r := examined(t, with(unix, ctl))
+			outcome(t, r, Broken)
+			has(t, r, "instances", Fail, ctl+" leads to another Kamailio ("+pid(noJSONRPC)+" with ", "flag: --kamailio.uri="+unix, "flag: --kamailio.uri="+fifo)
+			has(t, r, "instances", Fail, "than "+unix+" ("+pid(stock)+" with ")
+			has(t, r, "processes", OK, "it runs here as root ("+pid(stock)+")")
+			has(t, r, "processes", Note, "that the URIs do not lead to: ")
+			if i := slices.IndexFunc(r.Collectors, func(c Collector) bool { return c.State == "fails" }); i >= 0 {
+				t.Errorf("%+v", r.Collectors[i])
+			}
+		})
+		t.Run("the one over HTTP", func(t *testing.T) {
+			r := examined(t, with(httpOnly.HTTPURL))
+			outcome(t, r, Healthy)
+			has(t, r, "processes", OK, "it runs here as root ("+pid(httpOnly)+")")
+			has(t, r, "found", Note, "another Kamailio ("+pid(stock)+" with ")
+			has(t, r, "found", Note, "another Kamailio ("+pid(noJSONRPC)+" with ")
+			if text := says(r); strings.Contains(text, "--kamailio.uri="+unix) || strings.Contains(text, "--kamailio.uri="+fifo) || strings.Contains(text, "--kamailio.uri="+ctl) {
+				t.Errorf("a URI of another server is proposed: %s", text)
+			}
+		})
+		t.Run("the one without jsonrpcs", func(t *testing.T) {
+			r := examined(t, with(ctl))
+			outcome(t, r, Healthy)
+			has(t, r, "processes", OK, "it runs here as root ("+pid(noJSONRPC)+")")
+		})
+		t.Run("one that does not answer", func(t *testing.T) {
+			r := examined(t, with("http://127.0.0.1:1/RPC"))
+			outcome(t, r, Broken)
+			if text := says(r); strings.Contains(text, " it runs here") || strings.Contains(text, "its clock") || strings.Contains(text, "is not loaded") || r.Version != "" {
+				t.Errorf("somebody else is described as it: %s", text)
+			}
+		})
+	})
+}
+
+// TestRowsOverBINRPC: what JSON-RPC loses is named, with the URI that has it.
+func TestRowsOverBINRPC(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		s := kamailiotest.Start(t, kamailiotest.Config{Version: version})
+		cfg := config(t, s.HTTPURL)
+		see(t, &cfg, s)
+		cfg.Search = true
+		r := examined(t, cfg)
+		has(t, r, "rows", Note, "all destinations but the last (keepalive)", "flag: --kamailio.uri="+s.HTTPURL, "flag: --kamailio.uri=binrpc+unix://"+s.CtlPath)
+
+		cfg.URIs = append(cfg.URIs, "binrpc+unix://"+s.CtlPath) // as it says
+		r = examined(t, cfg)
+		outcome(t, r, Healthy)
+		if found := findings(r, "rows"); len(found) != 0 {
+			t.Errorf("%+v", found)
+		}
+	})
+}
