@@ -196,17 +196,16 @@ func (c *Client) check(ctx context.Context, m *member) error {
 	if err != nil {
 		silent = append(silent, unanswered{m, err, r.now().Sub(begun)})
 		// A Kamailio that hangs answers nowhere: that is no fault of the way.
-		others, more := reference, []unanswered(nil)
+		others := c.ways[slices.Index(c.ways, m)+1:]
 		if reference != nil {
-			others, more = c.find(ctx, []*member{reference})
-		} else {
-			others, more = c.find(ctx, c.ways[slices.Index(c.ways, m)+1:])
+			others = []*member{reference}
 		}
+		answering, more := c.find(ctx, others)
 		if ctx.Err() != nil {
 			return fmt.Errorf("given up: %w", ctx.Err())
 		}
 		for _, s := range append(silent, more...) {
-			r.failed(s, others != nil)
+			r.failed(s, answering != nil)
 		}
 		return r.reason(m.state)
 	}
