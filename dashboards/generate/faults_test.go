@@ -198,6 +198,16 @@ func TestFaultsFireAlerts(t *testing.T) {
 			t.Error("Kamailio is back, and the alert still fires")
 		}
 	})
+	t.Run("Kamailio refuses nearly all calls itself", func(t *testing.T) {
+		before := quiet.firing(t)
+		called := filepath.Join(t.TempDir(), "called.csv")
+		if err := os.WriteFile(called, []byte("SEQUENTIAL\n6001;example.com;SIPp;\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// There is no gateway for this number: 503, with a transaction.
+		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", scenarioFile(t, "call-refused"), "-inf", called, "-r", "3", "-m", "300", quiet.SIPAddr)
+		quiet.becomes(t, before, []string{"KamailioCallsRefused", "KamailioLocalServerErrors", "KamailioSessionEstablishmentRatioLow"}, []string{"KamailioDispatcher", "KamailioDMQPeerDown", "KamailioTrunkRegistrationDown", "KamailioDrouting", "KamailioRTPEngine", "KamailioKeepalive"})
+	})
 	t.Run("ACKs are lost", func(t *testing.T) {
 		before := small.firing(t)
 		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", abs(t, "../../examples/demo/sipp/call-unacked.xml"),

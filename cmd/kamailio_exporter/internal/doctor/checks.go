@@ -59,6 +59,7 @@ var checks = []check{
 	{"usrloc", sectionCollectors, checkUsrloc},
 	{"pkg", sectionCollectors, checkPkg},
 	{"script metrics", sectionCollectors, checkScriptMetrics},
+	{"answered", sectionCollectors, checkAnswered},
 	{"startup", sectionExporter, checkStartup},
 	{"port", sectionExporter, checkPort},
 	{"environment", sectionExporter, checkEnvironment},

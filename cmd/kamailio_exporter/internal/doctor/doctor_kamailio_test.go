@@ -221,7 +221,7 @@ func TestStockWithWhatItSays(t *testing.T) {
 			if !strings.Contains(config, "record_route();") {
 				t.Fatal("Debian's configuration has no record_route()")
 			}
-			return strings.Replace(config, "record_route();", "record_route();\n"+dialog[2], 1)
+			return strings.Replace(config, "record_route();", "record_route();\n"+strings.Join(dialog[1:], "\n"), 1)
 		}})
 		r := examined(t, config(t, "unix://"+s.SocketPath, "fifo://"+s.FIFOPath))
 		outcome(t, r, Healthy)

@@ -27,7 +27,7 @@ var useful = []usefulModule{
 	{"tm", []string{`loadmodule "tm.so"`}},
 	{"tmx", []string{`loadmodule "tmx.so"  # behind tm`}},
 	{"sl", []string{`loadmodule "sl.so"`}},
-	{"dialog", []string{`loadmodule "dialog.so"  # behind tm and rr`, `# in request_route, before an INVITE is relayed:`, `if (is_method("INVITE")) dlg_manage();`}},
+	{"dialog", append([]string{`loadmodule "dialog.so"  # behind tm and rr`}, manageCalls...)},
 }
 
 // naming are the collectors that tell nothing until a flag names what.

@@ -1,0 +1,77 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// total sums the values of a metric in the scrape, with one of these labels if some
+// are given.
+func (p *patient) total(name string, labels ...string) (sum float64, there bool) {
+	if p.snapshot == nil {
+		return 0, false
+	}
+	for _, r := range p.snapshot.Results {
+		for _, s := range r.Samples {
+			if s.Desc.Name == name && !slices.ContainsFunc(s.Labels, func(l string) bool { return len(labels) > 0 && !slices.Contains(labels, l) }) {
+				sum, there = sum+s.Value, true
+			}
+		}
+	}
+	return sum, there
+}
+
+// These many calls, and this share of all, are more than what restarts of counters
+// and calls under way explain.
+const (
+	manyRefused  = 20
+	shareRefused = 0.02
+)
+
+// manageCalls makes each call a dialog that counts as failed when the script refuses
+// it.
+var manageCalls = []string{
+	"# in request_route, after authentication, before the first reply to a call:",
+	`if (is_method("INVITE") && !has_totag()) {`,
+	"\tt_newtran();",
+	"\tdlg_manage();",
+	"}",
+}
+
+// checkAnswered tells whether calls that the script refuses may count as answered.
+// The dialog module counts failed calls in a callback of tm (dialog/dlg_handlers.c),
+// so it misses those that are refused without a transaction.
+func checkAnswered(_ context.Context, p *patient) []Finding {
+	processed, known := p.total("kamailio_dialog_processed_total")
+	failed, alsoKnown := p.total("kamailio_dialog_failed_total")
+	if !known || !alsoKnown || processed == 0 {
+		return nil
+	}
+	// Two numbers that can only be too low. Each refused INVITE is acknowledged: what
+	// is acknowledged beyond the INVITEs that are no dialogs belongs to dialogs.
+	acks, withSl := p.total("kamailio_sl_acks_received_total")
+	invites, withKex := p.total("kamailio_core_requests_received_by_method_total", "INVITE")
+	refused := 0.0
+	if withSl && withKex {
+		refused = acks - max(invites-processed, 0)
+	}
+	// A call that has not failed was answered or still rings.
+	if answers, ok := p.total("kamailio_core_replies_received_by_method_total", "INVITE", "2xx"); ok {
+		ringing, _ := p.total("kamailio_dialog_dialogs", "starting", "connecting")
+		refused = max(refused, processed-failed-answers-ringing)
+	}
+	challenges, _ := p.total("kamailio_sl_replies_sent_by_code_total", "407")
+	enough := func(calls float64) bool { return calls >= manyRefused && calls >= shareRefused*processed }
+	fix := kamailioCfg(append(slices.Clone(manageCalls), `# and send_reply("404", "Not Found") in place of sl_send_reply(), which never uses the transaction`)...)
+	later := or(kamailioCfg("dlg_manage();  # after the last check that refuses calls: what is refused before is no attempt"))
+	switch {
+	case enough(refused):
+		return []Finding{{Level: Warn, Fixes: []Fix{fix, later}, Text: fmt.Sprintf("at least %.0f of %.0f calls were refused by the script after dlg_manage() and without a transaction. "+
+			"Kamailio never counts these as failed: the number of answered calls, SER and SEER can be too high", refused, processed)}}
+	case enough(acks - challenges):
+		return []Finding{{Level: Note, Fixes: []Fix{fix, later}, Text: fmt.Sprintf("%.0f INVITEs were refused without a transaction, and %.0f calls processed. "+
+			"If the script does so after dlg_manage(), Kamailio never counts these calls as failed: the number of answered calls, SER and SEER can be too high", acks-challenges, processed)}}
+	}
+	return nil
+}
