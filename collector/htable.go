@@ -16,7 +16,7 @@ var htableModule = Module{
 		Method: "htable.stats", Empty: []string{"No htables"},
 		Labels: []Label{{Name: "table", Field: "name"}},
 		Metrics: []Metric{
-			{Field: "all", Name: "entries", Kind: gauge, Help: "Entries of the table, expired ones that are not yet removed included."},
+			{Field: "all", Name: "entries", Kind: gauge, Help: "Entries of the table, expired ones that are not yet removed included. Nodes that replicate a table (dmqreplicate) each have all of it."},
 			{Field: "slots", Name: "slots", Kind: gauge, Help: "Slots of the table: two to the power of its parameter size."},
 			{Field: "max", Name: "largest_slot_entries", Kind: gauge, Help: "Entries of the fullest slot. Much above entries per slot the table is too small, and slow."},
 			{Field: "min", Instead: "nothing: it is 0 on most tables"},

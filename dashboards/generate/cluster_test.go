@@ -53,9 +53,9 @@ func TestReplicatedIsCountedOnce(t *testing.T) {
 		{callsNow("state", "", ""), "3m", `{labels: '{state="ongoing"}', value: 86}, {labels: '{state="connecting"}', value: 2}`},
 		{eachDialogOnce("profile", "kamailio_dialog_profile_dialogs{S}"), "3m", `{labels: '{profile="p"}', value: 86}`},
 		{eachDialogOnce("", "kamailio_dialog_profile_dialogs{S}"), "8m", "{labels: '{}', value: 86}"},
-		{registrations("", "kamailio_usrloc_users", ""), "3m", "{labels: '{}', value: 59}"},
-		{registrations("", "kamailio_usrloc_users", " offset 2m"), "8m", "{labels: '{}', value: 59}"},
-		{registrations("domain", "kamailio_usrloc_users", ""), "8m", `{labels: '{domain="location"}', value: 52}, {labels: '{domain="other"}', value: 7}`},
+		{registrations("", "kamailio_usrloc_users{S}"), "3m", "{labels: '{}', value: 59}"},
+		{registrations("", "kamailio_usrloc_users{S} offset 2m"), "8m", "{labels: '{}', value: 59}"},
+		{registrations("domain", "kamailio_usrloc_users{S}"), "8m", `{labels: '{domain="location"}', value: 52}, {labels: '{domain="other"}', value: 7}`},
 	} {
 		expr := strings.NewReplacer("{S,", "{", "{S}", "").Replace(want.expr)
 		fmt.Fprintf(&file, "  - {expr: '%s', eval_time: %s, exp_samples: [%s]}\n", expr, want.at, want.samples)

@@ -94,7 +94,7 @@ func overview() Dashboard {
 					kind: kindStat, width: 3, height: 5, title: "Users",
 					help: "Registered users: addresses of record with at least one contact. A sudden fall means a network, a location database or a restart without one.",
 					unit: number, none: notCounted, steps: always(blue),
-					queries: []query{{expr: registrations("", "kamailio_usrloc_users", ""), legend: "users"}},
+					queries: []query{{expr: registrations("", `kamailio_usrloc_users{S}`), legend: "users"}},
 				},
 				{
 					kind: kindStat, width: 3, height: 5, title: "Gateways",

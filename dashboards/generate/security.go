@@ -1,5 +1,7 @@
 package generate
 
+import "strings"
+
 func security() Dashboard {
 	return Dashboard{
 		UID:   "kamailio-security",
@@ -11,13 +13,13 @@ func security() Dashboard {
 					kind: kindStat, width: 6, height: 5, title: "Registered users",
 					help: "Addresses of record with at least one contact. " + usersHelp,
 					unit: number, none: notCounted, steps: always(blue),
-					queries: []query{{expr: registrations("", "kamailio_usrloc_users", ""), legend: "users"}},
+					queries: []query{{expr: registrations("", `kamailio_usrloc_users{S}`), legend: "users"}},
 				},
 				{
 					kind: kindStat, width: 6, height: 5, title: "Contacts for each user",
 					help: "Registered contacts by registered users. A rise without new users: phones that change their address and do not take the old one back, often behind a NAT.",
 					unit: number, none: notCounted + ", or nobody is registered", steps: badAbove(3, 6), places: new(2.0),
-					queries: []query{{expr: registrations("", "kamailio_usrloc_contacts", "") + " / (" + registrations("", "kamailio_usrloc_users", "") + " > 0)", legend: "contacts"}},
+					queries: []query{{expr: registrations("", `kamailio_usrloc_contacts{S}`) + " / (" + registrations("", `kamailio_usrloc_users{S}`) + " > 0)", legend: "contacts"}},
 				},
 				{
 					kind: kindStat, width: 6, height: 5, title: "Registrations refused",
@@ -36,8 +38,8 @@ func security() Dashboard {
 					help: "Registered users by domain (location table), and all of them last week. A sharp fall is a network outage or a restart without a database; a sharp rise after it is everybody coming back at once. " + usersHelp,
 					unit: number, none: notCounted,
 					queries: []query{
-						{expr: registrations("domain", "kamailio_usrloc_users", ""), legend: "{{domain}}"},
-						{expr: registrations("", "kamailio_usrloc_users", " offset 1w"), legend: "all, last week", style: lastWeek},
+						{expr: registrations("domain", `kamailio_usrloc_users{S}`), legend: "{{domain}}"},
+						{expr: registrations("", `kamailio_usrloc_users{S} offset 1w`), legend: "all, last week", style: lastWeek},
 					},
 				},
 				{
@@ -45,8 +47,8 @@ func security() Dashboard {
 					help: "Registered contacts by domain, and all of them last week. A user with two phones has two. " + usersHelp,
 					unit: number, none: notCounted,
 					queries: []query{
-						{expr: registrations("domain", "kamailio_usrloc_contacts", ""), legend: "{{domain}}"},
-						{expr: registrations("", "kamailio_usrloc_contacts", " offset 1w"), legend: "all, last week", style: lastWeek},
+						{expr: registrations("domain", `kamailio_usrloc_contacts{S}`), legend: "{{domain}}"},
+						{expr: registrations("", `kamailio_usrloc_contacts{S} offset 1w`), legend: "all, last week", style: lastWeek},
 					},
 				},
 				{
@@ -57,20 +59,20 @@ func security() Dashboard {
 						{expr: `sum(rate(kamailio_core_requests_received_by_method_total{S,method="REGISTER"}[R]))`, legend: "received", style: neutral},
 						{expr: `sum(rate(kamailio_registrar_accepted_total{S}[R]))`, legend: "accepted", style: good},
 						{expr: `sum(rate(kamailio_registrar_rejected_total{S}[R]))`, legend: "refused by save()", style: bad},
-						{expr: `sum(rate(kamailio_usrloc_expired_contacts_total{S}[R]))`, legend: "contacts expired", style: warning},
+						{expr: registrations("", `rate(kamailio_usrloc_expired_contacts_total{S}[R])`), legend: "contacts expired", style: warning},
 					},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts by transport",
 					help: "Registered contacts by transport, looked at once a minute.",
 					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or " + notCounted, stacked: true,
-					queries: []query{{expr: `sum by (transport) (kamailio_usrloc_contacts_by_transport{S})`, legend: "{{transport}}"}},
+					queries: []query{{expr: registrations("transport", `kamailio_usrloc_contacts_by_transport{S}`), legend: "{{transport}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts by user agent",
 					help: "Registered contacts by family of user agent. A family that vanishes after a day is often a firmware that was rolled out.",
 					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or " + notCounted, legendTable: true,
-					queries: []query{{expr: `sum by (user_agent) (kamailio_usrloc_contacts_by_user_agent{S})`, legend: "{{user_agent}}"}},
+					queries: []query{{expr: registrations("user_agent", `kamailio_usrloc_contacts_by_user_agent{S}`), legend: "{{user_agent}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts by time left",
@@ -79,11 +81,11 @@ func security() Dashboard {
 					// A query each: Prometheus sorts the labels as text, 1800 before 300.
 					colors: []color{{"under 1 min", "super-light-blue"}, {"1 to 5 min", "light-blue"}, {"5 to 30 min", blue}, {"30 to 60 min", "semi-dark-blue"}, {"over 1 h", "dark-blue"}},
 					queries: []query{
-						{expr: `sum(kamailio_usrloc_contacts_by_lifetime{S,remaining="0-60"})`, legend: "under 1 min"},
-						{expr: `sum(kamailio_usrloc_contacts_by_lifetime{S,remaining="60-300"})`, legend: "1 to 5 min"},
-						{expr: `sum(kamailio_usrloc_contacts_by_lifetime{S,remaining="300-1800"})`, legend: "5 to 30 min"},
-						{expr: `sum(kamailio_usrloc_contacts_by_lifetime{S,remaining="1800-3600"})`, legend: "30 to 60 min"},
-						{expr: `sum(kamailio_usrloc_contacts_by_lifetime{S,remaining="3600-"})`, legend: "over 1 h"},
+						{expr: registrations("", `kamailio_usrloc_contacts_by_lifetime{S,remaining="0-60"}`), legend: "under 1 min"},
+						{expr: registrations("", `kamailio_usrloc_contacts_by_lifetime{S,remaining="60-300"}`), legend: "1 to 5 min"},
+						{expr: registrations("", `kamailio_usrloc_contacts_by_lifetime{S,remaining="300-1800"}`), legend: "5 to 30 min"},
+						{expr: registrations("", `kamailio_usrloc_contacts_by_lifetime{S,remaining="1800-3600"}`), legend: "30 to 60 min"},
+						{expr: registrations("", `kamailio_usrloc_contacts_by_lifetime{S,remaining="3600-"}`), legend: "over 1 h"},
 					},
 				},
 			}},
@@ -117,7 +119,7 @@ func security() Dashboard {
 					kind: kindGraph, width: 12, height: 8, title: "Hash tables",
 					help: "Entries of the script's hash tables, such as lists of banned addresses and counters of tries.",
 					unit: number, none: "htable is not loaded, or the script has no tables", legendTable: true,
-					queries: []query{{expr: `sum by (table) (kamailio_htable_entries{S})`, legend: "{{table}}"}},
+					queries: []query{{expr: `max by (instance, table) (kamailio_htable_entries{S})`, legend: "{{table}} · {{instance}}"}},
 				},
 			}},
 		},
@@ -129,10 +131,12 @@ const refused = `sum(rate(kamailio_registrar_rejected_total{S}[15m]))` +
 
 const usersHelp = "Where dmq_usrloc replicates registrations, all nodes of a job count the same ones: the number of the node that has most is taken."
 
-// registrations sums users or contacts, by a label or in total. Nodes that
-// replicate them count the same ones, by domain (location table).
-func registrations(by, metric, offset string) string {
+// registrations sums what counts users or contacts, by a label or in total. Nodes
+// that replicate registrations count the same ones: the node that has most of them
+// stands for all. (dmq_usrloc puts all of a peer's into one location table.)
+func registrations(by, expr string) string {
 	const replicated = "on (cluster, job, instance) kamailio_dmq_usrloc_loaded{S} == 1"
-	metric += "{S}" + offset
-	return sumBy(by) + "(" + metric + " unless " + replicated + " or max by (cluster, job, domain) (" + metric + " and " + replicated + "))"
+	with := strings.TrimPrefix(by+", ", ", ")
+	return sumBy(by) + "(" + expr + " unless " + replicated +
+		" or max by (" + with + "cluster, job) (sum by (" + with + "cluster, job, instance) (" + expr + " and " + replicated + ")))"
 }
