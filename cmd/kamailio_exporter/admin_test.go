@@ -150,6 +150,61 @@ func TestAdminStarts(t *testing.T) {
 	}
 }
 
+// A second start, by mistake, ends with one line before it writes into the log of the
+// first: with the same file, and with another socket but the same log. So does one whose
+// address is taken.
+func TestSecondStartLeavesTheLogAlone(t *testing.T) {
+	dir, file := adminDir(t, "")
+	server := changeable(t)
+	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file)
+	e.stderr.waitFor(t, "admin endpoint: listening")
+	socket := filepath.Join(dir, "admin.sock")
+	if out, err := adminRun(t, socket, "run", "dispatcher.reload"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	log := filepath.Join(dir, "audit.jsonl")
+	before, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	variant := func(name, old, new string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, bytes.ReplaceAll(text, []byte(old), []byte(new)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	second := func(file string) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // one that starts would go on
+		defer cancel()
+		var out bytes.Buffer
+		return run(ctx, []string{"--web.listen-address=127.0.0.1:0", "--no-runtime.give-way", "--kamailio.uri=" + server.URI("http"), "--admin.config.file=" + file}, &out, &out)
+	}
+	for name, tc := range map[string]struct{ file, says string }{
+		"the same file":  {file, "another process writes " + log},
+		"the same log":   {variant("other.yml", "admin.sock", "other.sock"), "another process writes " + log},
+		"the same place": {variant("place.yml", "audit.jsonl", "other.jsonl"), socket + " is in use by another process"},
+	} {
+		err := second(tc.file)
+		if err == nil || !strings.Contains(err.Error(), tc.says) || cli.ExitCode(err) != 1 || strings.Contains(conf.OneLine(err), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if now, err := os.ReadFile(log); err != nil || !bytes.Equal(now, before) {
+		t.Errorf("the log was written to: %v\n%s", err, now)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "other.jsonl")); !os.IsNotExist(err) {
+		t.Errorf("a log was begun before it found its place taken: %v", err)
+	}
+	if out, err := adminRun(t, socket, "verify", log); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // adminRun runs the client.
 func adminRun(t *testing.T, socket string, args ...string) (string, error) {
 	t.Helper()

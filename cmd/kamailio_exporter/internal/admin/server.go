@@ -62,25 +62,36 @@ type Server struct {
 	reload   sync.Mutex
 }
 
-// New opens the audit log, settles what the last run left open, and listens. It
-// serves nothing before Serve.
+// New locks the audit log, listens, opens the log, and settles what the last run left
+// open. It serves nothing before Serve.
 func New(cfg *Config, opts Options) (*Server, error) {
 	s, err := newServer(cfg, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.engine.Log.Start(func(r audit.Record) { s.engine.Journal.Replay(r); s.ledger.Take(r) }); err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			err = fmt.Errorf("%w: with systemd, StateDirectory= makes the directory", err)
-		}
-		return nil, fmt.Errorf("audit log: %w", err)
+	// Whoever may not write, or cannot listen, leaves the log as it is: another exporter
+	// may be using it.
+	if err := s.engine.Log.Lock(); err != nil {
+		return nil, ofLog(err)
 	}
-	s.engine.Recover()
 	if s.listener, err = s.listen(cfg); err != nil {
 		_ = s.engine.Log.Close()
 		return nil, fmt.Errorf("admin listener: %w", err)
 	}
+	if err := s.engine.Log.Start(func(r audit.Record) { s.engine.Journal.Replay(r); s.ledger.Take(r) }); err != nil {
+		_ = s.listener.Close()
+		_ = s.engine.Log.Close()
+		return nil, ofLog(err)
+	}
+	s.engine.Recover()
 	return s, nil
+}
+
+func ofLog(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%w: with systemd, StateDirectory= makes the directory", err)
+	}
+	return fmt.Errorf("audit log: %w", err)
 }
 
 func newServer(cfg *Config, opts Options) (*Server, error) {

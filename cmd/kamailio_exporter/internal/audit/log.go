@@ -66,6 +66,7 @@ type Log struct {
 	denials  *rate.Limiter
 
 	mu      sync.Mutex
+	lock    *os.File // held while this process is the one that writes; nil before Lock and after Close
 	file    File
 	size    int64
 	seq     uint64
@@ -107,9 +108,36 @@ func FreeBytes(dir string) (uint64, error) {
 	return fs.Bavail * uint64(fs.Bsize), nil //nolint:gosec // a block has a positive size
 }
 
-// Start reads what is there and opens the log. Every record of the last day, and
+// Lock makes this process the one that writes the log: two would break its chain. The
+// lock is on a file of its own, since the log is renamed when it is full. It is
+// released by Close, and by the end of the process.
+func (l *Log) Lock() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lock != nil {
+		return nil
+	}
+	file, err := os.OpenFile(l.path+".lock", os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		file.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return fmt.Errorf("another process writes %s: each exporter needs an audit file of its own", l.path)
+		}
+		return fmt.Errorf("locking %s.lock: %w", l.path, err)
+	}
+	l.lock = file
+	return nil
+}
+
+// Start locks the log, reads what is there and opens it. Every record of the last day, and
 // of at least the file before the present one, goes to each, oldest first.
 func (l *Log) Start(each func(Record)) error {
+	if err := l.Lock(); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := "" // what was before the oldest file is gone
@@ -199,6 +227,8 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
+var errClosed = errors.New("the audit log is closed")
+
 var errAuditGone = errors.New("the audit log is no more where it was: SIGHUP makes a new one")
 
 // Append writes records and syncs them. Nothing may be done before an intent is
@@ -222,7 +252,10 @@ func (l *Log) appendLocked(records []Record) error {
 
 // ready opens the file after an error, and looks for room.
 func (l *Log) ready() error {
-	if l.lost {
+	switch {
+	case l.lock == nil:
+		return errClosed
+	case l.lost:
 		return errAuditGone
 	}
 	if l.file == nil {
@@ -368,7 +401,7 @@ func (l *Log) Writable() error {
 	return err
 }
 
-// Close writes what is left.
+// Close writes what is left, and leaves the file to others.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -379,6 +412,10 @@ func (l *Log) Close() error {
 	if l.file != nil {
 		err = errors.Join(err, l.file.Close())
 		l.file = nil
+	}
+	if l.lock != nil {
+		err = errors.Join(err, l.lock.Close())
+		l.lock = nil
 	}
 	return err
 }

@@ -116,6 +116,9 @@ func TestRotation(t *testing.T) {
 	if _, err := Verify([]string{files[0], files[2], files[3]}); err == nil {
 		t.Error("a missing file was not found")
 	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
 	last, lines := "", 0
 	again := New(Config{File: a.path, MaxSizeMB: 64, Keep: 3, MinFreeMB: 1}, Options{Version: "test", Now: time.Now, Replay: 48 * time.Hour})
 	if err := again.Start(func(r Record) { last = r.ID; lines++ }); err != nil {
@@ -124,6 +127,7 @@ func TestRotation(t *testing.T) {
 	if err := again.Append(Record{Kind: KindNote}); err != nil || last != fmt.Sprint(records-1) || lines != n {
 		t.Error(last, lines, err)
 	}
+	t.Cleanup(func() { _ = again.Close() })
 	if _, err := Verify(files); err != nil {
 		t.Error("after a restart:", err)
 	}
@@ -152,5 +156,42 @@ func TestOutcomesAreNotLost(t *testing.T) {
 	var ids []string
 	if _, err := readFile(a.path, "", func(r Record) { ids = append(ids, r.ID) }); err != nil || strings.Join(ids, " ") != "1 2 3" {
 		t.Error(ids, err)
+	}
+}
+
+func TestOneWriter(t *testing.T) {
+	a := newTestAudit(t)
+	if err := a.Append(Record{Kind: KindNote}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(a.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := New(Config{File: a.path, MaxSizeMB: 64, Keep: 3, MinFreeMB: 1}, Options{Now: time.Now})
+	if err := second.Start(func(Record) {}); err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "another process writes "+a.path) {
+		t.Fatal(err)
+	}
+	second.Keep(Record{Kind: KindNote}) // whoever has no lock writes nothing
+	if now, err := os.ReadFile(a.path); err != nil || !bytes.Equal(now, before) {
+		t.Errorf("%s %v", now, err)
+	}
+	a.maxBytes = 1 // a rotation does not let another in
+	for range 3 {
+		if err := a.Append(Record{Kind: KindNote}); err != nil {
+			t.Fatal(err)
+		}
+		if err := second.Lock(); err == nil {
+			t.Fatal("a second writer")
+		}
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Start(func(Record) {}); err != nil {
+		t.Fatal("after the first has ended:", err)
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
