@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
@@ -178,5 +179,36 @@ func TestKilledBetweenIntentAndOutcome(t *testing.T) {
 	}
 	if !strings.Contains(strings.Join(notes, "; "), "14 bytes of a line that was not whole were cut off") {
 		t.Errorf("%q", notes)
+	}
+}
+
+// After more denials than the log keeps, and a restart, a used key still does nothing
+// again, and a used budget is still used.
+func TestDenialsDoNotMakeItForget(t *testing.T) {
+	b := newRuledEndpoint(t, "enforce", strings.Replace(drainRule, "{per_target: 1/30m, per_rule: 10/1h}", "{per_target: 1/24h, per_rule: 1/24h}", 1))
+	text, err := os.ReadFile(b.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(b.file, bytes.Replace(text, []byte("copy_to_log: true"), []byte("max_size_mb: 1, keep: 1"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.again()
+	b.want("the first alert", b.says(b.fires(0)), "applied")
+	if r := b.run(nocToken, "permissions.reload-address", `{}`, "Idempotency-Key", "key-00000001"); r.Status != 200 {
+		t.Fatalf("%d %s", r.Status, r.Text)
+	}
+	changes := b.changes()
+	for range 6000 { // of 1 kB
+		b.pass(time.Second)
+		b.server.engine.Log.Deny(audit.Record{Source: "192.0.2.1", Status: 401, Problem: "unauthenticated", Detail: strings.Repeat("x", 1000)})
+	}
+	b.again()
+	if r := b.run(nocToken, "permissions.reload-address", `{}`, "Idempotency-Key", "key-00000001"); r.Status != 200 || r.Header.Get("Idempotent-Replay") != "true" {
+		t.Errorf("the same key: %d %s", r.Status, r.Text)
+	}
+	b.want("the next alert", b.says(b.fires(1)), "budget")
+	if now := b.changes(); now != changes {
+		t.Errorf("%d changes more", now-changes)
 	}
 }

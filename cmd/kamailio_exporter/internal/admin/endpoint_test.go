@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -272,17 +273,20 @@ func (b *endpoint) noChange(what string) {
 	}
 }
 
-// records are those of the audit log.
+// records are those of the audit log, and its denials, by time.
 func (b *endpoint) records() []audit.Record {
 	b.t.Helper()
-	file, err := os.Open(b.audit)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer file.Close()
 	var all []audit.Record
-	if err := audit.Read(file, func(r audit.Record) { all = append(all, r) }); err != nil {
-		b.t.Fatal(err)
+	for _, path := range []string{b.audit, audit.DeniedFile(b.audit)} {
+		file, err := os.Open(path)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		defer file.Close()
+		if err := audit.Read(file, func(r audit.Record) { all = append(all, r) }); err != nil {
+			b.t.Fatal(err)
+		}
 	}
+	slices.SortStableFunc(all, func(x, y audit.Record) int { return x.Time.Compare(y.Time) })
 	return all
 }

@@ -49,7 +49,7 @@ type File interface {
 	Close() error
 }
 
-// Log is the audit log: one JSON object a line, each with the hash of the line before.
+// Log is the audit log, and beside it a second one with its denials: one JSON object a line, each with the hash of the line before.
 // What it says is on the disk before Append returns. After an error it is opened
 // anew at the next Append, which cuts off a line that is not whole.
 type Log struct {
@@ -63,6 +63,7 @@ type Log struct {
 	keep     int
 	minFree  uint64
 	opts     Options
+	denied   *Log // its own files: denials never push out what was done; nil in itself
 	denials  *rate.Limiter
 
 	mu      sync.Mutex
@@ -79,6 +80,9 @@ type Log struct {
 // DenialsPerSecond is how many denials get a line of their own; the rest is counted.
 const DenialsPerSecond = 10
 
+// DeniedFile is where the denials of a log are.
+func DeniedFile(file string) string { return file + ".denied" }
+
 // New makes a log; it is opened by Start.
 func New(cfg Config, opts Options) *Log {
 	if opts.OnFailure == nil {
@@ -87,6 +91,13 @@ func New(cfg Config, opts Options) *Log {
 	if opts.OnSync == nil {
 		opts.OnSync = func(time.Duration) {}
 	}
+	l := newFiles(cfg, opts)
+	cfg.File, cfg.MinFreeMB = DeniedFile(cfg.File), 2*cfg.MinFreeMB // chatter stops before it takes the room of actions
+	l.denied = newFiles(cfg, opts)
+	return l
+}
+
+func newFiles(cfg Config, opts Options) *Log {
 	return &Log{
 		Open: OpenFile, Free: FreeBytes, opts: opts,
 		path: cfg.File, maxBytes: int64(cfg.MaxSizeMB) << 20, keep: cfg.Keep, minFree: uint64(cfg.MinFreeMB) << 20, //nolint:gosec // positive: the configuration is checked
@@ -137,6 +148,11 @@ func (l *Log) Lock() error {
 func (l *Log) Start(each func(Record)) error {
 	if err := l.Lock(); err != nil {
 		return err
+	}
+	if l.denied != nil {
+		if err := l.denied.Start(func(Record) {}); err != nil {
+			return err
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -350,10 +366,14 @@ func (l *Log) Keep(r Record) {
 // Deny writes a denial, or only counts it where there are many: strangers must not
 // fill the disk.
 func (l *Log) Deny(r Record) {
+	if l.denied != nil {
+		l.denied.Deny(r)
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r.Kind, r.Outcome = KindDenied, Refused
-	if !l.denials.Allow() {
+	if !l.denials.AllowN(l.opts.Now(), 1) {
 		l.skipped++
 		return
 	}
@@ -384,10 +404,13 @@ func (l *Log) rotate() error {
 }
 
 // Reopen is for SIGHUP: something may have moved the file away.
-func (l *Log) Reopen() error {
+func (l *Log) Reopen() (err error) {
+	if l.denied != nil {
+		err = l.denied.Reopen()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.reopenLocked("", func(Record) {})
+	return errors.Join(err, l.reopenLocked("", func(Record) {}))
 }
 
 // Writable tells whether an intent could be written now.
@@ -402,12 +425,14 @@ func (l *Log) Writable() error {
 }
 
 // Close writes what is left, and leaves the file to others.
-func (l *Log) Close() error {
+func (l *Log) Close() (err error) {
+	if l.denied != nil {
+		err = l.denied.Close()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var err error
 	if records := l.summary(); len(records)+len(l.pending) > 0 {
-		err = l.appendLocked(records)
+		err = errors.Join(err, l.appendLocked(records))
 	}
 	if l.file != nil {
 		err = errors.Join(err, l.file.Close())

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 func newTestAudit(t testing.TB) *Log {
@@ -193,5 +195,48 @@ func TestOneWriter(t *testing.T) {
 	}
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// quick is a file that is not synced: 100,000 syncs take a while.
+type quick struct{ File }
+
+func (quick) Sync() error { return nil }
+
+func TestDenialsLoseNoEvidence(t *testing.T) {
+	a := newTestAudit(t)
+	a.keep, a.denied.keep = 1, 1
+	a.maxBytes, a.denied.maxBytes = 1<<20, 1<<20
+	a.denied.denials.SetLimit(rate.Inf)
+	a.denied.Open = func(path string) (File, error) {
+		file, err := OpenFile(path)
+		return quick{file}, err
+	}
+	if err := a.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Append(Record{Kind: KindIntent, ID: "1", User: "noc"}, Record{Kind: KindOutcome, ID: "1", User: "noc", Key: "key-00000001", Outcome: Applied}); err != nil {
+		t.Fatal(err)
+	}
+	for range 100_000 {
+		a.Deny(Record{Source: "192.0.2.1", Status: 401, Problem: "unauthenticated"})
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	if err := a.Start(func(r Record) { ids = append(ids, r.Kind+" "+r.ID) }); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(ids, ", "); got != "intent 1, outcome 1" {
+		t.Errorf("%.200s", got)
+	}
+	if old := a.denied.oldFiles(); len(old) != 1 || len(a.oldFiles()) != 0 {
+		t.Errorf("%q: the denials were to rotate, and nothing else", old)
+	}
+	for _, files := range [][]string{{a.path}, append(a.denied.oldFiles(), a.denied.path)} {
+		if _, err := Verify(files); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -3,7 +3,7 @@
 //
 //	Append (an intent, before anything is sent) ─┐
 //	Keep   (an outcome, which must not be lost) ─┼─► write ─► sync ─► the file, each line with the hash of the one before
-//	Deny   (a refusal, or only its count)       ─┘
+//	Deny   (a refusal, or only its count)       ─┘    of its own for denials
 //	Start  ◄─ records read back ◄─ the file, and those that were rotated lately
 package audit
 
