@@ -1,11 +1,14 @@
 package action
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,25 +23,32 @@ type Journal struct {
 
 	mu         sync.Mutex
 	operations map[string]audit.Record // by id
-	order      []string                // ids, oldest first
+	users      map[string]*history     // what each has of its own: none pushes out another's
 	open       map[string]audit.Record // intents without an outcome
-	keys       map[keyOf]*keyed
-	ended      map[string]time.Time // by action: when it last ended
-	succeeded  map[string]time.Time // by action
+	ended      map[string]time.Time    // by action: when it last ended
+	succeeded  map[string]time.Time    // by action
 }
 
-type keyOf struct{ user, key string }
+// history is what one user did.
+type history struct {
+	order   []string // ids of operations, oldest first
+	keys    map[string]*keyed
+	changes []audit.Record // made by a person within KeyLife, oldest first
+	forgot  time.Time      // of the last change that there was no room for
+}
 
 // keyed is what an Idempotency-Key stands for.
 type keyed struct {
 	print string
 	at    time.Time
-	id    string // of the operation; "" while it runs
+	done  *audit.Record // how the operation ended; nil while it runs
 }
 
+// Of one user.
 const (
 	maxOperations = 10_000
 	maxKeys       = 10_000
+	maxChanges    = 10_000
 )
 
 // KeyLife is how long an Idempotency-Key stands for its request.
@@ -47,8 +57,8 @@ const KeyLife = 24 * time.Hour
 // NewJournal makes an empty one.
 func NewJournal(now func() time.Time) *Journal {
 	return &Journal{
-		now: now, operations: map[string]audit.Record{}, open: map[string]audit.Record{},
-		keys: map[keyOf]*keyed{}, ended: map[string]time.Time{}, succeeded: map[string]time.Time{},
+		now: now, operations: map[string]audit.Record{}, users: map[string]*history{}, open: map[string]audit.Record{},
+		ended: map[string]time.Time{}, succeeded: map[string]time.Time{},
 	}
 }
 
@@ -68,7 +78,76 @@ func (j *Journal) Replay(r audit.Record) {
 		}
 		delete(j.open, r.ID)
 		j.keep(r)
+	case audit.KindCheckpoint:
+		for _, text := range r.Carries {
+			var item carried
+			if json.Unmarshal(text, &item) != nil || item.Record == nil {
+				continue // the ledger's
+			}
+			if item.Record.Kind == audit.KindIntent {
+				j.open[item.Record.ID] = *item.Record
+			} else {
+				j.keep(*item.Record)
+			}
+		}
 	}
+}
+
+// carried is one of the journal's items in a checkpoint.
+type carried struct {
+	Record *audit.Record `json:"record,omitempty"`
+}
+
+// Checkpoint is what has to be known after a restart, whatever becomes of the older
+// files of the audit log: what keys stand for, what people changed, when actions ended,
+// and what has no outcome yet.
+func (j *Journal) Checkpoint() []any {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	records := maps.Clone(j.open)
+	last := map[string]audit.Record{}
+	for _, r := range j.operations {
+		if r.Time.Equal(j.ended[r.Action]) || r.Time.Equal(j.succeeded[r.Action]) {
+			last[r.ID] = r
+		}
+	}
+	maps.Copy(records, last)
+	for _, h := range j.users {
+		h.forget(j.now())
+		for _, r := range h.changes {
+			records[r.ID] = r
+		}
+		for _, k := range h.keys {
+			if k.done != nil {
+				records[k.done.ID] = *k.done
+			}
+		}
+	}
+	var items []any
+	for _, r := range slices.SortedFunc(maps.Values(records), byTime) {
+		items = append(items, carried{&r})
+	}
+	return items
+}
+
+func byTime(a, b audit.Record) int {
+	return cmp.Or(a.Time.Compare(b.Time), strings.Compare(a.ID, b.ID))
+}
+
+// forget drops the keys and changes whose time is up.
+func (h *history) forget(now time.Time) {
+	maps.DeleteFunc(h.keys, func(_ string, k *keyed) bool { return k.done != nil && now.Sub(k.at) >= KeyLife })
+	h.changes = slices.DeleteFunc(h.changes, func(r audit.Record) bool { return now.Sub(r.Time) >= KeyLife })
+}
+
+// of is called with mu held.
+func (j *Journal) of(user string) *history {
+	h := j.users[user]
+	if h == nil {
+		h = &history{keys: map[string]*keyed{}}
+		j.users[user] = h
+	}
+	return h
 }
 
 // unfinished are the intents without an outcome: the program ended in between.
@@ -92,24 +171,43 @@ func (j *Journal) finish(r audit.Record) {
 }
 
 func (j *Journal) keep(r audit.Record) {
-	if _, known := j.operations[r.ID]; !known {
-		j.order = append(j.order, r.ID)
+	h := j.of(r.User)
+	_, known := j.operations[r.ID] // a checkpoint says it once more
+	if !known {
+		h.order = append(h.order, r.ID)
 	}
 	j.operations[r.ID] = r
-	for len(j.order) > maxOperations {
-		delete(j.operations, j.order[0])
-		j.order = j.order[1:]
+	for len(h.order) > maxOperations {
+		delete(j.operations, h.order[0])
+		h.order = h.order[1:]
 	}
 	if r.DryRun || r.Outcome == audit.Refused {
 		return
 	}
-	j.ended[r.Action] = r.Time
+	j.ended[r.Action] = latest(j.ended[r.Action], r.Time)
 	if r.Outcome == audit.Applied || r.Outcome == audit.Unverified {
-		j.succeeded[r.Action] = r.Time
+		j.succeeded[r.Action] = latest(j.succeeded[r.Action], r.Time)
 	}
 	if r.Key != "" {
-		j.keys[keyOf{r.User, r.Key}] = &keyed{print: r.Print, at: r.Time, id: r.ID}
+		h.keys[r.Key] = &keyed{print: r.Print, at: r.Time, done: &r}
 	}
+	if r.Rule == nil && r.Changed() && !known {
+		h.changes = append(h.changes, r)
+		if len(h.changes) > maxChanges {
+			h.forget(j.now())
+		}
+		if n := len(h.changes) - maxChanges; n > 0 {
+			h.forgot = h.changes[n-1].Time
+			h.changes = slices.Delete(h.changes, 0, n)
+		}
+	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // Fingerprint is what two requests with the same key must have in common.
@@ -133,30 +231,23 @@ var (
 func (j *Journal) Claim(user, key, fingerprint string) (found *audit.Record, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	now := j.now()
-	at := keyOf{user, key}
-	if k := j.keys[at]; k != nil && now.Sub(k.at) < KeyLife {
+	now, h := j.now(), j.of(user)
+	if k := h.keys[key]; k != nil && now.Sub(k.at) < KeyLife {
 		switch {
 		case k.print != fingerprint:
 			return nil, ErrOtherRequest
-		case k.id == "":
+		case k.done == nil:
 			return nil, errKeyRunning
 		}
-		if r, ok := j.operations[k.id]; ok {
-			return &r, nil
-		}
+		return k.done, nil
 	}
-	if len(j.keys) >= maxKeys {
-		for other, k := range j.keys {
-			if k.id != "" && now.Sub(k.at) >= KeyLife {
-				delete(j.keys, other)
-			}
-		}
-		if len(j.keys) >= maxKeys {
-			return nil, errKeysFull
-		}
+	if len(h.keys) >= maxKeys {
+		h.forget(now)
 	}
-	j.keys[at] = &keyed{print: fingerprint, at: now}
+	if len(h.keys) >= maxKeys {
+		return nil, errKeysFull
+	}
+	h.keys[key] = &keyed{print: fingerprint, at: now}
 	return nil, nil
 }
 
@@ -164,8 +255,9 @@ func (j *Journal) Claim(user, key, fingerprint string) (found *audit.Record, err
 func (j *Journal) Release(user, key string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if k := j.keys[keyOf{user, key}]; k != nil && k.id == "" {
-		delete(j.keys, keyOf{user, key})
+	h := j.of(user)
+	if k := h.keys[key]; k != nil && k.done == nil {
+		delete(h.keys, key)
 	}
 }
 
@@ -197,14 +289,18 @@ func (j *Journal) Last(u *User, limit int) []audit.Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	found := []audit.Record{}
-	for _, id := range slices.Backward(j.order) {
-		if r := j.operations[id]; u.sees(r) {
-			if found = append(found, r); len(found) == limit {
-				break
+	for _, h := range j.users {
+		n := 0
+		for _, id := range slices.Backward(h.order) {
+			r := j.operations[id]
+			if n++; !u.sees(r) || n > limit {
+				break // all of a user are seen, or none
 			}
+			found = append(found, r)
 		}
 	}
-	return found
+	slices.SortFunc(found, func(a, b audit.Record) int { return byTime(b, a) })
+	return found[:min(len(found), limit)]
 }
 
 // Person names who changed the target of an action since then, other than a rule; "" if
@@ -212,10 +308,14 @@ func (j *Journal) Last(u *User, limit int) []audit.Record {
 func (j *Journal) Person(a *Action, args Args, since time.Time) string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, id := range slices.Backward(j.order) {
-		r := j.operations[id]
-		if r.Rule == nil && r.Changed() && r.Time.After(since) && Module(r.Action) == Module(a.Name) && a.Touched(r, args) {
-			return r.User
+	for user, h := range j.users {
+		if h.forgot.After(since) {
+			return user // as far as is known
+		}
+		for _, r := range slices.Backward(h.changes) {
+			if r.Time.After(since) && Module(r.Action) == Module(a.Name) && a.Touched(r, args) {
+				return r.User
+			}
 		}
 	}
 	return ""

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -210,5 +211,51 @@ func TestDenialsDoNotMakeItForget(t *testing.T) {
 	b.want("the next alert", b.says(b.fires(1)), "budget")
 	if now := b.changes(); now != changes {
 		t.Errorf("%d changes more", now-changes)
+	}
+}
+
+// After more rotations than files are kept, and a restart, all that is safety is still
+// known: a used key, a used budget, an open breaker.
+func TestRotationsDoNotMakeItForget(t *testing.T) {
+	b := newRuledEndpoint(t, "enforce", strings.Replace(drainRule, "{per_target: 1/30m, per_rule: 10/1h}", "{per_target: 1/24h, per_rule: 1/24h}", 1))
+	text, err := os.ReadFile(b.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(b.file, bytes.Replace(text, []byte("copy_to_log: true"), []byte("max_size_mb: 1, keep: 1"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.again()
+	b.want("the first alert", b.says(b.fires(0)), "applied")
+	if r := b.run(nocToken, "permissions.reload-address", `{}`, "Idempotency-Key", "key-00000001"); r.Status != 200 {
+		t.Fatalf("%d %s", r.Status, r.Text)
+	}
+	changes := b.changes()
+	rotate := func() {
+		t.Helper()
+		for range 4000 { // of 1 kB
+			b.server.engine.Log.Keep(audit.Record{Kind: audit.KindNote, Detail: strings.Repeat("x", 1000)})
+		}
+	}
+	rotate()
+	b.again()
+	if r := b.run(nocToken, "permissions.reload-address", `{}`, "Idempotency-Key", "key-00000001"); r.Status != 200 || r.Header.Get("Idempotent-Replay") != "true" {
+		t.Errorf("the same key: %d %s", r.Status, r.Text)
+	}
+	b.want("the next alert", b.says(b.fires(1)), "budget")
+	b.server.ledger.Take(audit.Record{Kind: audit.KindNote, Time: b.now(), Detail: "a test", Rule: &audit.RuleTag{Rule: "drain", Step: "breaker"}})
+	rotate()
+	b.again()
+	b.want("with an open breaker", b.says(b.fires(2)), "breaker")
+	if now := b.changes(); now != changes {
+		t.Errorf("%d changes more", now-changes)
+	}
+	b.stop()
+	files, err := filepath.Glob(b.audit + ".0*")
+	if err != nil || len(files) != 1 {
+		t.Errorf("%q %v", files, err)
+	}
+	if _, err := audit.Verify(append(files, b.audit)); err != nil {
+		t.Error(err)
 	}
 }

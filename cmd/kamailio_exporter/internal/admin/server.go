@@ -145,7 +145,8 @@ func (s *Server) newLog(cfg *Config) (*audit.Log, error) {
 			s.metrics.auditFails.Inc()
 			_ = level.Error(s.opts.Logger).Log("msg", "the audit log cannot be written", "err", err)
 		},
-		OnSync: func(d time.Duration) { s.metrics.auditSync.Set(d.Seconds()) },
+		OnSync:     func(d time.Duration) { s.metrics.auditSync.Set(d.Seconds()) },
+		Checkpoint: func() []any { return append(s.engine.Journal.Checkpoint(), s.ledger.Checkpoint()...) },
 	}
 	if cfg.Audit.CopyToLog {
 		opts.CopyTo = func(r audit.Record) {

@@ -39,6 +39,11 @@ type Options struct {
 	CopyTo    func(Record)        // a further copy; may be nil
 	OnFailure func(error)         // called whenever the log cannot be written; may be nil
 	OnSync    func(time.Duration) // how long a write took to reach the disk; may be nil
+
+	// Checkpoint is what each new file begins with, so that no older one is needed to
+	// know it; Start gives it back in records of KindCheckpoint. It may be nil, and must
+	// not use the log.
+	Checkpoint func() []any
 }
 
 // File is the part of an os.File that the log needs; tests make it fail.
@@ -69,11 +74,12 @@ type Log struct {
 	mu      sync.Mutex
 	lock    *os.File // held while this process is the one that writes; nil before Lock and after Close
 	file    File
-	size    int64
+	size    int64 // without the checkpoint: it must not make the next rotation come at once
 	seq     uint64
 	prev    string
 	pending []Record // outcomes that could not be written
 	skipped int      // denials without a line
+	carry   bool     // the file is new, and begins with a checkpoint
 	lost    bool     // the file is not at its path any more: until reopen
 }
 
@@ -93,6 +99,7 @@ func New(cfg Config, opts Options) *Log {
 	}
 	l := newFiles(cfg, opts)
 	cfg.File, cfg.MinFreeMB = DeniedFile(cfg.File), 2*cfg.MinFreeMB // chatter stops before it takes the room of actions
+	opts.Checkpoint = nil
 	l.denied = newFiles(cfg, opts)
 	return l
 }
@@ -224,14 +231,39 @@ func (l *Log) reopenLocked(before string, each func(Record)) error {
 	if result.lines > 0 {
 		l.seq, l.prev = max(l.seq, result.seq), result.prev
 	}
-	l.file, l.size, l.lost = file, result.good, false
+	l.file, l.size, l.lost = file, result.good-result.carried, false
 	if result.torn > 0 {
 		l.pending = append([]Record{note(fmt.Sprintf("%d bytes of a line that was not whole were cut off", result.torn))}, l.pending...)
 	}
 	if result.broken != "" {
 		l.pending = append([]Record{note("the chain is broken: " + result.broken)}, l.pending...)
 	}
+	l.carry = result.lines == 0 && l.seq > 0
 	return nil
+}
+
+// checkpointLine is about how long a line of a checkpoint is.
+const checkpointLine = 256 << 10
+
+// checkpoint is the records that a new file begins with.
+func (l *Log) checkpoint() ([]Record, error) {
+	records := []Record{{Kind: KindCheckpoint, Part: 1}}
+	if l.opts.Checkpoint == nil {
+		return records, nil
+	}
+	size := 0
+	for _, item := range l.opts.Checkpoint() {
+		text, err := json.Marshal(item)
+		if err != nil {
+			return nil, err
+		}
+		if size += len(text); size > checkpointLine {
+			records, size = append(records, Record{Kind: KindCheckpoint, Part: len(records) + 1}), len(text)
+		}
+		last := &records[len(records)-1]
+		last.Carries = append(last.Carries, text)
+	}
+	return records, nil
 }
 
 func syncDir(dir string) error {
@@ -299,10 +331,21 @@ func (l *Log) ready() error {
 }
 
 func (l *Log) write(records []Record) error {
-	all := append(slices.Clone(l.pending), records...)
+	var all []Record
+	if l.carry {
+		var err error
+		if all, err = l.checkpoint(); err != nil {
+			return err
+		}
+	}
+	carried, carriedBytes := len(all), 0
+	all = append(append(all, l.pending...), records...)
 	seq, prev := l.seq, l.prev
 	var text bytes.Buffer
 	for i := range all {
+		if i == carried {
+			carriedBytes = text.Len()
+		}
 		r := &all[i]
 		seq++
 		r.Seq, r.Prev, r.Version = seq, prev, l.opts.Version
@@ -330,9 +373,9 @@ func (l *Log) write(records []Record) error {
 		return err
 	}
 	l.opts.OnSync(time.Since(began))
-	l.seq, l.prev, l.size, l.pending = seq, prev, l.size+int64(text.Len()), nil
+	l.seq, l.prev, l.size, l.pending, l.carry = seq, prev, l.size+int64(text.Len()-carriedBytes), nil, false
 	if l.opts.CopyTo != nil {
-		for _, r := range all {
+		for _, r := range all[carried:] {
 			l.opts.CopyTo(r)
 		}
 	}

@@ -13,12 +13,13 @@ import (
 
 // fileResult is what reading one file of the log found.
 type fileResult struct {
-	lines  int
-	good   int64  // bytes up to the end of the last whole line
-	torn   int64  // bytes behind that
-	seq    uint64 // of the last record
-	prev   string // hash of the last line
-	broken string // where the chain does not hold, and why; "" if it does
+	lines   int
+	good    int64  // bytes up to the end of the last whole line
+	torn    int64  // bytes behind that
+	carried int64  // bytes of checkpoints
+	seq     uint64 // of the last record
+	prev    string // hash of the last line
+	broken  string // where the chain does not hold, and why; "" if it does
 }
 
 // zeroHash is before the first line.
@@ -81,6 +82,9 @@ func readRecords(r io.Reader, before string, each func(Record)) (fileResult, err
 		}
 		if result.lines > 1 && record.Seq != result.seq+1 {
 			breaks("line %d has seq %d behind %d", result.lines, record.Seq, result.seq)
+		}
+		if record.Kind == KindCheckpoint {
+			result.carried += int64(len(line) + 1)
 		}
 		result.seq, result.prev = record.Seq, hashOf(line)
 		each(record)

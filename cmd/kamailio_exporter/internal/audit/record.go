@@ -8,6 +8,7 @@
 package audit
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -17,7 +18,7 @@ import (
 type Record struct {
 	Time     time.Time      `json:"time"`
 	Seq      uint64         `json:"seq"`
-	Kind     string         `json:"kind"` // intent, outcome, denied, summary, note
+	Kind     string         `json:"kind"` // intent, outcome, denied, summary, note, checkpoint
 	ID       string         `json:"id,omitempty"`
 	User     string         `json:"user,omitempty"`
 	Auth     string         `json:"auth,omitempty"` // peer, token or cert
@@ -40,7 +41,10 @@ type Record struct {
 	Count    int            `json:"count,omitempty"` // of a summary: denials that have no line
 	Version  string         `json:"version,omitempty"`
 	Rule     *RuleTag       `json:"remediation,omitempty"` // the rule behind it
-	Prev     string         `json:"prev"`                  // SHA-256 of the line before
+
+	Part    int               `json:"part,omitempty"`    // of a checkpoint: its lines are counted from 1
+	Carries []json.RawMessage `json:"carries,omitempty"` // of a checkpoint: what the files before must not be needed for
+	Prev    string            `json:"prev"`              // SHA-256 of the line before
 }
 
 // Kinds of records.
@@ -50,6 +54,9 @@ const (
 	KindDenied  = "denied"
 	KindSummary = "summary"
 	KindNote    = "note"
+
+	// KindCheckpoint is the beginning of every file but the very first.
+	KindCheckpoint = "checkpoint"
 )
 
 // Outcome is what became of a request.

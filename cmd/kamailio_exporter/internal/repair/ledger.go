@@ -2,6 +2,7 @@ package repair
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
@@ -41,6 +42,7 @@ type Ledger struct {
 
 // act is one action of a rule.
 type act struct {
+	id           string // of the operation
 	rule, target string
 	at           time.Time
 	dryRun       bool
@@ -119,6 +121,15 @@ func (l *Ledger) Take(r audit.Record) {
 		l.close(audit.TextOf(r.Params["rule"]))
 		return
 	}
+	if r.Kind == audit.KindCheckpoint {
+		for _, text := range r.Carries {
+			var i carried
+			if json.Unmarshal(text, &i) == nil {
+				l.takeCarried(i)
+			}
+		}
+		return
+	}
 	if r.Rule == nil {
 		if r.Kind == audit.KindOutcome && r.Changed() {
 			// A person took over: it is no rule's any more.
@@ -143,6 +154,89 @@ func (l *Ledger) Take(r audit.Record) {
 	}
 }
 
+// add counts an action once, also when a checkpoint says it again.
+func (l *Ledger) add(a act) {
+	if !slices.ContainsFunc(l.acts, func(b act) bool { return b.id == a.id }) {
+		l.acts = append(l.acts, a)
+	}
+}
+
+// changeOf is the change that an outcome tells of.
+func changeOf(r audit.Record) *change {
+	return &change{
+		id: r.ID, user: r.User, tag: *r.Rule, action: r.Action, params: r.Params, before: r.Before, after: r.After, at: r.Time, dryRun: r.DryRun,
+	}
+}
+
+// carried is one of the ledger's items in a checkpoint.
+type carried struct {
+	Of     string        `json:"of,omitempty"`   // act, handled, change, breaker, failures or group
+	ID     string        `json:"id,omitempty"`   // of an act's operation
+	Name   string        `json:"name,omitempty"` // the rule; the group, or what was handled
+	Target string        `json:"target,omitempty"`
+	At     time.Time     `json:"at,omitzero"` // of a change: when its alert was resolved
+	DryRun bool          `json:"dry_run,omitempty"`
+	Why    string        `json:"why,omitempty"` // a breaker is open
+	Count  int           `json:"count,omitempty"`
+	Change *audit.Record `json:"change,omitempty"`
+}
+
+// Checkpoint is what has to be known after a restart, whatever becomes of the older
+// files of the audit log: budgets, what was answered, changes to take back, and breakers.
+func (l *Ledger) Checkpoint() []any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forget()
+	var items []any
+	for _, a := range l.acts {
+		items = append(items, carried{Of: "act", ID: a.id, Name: a.rule, Target: a.target, At: a.at, DryRun: a.dryRun})
+	}
+	old := l.now().Add(-ledgerLife)
+	for key, at := range l.handled {
+		if at.After(old) {
+			items = append(items, carried{Of: "handled", Name: key, At: at})
+		}
+	}
+	for _, c := range l.changes {
+		items = append(items, carried{Of: "change", At: c.resolved, Change: &audit.Record{
+			ID: c.id, User: c.user, Rule: &c.tag, Action: c.action, Params: c.params, Before: c.before, After: c.after, Time: c.at, DryRun: c.dryRun,
+		}})
+	}
+	for rule, b := range l.breakers {
+		items = append(items, carried{Of: "breaker", Name: rule, At: b.Since, Why: b.Why})
+	}
+	for rule, n := range l.failures {
+		items = append(items, carried{Of: "failures", Name: rule, Count: n})
+	}
+	for group, s := range l.groups {
+		items = append(items, carried{Of: "group", Name: group, Target: s.target, At: s.at})
+	}
+	return items
+}
+
+// takeCarried is called with mu held.
+func (l *Ledger) takeCarried(i carried) {
+	switch i.Of {
+	case "act":
+		l.add(act{i.ID, i.Name, i.Target, i.At, i.DryRun})
+	case "handled":
+		l.handled[i.Name] = i.At
+	case "change":
+		if i.Change == nil || i.Change.Rule == nil {
+			return
+		}
+		c := changeOf(*i.Change)
+		c.resolved = i.At
+		l.changes[changeKey(c.tag)] = c
+	case "breaker":
+		l.breakers[i.Name] = adminapi.Breaker{Since: i.At, Why: i.Why}
+	case "failures":
+		l.failures[i.Name] = i.Count
+	case "group":
+		l.groups[i.Name] = seen{i.Target, i.At}
+	}
+}
+
 func (l *Ledger) outcome(r audit.Record) {
 	m := *r.Rule
 	if m.Step == stepUndo {
@@ -155,12 +249,10 @@ func (l *Ledger) outcome(r audit.Record) {
 			l.groups[m.Group] = seen{m.Target, r.Time}
 		}
 		if r.Outcome != audit.NoChange || r.DryRun && !r.Verified {
-			l.acts = append(l.acts, act{m.Rule, m.Target, r.Time, r.DryRun})
+			l.add(act{r.ID, m.Rule, m.Target, r.Time, r.DryRun})
 		}
 		if m.Back && (r.Outcome == audit.Applied || r.DryRun && r.Outcome == audit.NoChange && !r.Verified) {
-			l.changes[changeKey(m)] = &change{
-				id: r.ID, user: r.User, tag: m, action: r.Action, params: r.Params, before: r.Before, after: r.After, at: r.Time, dryRun: r.DryRun,
-			}
+			l.changes[changeKey(m)] = changeOf(r)
 		}
 	}
 	switch {
