@@ -169,7 +169,7 @@ func TestKilledBetweenIntentAndOutcome(t *testing.T) {
 		t.Errorf("%d %s", r.Status, r.Text)
 	}
 	b.stop()
-	if n, err := audit.Verify([]string{b.audit}); err != nil || n < 3 {
+	if n, err := audit.Verify([]string{b.audit}); err != nil || n.Records < 3 {
 		t.Error(n, err)
 	}
 	var notes []string

@@ -112,11 +112,17 @@ func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
 	case "token":
 		return makeToken(stdout)
 	}
-	n, err := audit.Verify(c.files)
+	report, err := audit.Verify(c.files)
 	if err != nil {
-		return fmt.Errorf("%w (after %d good records)", err, n)
+		return fmt.Errorf("%w (read: %s)", err, report)
 	}
-	fmt.Fprintf(stdout, "%d records, the chain holds\n", n)
+	fmt.Fprintf(stdout, "%s: the chain holds\n", report)
+	if report.First > 1 {
+		fmt.Fprintf(stdout, "records 1 to %d are not in these files\n", report.First-1)
+	}
+	if report.Records > 0 {
+		fmt.Fprintf(stdout, "the last line has the SHA-256 %s: whether that line was edited, or more were behind it, only a copy elsewhere shows\n", report.Hash)
+	}
 	return nil
 }
 

@@ -75,6 +75,7 @@ type Log struct {
 	lock    *os.File // held while this process is the one that writes; nil before Lock and after Close
 	file    File
 	size    int64 // without the checkpoint: it must not make the next rotation come at once
+	end     int64 // where the file ends, if nobody else writes to it
 	seq     uint64
 	prev    string
 	pending []Record // outcomes that could not be written
@@ -173,13 +174,23 @@ func (l *Log) Start(each func(Record)) error {
 			l.seq, l.prev = result.seq, result.prev
 		}
 		if result.broken != "" {
-			l.pending = append(l.pending, note("the chain is broken in "+filepath.Base(old)+": "+result.broken))
+			l.pending = append(l.pending, chainNote("the chain is broken in "+filepath.Base(old)+": "+result.broken))
 		}
 	}
 	return l.reopenLocked(before, each)
 }
 
 func note(text string) Record { return Record{Kind: KindNote, Detail: text} }
+
+// chainProblem is that of a note by which Verify knows what the log has seen of others.
+const chainProblem = "chain"
+
+func chainNote(text string) Record {
+	return Record{Kind: KindNote, Problem: chainProblem, Detail: text}
+}
+
+// nameDigits is how long the number is that a rotated file has for a name.
+const nameDigits = 20
 
 // oldFiles are the rotated ones, oldest first: their names end in the number of
 // their last record.
@@ -231,12 +242,12 @@ func (l *Log) reopenLocked(before string, each func(Record)) error {
 	if result.lines > 0 {
 		l.seq, l.prev = max(l.seq, result.seq), result.prev
 	}
-	l.file, l.size, l.lost = file, result.good-result.carried, false
+	l.file, l.size, l.end, l.lost = file, result.good-result.carried, result.good, false
 	if result.torn > 0 {
 		l.pending = append([]Record{note(fmt.Sprintf("%d bytes of a line that was not whole were cut off", result.torn))}, l.pending...)
 	}
 	if result.broken != "" {
-		l.pending = append([]Record{note("the chain is broken: " + result.broken)}, l.pending...)
+		l.pending = append([]Record{chainNote("the chain is broken: " + result.broken)}, l.pending...)
 	}
 	l.carry = result.lines == 0 && l.seq > 0
 	return nil
@@ -320,6 +331,12 @@ func (l *Log) ready() error {
 		l.lost = true
 		return errAuditGone
 	}
+	if is, was := mine.Size(), l.end; is != was {
+		if err := l.reopenLocked("", func(Record) {}); err != nil {
+			return err
+		}
+		l.pending = append([]Record{chainNote(fmt.Sprintf("something else wrote to the file, or cut it: it had %d bytes, and has %d", was, is))}, l.pending...)
+	}
 	free, err := l.Free(filepath.Dir(l.path))
 	if err == nil && free < l.minFree {
 		err = fmt.Errorf("only %d MB are free", free>>20)
@@ -374,6 +391,7 @@ func (l *Log) write(records []Record) error {
 	}
 	l.opts.OnSync(time.Since(began))
 	l.seq, l.prev, l.size, l.pending, l.carry = seq, prev, l.size+int64(text.Len()-carriedBytes), nil, false
+	l.end += int64(text.Len())
 	if l.opts.CopyTo != nil {
 		for _, r := range all[carried:] {
 			l.opts.CopyTo(r)
@@ -435,7 +453,7 @@ func (l *Log) summary() []Record {
 
 // rotate gives the file its number for a name, and begins a new one.
 func (l *Log) rotate() error {
-	if err := os.Rename(l.path, fmt.Sprintf("%s.%020d", l.path, l.seq)); err != nil {
+	if err := os.Rename(l.path, fmt.Sprintf("%s.%0*d", l.path, nameDigits, l.seq)); err != nil {
 		return err
 	}
 	for old := l.oldFiles(); len(old) > l.keep; old = old[1:] {

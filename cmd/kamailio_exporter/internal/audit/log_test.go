@@ -55,7 +55,7 @@ func TestTampering(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n, err := Verify([]string{a.path}); n != 20 || err != nil {
+	if n, err := Verify([]string{a.path}); n.Records != 20 || n.First != 1 || n.Last != 20 || err != nil {
 		t.Fatal(n, err)
 	}
 	good, err := os.ReadFile(a.path)
@@ -70,6 +70,7 @@ func TestTampering(t *testing.T) {
 		"swapped":  join(append(append([][]byte{}, lines[:3]...), append([][]byte{lines[4], lines[3]}, lines[5:]...)...)...),
 		"doubled":  join(append(append([][]byte{}, lines[:5]...), lines[4:]...)...),
 		"garbage":  join(append(append([][]byte{}, lines[:5]...), append([][]byte{[]byte("x\n")}, lines[5:]...)...)...),
+		"no start": join(lines[3:]...),
 		"torn":     good[:len(good)-5],
 		"inserted": bytes.Replace(good, []byte("\n"), []byte("\n\n"), 1),
 	} {
@@ -110,10 +111,11 @@ func TestRotation(t *testing.T) {
 	if len(files) != 4 { // Keep is 3
 		t.Fatalf("%q", files)
 	}
-	n, err := Verify(files)
-	if err != nil || n >= records {
-		t.Error(n, err)
+	report, err := Verify(files)
+	if err != nil || report.Last < records || report.First == 1 || report.Records != int(report.Last-report.First)+1 {
+		t.Error(report, err)
 	}
+	n := report.Records
 	// One missing in between is found.
 	if _, err := Verify([]string{files[0], files[2], files[3]}); err == nil {
 		t.Error("a missing file was not found")
@@ -237,6 +239,91 @@ func TestDenialsLoseNoEvidence(t *testing.T) {
 	for _, files := range [][]string{{a.path}, append(a.denied.oldFiles(), a.denied.path)} {
 		if _, err := Verify(files); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestFilesThatAreNoChain(t *testing.T) {
+	rotated := func() (*Log, []string) {
+		a := newTestAudit(t)
+		a.maxBytes = 2000
+		for i := range 30 {
+			if err := a.Append(Record{Kind: KindOutcome, ID: fmt.Sprint(i), Detail: strings.Repeat("x", 100)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return a, append(a.oldFiles(), a.path)
+	}
+	_, files := rotated()
+	if _, err := Verify(files); err != nil || len(files) < 3 {
+		t.Fatal(files, err)
+	}
+	fresh := newTestAudit(t)
+	if err := fresh.Append(Record{Kind: KindNote}); err != nil {
+		t.Fatal(err)
+	}
+	last := len(files) - 1
+	for name, wrong := range map[string][]string{
+		"the wrong order":               {files[1], files[0], files[2]},
+		"the newest first":              {files[last], files[0]},
+		"a later one begins at 1":       append(append([]string{}, files[:last]...), fresh.path),
+		"one is missing":                {files[0], files[2]},
+		"the same twice":                {files[0], files[0]},
+		"a first one behind the others": {files[0], files[1], fresh.path},
+	} {
+		if _, err := Verify(wrong); err == nil {
+			t.Errorf("%s: not found", name)
+		}
+	}
+	// The beginning of a rotated file, and its end.
+	text, err := os.ReadFile(files[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
+	for name, cut := range map[string][][]byte{"beginning": lines[1:], "end": lines[:len(lines)-1]} {
+		file := filepath.Join(t.TempDir(), filepath.Base(files[1]))
+		cut := append(bytes.TrimSuffix(bytes.Join(cut, nil), []byte("\n")), '\n')
+		if err := os.WriteFile(file, cut, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Verify([]string{file}); err == nil {
+			t.Errorf("its %s was cut off: not found", name)
+		}
+	}
+}
+
+// What logrotate's copytruncate does, and what a person with an editor does.
+func TestOthersWriteToTheFile(t *testing.T) {
+	for name, change := range map[string]func(path string) error{
+		"copytruncate": func(path string) error { return os.Truncate(path, 0) },
+		"cut":          func(path string) error { return os.Truncate(path, 100) },
+		"added to": func(path string) error {
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err == nil {
+				_, err = f.WriteString("{}\n")
+				err = errors.Join(err, f.Close())
+			}
+			return err
+		},
+	} {
+		a := newTestAudit(t)
+		for range 3 {
+			if err := a.Append(Record{Kind: KindNote}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := change(a.path); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Append(Record{Kind: KindNote}); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(a.path); err != nil || !bytes.Contains(text, []byte("something else wrote")) {
+			t.Errorf("%s: not said: %v", name, err)
+		}
+		if _, err := Verify([]string{a.path}); err == nil {
+			t.Errorf("%s: not found", name)
 		}
 	}
 }

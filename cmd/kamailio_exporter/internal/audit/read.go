@@ -2,13 +2,16 @@ package audit
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // fileResult is what reading one file of the log found.
@@ -19,6 +22,7 @@ type fileResult struct {
 	carried int64  // bytes of checkpoints
 	seq     uint64 // of the last record
 	prev    string // hash of the last line
+	first   Record
 	broken  string // where the chain does not hold, and why; "" if it does
 }
 
@@ -76,12 +80,14 @@ func readRecords(r io.Reader, before string, each func(Record)) (fileResult, err
 		}
 		switch {
 		case result.lines == 1 && result.prev == "":
-		case result.lines == 1 && record.Seq == 1 && record.Prev == zeroHash: // a new log
 		case record.Prev != result.prev:
 			breaks("line %d (seq %d) does not follow the line before it", result.lines, record.Seq)
 		}
 		if result.lines > 1 && record.Seq != result.seq+1 {
 			breaks("line %d has seq %d behind %d", result.lines, record.Seq, result.seq)
+		}
+		if result.lines == 1 {
+			result.first = record
 		}
 		if record.Kind == KindCheckpoint {
 			result.carried += int64(len(line) + 1)
@@ -107,23 +113,67 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// Verify checks the chain through files, oldest first, and tells how many
-// records there are. What is cut off at the end it cannot see: a copy elsewhere
-// can.
-func Verify(files []string) (records int, err error) {
-	before := ""
-	for _, file := range files {
-		result, err := readFile(file, before, func(Record) {})
-		switch {
-		case err != nil:
-			return records, err
-		case result.broken != "":
-			return records, fmt.Errorf("%s: %s", file, result.broken)
-		case result.torn > 0:
-			return records, fmt.Errorf("%s: %d bytes behind the last whole line", file, result.torn)
-		}
-		records += result.lines
-		before = result.prev
+// Report is what Verify has seen.
+type Report struct {
+	Records     int
+	First, Last uint64 // numbers of the records
+	From, To    time.Time
+	Hash        string // of the last line: nothing in the chain shows whether that was edited
+}
+
+// String is a line for people.
+func (r Report) String() string {
+	if r.Records == 0 {
+		return "no records"
 	}
-	return records, nil
+	return fmt.Sprintf("%d records, %d to %d, from %s to %s", r.Records, r.First, r.Last, r.From.UTC().Format(time.RFC3339), r.To.UTC().Format(time.RFC3339))
+}
+
+// Verify checks the chain through files, oldest first. What is cut off at the end, or
+// edited in the last line, it cannot see: a copy elsewhere can.
+func Verify(files []string) (Report, error) {
+	var report Report
+	before := ""
+	for i, file := range files {
+		var noticed error
+		result, err := readFile(file, before, func(r Record) {
+			if noticed == nil && r.Problem == chainProblem {
+				noticed = fmt.Errorf("the exporter noticed at record %d (%s): %s", r.Seq, r.Time.UTC().Format(time.RFC3339), r.Detail)
+			}
+			if report.Records == 0 {
+				report.First, report.From = r.Seq, r.Time
+			}
+			report.Records, report.Last, report.To = report.Records+1, r.Seq, r.Time
+		})
+		if err != nil {
+			return report, err
+		}
+		if err := cmp.Or(wrong(file, result, i == 0), noticed); err != nil {
+			return report, fmt.Errorf("%s: %w", file, err)
+		}
+		before, report.Hash = result.prev, result.prev
+	}
+	return report, nil
+}
+
+// wrong tells what is wrong with a file, the first one of a chain or not.
+func wrong(file string, r fileResult, first bool) error {
+	switch {
+	case r.broken != "":
+		return errors.New(r.broken)
+	case r.torn > 0:
+		return fmt.Errorf("%d bytes behind the last whole line", r.torn)
+	case r.lines == 0:
+		return nil
+	case first && r.first.Seq == 1 && r.first.Prev != zeroHash:
+		return errors.New("record 1 follows something")
+	case first && r.first.Seq != 1 && (r.first.Kind != KindCheckpoint || r.first.Part != 1):
+		return fmt.Errorf("the beginning is cut off: it begins with record %d, which begins no file", r.first.Seq)
+	}
+	// A rotated file is named by its last record.
+	name := file[strings.LastIndexByte(file, '.')+1:]
+	if last, err := strconv.ParseUint(name, 10, 64); err == nil && len(name) == nameDigits && last != r.seq {
+		return fmt.Errorf("it ends with record %d, and its name says %d", r.seq, last)
+	}
+	return nil
 }
