@@ -51,6 +51,8 @@ func adminDir(t *testing.T, listen string) (dir, file string) {
       grants:
         - {action: dispatcher.reload}
         - {action: pdt.reload}
+        - {action: tls.reload}
+        - {action: drouting.reload}
         - {action: htable.set-int, params: {table: {enum: [ipban]}, key: {any: true}, value: {min: 0, max: 9}}}
         - {action: dispatcher.set-state, params: {set: {any: true}, uri: {any: true}, state: {any: true}}}
 `, listen, dir, os.Getuid(), strings.Repeat("1", 64))
@@ -68,6 +70,8 @@ func changeable(t *testing.T) *kamrpctest.Server {
 	server.Handle("dispatcher.reload", `"Ok. Dispatcher successfully reloaded."`)
 	server.Handle("dispatcher.set_state", `"Ok. Dispatcher state updated."`)
 	server.HandleFault("pdt.reload", 500, "Reload Failed")
+	server.Handle("tls.reload", `"Ok."`)
+	server.Handle("drouting.reload", `"Ok."`)
 	server.Handle("htable.seti", `"Ok. Key set to new value."`)
 	server.Handle("htable.get", `{"item":{"name":"k","value":3}}`)
 	return server
@@ -267,7 +271,9 @@ func TestAdminCommands(t *testing.T) {
 		{"not granted", []string{"run", "htable.set-int", "table=ipban", "key=k", "value=10"}, 2, ": refused\n"},
 		{"unknown", []string{"run", "core.kill"}, 2, ""},
 		{"failed", []string{"run", "pdt.reload"}, 3, "pdt.reload: failed\n"},
-		{"not verified", []string{"run", "htable.set-int", "table=ipban", "key=k", "value=7"}, 4, "htable.set-int: applied unverified\n"},
+		{"nothing shows it", []string{"run", "tls.reload"}, 4, "tls.reload: applied unverified ("},
+		{"and need not", []string{"run", "--no-require-verified", "drouting.reload"}, 0, "drouting.reload: applied unverified ("},
+		{"not verified", []string{"run", "htable.set-int", "table=ipban", "key=k", "value=7"}, 6, "htable.set-int: contradicted\n"},
 		{"usage", []string{"run", "htable.set-int", "table"}, 1, ""},
 		{"no number", []string{"run", "htable.set-int", "table=ipban", "key=k", "value=x"}, 1, ""},
 		{"twice", []string{"run", "htable.set-int", "table=a", "table=b"}, 1, ""},
@@ -489,8 +495,8 @@ func TestAdminOverClosedConnections(t *testing.T) {
 	e := start(t, "--kamailio.uri="+closing.URL+"/RPC", "--kamailio.http-config-file="+httpConfig, "--admin.config.file="+file)
 	e.stderr.waitFor(t, "admin endpoint: listening")
 	for i := range 5 {
-		// The fake's item stays 3: sent, answered, and not verified.
-		if out, err := adminRun(t, filepath.Join(dir, "admin.sock"), "run", "htable.set-int", "table=ipban", "key=k", "value=7"); cli.ExitCode(err) != cli.ExitUnverified {
+		// The fake's item stays 3: sent, answered, and not so.
+		if out, err := adminRun(t, filepath.Join(dir, "admin.sock"), "run", "htable.set-int", "table=ipban", "key=k", "value=7"); cli.ExitCode(err) != cli.ExitContradicted {
 			t.Errorf("%d: %v\n%s", i, err, out)
 		}
 	}

@@ -278,7 +278,7 @@ func TestDocumentedFlagsExist(t *testing.T) {
 	}
 	clientFlags = append(clientFlags, doctor.NewApp(&cli.Settings{}, &doctor.Options{}).Model().Flags...)
 	exists := func(name string) bool {
-		if slices.ContainsFunc(clientFlags, func(f *kingpin.FlagModel) bool { return f.Name == name }) || foreignFlags[name] || name == "help" || name == "version" {
+		if slices.ContainsFunc(clientFlags, func(f *kingpin.FlagModel) bool { return name == f.Name || f.IsBoolFlag() && name == "no-"+f.Name }) || foreignFlags[name] || name == "help" || name == "version" {
 			return true
 		}
 		return slices.ContainsFunc(models, func(f *kingpin.FlagModel) bool {

@@ -68,9 +68,9 @@ type Action struct {
 	Leaves func(a Args, before audit.State) (stay, of int64)
 	// Same tells that all is as asked already: nothing is sent. May be nil.
 	Same func(a Args, before audit.State) bool
-	// Judge tells whether what was read after is what was asked for: "" if it is.
-	// With Look, it is never nil.
-	Judge func(a Args, before, after audit.State, g Guards) string
+	// Judge tells whether what was read after is what was asked for. With Look, it is
+	// never nil.
+	Judge judge
 	// Answer judges Kamailio's own answer where HTTP 200 is not success: "" if it is.
 	Answer func(result kamrpc.Value) string
 	// Waits: what it does shows only some seconds later, so the read after is tried
@@ -82,8 +82,8 @@ type Action struct {
 	Undo *Undo
 	// ResetsStatistics: counters of Kamailio begin at 0 again.
 	ResetsStatistics bool
-	// Local changes this program, and nothing of Kamailio: it tells what is before and
-	// what will be after it (nil: the same). Whoever made the row does it when the
+	// Local changes this program, and nothing of Kamailio: it tells what is before
+	// (nil: there is no such target) and what will be after it (nil: the same). Whoever made the row does it when the
 	// outcome is published.
 	Local func(a Args) (before, after audit.State)
 }

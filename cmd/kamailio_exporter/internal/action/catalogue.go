@@ -53,7 +53,7 @@ func rows() []Action {
 		reload("permissions.reload-trusted", "permissions.trustedReload", "trusted peers",
 			count{field: "trusted", method: "permissions.trustedDump", rows: kamrpc.Rows{Path: "item"}}),
 		reload("pdt.reload", "pdt.reload", "prefixes"),
-		reload("secfilter.reload", "secfilter.reload", "lists of secfilter"),
+		listsReload(),
 		reload("lcr.reload", "lcr.reload", "gateways and rules", count{field: "gateways", method: "lcr.dump_gws", rows: kamrpc.Rows{Path: "gw"}}),
 		reload("dialplan.reload", "dialplan.reload", "dialplan rules"),
 		reload("tls.reload", "tls.reload", "TLS profiles from the TLS configuration file"),
@@ -150,6 +150,7 @@ func rows() []Action {
 			Summary: "Takes back secfilter.block. From Kamailio 6.1 on.",
 			Params:  []Param{kindParam, text("value", 64, valuePattern, "what to unblock")},
 			Look:    lookBlocked, Verifies: "`secfilter.print`, from 6.0 on", Judge: judgeGone("blocked"), Answer: answerHas("removed"),
+			Same: func(_ Args, before audit.State) bool { return !before.Is("blocked") },
 		},
 
 		// Registrations of Kamailio's own at other servers.
@@ -167,8 +168,8 @@ func rows() []Action {
 		},
 		{
 			Name: "uac.refresh", Method: "uac.reg_refresh", Summary: "Reads a registration at another server anew from the database.",
-			Params: []Param{uuidParam}, Look: lookRegistration, Verifies: "`uac.reg_info`", Pause: ReloadPause,
-			Judge: func(Args, audit.State, audit.State, Guards) string { return "" }, // it is still there
+			Params: []Param{uuidParam}, Look: lookRegistration, Verifies: "`uac.reg_info`: it registers again", Pause: ReloadPause,
+			Judge: judgeRegistered, Waits: 8 * time.Second,
 		},
 
 		// Media relays and gateways.
@@ -286,6 +287,13 @@ func reload(n, method, what string, counts ...count) Action {
 		}
 		a.Verifies = "number of " + strings.Join(fields, ", ") + " (" + strings.Join(methods, ", ") + ")"
 	}
+	return a
+}
+
+func listsReload() Action {
+	a := reload("secfilter.reload", "secfilter.reload", "lists of secfilter")
+	a.Look, a.Verifies = lookLists, "number of blocked, allowed (`secfilter.print`, from 6.0 on)"
+	a.Judge = judgeCounts([]count{{field: "blocked"}, {field: "allowed"}})
 	return a
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-kit/log"
@@ -129,6 +130,9 @@ func (e *Engine) Find(ctx context.Context, f *Finder) (string, *Problem) {
 // local does what changes this program alone: its outcome is all that there is to do.
 func (e *Engine) local(j *Job, res *adminapi.Result) (*adminapi.Result, *Problem) {
 	before, after := j.Action.Local(j.Args)
+	if before == nil {
+		return nil, NoSuchTarget.Because("")
+	}
 	res.Before, res.Verified = before, true
 	if after == nil || j.DryRun {
 		return res, e.end(j, res, nil)
@@ -238,56 +242,86 @@ func (e *Engine) change(ctx context.Context, j *Job, params []any, uptime time.D
 	answer, err := e.Kamailio.Do(callCtx, j.Action.Method, params...)
 	cancel()
 	if err != nil {
-		return err
+		return e.failed(ctx, j, res, err)
 	}
-	why := ""
 	if j.Action.Answer != nil {
-		why = j.Action.Answer(answer)
-	}
-	if why == "" && j.Action.Judge != nil && res.Before != nil {
-		var settled bool
-		if res.After, settled, why = e.after(ctx, j, res.Before); !settled {
-			res.Outcome, res.Detail = audit.Unverified, "it could not be read afterwards"
-			return e.sameServer(ctx, uptime, sent)
+		if why := j.Action.Answer(answer); why != "" {
+			return e.failed(ctx, j, res, NotVerified.Because(why))
 		}
-		res.Verified = why == ""
 	}
-	if why != "" {
-		return NotVerified.Because(why)
+	is := unseen("there is nothing to read that would show it")
+	if j.Action.Look != nil {
+		res.After, is = e.after(ctx, j, res.Before)
 	}
-	res.Outcome = audit.Unverified
-	if res.Verified {
-		res.Outcome = audit.Applied
-	} else {
-		res.Detail = "Kamailio says it is done; there is nothing to read that would show it"
+	switch {
+	case is.why == "":
+		res.Outcome, res.Verified = audit.Applied, true
+	case is.unseen:
+		res.Outcome, res.Detail = audit.Unverified, "Kamailio says it is done; "+is.why
+	default:
+		return NotVerified.Because(is.why)
 	}
 	return e.sameServer(ctx, uptime, sent)
 }
 
-// after reads until it is as asked, or until the time is up. settled is false when
-// nothing could be read.
-func (e *Engine) after(ctx context.Context, j *Job, before audit.State) (state audit.State, settled bool, why string) {
+// after reads until it is as asked, or until the time is up.
+func (e *Engine) after(ctx context.Context, j *Job, before audit.State) (state audit.State, is judgement) {
+	if before == nil {
+		return nil, unseen("what it is about cannot be read safely on this Kamailio")
+	}
 	ctx, cancel := context.WithTimeout(ctx, max(j.Action.LookTime, j.Action.Waits, afterTime))
 	defer cancel()
 	patience := e.Now().Add(j.Action.Waits)
+	is = unseen("it could not be read afterwards")
 	for {
 		now, err := j.Action.Look(ctx, e.Kamailio, j.Args)
 		switch {
 		case errors.Is(err, errNoTarget):
 			now = audit.State{"present": false}
 		case err != nil:
-			return state, state != nil, why
+			return state, is
 		}
-		state, why = now, j.Action.Judge(j.Args, before, now, j.Guards)
-		if why == "" || !e.Now().Before(patience) {
-			return state, true, why
+		state, is = now, j.Action.Judge(j.Args, before, now, j.Guards)
+		if is.why == "" || !e.Now().Before(patience) {
+			return state, is
 		}
 		select {
 		case <-time.After(e.Poll):
 		case <-ctx.Done():
-			return state, true, why
+			return state, is
 		}
 	}
+}
+
+// failed reads once more after Kamailio said no: it may have lost what it had, such as a
+// list that was emptied before the new one could not be loaded.
+func (e *Engine) failed(ctx context.Context, j *Job, res *adminapi.Result, err error) error {
+	p := ProblemOf(err)
+	if p.Outcome != audit.Failed && p.Kind != NotVerified {
+		return err // nothing was done, or nobody knows what
+	}
+	if res.Before == nil {
+		return errors.Join(p.and("what it left cannot be read here"), err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(j.Action.LookTime, afterTime))
+	defer cancel()
+	now, readErr := j.Action.Look(ctx, e.Kamailio, j.Args)
+	switch {
+	case errors.Is(readErr, errNoTarget):
+		now = audit.State{"present": false}
+	case readErr != nil:
+		return errors.Join(p.and("what it left could not be read afterwards"), err)
+	}
+	res.After = now
+	changed := res.Before.Differences(now, durationField)
+	if len(changed) == 0 {
+		return err
+	}
+	_ = level.Error(e.Logger).Log("msg", "an action failed, and what it is about is not as before", "action", j.Action.Name, "id", j.ID, "changed", strings.Join(changed, ", "))
+	if p.Outcome == audit.Failed {
+		p.Kind = FailedChanged
+	}
+	return errors.Join(p.and("NOT AS BEFORE: "+strings.Join(changed, ", ")), err)
 }
 
 // sameServer finds out whether Kamailio was restarted meanwhile: what it answered

@@ -123,45 +123,66 @@ func countRows(ctx context.Context, k Kamailio, counts []count) ([]int64, error)
 	return found, err
 }
 
-// judgeCounts: nothing that was there is gone altogether, and not too much of it.
-func judgeCounts(counts []count) func(Args, audit.State, audit.State, Guards) string {
-	return func(_ Args, before, after audit.State, g Guards) string {
+// judge compares what was read before and after a change.
+type judge func(a Args, before, after audit.State, g Guards) judgement
+
+// judgement is what was read says of a change: it was done (asAsked), it was not, or it
+// cannot be told.
+type judgement struct {
+	why    string
+	unseen bool // it cannot be told
+}
+
+var asAsked = judgement{}
+
+func contradicted(why string) judgement { return judgement{why: why} }
+
+func unseen(why string) judgement { return judgement{why, true} }
+
+// judgeCounts: nothing that was there is gone altogether, and not too much of it. When
+// one of them could not be read, the others do not show that all is well.
+func judgeCounts(counts []count) judge {
+	return func(_ Args, before, after audit.State, g Guards) judgement {
+		var unread []string
 		for _, c := range counts {
 			was, had := before[c.field].(int64)
 			is, has := after[c.field].(int64)
 			switch {
-			case c.told || !had || !has:
-			case c.keepAll && is < was:
-				return fmt.Sprintf("%s fell from %d to %d", c.field, was, is)
-			case was > 0 && (is == 0 || float64(was-is) > g.MaxDrop*float64(was)):
-				return fmt.Sprintf("%s fell from %d to %d", c.field, was, is)
+			case c.told:
+			case !had || !has:
+				unread = append(unread, c.field)
+			case c.keepAll && is < was, was > 0 && (is == 0 || float64(was-is) > g.MaxDrop*float64(was)):
+				return contradicted(fmt.Sprintf("%s fell from %d to %d", c.field, was, is))
 			}
 		}
-		return ""
+		if len(unread) > 0 {
+			return unseen("this Kamailio cannot be asked safely for the number of " + strings.Join(unread, ", "))
+		}
+		return asAsked
 	}
 }
 
-func judgeKept(field string) func(Args, audit.State, audit.State, Guards) string {
+func judgeKept(field string) judge {
 	return judgeCounts([]count{{field: field}})
 }
 
 // judgeGone: a field that is 0, false or absent after it.
-func judgeGone(field string) func(Args, audit.State, audit.State, Guards) string {
-	return func(_ Args, _, after audit.State, _ Guards) string {
+func judgeGone(field string) judge {
+	return func(_ Args, _, after audit.State, _ Guards) judgement {
 		switch after[field] {
 		case nil, false, int64(0):
-			return ""
+			return asAsked
 		}
-		return field + " is still there"
+		return contradicted(field + " is still there")
 	}
 }
 
-func judgeTrue(field string) func(Args, audit.State, audit.State, Guards) string {
-	return func(_ Args, _, after audit.State, _ Guards) string {
+func judgeTrue(field string) judge {
+	return func(_ Args, _, after audit.State, _ Guards) judgement {
 		if after.Is(field) {
-			return ""
+			return asAsked
 		}
-		return "not " + field
+		return contradicted("not " + field)
 	}
 }
 

@@ -29,13 +29,13 @@ func lookGroup(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	return audit.State{"statistics": n, "sum": sum}, nil
 }
 
-func judgeReset(_ Args, before, after audit.State, _ Guards) string {
+func judgeReset(_ Args, before, after audit.State, _ Guards) judgement {
 	was, _ := before["sum"].(int64)
 	is, _ := after["sum"].(int64)
 	if was <= 0 || is < was {
-		return ""
+		return asAsked
 	}
-	return "the counters did not fall"
+	return unseen("none of its counters fell: Kamailio computes them when they are read, and nothing resets them")
 }
 
 func lookVariable(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
@@ -54,9 +54,9 @@ func lookVariable(ctx context.Context, k Kamailio, a Args) (audit.State, error) 
 	return audit.State{"value": n}, nil
 }
 
-func judgeVariable(a Args, _, after audit.State, _ Guards) string {
+func judgeVariable(a Args, _, after audit.State, _ Guards) judgement {
 	if after["value"] == a.number("value") {
-		return ""
+		return asAsked
 	}
-	return "another value is read back"
+	return contradicted("another value is read back")
 }

@@ -49,11 +49,11 @@ func dialog(ctx context.Context, k Kamailio, callID, fromTag string) (audit.Stat
 // dialogDeleted is DLG_STATE_DELETED of modules/dialog/dlg_hash.h.
 const dialogDeleted = 5
 
-func judgeDialogGone(_ Args, _, after audit.State, _ Guards) string {
+func judgeDialogGone(_ Args, _, after audit.State, _ Guards) judgement {
 	if n, ok := after["state"].(int64); !ok || n == dialogDeleted {
-		return ""
+		return asAsked
 	}
-	return "the dialog is still there"
+	return contradicted("the dialog is still there")
 }
 
 // maxListedCalls is up to how many dialogs the oldest is looked for: dlg.briefing

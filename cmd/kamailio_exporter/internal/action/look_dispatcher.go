@@ -73,16 +73,16 @@ func leavesDestination(a Args, before audit.State) (stay, of int64) {
 
 // A destination that is probed may change by itself from active to inactive or
 // trying and back.
-func judgeDestination(a Args, before, after audit.State, _ Guards) string {
+func judgeDestination(a Args, before, after audit.State, _ Guards) judgement {
 	flags, _ := after["flags"].(string)
 	want := strings.ToUpper(a.text("state"))
 	switch {
 	case flags == want:
-		return ""
+		return asAsked
 	case want == "AP" && len(flags) == 2 && flags[1] == 'P' && flags != before["flags"]:
-		return ""
+		return asAsked
 	}
-	return "its flags are " + flags
+	return contradicted("its flags are " + flags)
 }
 
 // latencyOfDestination is how long the destination takes to answer OPTIONS, recent ones weighing

@@ -68,11 +68,11 @@ func sameRelay(a Args, state audit.State) bool {
 	return state.Is("disabled")
 }
 
-func judgeRelay(a Args, _, after audit.State, _ Guards) string {
+func judgeRelay(a Args, _, after audit.State, _ Guards) judgement {
 	if sameRelay(a, after) {
-		return ""
+		return asAsked
 	}
-	return "the relay is not as asked"
+	return contradicted("the relay is not as asked")
 }
 
 // answerStatus: a failure is HTTP 200 with a status of its own

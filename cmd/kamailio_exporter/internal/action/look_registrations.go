@@ -59,3 +59,17 @@ func lookRegistration(ctx context.Context, k Kamailio, a Args) (audit.State, err
 	// modules/uac/uac_reg.c: 1 disabled, 2 waiting for an answer, 4 registered.
 	return audit.State{"enabled": flags&1 == 0, "ongoing": flags&2 != 0, "registered": flags&4 != 0}, nil
 }
+
+// judgeRegistered: the row is read anew, and the trunk registers again when the module's
+// timer comes to it, in up to reg_timer_interval.
+func judgeRegistered(_ Args, _, after audit.State, _ Guards) judgement {
+	switch {
+	case after["enabled"] == nil:
+		return contradicted("the registration is gone")
+	case !after.Is("enabled"):
+		return unseen("it is switched off, and does not register")
+	case !after.Is("registered"):
+		return unseen("it is not registered yet: look again after reg_timer_interval")
+	}
+	return asAsked
+}

@@ -2,6 +2,7 @@ package action
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"strings"
 
@@ -49,11 +50,11 @@ func lookItemThere(ctx context.Context, k Kamailio, a Args) (audit.State, error)
 
 func sameItem(a Args, before audit.State) bool { return before["value"] == a["value"] }
 
-func judgeItem(a Args, _, after audit.State, _ Guards) string {
+func judgeItem(a Args, _, after audit.State, _ Guards) judgement {
 	if sameItem(a, after) {
-		return ""
+		return asAsked
 	}
-	return "another value is read back"
+	return contradicted("another value is read back")
 }
 
 func lookTable(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
@@ -150,9 +151,33 @@ func lookBlocked(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	return audit.State{"blocked": blocked}, nil
 }
 
-func judgeBlocked(_ Args, _, after audit.State, _ Guards) string {
-	if after.Is("blocked") {
-		return ""
+// lookLists counts what is in all lists of secfilter. A text of no letters stands for
+// every kind (modules/secfilter/secfilter_rpc.c).
+func lookLists(ctx context.Context, k Kamailio, _ Args) (audit.State, error) {
+	result, err := k.Call(ctx, "secfilter.print", "")
+	switch {
+	case errors.Is(err, kamrpc.ErrTooLarge), errors.Is(err, kamrpc.ErrDangerous), errors.Is(err, kamrpc.ErrMethodNotFound):
+		return nil, errUnreadable
+	case err != nil:
+		return nil, err
+	case result.Kind() != kamrpc.Object:
+		return nil, errUnreadable
 	}
-	return "it is not in the list"
+	blocked, allowed := int64(0), int64(0)
+	for kind := range result.Members() {
+		for range kind.Value.All("Blacklisted/Value") {
+			blocked++
+		}
+		for range kind.Value.All("Whitelisted/Value") {
+			allowed++
+		}
+	}
+	return audit.State{"blocked": blocked, "allowed": allowed}, nil
+}
+
+func judgeBlocked(_ Args, _, after audit.State, _ Guards) judgement {
+	if after.Is("blocked") {
+		return asAsked
+	}
+	return contradicted("it is not in the list")
 }

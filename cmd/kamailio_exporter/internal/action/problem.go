@@ -29,7 +29,8 @@ var (
 	TargetGone     = Kind{"target-not-found", http.StatusNotFound, audit.Failed, "Kamailio has no such thing"}
 	Rejected       = Kind{"rejected", http.StatusBadGateway, audit.Failed, "Kamailio does not take the parameters"}
 	KamailioError  = Kind{"kamailio-error", http.StatusBadGateway, audit.Failed, "Kamailio answered with an error"}
-	NotVerified    = Kind{"verification-failed", http.StatusBadGateway, audit.Unverified, "Kamailio says it is done, and it does not look so"}
+	FailedChanged  = Kind{"failed-changed", http.StatusBadGateway, audit.Failed, "Kamailio answered with an error, and is not as before"}
+	NotVerified    = Kind{"verification-failed", http.StatusBadGateway, audit.Contradicted, "Kamailio says it is done, and it does not look so"}
 	Unreachable    = Kind{"unreachable", http.StatusServiceUnavailable, audit.Refused, "Kamailio cannot be asked; nothing was sent"}
 	Restarted      = Kind{"restarted", http.StatusServiceUnavailable, audit.Refused, "Kamailio has just been started"}
 	OutcomeUnknown = Kind{"outcome-unknown", http.StatusGatewayTimeout, audit.Unknown, "It was sent, and there is no answer: look before you try again"}
@@ -41,7 +42,7 @@ var (
 // AfterSending makes a problem of one in the audit log that an action had after it was
 // sent.
 func AfterSending(name, detail string) *Problem {
-	for _, k := range []Kind{TargetGone, Rejected, NotVerified, OutcomeUnknown} {
+	for _, k := range []Kind{TargetGone, Rejected, FailedChanged, NotVerified, OutcomeUnknown} {
 		if k.Name == name {
 			return k.Because(detail)
 		}
@@ -65,6 +66,14 @@ func (p *Problem) Error() string {
 
 // Because makes a problem of this kind.
 func (k Kind) Because(detail string) *Problem { return &Problem{Kind: k, Detail: detail} }
+
+// and adds to the detail.
+func (p *Problem) and(more string) *Problem {
+	if p.Detail != "" {
+		more = p.Detail + "; " + more
+	}
+	return &Problem{p.Kind, more, p.Retry}
+}
 
 // Later makes one that another try may not have after this time.
 func (k Kind) Later(detail string, retry time.Duration) *Problem {

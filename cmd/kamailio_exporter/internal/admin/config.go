@@ -162,7 +162,8 @@ func Parse(text []byte) (*Config, error) {
 // compile makes the policy and the rules, which are nil without that section. The ledger
 // may be nil where nothing will run.
 func (cfg *Config) compile(ledger *repair.Ledger) (*action.Policy, *repair.Rules, error) {
-	catalogue := action.NewCatalogue(ledger.Reset())
+	var rules *repair.Rules
+	catalogue := action.NewCatalogue(ledger.Reset(func(rule string) bool { return rules.Has(rule) }))
 	accounts := map[string]action.Account{}
 	webhook := ""
 	for _, name := range slices.Sorted(maps.Keys(cfg.Users)) {
@@ -183,7 +184,7 @@ func (cfg *Config) compile(ledger *repair.Ledger) (*action.Policy, *repair.Rules
 	case webhook == "":
 		return nil, nil, errors.New("remediation: no user has kind: webhook: Alertmanager could not be known")
 	}
-	rules, err := repair.NewRules(cfg.Remediation, catalogue, cfg.Guards, cfg.Limits.Cooldown)
+	rules, err = repair.NewRules(cfg.Remediation, catalogue, cfg.Guards, cfg.Limits.Cooldown)
 	if err != nil {
 		return nil, nil, fmt.Errorf("remediation: %w", err)
 	}

@@ -19,7 +19,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the generated parts of ADMIN.md")
 
 // catalogue is that of the endpoint.
-func catalogue() *action.Catalogue { return action.NewCatalogue((*repair.Ledger)(nil).Reset()) }
+func catalogue() *action.Catalogue { return action.NewCatalogue((*repair.Ledger)(nil).Reset(nil)) }
 
 var root = filepath.Join("..", "..", "..", "..")
 

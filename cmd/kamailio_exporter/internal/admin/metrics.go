@@ -40,7 +40,7 @@ type metrics struct {
 func newMetrics(e *action.Engine, rules prometheus.Collector, now func() *inForce) *metrics {
 	name := func(n string) string { return metricPrefix + n }
 	return &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("requests_total"), Help: "Actions that users asked for, by what became of them: applied, applied_unverified, no_change, refused, failed or unknown."}, []string{"user", "action", "outcome"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("requests_total"), Help: "Actions that users asked for, by what became of them: applied, applied_unverified, contradicted, no_change, refused, failed or unknown."}, []string{"user", "action", "outcome"}),
 		denied:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("denied_total"), Help: "Requests that were turned away before any action was looked at, by the reason."}, []string{"reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name("duration_seconds"), Help: "How long actions took, with what was read before and after.", Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}, NativeHistogramBucketFactor: 1.1}, []string{"action"}),
 		busy: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name("busy"), Help: "1 while an action runs, and every other one is refused."}, func() float64 {

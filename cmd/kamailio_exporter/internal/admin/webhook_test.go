@@ -392,7 +392,7 @@ func TestBreaker(t *testing.T) {
 	b.again()
 	b.want("third", b.says(b.fires(2)), "failed")
 	b.want("fourth", b.says(b.fires(3)), "breaker")
-	if r := b.run(leadToken, adminapi.ResetAction, `{"rule":"other"}`); r.Outcome != audit.NoChange {
+	if r := b.run(leadToken, adminapi.ResetAction, `{"rule":"other"}`); r.problem() != "target-not-found" {
 		t.Errorf("%s", r.Text)
 	}
 	r := b.call(leadToken, "GET", "/v1/remediation", "")
@@ -514,7 +514,10 @@ func TestConfirmations(t *testing.T) {
 	info := func(flags int) {
 		b.fake.Handle("uac.reg_info", fmt.Sprintf(`{"l_uuid":"trunk-a","flags":%d,"auth_password":"x"}`, flags))
 	}
-	b.fake.Handle("uac.reg_refresh", "{}")
+	b.fake.HandleFunc("uac.reg_refresh", func(kamrpctest.Request) kamrpctest.Response {
+		info(20)
+		return kamrpctest.Response{Result: "{}"}
+	})
 	for _, tc := range []struct {
 		flags int
 		uuid  string
@@ -532,7 +535,7 @@ func TestConfirmations(t *testing.T) {
 	b.want("fast", b.says(alert("Slow")), "unconfirmed")
 	b.want("not measured", b.says(b.fires(1, "alertname", "Slow")), "unconfirmed")
 	list(501)
-	b.want("slow, and then unverified", b.says(alert("Slow", "n", "1")), string(audit.Unverified))
+	b.want("slow, and then unverified", b.says(alert("Slow", "n", "1")), string(audit.Contradicted))
 
 	b.fake.Handle("dlg.stats_active", `{"starting":0,"all":3}`)
 	b.fake.HandleFunc("dlg.briefing", func(r kamrpctest.Request) kamrpctest.Response {

@@ -42,11 +42,12 @@ type Command struct {
 	output    string
 	timeout   time.Duration
 
-	action string
-	params []string
-	dryRun bool
-	reason string
-	idem   string
+	action   string
+	params   []string
+	dryRun   bool
+	verified bool // what is not, is no success
+	reason   string
+	idem     string
 
 	operation string
 	limit     int
@@ -55,7 +56,7 @@ type Command struct {
 
 // NewApp declares the flags and commands of the client.
 func NewApp(c *Command) *kingpin.Application {
-	app := kingpin.New(cli.ProgramName+" admin", "Client of the exporter's admin endpoint. It ends with 0 when all is well, 1 when nobody was asked, 2 when it was refused, 3 when Kamailio says no, 4 when it does not look done, 5 when nobody knows.")
+	app := kingpin.New(cli.ProgramName+" admin", "Client of the exporter's admin endpoint. It ends with 0 when all is well, 1 when nobody was asked, 2 when it was refused, 3 when Kamailio says no, 4 when Kamailio says it is done and nothing shows it, 5 when nobody knows, 6 when Kamailio says it is done and it does not look so.")
 	app.HelpFlag.Short('h')
 	app.Flag("url", "Where the endpoint listens: unix:/path, http://… or https://…").
 		Envar("KAMAILIO_EXPORTER_ADMIN_URL").Default(adminapi.DefaultListen).StringVar(&c.url)
@@ -72,6 +73,7 @@ func NewApp(c *Command) *kingpin.Application {
 	run.Arg("action", "Its name, from list.").Required().StringVar(&c.action)
 	run.Arg("parameter", "NAME=VALUE for each of its parameters.").StringsVar(&c.params)
 	run.Flag("dry-run", "Check everything, and send nothing to Kamailio.").BoolVar(&c.dryRun)
+	run.Flag("require-verified", "End with 4 when nothing that can be read shows that it was done. On; --no-require-verified ends with 0 then.").Default("true").BoolVar(&c.verified)
 	run.Flag("reason", "Why, for the audit log: the number of a ticket.").StringVar(&c.reason)
 	run.Flag("key", "Idempotency-Key: the same key never does the same twice. Without one, a new one is made.").StringVar(&c.idem)
 	log := app.Command("log", "Show the last operations, or one.")
@@ -353,9 +355,12 @@ func (c *Command) run(ctx context.Context, w io.Writer) error {
 		a.print(w, c.action)
 	}
 	if a.problem.Title == "" {
+		if a.Outcome == audit.Unverified && c.verified {
+			return cli.Exit(cli.ExitUnverified, "")
+		}
 		return nil
 	}
-	code := map[audit.Outcome]int{audit.Refused: cli.ExitRefused, audit.Failed: cli.ExitFailed, audit.Unverified: cli.ExitUnverified, audit.Unknown: cli.ExitUnknown}[a.Outcome]
+	code := map[audit.Outcome]int{audit.Refused: cli.ExitRefused, audit.Failed: cli.ExitFailed, audit.Contradicted: cli.ExitContradicted, audit.Unknown: cli.ExitUnknown}[a.Outcome]
 	if code == 0 {
 		code = cli.ExitTrouble
 	}

@@ -10,6 +10,8 @@ package audit
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -64,12 +66,13 @@ type Outcome string
 
 // The outcomes.
 const (
-	Applied    Outcome = "applied"            // done, and seen to be
-	Unverified Outcome = "applied_unverified" // done, as Kamailio says
-	NoChange   Outcome = "no_change"          // it was so already, or a dry run
-	Refused    Outcome = "refused"            // nothing was sent
-	Failed     Outcome = "failed"             // Kamailio says no
-	Unknown    Outcome = "unknown"            // sent, and nobody knows
+	Applied      Outcome = "applied"            // done, and seen to be
+	Unverified   Outcome = "applied_unverified" // done, as Kamailio says; nothing that can be read shows it
+	Contradicted Outcome = "contradicted"       // done, as Kamailio says; what is read says otherwise
+	NoChange     Outcome = "no_change"          // it was so already, or a dry run
+	Refused      Outcome = "refused"            // nothing was sent
+	Failed       Outcome = "failed"             // Kamailio says no
+	Unknown      Outcome = "unknown"            // sent, and nobody knows
 )
 
 // State is what was read of Kamailio, by names of the catalogue: numbers, strings
@@ -78,6 +81,28 @@ type State map[string]any
 
 // Is tells whether a bool is there and true.
 func (s State) Is(name string) bool { b, _ := s[name].(bool); return b }
+
+// Differences tells what is not the same in a later state, other than these fields.
+func (s State) Differences(later State, but ...string) []string {
+	all := maps.Clone(later)
+	maps.Copy(all, s)
+	var changed []string
+	for _, field := range slices.Sorted(maps.Keys(all)) {
+		was, is := or(s, field), or(later, field)
+		if was != is && !slices.Contains(but, field) {
+			changed = append(changed, field+" "+was+" to "+is)
+		}
+	}
+	return changed
+}
+
+// or is the field as a text, or "-" without it.
+func or(s State, field string) string {
+	if v, ok := s[field]; ok {
+		return TextOf(v)
+	}
+	return "-"
+}
 
 // RuleTag is what a record says of the rule for alerts behind it.
 type RuleTag struct {
@@ -94,7 +119,16 @@ type RuleTag struct {
 
 // Changed tells whether a record is of something that was done, or may have been.
 func (r Record) Changed() bool {
-	return !r.DryRun && (r.Outcome == Applied || r.Outcome == Unverified || r.Outcome == Unknown)
+	if r.DryRun {
+		return false
+	}
+	switch r.Outcome {
+	case Applied, Unverified, Contradicted, Unknown:
+		return true
+	case Failed:
+		return r.After != nil && len(r.Before.Differences(r.After)) > 0
+	}
+	return false
 }
 
 // RuleName is the rule behind a record; "" without one.

@@ -7,11 +7,12 @@ import (
 // What the process ends with after "admin run", and in part after "rpc"; 0 is
 // applied, and nothing to do.
 const (
-	ExitTrouble    = 1 // wrong usage, or nobody was asked
-	ExitRefused    = 2
-	ExitFailed     = 3
-	ExitUnverified = 4
-	ExitUnknown    = 5
+	ExitTrouble      = 1 // wrong usage, or nobody was asked
+	ExitRefused      = 2
+	ExitFailed       = 3
+	ExitUnverified   = 4 // nothing shows whether it was done
+	ExitUnknown      = 5
+	ExitContradicted = 6 // what is read says that it was not done
 )
 
 type codedError struct {

@@ -94,14 +94,18 @@ func handledKey(r audit.RuleTag, dryRun bool) string {
 func changeKey(r audit.RuleTag) string { return r.Rule + " " + r.Target }
 
 // Reset is the action that closes breakers: the ledger does it when it is told of the
-// outcome.
-func (l *Ledger) Reset() action.Action {
+// outcome. A rule that the configuration no longer has may still have an open breaker.
+func (l *Ledger) Reset(has func(rule string) bool) action.Action {
 	return action.Action{
 		Name:    adminapi.ResetAction,
 		Summary: "Lets a rule for alerts act again whose breaker is open (REPAIR.md).",
 		Params:  []action.Param{action.Named("rule", "name of the rule, or all")},
 		Local: func(a action.Args) (before, after audit.State) {
-			open := l.countOpen(audit.TextOf(a["rule"]))
+			name := audit.TextOf(a["rule"])
+			open := l.countOpen(name)
+			if open == 0 && name != allRules && !has(name) {
+				return nil, nil
+			}
 			if before = (audit.State{"open": open}); open > 0 {
 				after = audit.State{"open": int64(0)}
 			}
@@ -257,7 +261,7 @@ func (l *Ledger) outcome(r audit.Record) {
 	}
 	switch {
 	case r.DryRun:
-	case r.Outcome == audit.Failed, r.Outcome == audit.Unknown, r.Problem == action.NotVerified.Name:
+	case r.Outcome == audit.Failed, r.Outcome == audit.Unknown, r.Outcome == audit.Contradicted:
 		l.failures[m.Rule]++
 	case r.Outcome == audit.Applied:
 		l.failures[m.Rule] = 0

@@ -41,7 +41,7 @@ const outcomeDryRun = "dry_run"
 func newMetrics(l *Ledger, rules func() *Rules) *metrics {
 	name := func(n string) string { return MetricPrefix + n }
 	return &metrics{
-		actions:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("actions_total"), Help: "What rules did about alerts (step do) and took back when they were resolved (step undo), by what became of it: applied, applied_unverified, no_change, failed or unknown; dry_run is what would have been sent."}, []string{"rule", "step", "outcome"}),
+		actions:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("actions_total"), Help: "What rules did about alerts (step do) and took back when they were resolved (step undo), by what became of it: applied, applied_unverified, contradicted, no_change, failed or unknown; dry_run is what would have been sent."}, []string{"rule", "step", "outcome"}),
 		refusals:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("refused_total"), Help: "Alerts that a rule did not act on, by the guard rail that kept it from it."}, []string{"rule", "guard"}),
 		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("notifications_total"), Help: "Notifications of Alertmanager: taken, to be sent again because nothing could be done yet, or bad."}, []string{"result"}),
 		last:          prometheus.NewGauge(prometheus.GaugeOpts{Name: name("last_notification_timestamp_seconds"), Help: "When Alertmanager last sent a notification; 0 if it has not since the start."}),
@@ -66,7 +66,7 @@ func (m *metrics) begin(r *Rules) {
 		m.notifications.WithLabelValues(result)
 	}
 	for _, rule := range r.rules {
-		for _, outcome := range []string{string(audit.Applied), string(audit.Unverified), string(audit.NoChange), string(audit.Failed), string(audit.Unknown), outcomeDryRun} {
+		for _, outcome := range []string{string(audit.Applied), string(audit.Unverified), string(audit.Contradicted), string(audit.NoChange), string(audit.Failed), string(audit.Unknown), outcomeDryRun} {
 			m.actions.WithLabelValues(rule.name, stepDo, outcome)
 			if rule.undo != nil {
 				m.actions.WithLabelValues(rule.name, stepUndo, outcome)

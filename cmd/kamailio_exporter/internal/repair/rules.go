@@ -58,6 +58,9 @@ func (r *Rules) rule(name string) *rule {
 	return nil
 }
 
+// Has tells whether there is a rule of this name.
+func (r *Rules) Has(name string) bool { return r != nil && r.rule(name) != nil }
+
 // Print writes what each rule may do, as a grant. Without rules it writes nothing.
 func (r *Rules) Print(w io.Writer) {
 	if r == nil {
