@@ -354,11 +354,7 @@ func (p *patient) mendReplyDir(t *trial) []Fix {
 	}
 }
 
-var (
-	replyDirLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"jsonrpcs"[ \t]*,[ \t]*"fifo_reply_dir"[ \t]*,[ \t]*"(/[^"]*)"`)
-	includeLine  = regexp.MustCompile(`(?m)^[ \t]*(?:#!|!!)?(include_file|import_file)[ \t]+"([^"\n]+)"`)
-	blockComment = regexp.MustCompile(`(?s)/\*.*?\*/`)
-)
+var replyDirLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"jsonrpcs"[ \t]*,[ \t]*"fifo_reply_dir"[ \t]*,[ \t]*"(/[^"]*)"`)
 
 func (p *patient) configuredReplyDir() string { return p.configured(replyDirLine) }
 
@@ -381,42 +377,10 @@ func (p *patient) configuration() (text string, known bool) {
 		if !p.isIt(k) {
 			continue
 		}
-		files := 0
-		text, err := readConfiguration(k.config, &files)
+		text, err := readConfiguration(k.config, append(p.predefined(), k.defines...))
 		return text, err == nil
 	}
 	return "", false
-}
-
-// readConfiguration reads a file in which those that it includes are in the places
-// where they are named. files counts them: one may include itself.
-func readConfiguration(file string, files *int) (string, error) {
-	const mostFiles, mostBytes = 100, 4 << 20
-	if *files++; *files > mostFiles {
-		return "", fmt.Errorf("more than %d files", mostFiles)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
-	}
-	if len(text) > mostBytes {
-		return "", fmt.Errorf("%s is larger than %d bytes", file, mostBytes)
-	}
-	config := blockComment.ReplaceAllString(string(text), "")
-	config = includeLine.ReplaceAllStringFunc(config, func(line string) string {
-		found := includeLine.FindStringSubmatch(line)
-		name := found[2]
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(filepath.Dir(file), name)
-		}
-		included, includeErr := readConfiguration(name, files)
-		mayBeMissing := found[1] == "import_file" && errors.Is(includeErr, fs.ErrNotExist)
-		if includeErr != nil && !mayBeMissing {
-			err = includeErr
-		}
-		return included
-	})
-	return config, err
 }
 
 func (p *patient) mendHTTP(t *trial) []Fix {

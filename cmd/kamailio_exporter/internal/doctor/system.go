@@ -233,6 +233,8 @@ type process struct {
 	user   string
 	config string // -f
 	runDir string // -Y
+	// defines are the names that -A defines, without their values.
+	defines []string
 }
 
 // kamailios are the main processes that can be seen.
@@ -269,7 +271,7 @@ func (s System) kamailios() []process {
 			continue
 		}
 		p := process{pid: pid, user: userName(uids[pid]), config: "/etc/kamailio/kamailio.cfg"}
-		// Of the arguments only these two: others may hold passwords (-A).
+		// Of the arguments only these; the values of -A may be passwords.
 		line, _ := os.ReadFile(filepath.Join(s.Proc, strconv.Itoa(pid), "cmdline"))
 		args := strings.Split(string(line), "\x00")
 		for i, arg := range args {
@@ -280,6 +282,13 @@ func (s System) kamailios() []process {
 				case strings.HasPrefix(arg, name) && len(arg) > 2:
 					*to = arg[2:]
 				}
+			}
+			definition, short := strings.CutPrefix(arg, "-A")
+			if short && definition == "" && i+1 < len(args) {
+				definition = args[i+1]
+			}
+			if name, _, _ := strings.Cut(definition, "="); short && name != "" {
+				p.defines = append(p.defines, name)
 			}
 		}
 		all = append(all, p)

@@ -1,0 +1,135 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// configurationReader reads kamailio.cfg with what it includes, and without what its
+// conditions leave out, as Kamailio does (core/cfg.lex, core/ppcfg.c).
+type configurationReader struct {
+	defined map[string]bool
+	// conditions are those that the present line is in.
+	conditions []condition
+	files      int
+	text       strings.Builder
+}
+
+// condition is an #!ifdef and its like. Of an unknown one both branches are read.
+type condition struct{ holds, unknown bool }
+
+var (
+	blockComment  = regexp.MustCompile(`(?s)/\*.*?\*/`)
+	includeLine   = regexp.MustCompile(`^[ \t]*(?:#!|!!)?(include_file|import_file)[ \t]+"([^"\n]+)"`)
+	directiveLine = regexp.MustCompile(`^[ \t]*(?:#!|!!)(define|def|trydefine|trydef|redefine|redef|undef|substdefs?|ifdef|ifndef|ifexp|else|endif)\b[ \t]*"?([^\s"]*)`)
+	moduleLine    = regexp.MustCompile(`^[ \t]*loadmodule(?:x)?[ \t(]*"([^"\n]+)"`)
+)
+
+// readConfiguration reads the file and those that it names. defined are names that
+// the command line and Kamailio itself define.
+func readConfiguration(file string, defined []string) (string, error) {
+	r := &configurationReader{defined: map[string]bool{}}
+	for _, name := range defined {
+		r.defined[name] = true
+	}
+	err := r.read(file)
+	return r.text.String(), err
+}
+
+func (r *configurationReader) read(file string) error {
+	const mostFiles, mostBytes = 100, 4 << 20
+	if r.files++; r.files > mostFiles { // one may include itself
+		return fmt.Errorf("more than %d files", mostFiles)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if len(text) > mostBytes {
+		return fmt.Errorf("%s is larger than %d bytes", file, mostBytes)
+	}
+	for line := range strings.Lines(blockComment.ReplaceAllString(string(text), "")) {
+		if found := directiveLine.FindStringSubmatch(line); found != nil {
+			r.obey(found[1], found[2])
+			continue
+		}
+		if !r.reading() {
+			continue
+		}
+		if found := includeLine.FindStringSubmatch(line); found != nil {
+			if err := r.include(file, found[2]); err != nil && (found[1] != "import_file" || !errors.Is(err, fs.ErrNotExist)) {
+				return err
+			}
+			continue
+		}
+		if found := moduleLine.FindStringSubmatch(line); found != nil {
+			r.defined["MOD_"+strings.TrimSuffix(filepath.Base(found[1]), ".so")] = true
+		}
+		r.text.WriteString(line)
+	}
+	return nil
+}
+
+func (r *configurationReader) include(from, file string) error {
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(filepath.Dir(from), file)
+	}
+	return r.read(file)
+}
+
+// reading tells whether all conditions let the present line be.
+func (r *configurationReader) reading() bool {
+	for _, c := range r.conditions {
+		if !c.holds && !c.unknown {
+			return false
+		}
+	}
+	return true
+}
+
+// obey does what a directive says.
+func (r *configurationReader) obey(directive, argument string) {
+	last := len(r.conditions) - 1
+	switch directive {
+	case "ifdef", "ifndef":
+		r.conditions = append(r.conditions, condition{holds: r.defined[argument] == (directive == "ifdef")})
+	case "ifexp":
+		r.conditions = append(r.conditions, condition{unknown: true})
+	case "else":
+		if last >= 0 {
+			r.conditions[last].holds = !r.conditions[last].holds
+		}
+	case "endif":
+		if last >= 0 {
+			r.conditions = r.conditions[:last]
+		}
+	case "undef":
+		if r.reading() {
+			delete(r.defined, argument)
+		}
+	case "substdef", "substdefs": // "!NAME!value!g", with any separator
+		if parts := strings.SplitN(argument, argument[:min(1, len(argument))], 3); len(parts) == 3 && r.reading() {
+			r.defined[parts[1]] = true
+		}
+	default:
+		if r.reading() {
+			r.defined[argument] = true
+		}
+	}
+}
+
+// predefined are the names that Kamailio defines by its version.
+func (p *patient) predefined() []string {
+	var names []string
+	name := "KAMAILIO"
+	for part := range strings.SplitSeq(p.version, ".") {
+		name += "_" + part
+		names = append(names, name)
+	}
+	return names
+}
