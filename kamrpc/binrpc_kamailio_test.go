@@ -33,8 +33,8 @@ var asked = map[string][][]any{
 
 // Not the very same over BINRPC, and read all the same: a member that repeats
 // where JSON has a list of objects, numbers where JSON has true and false, and all
-// destinations where JSON has the last.
-var alike = map[string]bool{"core.sockets_list": true, "rtpengine.show": true, "keepalive.list": true}
+// rows where JSON has the last.
+var alike = map[string]bool{"core.sockets_list": true, "rtpengine.show": true, "keepalive.list": true, "rl.get_pipes": true}
 
 // moving are the values that differ from one call to the next; each reply over
 // HTTP is one that sl counts.
