@@ -175,9 +175,9 @@ func TestSecondStartLeavesTheLogAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	variant := func(name, old, new string) string {
+	variant := func(name, was, is string) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, bytes.ReplaceAll(text, []byte(old), []byte(new)), 0o600); err != nil {
+		if err := os.WriteFile(path, bytes.ReplaceAll(text, []byte(was), []byte(is)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return path

@@ -48,10 +48,10 @@ func TestChatterPushesNothingOut(t *testing.T) {
 	j := NewJournal(func() time.Time { return now })
 	a := NewCatalogue().Get("dispatcher.set-state")
 	args := Args{"set": int64(1), "uri": "sip:10.0.0.1:5060", "state": "dx"}
-	print := Fingerprint(a.Name, args, false)
+	same := Fingerprint(a.Name, args, false)
 	j.finish(audit.Record{
 		ID: "first", Kind: audit.KindOutcome, User: "noc", Action: a.Name, Params: map[string]any{"set": 1, "uri": "sip:10.0.0.1:5060", "state": "dx"},
-		Key: "key-1", Print: print, Outcome: audit.Applied, Time: now,
+		Key: "key-1", Print: same, Outcome: audit.Applied, Time: now,
 	})
 	for _, user := range []string{"noc", "bot"} {
 		for i := range maxOperations + 10 {
@@ -59,14 +59,14 @@ func TestChatterPushesNothingOut(t *testing.T) {
 		}
 	}
 	for i := range maxKeys + 10 {
-		_, _ = j.Claim("bot", fmt.Sprint("k", i), print)
+		_, _ = j.Claim("bot", fmt.Sprint("k", i), same)
 	}
 	check := func(what string, j *Journal) {
 		t.Helper()
-		if found, err := j.Claim("noc", "key-1", print); found == nil || err != nil || found.ID != "first" {
+		if found, err := j.Claim("noc", "key-1", same); found == nil || err != nil || found.ID != "first" {
 			t.Errorf("%s: the key: %v %v", what, found, err)
 		}
-		if _, err := j.Claim("noc", "key-2", print); err != nil {
+		if _, err := j.Claim("noc", "key-2", same); err != nil {
 			t.Errorf("%s: another's keys lock out: %v", what, err)
 		}
 		if who := j.Person(a, args, now.Add(-time.Minute)); who != "noc" {

@@ -278,12 +278,11 @@ func (b *endpoint) records() []audit.Record {
 	b.t.Helper()
 	var all []audit.Record
 	for _, path := range []string{b.audit, audit.DeniedFile(b.audit)} {
-		file, err := os.Open(path)
+		text, err := os.ReadFile(path)
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		defer file.Close()
-		if err := audit.Read(file, func(r audit.Record) { all = append(all, r) }); err != nil {
+		if err := audit.Read(bytes.NewReader(text), func(r audit.Record) { all = append(all, r) }); err != nil {
 			b.t.Fatal(err)
 		}
 	}

@@ -112,7 +112,7 @@ func TestRotation(t *testing.T) {
 		t.Fatalf("%q", files)
 	}
 	report, err := Verify(files)
-	if err != nil || report.Last < records || report.First == 1 || report.Records != int(report.Last-report.First)+1 {
+	if err != nil || report.Last < records || report.First == 1 || fmt.Sprint(report.Records) != fmt.Sprint(report.Last-report.First+1) {
 		t.Error(report, err)
 	}
 	n := report.Records
