@@ -434,7 +434,7 @@ func checkPeers(t *testing.T, page string) {
 		`rtpengine_node_up\{index="0",set="0",url="udp:127\.0\.0\.1:[0-9]+"\} 0`,
 		`rtpengine_node_enabled\{index="0",set="1",url="udp:127\.0\.0\.2:[0-9]+"\} 0`,
 		`rtpengine_set_nodes_up\{set="0"\} 1`, `rtpengine_set_nodes_up\{set="1"\} 0`,
-		`dmq_node_up\{host="127\.0\.0\.1",index="0",local="1",port="[0-9]+"\} 1`, `dmq_nodes 2`,
+		`dmq_node_up\{host="127\.0\.0\.1",index="0",local="1",port="[0-9]+",protocol="[^"]+"\} 1`, `dmq_nodes 2`,
 		`uac_registration_up\{uuid="trunk-a"\} 1`, `uac_registration_up\{uuid="trunk-dead"\} 0`, `uac_registration_enabled\{uuid="trunk-off"\} 0`,
 		`lcr_gateways\{lcr="1"\} 2`, `lcr_gateway_up\{gateway="1",lcr="1",name="lcr-a"\} 1`,
 		`keepalive_destination_state\{index="0",owner="_params",uri="sip:127\.0\.0\.1:[0-9]+"\} [012]`,

@@ -126,10 +126,9 @@ func (r *configurationReader) obey(directive, argument string) {
 // predefined are the names that Kamailio defines by its version.
 func (p *patient) predefined() []string {
 	var names []string
-	name := "KAMAILIO"
-	for part := range strings.SplitSeq(p.version, ".") {
-		name += "_" + part
-		names = append(names, name)
+	parts := strings.Split(p.version, ".")
+	for i := range parts {
+		names = append(names, "KAMAILIO_"+strings.Join(parts[:i+1], "_"))
 	}
 	return names
 }
