@@ -35,7 +35,7 @@ demo: ## the same with Prometheus, the alert rules and Alertmanager
 test: ## test all, against Kamailio 5.6 and 6.0, and lint; installs what it needs
 	.ci/install.sh test
 	root=$$(.ci/trixie-root.sh) && KAMAILIO_TEST=require KAMAILIO_TEST_ROOT_60="$$root" \
-		go test -race -count=1 -timeout=20m ./...
+		go test -race -count=1 -timeout=30m ./...
 	# 5,000 scrapes in each state take too long under the race detector.
 	go test -count=1 -timeout=10m -run TestNothingGrows ./cmd/kamailio_exporter
 	# A module of its own: the dashboards, the alert rules, and alerts on real faults.
