@@ -30,12 +30,13 @@ const (
 )
 
 // manageCalls makes each call a dialog that counts as failed when the script refuses
-// it.
+// it. The order matters: with t_newtran() first, dialog does not replicate the call to
+// other nodes (enable_dmq; seen on 5.6.3 and 6.0.1).
 var manageCalls = []string{
 	"# in request_route, after authentication, before the first reply to a call:",
 	`if (is_method("INVITE") && !has_totag()) {`,
-	"\tt_newtran();",
 	"\tdlg_manage();",
+	"\tt_newtran();  # behind it",
 	"}",
 }
 

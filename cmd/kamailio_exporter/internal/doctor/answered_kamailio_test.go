@@ -105,7 +105,7 @@ request_route {
 		r := examined(t, cfg)
 		outcome(t, r, Degraded)
 		has(t, r, "answered", Warn, "at least 20 of 60 calls were refused by the script after dlg_manage() and without a transaction",
-			"kamailio.cfg: \tt_newtran();", "kamailio.cfg: dlg_manage();")
+			"kamailio.cfg: dlg_manage();", "kamailio.cfg: \tt_newtran();")
 	})
 }
 
