@@ -177,7 +177,7 @@ func TestFaultsFireAlerts(t *testing.T) {
 		before := quiet.firing(t)
 		quiet.PauseSIP(t)
 		// HTTP hangs with them, and what is asked by it.
-		quiet.becomes(t, before, []string{"KamailioSIPNotAnswering"}, []string{"KamailioCollector", "KamailioDispatcher"})
+		quiet.becomes(t, before, []string{"KamailioSIPNotAnswering"}, []string{"KamailioCollector", "KamailioDispatcher", "KamailioURIUnusable"})
 		quiet.Resume()
 		if !until(time.Minute, func() bool { return !quiet.firing(t)["KamailioSIPNotAnswering"] }) {
 			t.Error("SIP is answered again, and the alert still fires")
