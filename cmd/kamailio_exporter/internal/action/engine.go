@@ -269,7 +269,7 @@ func (e *Engine) after(ctx context.Context, j *Job, before audit.State) (state a
 	if before == nil {
 		return nil, unseen("what it is about cannot be read safely on this Kamailio")
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(j.Action.LookTime, j.Action.Waits, afterTime))
+	ctx, cancel := context.WithTimeout(ctx, j.Action.Waits+max(j.Action.LookTime, afterTime))
 	defer cancel()
 	patience := e.Now().Add(j.Action.Waits)
 	is = unseen("it could not be read afterwards")
