@@ -65,11 +65,12 @@ func newPage(t target.Target, collectors []collector.Collector, dialer *net.Dial
 		return nil, err
 	}
 	p.coordinator = collector.NewCoordinator(p.client, collectors, collector.Limits{CallTimeout: t.Limits.RPCTimeout, Reuse: t.Limits.Reuse})
-	forScript, err := httpClient()
-	if err != nil {
-		return nil, err
-	}
-	if reader := xhttpprom.Of(t, forScript); reader != nil {
+	if t.Script.URL != "" {
+		forScript, err := httpClient()
+		if err != nil {
+			return nil, err
+		}
+		reader := xhttpprom.Of(t, forScript)
 		p.script = &shared[*xhttpprom.Merged]{
 			do: reader.Read, timeout: t.Script.Timeout, joint: collector.Joint[**xhttpprom.Merged]{Reuse: t.Limits.Reuse},
 			late: func(err error, waited time.Duration) *xhttpprom.Merged {
