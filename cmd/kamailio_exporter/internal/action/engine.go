@@ -269,6 +269,8 @@ func (e *Engine) after(ctx context.Context, j *Job, before audit.State) (state a
 	if before == nil {
 		return nil, unseen("what it is about cannot be read safely on this Kamailio")
 	}
+	// The last read, too, has its time: one that is cut off may still run in Kamailio,
+	// and holds back the next reload.
 	ctx, cancel := context.WithTimeout(ctx, j.Action.Waits+max(j.Action.LookTime, afterTime))
 	defer cancel()
 	patience := e.Now().Add(j.Action.Waits)

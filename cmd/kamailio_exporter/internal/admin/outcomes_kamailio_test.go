@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
@@ -87,4 +89,27 @@ func TestFailedIsNotUnchanged(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The read that is under way when the patience ends is not cut off: what it asks for would
+// be held back, for scrapes and for the next action.
+func TestLastReadAfterwardsIsNotCutOff(t *testing.T) {
+	b := newEndpoint(t, everything())
+	began := time.Now()
+	b.fake.HandleFunc("core.uptime", func(kamrpctest.Request) kamrpctest.Response {
+		return kamrpctest.Response{Result: fmt.Sprintf(`{"uptime":%d}`, 1000+int(time.Since(began).Seconds()))}
+	})
+	b.fake.HandleFunc("uac.reg_info", func(kamrpctest.Request) kamrpctest.Response {
+		time.Sleep(700 * time.Millisecond) // a slow server
+		return kamrpctest.Response{Result: `{"l_uuid":"a","flags":16}`}
+	})
+	b.fake.Handle("uac.reg_refresh", "{}")
+	b.start(func(s *Server) { hurry(s.inForce.Load()) })
+	b.server.inForce.Load().policy.Catalogue.Get("uac.refresh").Waits = 6 * time.Second
+	if r := b.run(nocToken, "uac.refresh", `{"uuid":"a"}`); r.Outcome != audit.Unverified || !strings.Contains(r.Detail, "not registered yet") {
+		t.Errorf("%s", r.Text)
+	}
+	if r := b.run(nocToken, "uac.refresh", `{"uuid":"a"}`); r.Outcome != audit.Unverified {
+		t.Errorf("%s", r.Text)
+	}
 }
