@@ -142,13 +142,13 @@ func emitDestination(dest kamrpc.Value, labels []string, emit Emit) (up float64,
 	if flags != "" {
 		var state float64
 		if state, ok = destinationStates[flags[0]]; ok {
-			up = bool01(flags[0] == 'A' || flags[0] == 'T')
+			up = Bool01(flags[0] == 'A' || flags[0] == 'T')
 			emit(destUp, up, labels...)
 			emit(destState, state, labels...)
 		}
 	}
 	if len(flags) > 1 {
-		emit(destProbing, bool01(flags[1] == 'P'), labels...)
+		emit(destProbing, Bool01(flags[1] == 'P'), labels...)
 	}
 	for _, m := range []struct {
 		field string
@@ -184,7 +184,8 @@ func emitLatency(dest kamrpc.Value, labels []string, emit Emit) {
 	}
 }
 
-func bool01(b bool) float64 {
+// Bool01 is the value of a metric that is 1 or 0.
+func Bool01(b bool) float64 {
 	if b {
 		return 1
 	}

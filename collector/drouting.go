@@ -53,7 +53,7 @@ func (drouting) Update(ctx context.Context, s *Session, emit Emit) error {
 		if state, ok := routeState(gw); ok {
 			known++
 			emit(drGatewayState, state, labels...)
-			emit(drGatewayUp, bool01(state == 1), labels...)
+			emit(drGatewayUp, Bool01(state == 1), labels...)
 		}
 		if kind, ok := first(gw, "Type", "TYPE").Float(); ok {
 			emit(drGatewayType, kind, labels...)
@@ -71,7 +71,7 @@ func (drouting) Update(ctx context.Context, s *Session, emit Emit) error {
 	}
 	for carrier := range rowsOf(carriers, "Carriers") {
 		if state, ok := routeState(carrier); ok {
-			emit(drCarrierUp, bool01(state == 1), first(carrier, "ID", "CRID").Text())
+			emit(drCarrierUp, Bool01(state == 1), first(carrier, "ID", "CRID").Text())
 		}
 	}
 	return nil

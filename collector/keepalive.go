@@ -67,7 +67,7 @@ func (keepalive) Update(ctx context.Context, s *Session, emit Emit) error {
 		known++
 		emit(keepaliveState, state, labels...)
 		if state != 0 {
-			emit(keepaliveUp, bool01(state == 1), labels...)
+			emit(keepaliveUp, Bool01(state == 1), labels...)
 		}
 		if at, ok := stamp(dest.Get("last checked")); ok {
 			emit(keepaliveChecked, at, labels...)

@@ -52,7 +52,7 @@ func (lcr) Update(ctx context.Context, s *Session, emit Emit) error {
 		labels := []string{gw.Get("lcr_id").Text(), gw.Get("gw_id").Text(), gw.Get("gw_name").Text()}
 		until, _ := gw.Get("defunct_until").Float()
 		emit(lcrState, state, labels...)
-		emit(lcrUp, bool01(state != 0 && until <= now), labels...)
+		emit(lcrUp, Bool01(state != 0 && until <= now), labels...)
 		if until > now {
 			emit(lcrDefunct, until, labels...)
 		}

@@ -68,21 +68,21 @@ func ScrapeDescs() []*Desc {
 // samples with the same labels, valid UTF-8), at half the cost of a scrape.
 func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 	var g Families
-	g.Add(upDesc, bool01(s.Up))
+	g.Add(upDesc, Bool01(s.Up))
 	g.Add(durationDesc, s.Duration.Seconds())
 	usable := map[string]bool{} // two URIs may differ in what is not shown of them
 	for _, w := range s.Ways {
 		usable[w.URI] = usable[w.URI] || w.Err == nil
 	}
 	for _, uri := range slices.Sorted(maps.Keys(usable)) {
-		g.Add(usableDesc, bool01(usable[uri]), LabelValue(uri))
+		g.Add(usableDesc, Bool01(usable[uri]), LabelValue(uri))
 	}
 	for _, r := range s.Results {
-		g.Add(supportedDesc, bool01(r.Supported), r.Collector)
+		g.Add(supportedDesc, Bool01(r.Supported), r.Collector)
 		if !r.Supported {
 			continue
 		}
-		g.Add(successDesc, bool01(r.Err == nil), r.Collector)
+		g.Add(successDesc, Bool01(r.Err == nil), r.Collector)
 		g.Add(collectTimeDesc, r.Duration.Seconds(), r.Collector)
 		if r.Duplicates > 0 {
 			g.Add(duplicateDesc, float64(r.Duplicates), r.Collector)
@@ -104,7 +104,7 @@ func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 }
 
 func (g *Families) addReason(collector, method string, reason Reason) {
-	g.Add(heldBackDesc, bool01(reason.Holds()), collector, method, reason.Name)
+	g.Add(heldBackDesc, Bool01(reason.Holds()), collector, method, reason.Name)
 	if reason.Holds() {
 		g.Add(heldSinceDesc, float64(reason.Since.Unix()), collector, method, reason.Name)
 	}

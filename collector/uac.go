@@ -89,10 +89,10 @@ func emitRegistration(reg kamrpc.Value, emit Emit) (known int) {
 		// As Kamailio itself decides it (uac_reg_status). Else diff_expires is the
 		// time until the next try, or nothing.
 		up := flags&regFlagOnline != 0 && leftKnown && left > 0
-		emit(regUp, bool01(up), uuid)
-		emit(regEnabled, bool01(flags&regFlagDisabled == 0), uuid)
-		emit(regOngoing, bool01(flags&regFlagOngoing != 0), uuid)
-		emit(regAuthSent, bool01(flags&regFlagAuthSent != 0), uuid)
+		emit(regUp, Bool01(up), uuid)
+		emit(regEnabled, Bool01(flags&regFlagDisabled == 0), uuid)
+		emit(regOngoing, Bool01(flags&regFlagOngoing != 0), uuid)
+		emit(regAuthSent, Bool01(flags&regFlagAuthSent != 0), uuid)
 		if up {
 			emit(regExpiresIn, left, uuid)
 		}

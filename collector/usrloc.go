@@ -52,7 +52,7 @@ func (u usrloc) Update(ctx context.Context, s *Session, emit Emit) error {
 	if err != nil {
 		return err
 	}
-	emit(usrlocMemory, bool01(inMemory))
+	emit(usrlocMemory, Bool01(inMemory))
 	if !inMemory {
 		return nil
 	}

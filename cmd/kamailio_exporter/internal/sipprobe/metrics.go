@@ -40,14 +40,14 @@ func (p Results) Gather() ([]*dto.MetricFamily, error) {
 	var g collector.Families
 	for _, probe := range p {
 		labels := []string{collector.LabelValue(probe.Transport), collector.LabelValue(probe.Address), collector.LabelValue(probe.ServerName)}
-		g.Add(sipSuccessDesc, bool01(probe.Err == nil), labels...)
+		g.Add(sipSuccessDesc, collector.Bool01(probe.Err == nil), labels...)
 		if probe.Err == nil {
 			g.Add(sipDurationDesc, probe.Duration.Seconds(), labels...)
 			g.Add(sipStatusDesc, float64(probe.Status), labels...)
 		}
 		if !probe.NotAfter.IsZero() {
 			g.Add(sipNotAfterDesc, float64(probe.NotAfter.Unix()), labels...)
-			g.Add(sipVerifiedDesc, bool01(probe.VerifyErr == nil), labels...)
+			g.Add(sipVerifiedDesc, collector.Bool01(probe.VerifyErr == nil), labels...)
 		}
 	}
 	families := g.Sorted()
@@ -62,11 +62,4 @@ func (p Results) Gather() ([]*dto.MetricFamily, error) {
 // Descs are the metrics of the SIP probes.
 func Descs() []*collector.Desc {
 	return []*collector.Desc{sipSuccessDesc, sipDurationDesc, sipStatusDesc, sipNotAfterDesc, sipVerifiedDesc}
-}
-
-func bool01(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }

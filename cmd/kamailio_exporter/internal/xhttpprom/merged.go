@@ -41,11 +41,7 @@ func Descs() []*collector.Desc {
 // Gather is the page's part of ours.
 func (m *Merged) Gather() ([]*dto.MetricFamily, error) {
 	var g collector.Families
-	up := 0.0
-	if m.Err == nil {
-		up = 1
-	}
-	g.Add(mergedUpDesc, up)
+	g.Add(mergedUpDesc, collector.Bool01(m.Err == nil))
 	if m.Duration > 0 {
 		g.Add(mergedDurationDesc, m.Duration.Seconds())
 	}
