@@ -83,50 +83,17 @@ func hurry(s *inForce) {
 	}
 }
 
-// gateway answers SIP: 200 to OPTIONS, 486 to INVITE, and counts.
-type gateway struct {
-	conn    net.PacketConn
-	port    int
-	invites atomic.Int32
-}
-
-func newGateway(t *testing.T) *gateway {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := &gateway{conn: conn, port: conn.LocalAddr().(*net.UDPAddr).Port}
-	t.Cleanup(func() { conn.Close() })
-	go func() {
-		buffer := make([]byte, 1<<16)
-		for {
-			n, from, err := conn.ReadFrom(buffer)
-			if err != nil {
-				return
-			}
-			request := string(buffer[:n])
-			status := "200 OK"
-			switch {
-			case strings.HasPrefix(request, "SIP/2.0"), strings.HasPrefix(request, "ACK "):
-				continue
-			case strings.HasPrefix(request, "INVITE "):
-				g.invites.Add(1)
-				status = "486 Busy Here"
-			}
-			_, _ = conn.WriteTo([]byte(sipReply(request, status)), from)
+// newGateway answers 200 to OPTIONS, and 486 to INVITE.
+func newGateway(t *testing.T) *kamailiotest.Gateway {
+	return kamailiotest.NewGateway(t, func(method string) (string, time.Duration) {
+		if method == "INVITE" {
+			return "486 Busy Here", 0
 		}
-	}()
-	return g
+		return "200 OK", 0
+	})
 }
 
-var copied = regexp.MustCompile(`(?mi)^(Via|From|To|Call-ID|CSeq|audit.Record-Route):.*\r\n`)
-
-func sipReply(request, status string) string {
-	head := strings.Join(copied.FindAllString(request, -1), "")
-	head = regexp.MustCompile(`(?mi)^(To:[^\r]*?)\r\n`).ReplaceAllString(head, "$1;tag=gw\r\n")
-	return "SIP/2.0 " + status + "\r\n" + head + "Content-Length: 0\r\n\r\n"
-}
+var copied = regexp.MustCompile(`(?mi)^(Via|From|To|Call-ID|CSeq|Record-Route):.*\r\n`)
 
 var calls atomic.Int64
 
@@ -353,31 +320,31 @@ func gatewaysOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	t.Helper()
 	one, two := newGateway(t), newGateway(t)
 	sql(t, server, fmt.Sprintf(`DELETE FROM dispatcher WHERE setid=1; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description)
-		VALUES (1, 'sip:127.0.0.1:%d', 0, 0, '', ''), (1, 'sip:127.0.0.1:%d', 0, 0, '', '');`, one.port, two.port))
+		VALUES (1, 'sip:127.0.0.1:%d', 0, 0, '', ''), (1, 'sip:127.0.0.1:%d', 0, 0, '', '');`, one.Port(), two.Port()))
 	r := run("dispatcher.reload", `{}`, audit.Applied, true)
 	if r.Before["destinations"] != 9.0 || r.After["destinations"] != 8.0 || r.After["sets"] != 4.0 {
 		t.Errorf("dispatcher.reload: %s", r.Text)
 	}
 	spread := func() (first, second int32) {
-		one.invites.Store(0)
-		two.invites.Store(0)
+		one.Invites.Store(0)
+		two.Invites.Store(0)
 		for i := range 8 {
 			if status := invite(t, server, fmt.Sprint(1000+i)); status != "486" {
 				t.Errorf("a call over the gateways: %s", status)
 			}
 		}
-		return one.invites.Load(), two.invites.Load()
+		return one.Invites.Load(), two.Invites.Load()
 	}
 	if first, second := spread(); first == 0 || second == 0 {
 		t.Errorf("%d and %d calls", first, second)
 	}
-	uri := fmt.Sprintf("sip:127.0.0.1:%d", one.port)
+	uri := fmt.Sprintf("sip:127.0.0.1:%d", one.Port())
 	run("dispatcher.set-state", `{"set":1,"uri":"`+uri+`","state":"ix"}`, audit.Applied, true)
 	if first, second := spread(); first != 0 || second == 0 {
 		t.Errorf("taken out: %d and %d calls", first, second)
 	}
 	// The other one is the last.
-	if r := run("dispatcher.set-state", fmt.Sprintf(`{"set":1,"uri":"sip:127.0.0.1:%d","state":"dx"}`, two.port), audit.Refused, false); r.problem() != "guard" {
+	if r := run("dispatcher.set-state", fmt.Sprintf(`{"set":1,"uri":"sip:127.0.0.1:%d","state":"dx"}`, two.Port()), audit.Refused, false); r.problem() != "guard" {
 		t.Errorf("%s", r.Text)
 	}
 	run("dispatcher.set-state", `{"set":1,"uri":"`+uri+`","state":"ix"}`, audit.NoChange, true)
@@ -396,11 +363,11 @@ func gatewaysOf(t *testing.T, server *kamailiotest.Server, run runner) {
 
 	// drouting: a rule that is new is used. Nothing of it can be read.
 	sql(t, server, fmt.Sprintf(`INSERT INTO dr_gateways (gwid, type, address, strip) VALUES (77, 1, '127.0.0.1:%d', 0);
-		UPDATE dr_rules SET gwlist='77' WHERE prefix='2';`, one.port))
-	one.invites.Store(0)
+		UPDATE dr_rules SET gwlist='77' WHERE prefix='2';`, one.Port()))
+	one.Invites.Store(0)
 	run("drouting.reload", `{}`, audit.Unverified, false)
-	if status := invite(t, server, "2001"); status != "486" || one.invites.Load() != 1 {
-		t.Errorf("drouting: status %s, %d calls", status, one.invites.Load())
+	if status := invite(t, server, "2001"); status != "486" || one.Invites.Load() != 1 {
+		t.Errorf("drouting: status %s, %d calls", status, one.Invites.Load())
 	}
 	sql(t, server, "DELETE FROM lcr_gw WHERE gw_name='lcr-c'; DELETE FROM lcr_rule_target WHERE lcr_id=2; DELETE FROM lcr_rule WHERE lcr_id=2;")
 	turns(t, server, "lcr2", "yes", "no", func() { r = run("lcr.reload", `{}`, audit.Applied, true) })
@@ -638,8 +605,8 @@ func dialogsOf(t *testing.T, server *kamailiotest.Server, run runner) {
 		t.Errorf("%s", r.Text)
 	}
 	phone := newGateway(t)
-	run("dialog.bridge", fmt.Sprintf(`{"from":"sip:a@127.0.0.1:%d","to":"sip:b@127.0.0.1:%d"}`, phone.port, phone.port), audit.Unverified, false)
-	until(t, "dialog.bridge", func() bool { return phone.invites.Load() > 0 })
+	run("dialog.bridge", fmt.Sprintf(`{"from":"sip:a@127.0.0.1:%d","to":"sip:b@127.0.0.1:%d"}`, phone.Port(), phone.Port()), audit.Unverified, false)
+	until(t, "dialog.bridge", func() bool { return phone.Invites.Load() > 0 })
 }
 
 // registrationsOf: who was removed cannot be called.
@@ -1057,7 +1024,7 @@ func TestStormOfReloads(t *testing.T) {
 			// Counts what is at Kamailio at the same time.
 			var reloads, reads, total atomic.Int32
 			gw := newGateway(t)
-			sql(t, server, fmt.Sprintf("UPDATE dispatcher SET destination='sip:127.0.0.1:%d', flags=0 WHERE setid=1;", gw.port))
+			sql(t, server, fmt.Sprintf("UPDATE dispatcher SET destination='sip:127.0.0.1:%d', flags=0 WHERE setid=1;", gw.Port()))
 			server.RPC(t, "dispatcher.reload")
 			proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target.Host})
 			proxy.ErrorLog = stdlog.New(io.Discard, "", 0)
@@ -1102,6 +1069,12 @@ func TestStormOfReloads(t *testing.T) {
 				hurry(s.inForce.Load())
 			})
 			pid := server.PID()
+			// Until then Kamailio refuses a reload as too soon after the one above
+			// (reload_delta, 1 s), and min_uptime does.
+			until(t, "up for some seconds", func() bool {
+				var up struct{ Uptime int }
+				return json.Unmarshal(server.RPC(t, "core.uptime"), &up) == nil && up.Uptime >= 4
+			})
 
 			ctx, cancel := context.WithCancel(context.Background())
 			var load sync.WaitGroup
