@@ -61,7 +61,7 @@ check: ## before a commit: vet, lint, unit
 	cd dashboards/generate && go vet ./...
 	$(MAKE) lint unit
 
-docs: ## write METRICS.md, the tables of the READMEs, FLEET.md, MIGRATING.md and ADMIN.md, and the dashboards anew
+docs: ## write docs/metrics.md, the tables of the READMEs, docs/multi-target.md, docs/migrating.md and docs/admin.md, and the dashboards anew
 	go test ./cmd/kamailio_exporter ./cmd/kamailio_exporter/internal/admin -run 'TestDocs|TestMigratingDocs' -update
 	cd dashboards/generate && go test . -run TestFiles -update && go test ./rulestest -run 'TestReadme|TestPrometheusRules' -update
 

@@ -84,7 +84,7 @@ for arch in "${arches[@]}"; do
 	case $arch in amd64) machine=X86-64 ;; arm64) machine=AArch64 ;; *) machine=$arch ;; esac
 	elf=$(readelf --file-header --dynamic --program-headers --wide "$work/$name/kamailio_exporter")
 	[[ $elf == *"Machine:"*"$machine"* && $elf != *INTERP* ]] || fail "the binary for $arch is not a static one of that machine"
-	cp LICENSE README.md METRICS.md ADMIN.md CHANGELOG.md "$work/$name/"
+	cp LICENSE README.md docs/metrics.md docs/admin.md CHANGELOG.md "$work/$name/"
 	tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mode=go=rX,u+w \
 		--mtime="@$SOURCE_DATE_EPOCH" -c "$name" | gz "$dist/$name.tar.gz"
 	for format in deb rpm; do

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -26,7 +28,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-var update = flag.Bool("update", false, "rewrite the generated parts of README.md, FLEET.md and MIGRATING.md")
+var update = flag.Bool("update", false, "rewrite the generated parts of README.md, docs/multi-target.md and docs/migrating.md")
 
 var readmeFile = filepath.Join("..", "..", "README.md")
 
@@ -39,7 +41,7 @@ func TestDocs(t *testing.T) {
 	want = replacePart(t, want, "xhttp_prom-errors", pageFaultTable())
 	want = replacePart(t, want, "doctor", "```\n"+readText(t, filepath.Join("internal", "doctor", "testdata", "stock-5.6.txt"))+"```\n")
 	writeDocument(t, readmeFile, readme, want)
-	fleetPage := filepath.Join("..", "..", "FLEET.md")
+	fleetPage := filepath.Join("..", "..", "docs/multi-target.md")
 	page := readText(t, fleetPage)
 	writeDocument(t, fleetPage, page, replacePart(t, page, "fleet-metrics", fleetMetricTable(t)))
 }
@@ -199,7 +201,7 @@ func TestCollectorsAreNamedEverywhere(t *testing.T) {
 		"--help":           regexp.MustCompile(`(?m)^ *--\[no-\]collector\.([a-z_]+)\s`).FindAllStringSubmatch(help.String(), -1),
 		"the landing page": regexp.MustCompile(`<td><code>([^<]+)</code></td>`).FindAllStringSubmatch(landing.Body.String(), -1),
 		"README.md":        regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllStringSubmatch(readme[begin:end], -1),
-		"METRICS.md":       regexp.MustCompile(`(?m)^## ([a-z_]+)$`).FindAllStringSubmatch(readText(t, filepath.Join("..", "..", "METRICS.md")), -1),
+		"docs/metrics.md":  regexp.MustCompile(`(?m)^## ([a-z_]+)$`).FindAllStringSubmatch(readText(t, filepath.Join("..", "..", "docs/metrics.md")), -1),
 	} {
 		if got := names(found); got != strings.Join(want, " ") {
 			t.Errorf("%s has the collectors %s\nwant %s", place, got, strings.Join(want, " "))
@@ -234,29 +236,63 @@ func TestReadmeSamples(t *testing.T) {
 	}
 }
 
-// documents are the texts in the repository's first directory.
+// documents are all Markdown files of the repository, by their path in it.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join("..", "..", "*.md"))
-	if err != nil || len(files) < 4 {
-		t.Fatalf("%d documents: %v", len(files), err)
-	}
+	return markdownIn(t, top)
+}
+
+func markdownIn(t *testing.T, dir string) map[string]string {
+	t.Helper()
 	texts := map[string]string{}
-	for _, file := range files {
-		texts[filepath.Base(file)] = readText(t, file)
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() && d.Name() == ".git" {
+			return fs.SkipDir
+		}
+		if err == nil && path.Ext(name) == ".md" {
+			texts[name] = readText(t, filepath.Join(dir, name))
+		}
+		return err
+	})
+	if err != nil || len(texts) < 4 {
+		t.Fatalf("%d documents: %v", len(texts), err)
 	}
 	return texts
 }
 
-func TestLinksLeadToFiles(t *testing.T) {
-	for name, text := range documents(t) {
+// anchors are the targets of links into a Markdown text, as GitHub makes them from
+// its headings.
+func anchors(text string) []string {
+	var all []string
+	text = regexp.MustCompile("(?ms)^ *```.*?^ *```$").ReplaceAllString(text, "")
+	for _, heading := range regexp.MustCompile(`(?m)^#+ +(.*)$`).FindAllStringSubmatch(text, -1) {
+		plain := regexp.MustCompile(`\[([^]]*)\]\([^)]*\)`).ReplaceAllString(strings.ToLower(heading[1]), "$1")
+		all = append(all, strings.ReplaceAll(regexp.MustCompile(`[^\pL\pN_ -]`).ReplaceAllString(plain, ""), " ", "-"))
+	}
+	return all
+}
+
+// TestLinks follows every link in the repository's documents to a file of the
+// repository, and to a heading of it.
+func TestLinks(t *testing.T) { followLinks(t, top) }
+
+func followLinks(t *testing.T, dir string) {
+	t.Helper()
+	texts := markdownIn(t, dir)
+	for name, text := range texts {
 		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
-			file, _, _ := strings.Cut(link[1], "#")
-			if file == "" || strings.Contains(file, "://") {
+			file, heading, _ := strings.Cut(link[1], "#")
+			if strings.Contains(file, "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join("..", "..", filepath.FromSlash(file))); err != nil {
-				t.Errorf("%s: %v", name, err)
+			target := name
+			if file != "" {
+				target = path.Join(path.Dir(name), file)
+			}
+			if _, err := os.Stat(filepath.Join(dir, filepath.FromSlash(target))); err != nil {
+				t.Errorf("%s: the link %s leads nowhere: %v", name, link[1], err)
+			} else if heading != "" && !slices.Contains(anchors(texts[target]), heading) {
+				t.Errorf("%s: the link %s leads to no heading of %s", name, link[1], target)
 			}
 		}
 	}
@@ -265,8 +301,10 @@ func TestLinksLeadToFiles(t *testing.T) {
 // Flags of other programs that the documents name.
 var foreignFlags = map[string]bool{
 	"system": true, "no-create-home": true, "shell": true, // useradd
-	"now":     true,                    // systemctl
-	"network": true, "group-add": true, // docker
+	"now":     true,                                                    // systemctl
+	"since":   true,                                                    // journalctl
+	"network": true, "group-add": true, "build": true, "volumes": true, // docker
+	"address": true, "id": true, "rule-file": true, "query": true, "alertmanagers.url": true, // thanos, mimirtool
 }
 
 func TestDocumentedFlagsExist(t *testing.T) {

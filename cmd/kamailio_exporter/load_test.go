@@ -33,7 +33,7 @@ import (
 )
 
 // make bench runs these tests, with -tags load and 15s: they measure for half an
-// hour, and want a machine to themselves. What they print is in BENCHMARKS.md.
+// hour, and want a machine to themselves. What they print is in docs/performance.md.
 var load = flag.Duration("load", 0, "measure under load, each time for so long; 0 leaves these measurements out")
 
 const (

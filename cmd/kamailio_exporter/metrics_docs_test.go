@@ -24,10 +24,10 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// TestDocsOfMetrics writes METRICS.md from the tables, with -update, and else checks
+// TestDocsOfMetrics writes docs/metrics.md from the tables, with -update, and else checks
 // that it is what they say.
 func TestDocsOfMetrics(t *testing.T) {
-	file := filepath.Join("..", "..", "METRICS.md")
+	file := filepath.Join("..", "..", "docs/metrics.md")
 	writeDocument(t, file, readText(t, file), metricsPage())
 }
 
@@ -120,7 +120,7 @@ Made from the tables in the folder collector by ` + "`make docs`" + `; do not ed
 
 A field that a server does not answer is no sample: a zero is always Kamailio's own. Label values are bytes as Kamailio has them; a byte that is not UTF-8 is written ` + "`\\xHH`" + `.
 
-What an exporter with many targets has of its own is in [FLEET.md](FLEET.md#metrics), what the admin endpoint has in [ADMIN.md](ADMIN.md#metrics).
+What an exporter with many targets has of its own is in [multi-target.md](multi-target.md#metrics), what the admin endpoint has in [admin.md](admin.md#metrics).
 
 ## The scrape itself
 
@@ -147,7 +147,7 @@ What the SIP sockets answer that --sip.probe names. Any final answer is a succes
 	b.WriteString(`
 ## What each call costs Kamailio
 
-Every method that this program may call; it cannot call another. A scrape only reads; the reloads and actions are the [admin endpoint's](ADMIN.md), which is off by default. While a module reloads, nothing of it is read. *Constant*: the same however busy the server is. *Walk*: counted in place. *Growing*: the reply grows with what the server holds; such a call is made only below a limit and at most once in an interval, and after a failure not for a minute, then two, four, up to an hour, or until Kamailio restarts.
+Every method that this program may call; it cannot call another. A scrape only reads; the reloads and actions are the [admin endpoint's](admin.md), which is off by default. While a module reloads, nothing of it is read. *Constant*: the same however busy the server is. *Walk*: counted in place. *Growing*: the reply grows with what the server holds; such a call is made only below a limit and at most once in an interval, and after a failure not for a minute, then two, four, up to an hour, or until Kamailio restarts.
 
 | method | effect | cost | grows with | size known from | locks | notes |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -12,7 +12,7 @@ import (
 
 var (
 	migrationData = filepath.Join("testdata", "migration.tsv")
-	migratingFile = filepath.Join("..", "..", "MIGRATING.md")
+	migratingFile = filepath.Join("..", "..", "docs/migrating.md")
 )
 
 // migration is what another exporter's metric is here.
@@ -103,7 +103,7 @@ func wrongNames(exported map[string][]string, text string) (wrong []string) {
 	return wrong
 }
 
-// TestMigratingDocs writes the tables of MIGRATING.md, with -update, and else
+// TestMigratingDocs writes the tables of docs/migrating.md, with -update, and else
 // checks them, and that what they call ours is.
 func TestMigratingDocs(t *testing.T) {
 	all := migrations(t)

@@ -51,7 +51,7 @@ func TestPrometheusExamples(t *testing.T) {
 	promtool(t, "", "test", "rules", file("florentchauveau.test.yml"))
 }
 
-// The rules give every metric of florentchauveau's exporter that MIGRATING.md has
+// The rules give every metric of florentchauveau's exporter that docs/migrating.md has
 // a match for, of metrics that exist, and each is in the unit test.
 func TestRulesGiveTheOldNames(t *testing.T) {
 	rules := readText(t, filepath.Join(prometheusExamples, "florentchauveau.rules.yml"))

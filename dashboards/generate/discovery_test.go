@@ -12,7 +12,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// A real Prometheus with the configuration that FLEET.md shows finds the targets of
+// A real Prometheus with the configuration that docs/multi-target.md shows finds the targets of
 // an exporter, and each is an instance with its labels.
 func TestTargetsAreDiscovered(t *testing.T) {
 	if testing.Short() {
@@ -31,13 +31,13 @@ func TestTargetsAreDiscovered(t *testing.T) {
 	}
 	address := exporterAt(t, buildExporter(t), "--config.file="+fleet)
 
-	page, err := os.ReadFile(filepath.Join("..", "..", "FLEET.md"))
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs/multi-target.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	shown := regexp.MustCompile("(?s)```yaml\n( *scrape_configs:.*?)```").FindSubmatch(page)
 	if shown == nil {
-		t.Fatal("FLEET.md shows no scrape_configs")
+		t.Fatal("docs/multi-target.md shows no scrape_configs")
 	}
 	config := regexp.MustCompile(`(?m)^   `).ReplaceAllString(string(shown[1]), "")
 	config = "global: {scrape_interval: 1s, scrape_timeout: 1s}\n" + strings.ReplaceAll(config, "exporter.example.com:9494", address)

@@ -8,7 +8,7 @@
 #                       that come in waves, gateways that fail and return),
 #                       and Prometheus with the rules of alerts/ and Alertmanager,
 #                       whose alerts act: a gateway that refuses its calls is taken
-#                       out, and put back (REPAIR.md)
+#                       out, and put back (docs/remediation.md)
 #
 #   DEMO_LISTEN       where the exporter listens (default 127.0.0.1:9494)
 #   DEMO_PROMETHEUS, DEMO_ALERTMANAGER    where these do (127.0.0.1:9090, :9093)

@@ -16,17 +16,17 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-var update = flag.Bool("update", false, "rewrite the generated parts of ADMIN.md")
+var update = flag.Bool("update", false, "rewrite the generated parts of docs/admin.md")
 
 // catalogue is that of the endpoint.
 func catalogue() *action.Catalogue { return action.NewCatalogue((*repair.Ledger)(nil).Reset(nil)) }
 
 var root = filepath.Join("..", "..", "..", "..")
 
-// TestDocs writes the tables and examples of ADMIN.md, with -update, and else checks
+// TestDocs writes the tables and examples of docs/admin.md, with -update, and else checks
 // that they are what the catalogue and examples/admin say.
 func TestDocs(t *testing.T) {
-	file := filepath.Join(root, "ADMIN.md")
+	file := filepath.Join(root, "docs/admin.md")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestDocs(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatal("ADMIN.md is not what the catalogue and examples/admin say: make docs")
+		t.Fatal("docs/admin.md is not what the catalogue and examples/admin say: make docs")
 	}
 	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func replacePart(t *testing.T, text, name, with string) string {
 	begin := strings.Index(text, opening) + len(opening)
 	end := strings.Index(text, closing)
 	if begin < len(opening) || end < begin {
-		t.Fatalf("ADMIN.md has no part between %q and %q", opening, closing)
+		t.Fatalf("docs/admin.md has no part between %q and %q", opening, closing)
 	}
 	return text[:begin] + with + text[end:]
 }

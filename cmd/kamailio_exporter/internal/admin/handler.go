@@ -29,7 +29,7 @@ type inForce struct {
 	rules  *repair.Rules // nil while there is no receiver for alerts
 }
 
-// The problems that requests have before anything is done, as ADMIN.md lists them; those
+// The problems that requests have before anything is done, as docs/admin.md lists them; those
 // of actions are in package action.
 var (
 	unauthenticated = action.Kind{Name: "unauthenticated", Status: http.StatusUnauthorized, Outcome: audit.Refused, Title: "Who are you?"}

@@ -458,7 +458,7 @@ func (c *Command) log(ctx context.Context, w io.Writer) error {
 	return table.Flush()
 }
 
-// rules shows what becomes of alerts (REPAIR.md).
+// rules shows what becomes of alerts (docs/remediation.md).
 func (c *Command) rules(ctx context.Context, w io.Writer) error {
 	var all adminapi.Rules
 	text, err := c.get(ctx, adminapi.RulesPath, &all)

@@ -19,7 +19,7 @@ func CommandApp(s *Settings, name, help string, shown ...string) *kingpin.Applic
 	app := NewApp(s)
 	app.Help = help
 	app.UsageTemplate(strings.ReplaceAll(kingpin.DefaultUsageTemplate, "{{.App.Name}}", ProgramName+" "+name))
-	app.Flag("target", "The target that it is about, where --config.file has many (FLEET.md).").
+	app.Flag("target", "The target that it is about, where --config.file has many (docs/multi-target.md).").
 		NoEnvar().PlaceHolder("NAME").StringVar(&s.targetName)
 	shown = append(shown, "help", "target", "config.file")
 	for _, f := range app.Model().Flags {

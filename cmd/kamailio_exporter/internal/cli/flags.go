@@ -69,13 +69,13 @@ func NewApp(s *Settings) *kingpin.Application {
 		Default("/metrics").StringVar(&s.TelemetryPath)
 	app.Flag("web.disable-exporter-metrics", "Leave out the metrics about the exporter itself (go_*, process_*, kamailio_exporter_*).").
 		BoolVar(&s.DisableExporterMetrics)
-	app.Flag("config.file", "YAML file with many Kamailios, each served at /probe?target=NAME (FLEET.md). Then /metrics asks a Kamailio only if --kamailio.uri is given too.").
+	app.Flag("config.file", "YAML file with many Kamailios, each served at /probe?target=NAME (docs/multi-target.md). Then /metrics asks a Kamailio only if --kamailio.uri is given too.").
 		PlaceHolder("FILE").StringVar(&s.ConfigFile)
 	app.Flag("config.check", "Check the file of --config.file and end.").
 		NoEnvar().BoolVar(&s.CheckConfig)
 	app.Flag("web.enable-lifecycle", "Let POST /-/reload read the file of --config.file anew, as SIGHUP does.").
 		BoolVar(&s.Lifecycle)
-	app.Flag("admin.config.file", "YAML file of the admin endpoint, which runs reloads and actions for named users (ADMIN.md). Without it there is none.").
+	app.Flag("admin.config.file", "YAML file of the admin endpoint, which runs reloads and actions for named users (docs/admin.md). Without it there is none.").
 		PlaceHolder("FILE").StringVar(&s.AdminConfigFile)
 	app.Flag("admin.check", "Check the file of --admin.config.file and end.").
 		NoEnvar().BoolVar(&s.CheckAdmin)

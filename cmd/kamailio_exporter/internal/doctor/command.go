@@ -72,7 +72,7 @@ func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
 		}
 	} else {
 		if s.TargetName() != "" {
-			fmt.Fprintf(stdout, "The target %s of %s: what flags are named for below is set there, see FLEET.md.\n\n", s.TargetName(), s.ConfigFile)
+			fmt.Fprintf(stdout, "The target %s of %s: what flags are named for below is set there, see docs/multi-target.md.\n\n", s.TargetName(), s.ConfigFile)
 		}
 		report.Text(stdout, coloured(stdout))
 	}

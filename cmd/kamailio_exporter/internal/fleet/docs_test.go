@@ -12,7 +12,7 @@ import (
 
 func fleetPage(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "FLEET.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "docs/multi-target.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestEveryWordIsDocumented(t *testing.T) {
 			if name != "" {
 				seen++
 				if !strings.Contains(page, "`"+name+"`") && !regexp.MustCompile(`(?m)^ *`+name+`:`).MatchString(page) {
-					t.Errorf("FLEET.md does not explain %s", name)
+					t.Errorf("docs/multi-target.md does not explain %s", name)
 				}
 			}
 			walk(field.Type)

@@ -3,7 +3,7 @@
 //
 // Whatever wakes up beside a SIP server takes time that some call then waits for: a
 // scrape of 10 ms in each second is enough for one call in a hundred to wait
-// noticeably longer (BENCHMARKS.md). Linux has a policy for just that, SCHED_IDLE
+// noticeably longer (docs/performance.md). Linux has a policy for just that, SCHED_IDLE
 // (sched(7)): such a thread runs only while a CPU has nothing else to do, and leaves
 // it the moment that something else wakes up.
 //

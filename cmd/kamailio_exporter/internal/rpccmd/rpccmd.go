@@ -92,7 +92,7 @@ func readable(method string) (kamrpc.Price, error) {
 		}
 		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s is not in the price list of what may be called: %s rpc lists what is", method, cli.ProgramName))
 	case price.Effect != kamrpc.Read:
-		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s changes Kamailio (%s), and rpc only reads: use %s admin run, see ADMIN.md", method, price.Effect, cli.ProgramName))
+		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s changes Kamailio (%s), and rpc only reads: use %s admin run, see docs/admin.md", method, price.Effect, cli.ProgramName))
 	case alwaysDangerous(price):
 		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s is never called: it %s (%s)", method, dangers(price), price.Note))
 	}
