@@ -87,26 +87,26 @@ func judgeDestination(a Args, before, after audit.State, _ Guards) judgement {
 
 // latencyOfDestination is how long the destination takes to answer OPTIONS, recent ones weighing
 // most (modules/dispatcher/dispatch.c: LATENCY/EST, in milliseconds).
-func latencyOfDestination(ctx context.Context, k Kamailio, args Args) (time.Duration, error) {
-	list, err := k.Call(ctx, "dispatcher.list")
-	if err != nil {
-		return 0, err
-	}
-	for set := range list.All("RECORDS/SET") {
-		if n, ok := whole(set.Get("ID")); !ok || n != args.number("set") {
-			continue
+func latencyOfDestination(ctx context.Context, k Kamailio, args Args) (latency time.Duration, err error) {
+	found, measured := false, false
+	set := strconv.FormatInt(args.number("set"), 10)
+	rows := kamrpc.Rows{Path: destinationRows.Path, Fields: []string{"URI", "LATENCY"}}
+	err = k.Rows(ctx, rows, func(above kamrpc.Above, dest kamrpc.Value) error {
+		if found || above.Text("ID") != set || !strings.EqualFold(dest.Get("URI").Text(), args.text("uri")) {
+			return nil
 		}
-		for dest := range set.All("TARGETS/DEST") {
-			if !strings.EqualFold(dest.Get("URI").Text(), args.text("uri")) {
-				continue
-			}
-			if ms, ok := dest.Get("LATENCY/EST").Float(); ok {
-				return time.Duration(ms * float64(time.Millisecond)), nil
-			}
-			return 0, Unconfirmed.Because("Kamailio does not measure latencies: ds_ping_latency_stats is off")
-		}
+		ms, ok := dest.Get("LATENCY/EST").Float()
+		found, measured, latency = true, ok, time.Duration(ms*float64(time.Millisecond))
+		return nil
+	}, "dispatcher.list")
+	switch {
+	case err != nil:
+	case !found:
+		err = errNoTarget
+	case !measured:
+		err = Unconfirmed.Because("Kamailio does not measure latencies: ds_ping_latency_stats is off")
 	}
-	return 0, errNoTarget
+	return latency, err
 }
 
 // stateOf is the state that sets such flags. One that was being tried is active

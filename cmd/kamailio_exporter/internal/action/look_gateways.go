@@ -13,17 +13,10 @@ import (
 func hasURL(relay kamrpc.Value) bool { return relay.Get("url").Exists() }
 
 func lookRelay(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
-	result, err := k.Call(ctx, "rtpengine.show", "all")
-	if isFault(err, "Instance not found") {
-		return nil, errNoTarget
-	}
-	if err != nil {
-		return nil, err
-	}
 	enabled := map[string]int64{} // by set
 	others := map[string]int64{}
 	state := audit.State{}
-	for node := range result.All("") {
+	err := k.Rows(ctx, kamrpc.Rows{Fields: []string{"url", "set", "disabled", "active"}}, func(_ kamrpc.Above, node kamrpc.Value) error {
 		set := node.Get("set").Text()
 		// 5.6 calls a relay disabled that does not answer, too: 0, 1 or
 		// "1(permanent)". 6 has false or true, and whether it answers beside it.
@@ -38,6 +31,13 @@ func lookRelay(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 		} else if on {
 			others[set]++
 		}
+		return nil
+	}, "rtpengine.show", "all")
+	switch {
+	case isFault(err, "Instance not found"):
+		return nil, errNoTarget
+	case err != nil:
+		return nil, err
 	}
 	if len(state) == 0 {
 		return nil, errNoTarget
@@ -85,15 +85,11 @@ func answerStatus(result kamrpc.Value) string {
 }
 
 func lookGateway(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
-	result, err := k.Call(ctx, "lcr.dump_gws")
-	if err != nil {
-		return nil, err
-	}
 	var state audit.State
 	usable := int64(0)
-	for gw := range result.All("gw") {
+	err := k.Rows(ctx, kamrpc.Rows{Path: "gw", Fields: []string{"lcr_id", "gw_id", "defunct_until"}}, func(_ kamrpc.Above, gw kamrpc.Value) error {
 		if n, ok := whole(gw.Get("lcr_id")); !ok || n != a.number("lcr_id") {
-			continue
+			return nil
 		}
 		until, _ := whole(gw.Get("defunct_until"))
 		defunct := until > time.Now().Unix()
@@ -102,6 +98,10 @@ func lookGateway(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 		} else if !defunct {
 			usable++
 		}
+		return nil
+	}, "lcr.dump_gws")
+	if err != nil {
+		return nil, err
 	}
 	if state == nil {
 		return nil, errNoTarget

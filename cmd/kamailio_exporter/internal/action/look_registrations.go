@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
 func lookAOR(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
@@ -27,20 +28,19 @@ func lookContact(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 }
 
 func contactsOf(ctx context.Context, k Kamailio, a Args) ([]string, error) {
-	result, err := k.Call(ctx, "ul.lookup", a.text("table"), a.text("aor"))
+	var contacts []string
+	err := k.Rows(ctx, kamrpc.Rows{Path: "Contacts/Contact", Fields: []string{"Address"}}, func(_ kamrpc.Above, c kamrpc.Value) error {
+		if c.Exists() {
+			contacts = append(contacts, c.Get("Address").Text())
+		}
+		return nil
+	}, "ul.lookup", a.text("table"), a.text("aor"))
 	for _, none := range []string{"AOR not found", "AOR has no contacts", "Domain table not found", "Domain missing"} {
 		if isFault(err, none) {
 			return nil, errNoTarget
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	var contacts []string
-	for c := range result.All("Contacts/Contact/Address") {
-		contacts = append(contacts, c.Text())
-	}
-	return contacts, nil
+	return contacts, err
 }
 
 // lookRegistration keeps the flags of a reply that also has the password.

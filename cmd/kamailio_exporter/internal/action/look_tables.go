@@ -136,10 +136,12 @@ func ReadCounter(ctx context.Context, k Kamailio, table, key string) (int64, err
 // nothing over JSON.
 func lookBlocked(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	result, err := k.Call(ctx, "secfilter.print", a.text("kind"))
-	if err != nil {
+	switch {
+	case errors.Is(err, kamrpc.ErrTooLarge):
+		return nil, errUnreadable // of a long list, too, more can be blocked
+	case err != nil:
 		return nil, err
-	}
-	if result.Kind() != kamrpc.Object {
+	case result.Kind() != kamrpc.Object:
 		return nil, errUnreadable
 	}
 	blocked := false

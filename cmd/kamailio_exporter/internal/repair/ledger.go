@@ -278,8 +278,11 @@ func (l *Ledger) forget() {
 	if len(l.handled) > maxHandled {
 		maps.DeleteFunc(l.handled, func(_ string, at time.Time) bool { return at.Before(old) })
 	}
-	if len(l.handled) > maxHandled {
-		clear(l.handled) // startsAt and the budgets still hold
+	if n := len(l.handled) - maxHandled; n > 0 { // startsAt and the budgets still hold
+		oldest := slices.SortedFunc(maps.Keys(l.handled), func(a, b string) int { return l.handled[a].Compare(l.handled[b]) })
+		for _, key := range oldest[:n+maxHandled/10] { // some more, so that not each outcome sorts them
+			delete(l.handled, key)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package repair
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -49,5 +50,25 @@ func TestCheckpointIsTheLedger(t *testing.T) {
 	}
 	if got, want := again.open(), l.open(); len(want) != 1 || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, not %+v", got, want)
+	}
+}
+
+// What was answered last is known, however many alerts were answered before.
+func TestOldestAnswersAreForgottenFirst(t *testing.T) {
+	now := time.Now()
+	l := NewLedger(func() time.Time { return now })
+	answered := func(i int) audit.RuleTag {
+		return audit.RuleTag{Rule: "drain", Step: stepDo, Alert: fmt.Sprintf("%x", i), Status: onFiring, Starts: now, Group: "g"}
+	}
+	const all = maxHandled + 500
+	for i := range all {
+		tag := answered(i)
+		l.Take(audit.Record{Kind: audit.KindOutcome, ID: fmt.Sprint(i), Rule: &tag, Outcome: audit.NoChange, Time: now.Add(time.Duration(i-all) * time.Second)})
+	}
+	if n := len(l.handled); n > maxHandled || n < maxHandled/2 {
+		t.Errorf("%d are known", n)
+	}
+	if l.known(handledKey(answered(0), false)) || !l.known(handledKey(answered(all-1), false)) || !l.known(handledKey(answered(all/2), false)) {
+		t.Error("others than the oldest are forgotten")
 	}
 }
