@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -19,6 +20,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
@@ -316,6 +318,54 @@ func TestAdminCommands(t *testing.T) {
 	}
 	if _, err := adminRun(t, socket, "--token-file="+token, "list"); cli.ExitCode(err) != 2 {
 		t.Errorf("a wrong token: %v", err)
+	}
+}
+
+// What comes from a server moves no cursor, and makes no line of its own.
+func TestAdminCommandsEscape(t *testing.T) {
+	dir, err := os.MkdirTemp("", "adm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const evil = `x\u001b[2J\u009b31m\u202e\u0007\r\u007f\n\tFORGED\ud83d\ude00\udb40\udc41`
+	record := `{"time":"2026-01-01T00:00:00Z","id":"` + evil + `","user":"` + evil + `","auth":"` + evil + `","source":"` + evil + `","action":"` + evil + `","params":{"` + evil + `":"` + evil +
+		`"},"reason":"` + evil + `","outcome":"` + evil + `","problem":"` + evil + `","detail":"` + evil + `","before":{"` + evil + `":"` + evil + `"}}`
+	answers := map[string]string{
+		"/v1/actions":     `{"user":"` + evil + `","actions":[{"name":"a.b","summary":"` + evil + `","params":[{"name":"` + evil + `","help":"` + evil + `","granted":["` + evil + `"]}]},{"name":"c.d","params":[]}]}`,
+		"/v1/actions/a.b": `{"outcome":"applied","id":"` + evil + `","detail":"` + evil + `","would_send":{"method":"` + evil + `","params":["` + evil + `"]},"before":{"` + evil + `":"` + evil + `"}}`,
+		"/v1/actions/c.d": `{"title":"` + evil + `","detail":"` + evil + `","instance":"` + evil + `","outcome":"failed"}`,
+		"/v1/operations":  `{"operations":[` + record + `]}`, "/v1/operations/1": record,
+		"/v1/remediation": `{"receiver":true,"rules":[{"name":"` + evil + `","match":"` + evil + `","on":"` + evil + `","action":"` + evil + `","budget":"` + evil + `","breaker":{"why":"` + evil + `"},"open_changes":[{"target":"` + evil + `","operation":"` + evil + `"}]}]}`,
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, ok := answers[r.URL.Path]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			text = `{"title":"` + evil + `","detail":"` + evil + `"}`
+		}
+		_, _ = io.WriteString(w, strings.NewReplacer(`\u009b`, "\u009b", `\u202e`, "\u202e", `\u007f`, "\u007f").Replace(text)) // JSON may have these as they are
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { server.Close() })
+	for _, output := range []string{"text", "json"} {
+		for _, args := range [][]string{{"list"}, {"run", "a.b"}, {"run", "c.d"}, {"log"}, {"log", "1"}, {"log", "2"}, {"rules"}} {
+			out, err := adminRun(t, socket, append([]string{"--output=" + output}, args...)...)
+			if err != nil {
+				out += err.Error()
+			}
+			if !strings.Contains(out, "FORGED") || strings.Contains(out, "\nFORGED") || strings.Contains(out, "\tFORGED") || strings.ContainsFunc(out, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+				t.Errorf("%s %s: %q", output, args, out)
+			}
+			if output == "json" && err == nil && !json.Valid([]byte(out)) {
+				t.Errorf("%s: no JSON: %s", args, out)
+			}
+		}
 	}
 }
 

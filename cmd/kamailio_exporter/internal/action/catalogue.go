@@ -134,7 +134,7 @@ func rows() []Action {
 			Name: "htable.set-int", Method: "htable.seti",
 			Summary: "Sets an item to a number.",
 			Params:  []Param{tableParam, keyParam, integer("value", -1<<31, 1<<31-1, "the number").sets()},
-			Look:    lookItem, Verifies: "`htable.get`", Judge: judgeItem, Same: sameItem,
+			Look:    lookItemNumber, Verifies: "`htable.get`", Judge: judgeItem, Same: sameItem,
 		},
 
 		// secfilter.

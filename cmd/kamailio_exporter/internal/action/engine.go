@@ -134,11 +134,11 @@ func (e *Engine) local(j *Job, res *adminapi.Result) (*adminapi.Result, *Problem
 		return nil, NoSuchTarget.Because("")
 	}
 	res.Before, res.Verified = before, true
-	if after == nil || j.DryRun {
-		return res, e.end(j, res, nil)
-	}
 	if err := e.Log.Writable(); err != nil {
 		return nil, seeLog() // after a restart it would be as before
+	}
+	if after == nil || j.DryRun {
+		return res, e.end(j, res, nil)
 	}
 	res.Outcome, res.After = audit.Applied, after
 	return res, e.end(j, res, nil)
@@ -149,8 +149,8 @@ func (e *Engine) look(ctx context.Context, j *Job) (audit.State, *Problem) {
 	if left := e.Journal.CooldownLeft(j.Action, j.Cooldown); left > 0 && !j.DryRun {
 		return nil, Busy.Later(fmt.Sprintf("%s has run less than %s ago", j.Action.Name, j.Action.cooldown(j.Cooldown)), left)
 	}
-	if err := e.Log.Writable(); err != nil && !j.DryRun {
-		return nil, seeLog()
+	if err := e.Log.Writable(); err != nil {
+		return nil, seeLog() // of a dry run too: its record would wait in memory
 	}
 	ctx, cancel := context.WithTimeout(ctx, j.Action.LookTime)
 	defer cancel()

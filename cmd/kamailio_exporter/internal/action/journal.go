@@ -278,7 +278,7 @@ func (j *Journal) CooldownLeft(a *Action, policy time.Duration) time.Duration {
 func (j *Journal) Operation(id string, u *User) *audit.Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if r, ok := j.operations[id]; ok && u.sees(r) {
+	if r, ok := j.operations[id]; ok && u.Sees(r) {
 		return &r
 	}
 	return nil
@@ -293,7 +293,7 @@ func (j *Journal) Last(u *User, limit int) []audit.Record {
 		n := 0
 		for _, id := range slices.Backward(h.order) {
 			r := j.operations[id]
-			if n++; !u.sees(r) || n > limit {
+			if n++; !u.Sees(r) || n > limit {
 				break // all of a user are seen, or none
 			}
 			found = append(found, r)

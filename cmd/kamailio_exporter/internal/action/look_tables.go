@@ -37,6 +37,15 @@ func lookItemAs(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	return audit.State{"present": state.Is("present"), "as_asked": sameItem(a, state)}, nil
 }
 
+// lookItemNumber says what the item is if it is a number; a text may be a secret.
+func lookItemNumber(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
+	state, err := lookItem(ctx, k, a)
+	if _, isText := state["value"].(string); isText {
+		delete(state, "value")
+	}
+	return state, err
+}
+
 // lookItemThere says of the value only that there is one: what an item holds is
 // not the concern of whoever may delete it.
 func lookItemThere(ctx context.Context, k Kamailio, a Args) (audit.State, error) {

@@ -135,7 +135,8 @@ type User struct {
 // Grants are those of an action; none: it does not exist for the user.
 func (u *User) Grants(action string) []Grant { return u.grants[action] }
 
-func (u *User) sees(r audit.Record) bool { return u.Auditor || r.User == u.Name }
+// Sees tells whether a user may read a record: its own, or any as an auditor.
+func (u *User) Sees(r audit.Record) bool { return u.Auditor || r.User == u.Name }
 
 // NewPolicy expands the roles and checks every grant against the catalogue.
 func NewPolicy(c *Catalogue, roles map[string][]Grant, accounts map[string]Account) (*Policy, error) {

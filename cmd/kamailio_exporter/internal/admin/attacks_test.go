@@ -48,6 +48,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"a key twice":                    {"  enabled: true\n", 0o600, "already set"},
 		"socket for all":                 {"  socket_mode: \"0666\"\n", 0o600, "socket_mode"},
 		"fewer than no destinations":     {"  guards: {min_active: -1}\n", 0o600, "min_active"},
+		"a token and no certificate":     {"  listen: 192.0.2.1:9443\n  tls: {cert_file: a, key_file: b, client_ca_file: c}\n", 0o600, "has no client_certs"},
 		"uptime without a unit":          {"  guards: {min_uptime: 60}\n", 0o600, `admin: guards: min_uptime: "60" is not a duration`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,6 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
@@ -40,27 +43,45 @@ func identityOf(ctx context.Context) (identity, bool) {
 
 // peer is what the kernel says of the other end of a unix socket.
 type peer struct {
-	uid, gid uint32
-	known    bool
+	uid   uint32
+	gids  []uint32 // the primary group first
+	known bool
 }
 
-// peerOf asks for SO_PEERCRED: the user and group of the process when it connected.
+// peerOf asks for SO_PEERCRED and SO_PEERGROUPS: the user and the groups of the process
+// when it connected. What /proc says of a process id may be of another process by now.
 func peerOf(conn net.Conn) peer {
-	unix, ok := conn.(*net.UnixConn)
+	socket, ok := conn.(*net.UnixConn)
 	if !ok {
 		return peer{}
 	}
-	raw, err := unix.SyscallConn()
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return peer{}
 	}
 	var p peer
 	_ = raw.Control(func(fd uintptr) {
 		if cred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED); err == nil {
-			p = peer{uid: cred.Uid, gid: cred.Gid, known: true}
+			p = peer{uid: cred.Uid, gids: append([]uint32{cred.Gid}, peerGroups(fd)...), known: true}
 		}
 	})
 	return p
+}
+
+// peerGroups are the supplementary groups; none before Linux 4.13.
+func peerGroups(fd uintptr) []uint32 {
+	groups := make([]uint32, 32)
+	for {
+		size := uint32(4 * len(groups))                                                                                                                                             //nolint:gosec // at most 4 * NGROUPS_MAX
+		_, _, errno := syscall.Syscall6(syscall.SYS_GETSOCKOPT, fd, syscall.SOL_SOCKET, unix.SO_PEERGROUPS, uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0) //nolint:gosec // getsockopt(2)
+		switch {
+		case errno == 0:
+			return groups[:size/4]
+		case errno != syscall.ERANGE || int(size) <= 4*len(groups):
+			return nil
+		}
+		groups = make([]uint32, size/4)
+	}
 }
 
 // authenticator knows the users by their credentials. It never changes.
@@ -151,13 +172,9 @@ func (a *authenticator) guess(r *http.Request) *tokenStart {
 
 func (a *authenticator) identify(r *http.Request) (identity, error) {
 	var found []identity
-	if c := connOf(r); c != nil && c.peer.known {
-		// Most people on the machine are nobody here: no reason to refuse a token.
-		if u := a.uids[c.peer.uid]; u != nil {
-			found = append(found, identity{u, "peer"})
-		} else if u := a.gids[c.peer.gid]; u != nil {
-			found = append(found, identity{u, "peer"})
-		}
+	peers := a.peers(connOf(r))
+	if len(peers) == 1 {
+		found = append(found, identity{peers[0], "peer"})
 	}
 	if r.TLS != nil {
 		u := a.certificate(r.TLS)
@@ -176,12 +193,35 @@ func (a *authenticator) identify(r *http.Request) (identity, error) {
 	if len(found) == 0 || r.Header.Get("Cookie") != "" {
 		return identity{}, errNobody
 	}
-	for _, other := range found[1:] {
-		if other.user != found[0].user {
+	who := found[len(found)-1]
+	for _, other := range found {
+		if other.user != who.user {
 			return identity{}, errNobody
 		}
 	}
-	return found[len(found)-1], nil
+	if len(peers) > 1 && !slices.Contains(peers, who.user) {
+		return identity{}, errNobody
+	}
+	return who, nil
+}
+
+// peers are the users that the other end of a unix socket may be: the one of its uid, or
+// else those of its groups. Most people on the machine are none: no reason to refuse a
+// token. Who is in the groups of several users needs a token that says which.
+func (a *authenticator) peers(c *connInfo) []*action.User {
+	if c == nil || !c.peer.known {
+		return nil
+	}
+	if u := a.uids[c.peer.uid]; u != nil {
+		return []*action.User{u}
+	}
+	var found []*action.User
+	for _, gid := range c.peer.gids {
+		if u := a.gids[gid]; u != nil && !slices.Contains(found, u) {
+			found = append(found, u)
+		}
+	}
+	return found
 }
 
 // token compares with every token that is known, in the same time whatever is

@@ -135,7 +135,7 @@ func TestMutualTLS(t *testing.T) {
     mila: {client_certs: ['uri:spiffe://x/mila'], grants: [{action: dispatcher.reload}]}
     ines: {client_certs: ['dns:ines.example'], grants: [{action: dispatcher.reload}]}
     pin: {client_certs: ['sha256:%s'], grants: [{action: dispatcher.reload}]}
-    noc: {tokens: [{sha256: %s}], grants: [{action: dispatcher.reload}]}
+    noc: {tokens: [{sha256: %s}], client_certs: ['dns:noc.example'], grants: [{action: dispatcher.reload}]}
 `, writePEM(t, filepath.Join(dir, "crt"), "CERTIFICATE", serverCert.Raw), writePEM(t, filepath.Join(dir, "key"), "EC PRIVATE KEY", key),
 		writePEM(t, filepath.Join(dir, "ca"), "CERTIFICATE", ours.cert.Raw), filepath.Join(dir, "audit.jsonl"), hex.EncodeToString(hash[:]), adminapi.HashToken(nocToken))
 	file := filepath.Join(dir, "admin.yml")

@@ -16,7 +16,6 @@ import (
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/repair"
 )
 
 const (
@@ -24,40 +23,34 @@ const (
 	maxReason = 200
 )
 
-// readRequest reads the one form that the body of an action may have.
-func readRequest(w http.ResponseWriter, r *http.Request) (adminapi.Request, error) {
+// readBody reads a body of JSON. It may take its time, and a reload may end what the
+// request is known by: what is returned beside it is what is in force afterwards.
+func (h *handler) readBody(w http.ResponseWriter, r *http.Request, s *inForce, most int64) ([]byte, *inForce, identity, error) {
+	text, err := h.receive(w, r, s, most)
+	s = h.inForce()
+	who, unknown := s.auth.identify(r)
+	if unknown != nil {
+		return nil, nil, identity{}, unauthenticated.Because("")
+	}
+	return text, s, who, err
+}
+
+func (h *handler) receive(w http.ResponseWriter, r *http.Request, s *inForce, most int64) ([]byte, error) {
 	if err := onlyJSON(r); err != nil {
-		return adminapi.Request{}, err
+		return nil, err
 	}
 	connOf(r).listen() // a body that does not come keeps no place
 	defer connOf(r).work()
 	if len(r.TransferEncoding) > 0 {
-		return adminapi.Request{}, noLength(w, r)
+		return nil, noLength(w, r, most)
 	}
-	text, err := readBody(w, r, maxBody)
-	if err != nil {
-		return adminapi.Request{}, err
-	}
-	req, err := parseRequest(text)
-	if err != nil {
-		return adminapi.Request{}, action.Malformed.Because(err.Error())
-	}
-	return req, nil
-}
-
-// readNotification reads what Alertmanager sends.
-func readNotification(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if err := onlyJSON(r); err != nil {
-		return nil, err
-	}
-	return readBody(w, r, repair.MaxNotification)
-}
-
-func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	tooMany := tooLarge.Because(fmt.Sprintf("%d bytes at most", most))
 	if r.ContentLength > most {
 		return nil, tooMany
 	}
+	received := make(chan struct{})
+	defer close(received)
+	go h.endWithCredentials(w, r, s, received)
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	switch {
 	case err == nil:
@@ -68,16 +61,32 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error
 	return nil, action.Malformed.Because("the body did not arrive")
 }
 
+// endWithCredentials ends the read of a body when a reload makes its sender unknown.
+func (h *handler) endWithCredentials(w http.ResponseWriter, r *http.Request, s *inForce, received <-chan struct{}) {
+	for {
+		select {
+		case <-received:
+			return
+		case <-s.replaced:
+		}
+		s = h.inForce()
+		if _, err := s.auth.identify(r); err != nil {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+			return
+		}
+	}
+}
+
 // lengthTime is how long a body without a length is read.
 const lengthTime = time.Second
 
 // noLength refuses a body that does not say how long it is: what is in front of this
 // program may see another end of it. One that goes on and on is too large.
-func noLength(w http.ResponseWriter, r *http.Request) error {
+func noLength(w http.ResponseWriter, r *http.Request, most int64) error {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lengthTime))
-	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
+	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, most))
 	if errors.As(err, new(*http.MaxBytesError)) || errors.Is(err, os.ErrDeadlineExceeded) {
-		return tooLarge.Because(fmt.Sprintf("%d bytes at most, and a Content-Length", maxBody))
+		return tooLarge.Because(fmt.Sprintf("%d bytes at most, and a Content-Length", most))
 	}
 	return action.Malformed.Because("a body needs a Content-Length")
 }

@@ -329,6 +329,8 @@ func (cfg *Config) checkUser(u UserSpec) error {
 		return errors.New("kind: want webhook, or none")
 	case u.Kind == kindWebhook && (len(u.Roles)+len(u.Grants)+len(u.PeerUID)+len(u.PeerGID) > 0 || u.Auditor):
 		return errors.New("a webhook has tokens or client_certs, and can do nothing but send alerts: no roles, no grants")
+	case cfg.TLS != nil && len(u.ClientCerts) == 0:
+		return errors.New("it has no client_certs: with the section tls every client needs a certificate, also one with a token")
 	case network != "unix" && len(u.Tokens)+len(u.ClientCerts) == 0:
 		return errors.New("peer_uid and peer_gid are for a unix socket only")
 	}

@@ -23,10 +23,11 @@ import (
 
 // inForce is all that a new configuration replaces at once.
 type inForce struct {
-	cfg    *Config
-	policy *action.Policy
-	auth   *authenticator
-	rules  *repair.Rules // nil while there is no receiver for alerts
+	cfg      *Config
+	policy   *action.Policy
+	auth     *authenticator
+	rules    *repair.Rules // nil while there is no receiver for alerts
+	replaced chan struct{} // closed when it is in force no more
 }
 
 // The problems that requests have before anything is done, as docs/admin.md lists them; those
@@ -154,6 +155,9 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, s *inForce, id s
 		read = func(w http.ResponseWriter, _ *inForce, who identity, _ url.Values) error {
 			record := h.engine.Journal.Operation(one, who.user)
 			if record == nil {
+				record = h.engine.Log.Denied(one)
+			}
+			if record == nil || !who.user.Sees(*record) {
 				return notFound.Because("")
 			}
 			return answer(w, http.StatusOK, record)
@@ -196,7 +200,7 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request, s *inForce, who id
 	if !h.limits.request(who.user.Name) {
 		return rateLimited.Later("", time.Second)
 	}
-	j := &action.Job{ID: id, Caller: who.caller(r), Action: a, Requested: h.engine.Now(), Guards: s.cfg.Guards, Cooldown: s.cfg.Limits.Cooldown}
+	j := &action.Job{ID: id, Requested: h.engine.Now()}
 	for name, values := range query {
 		if name != "dry_run" || len(values) != 1 || values[0] != "true" && values[0] != "false" {
 			return action.Malformed.Because("the query can only be dry_run=true")
@@ -212,11 +216,18 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request, s *inForce, who id
 	case a.NeedsKey && !j.DryRun:
 		return badKey.Because("this action needs one: doing it twice is not the same as once")
 	}
-	req, err := readRequest(w, r)
+	text, s, who, err := h.readBody(w, r, s, maxBody)
 	if err != nil {
 		return err
 	}
-	j.Reason = req.Reason
+	if a = s.policy.Catalogue.Get(a.Name); len(who.user.Grants(a.Name)) == 0 {
+		return notFound.Because("") // since the body began
+	}
+	req, err := parseRequest(text)
+	if err != nil {
+		return action.Malformed.Because(err.Error())
+	}
+	j.Caller, j.Action, j.Reason, j.Guards, j.Cooldown = who.caller(r), a, req.Reason, s.cfg.Guards, s.cfg.Limits.Cooldown
 	if j.Args, err = a.Check(req.Params); err != nil {
 		return action.BadParameter.Because(err.Error())
 	}
@@ -407,10 +418,13 @@ func (h *handler) alerts(w http.ResponseWriter, r *http.Request, s *inForce, who
 	if err := noQuery(query); err != nil {
 		return err
 	}
-	text, err := readNotification(w, r)
+	text, s, who, err := h.readBody(w, r, s, repair.MaxNotification)
 	if err != nil {
 		h.runner.Unreadable()
 		return err
+	}
+	if !who.user.Webhook || s.rules == nil {
+		return notFound.Because("") // since the body began
 	}
 	verdicts, p := h.runner.Notify(r.Context(), who.caller(r), text)
 	if p != nil {

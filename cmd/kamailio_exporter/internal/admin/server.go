@@ -170,7 +170,10 @@ func (s *Server) adopt(cfg *Config) error {
 		}
 		s.tls.Store(t)
 	}
-	s.inForce.Store(&inForce{cfg: cfg, policy: policy, auth: newAuthenticator(cfg, policy, s.opts.now), rules: rules})
+	old := s.inForce.Swap(&inForce{cfg: cfg, policy: policy, auth: newAuthenticator(cfg, policy, s.opts.now), rules: rules, replaced: make(chan struct{})})
+	if old != nil {
+		close(old.replaced)
+	}
 	s.runner.Begin(rules)
 	s.limits.renew(cfg.Limits)
 	s.metrics.reloadGood.Set(1)

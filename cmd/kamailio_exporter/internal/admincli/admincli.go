@@ -24,6 +24,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/alecthomas/kingpin/v2"
 
@@ -222,14 +224,76 @@ func (a *answered) decode(text []byte) error {
 	return decode(text, &a.problem)
 }
 
+// decode reads an answer, with what a terminal would obey escaped: an answer may have
+// passed on what anybody wrote, and the server may be another than it should be.
 func decode(text []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	if err := d.Decode(into); err != nil {
-		return errors.New("this is no answer of an admin endpoint")
+	var answer any
+	err := d.Decode(&answer)
+	if err == nil {
+		if text, err = json.Marshal(escape(answer)); err == nil {
+			d = json.NewDecoder(bytes.NewReader(text))
+			d.UseNumber()
+			err = d.Decode(into)
+		}
+	}
+	if err != nil {
+		return errNoAnswer
 	}
 	return nil
 }
+
+// escape escapes the texts of an answer.
+func escape(value any) any {
+	switch v := value.(type) {
+	case string:
+		return visible(v, strconv.QuoteRune)
+	case []any:
+		for i := range v {
+			v[i] = escape(v[i])
+		}
+	case map[string]any:
+		escaped := map[string]any{}
+		for name, member := range v {
+			escaped[visible(name, strconv.QuoteRune)] = escape(member)
+		}
+		return escaped
+	}
+	return value
+}
+
+// visible replaces what is not printable: control characters, and those that turn the
+// direction of a text or cannot be seen.
+func visible(text string, quote func(rune) string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(quote(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// asJSON writes an answer as the endpoint gave it, with escapes of JSON.
+func asJSON(w io.Writer, text []byte) error {
+	var line bytes.Buffer
+	if err := json.Compact(&line, text); err != nil {
+		return errNoAnswer
+	}
+	_, err := fmt.Fprintln(w, visible(line.String(), func(r rune) string {
+		if r > 0xffff {
+			high, low := utf16.EncodeRune(r)
+			return fmt.Sprintf(`\u%04x\u%04x`, high, low)
+		}
+		return fmt.Sprintf(`\u%04x`, r)
+	}))
+	return err
+}
+
+var errNoAnswer = errors.New("this is no answer of an admin endpoint")
 
 // get asks for something to read.
 func (c *Command) get(ctx context.Context, path string, into any) (text []byte, err error) {
@@ -247,6 +311,15 @@ func (c *Command) get(ctx context.Context, path string, into any) (text []byte, 
 	return text, decode(text, into)
 }
 
+// show asks for something to read, and prints it if that is to be JSON.
+func (c *Command) show(ctx context.Context, w io.Writer, path string, into any) (printed bool, err error) {
+	text, err := c.get(ctx, path, into)
+	if err != nil || c.output != "json" {
+		return false, err
+	}
+	return true, asJSON(w, text)
+}
+
 func (a answered) words() string {
 	words := a.problem.Title
 	if a.Detail != "" {
@@ -260,9 +333,7 @@ func (a answered) words() string {
 
 func (c *Command) list(ctx context.Context, w io.Writer) error {
 	var all adminapi.Actions
-	text, err := c.get(ctx, adminapi.ActionsPath, &all)
-	if err != nil || c.output == "json" {
-		_, _ = w.Write(text)
+	if printed, err := c.show(ctx, w, adminapi.ActionsPath, &all); printed || err != nil {
 		return err
 	}
 	if len(all.Actions) == 0 {
@@ -350,7 +421,9 @@ func (c *Command) run(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	if c.output == "json" {
-		_, _ = w.Write(text)
+		if err := asJSON(w, text); err != nil {
+			return err
+		}
 	} else {
 		a.print(w, c.action)
 	}
@@ -425,35 +498,34 @@ func valueOr(m map[string]any, name string) string {
 func (c *Command) log(ctx context.Context, w io.Writer) error {
 	if c.operation != "" {
 		var r audit.Record
-		text, err := c.get(ctx, adminapi.OperationsPath+"/"+url.PathEscape(c.operation), &r)
-		if err != nil || c.output == "json" {
-			_, _ = w.Write(text)
+		if printed, err := c.show(ctx, w, adminapi.OperationsPath+"/"+url.PathEscape(c.operation), &r); printed || err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "%s  %s (%s, %s)\n", r.Time.Local().Format(time.DateTime), r.User, r.Auth, r.Source)
+		fmt.Fprintf(w, "%s  %s (%s, %s)\n", when(r.Time), r.User, r.Auth, r.Source)
 		if len(r.Params) > 0 {
 			fmt.Fprintf(w, "%s\n", pairs(r.Params))
 		}
 		if r.Reason != "" {
 			fmt.Fprintf(w, "reason: %s\n", r.Reason)
 		}
+		if r.Problem != "" {
+			fmt.Fprintf(w, "problem: %s\n", r.Problem)
+		}
 		answered{Result: *adminapi.ResultOf(r)}.print(w, r.Action)
 		return nil
 	}
 	var all adminapi.Operations
-	text, err := c.get(ctx, fmt.Sprintf("%s?limit=%d", adminapi.OperationsPath, c.limit), &all)
-	if err != nil || c.output == "json" {
-		_, _ = w.Write(text)
+	if printed, err := c.show(ctx, w, fmt.Sprintf("%s?limit=%d", adminapi.OperationsPath, c.limit), &all); printed || err != nil {
 		return err
 	}
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "TIME\tOPERATION\tUSER\tACTION\tOUTCOME\tREASON")
+	fmt.Fprintln(table, "TIME (UTC)\tOPERATION\tUSER\tACTION\tOUTCOME\tREASON")
 	for _, r := range all.Operations {
 		outcome := strings.ReplaceAll(string(r.Outcome), "_", " ")
 		if r.DryRun {
 			outcome += " (dry run)"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Time.Local().Format(time.DateTime), r.ID, r.User, strings.TrimSpace(r.Action+" "+pairs(r.Params)), outcome, r.Reason)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Time.UTC().Format(time.DateTime), r.ID, r.User, strings.TrimSpace(r.Action+" "+pairs(r.Params)), outcome, r.Reason)
 	}
 	return table.Flush()
 }
@@ -461,9 +533,7 @@ func (c *Command) log(ctx context.Context, w io.Writer) error {
 // rules shows what becomes of alerts (docs/remediation.md).
 func (c *Command) rules(ctx context.Context, w io.Writer) error {
 	var all adminapi.Rules
-	text, err := c.get(ctx, adminapi.RulesPath, &all)
-	if err != nil || c.output == "json" {
-		_, _ = w.Write(text)
+	if printed, err := c.show(ctx, w, adminapi.RulesPath, &all); printed || err != nil {
 		return err
 	}
 	if !all.Receiver {
@@ -479,7 +549,7 @@ func (c *Command) rules(ctx context.Context, w io.Writer) error {
 		}
 		fmt.Fprintf(w, "%s (%s)\n  %s: %s\n  %s, %d left of %s\n", r.Name, mode, r.On, r.Match, r.Action, r.Left, r.Budget)
 		if r.Breaker != nil {
-			fmt.Fprintf(w, "  BREAKER OPEN since %s: %s\n  close it with %s admin run %s rule=%s\n", r.Breaker.Since.Local().Format(time.DateTime), r.Breaker.Why, cli.ProgramName, adminapi.ResetAction, r.Name)
+			fmt.Fprintf(w, "  BREAKER OPEN since %s: %s\n  close it with %s admin run %s rule=%s\n", when(r.Breaker.Since), r.Breaker.Why, cli.ProgramName, adminapi.ResetAction, r.Name)
 		}
 		for _, o := range r.Open {
 			state := "its alert fires"
@@ -489,11 +559,14 @@ func (c *Command) rules(ctx context.Context, w io.Writer) error {
 			if o.DryRun {
 				state += ", a dry run"
 			}
-			fmt.Fprintf(w, "  since %s: %s (%s; operation %s)\n", o.Since.Local().Format(time.DateTime), o.Target, state, o.ID)
+			fmt.Fprintf(w, "  since %s: %s (%s; operation %s)\n", when(o.Since), o.Target, state, o.ID)
 		}
 	}
 	return nil
 }
+
+// when is in the zone of the audit log and of the page.
+func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
 func pairs(m map[string]any) string {
 	parts := make([]string, 0, len(m))

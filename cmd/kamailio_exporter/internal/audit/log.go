@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -69,7 +70,6 @@ type Log struct {
 	minFree  uint64
 	opts     Options
 	denied   *Log // its own files: denials never push out what was done; nil in itself
-	denials  *rate.Limiter
 
 	mu      sync.Mutex
 	lock    *os.File // held while this process is the one that writes; nil before Lock and after Close
@@ -78,14 +78,28 @@ type Log struct {
 	end     int64 // where the file ends, if nobody else writes to it
 	seq     uint64
 	prev    string
-	pending []Record // outcomes that could not be written
-	skipped int      // denials without a line
-	carry   bool     // the file is new, and begins with a checkpoint
-	lost    bool     // the file is not at its path any more: until reopen
+	pending []Record            // outcomes that could not be written
+	denials map[string]*denials // by user; "" is whoever is not known
+	carry   bool                // the file is new, and begins with a checkpoint
+	lost    bool                // the file is not at its path any more: until reopen
 }
 
-// DenialsPerSecond is how many denials get a line of their own; the rest is counted.
+// DenialsPerSecond is how many denials of a user get a line of their own, and how many of
+// all who are not known; the rest is counted.
 const DenialsPerSecond = 10
+
+// denials are those of one user.
+type denials struct {
+	limit   *rate.Limiter
+	skipped int      // without a line
+	recent  []Record // oldest first, also those without a line
+}
+
+// maxRecent is how many denials of a user are kept in memory at least.
+const maxRecent = 1000
+
+// maxPending is how many notes wait to be written.
+const maxPending = 10_000
 
 // DeniedFile is where the denials of a log are.
 func DeniedFile(file string) string { return file + ".denied" }
@@ -109,7 +123,7 @@ func newFiles(cfg Config, opts Options) *Log {
 	return &Log{
 		Open: OpenFile, Free: FreeBytes, opts: opts,
 		path: cfg.File, maxBytes: int64(cfg.MaxSizeMB) << 20, keep: cfg.Keep, minFree: uint64(cfg.MinFreeMB) << 20, //nolint:gosec // positive: the configuration is checked
-		denials: rate.NewLimiter(DenialsPerSecond, DenialsPerSecond), prev: zeroHash,
+		denials: map[string]*denials{}, prev: zeroHash,
 	}
 }
 
@@ -158,7 +172,7 @@ func (l *Log) Start(each func(Record)) error {
 		return err
 	}
 	if l.denied != nil {
-		if err := l.denied.Start(func(Record) {}); err != nil {
+		if err := l.denied.Start(l.denied.remember); err != nil {
 			return err
 		}
 	}
@@ -344,6 +358,9 @@ func (l *Log) ready() error {
 	if err == nil && l.size > l.maxBytes {
 		err = l.rotate()
 	}
+	if err == nil && len(l.pending) > 0 {
+		err = l.write(nil) // first of all: what cannot be written must not become more
+	}
 	return err
 }
 
@@ -418,14 +435,14 @@ func (l *Log) abandon(records []Record) {
 func (l *Log) Keep(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.appendLocked([]Record{r}); err != nil {
+	if err := l.appendLocked([]Record{r}); err != nil && (r.Kind == KindOutcome || len(l.pending) < maxPending) {
 		r.Time = l.opts.Now().UTC()
 		l.pending = append(l.pending, r)
 	}
 }
 
-// Deny writes a denial, or only counts it where there are many: strangers must not
-// fill the disk.
+// Deny writes a denial, or only counts it where a user has many: they must not fill the
+// disk. Strangers do not use up the lines of those who are known.
 func (l *Log) Deny(r Record) {
 	if l.denied != nil {
 		l.denied.Deny(r)
@@ -433,22 +450,58 @@ func (l *Log) Deny(r Record) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r.Kind, r.Outcome = KindDenied, Refused
-	if !l.denials.AllowN(l.opts.Now(), 1) {
-		l.skipped++
+	r.Kind, r.Outcome, r.Time = KindDenied, Refused, l.opts.Now().UTC()
+	l.remember(r)
+	of := l.denials[r.User]
+	if !of.limit.AllowN(r.Time, 1) {
+		of.skipped++
 		return
 	}
-	if l.appendLocked(append(l.summary(), r)) == nil {
-		l.skipped = 0
+	if l.appendLocked(append(l.summaries(), r)) == nil {
+		for _, of := range l.denials {
+			of.skipped = 0
+		}
 	}
 }
 
-// summary is of the denials that have no line; it has none if all have one.
-func (l *Log) summary() []Record {
-	if l.skipped == 0 {
-		return nil
+// remember keeps a denial in memory. It is called with mu held.
+func (l *Log) remember(r Record) {
+	if r.Kind != KindDenied {
+		return
 	}
-	return []Record{{Kind: KindSummary, Count: l.skipped, Detail: "denials without a line of their own"}}
+	of := l.denials[r.User]
+	if of == nil {
+		of = &denials{limit: rate.NewLimiter(DenialsPerSecond, DenialsPerSecond)}
+		l.denials[r.User] = of
+	}
+	if of.recent = append(of.recent, r); len(of.recent) >= 2*maxRecent {
+		of.recent = slices.Clone(of.recent[maxRecent:])
+	}
+}
+
+// Denied finds one of the latest denials; nil when it is not among them.
+func (l *Log) Denied(id string) *Record {
+	l.denied.mu.Lock()
+	defer l.denied.mu.Unlock()
+	for _, of := range l.denied.denials {
+		for _, r := range of.recent {
+			if r.ID == id {
+				return &r
+			}
+		}
+	}
+	return nil
+}
+
+// summaries are of the denials that have no line.
+func (l *Log) summaries() []Record {
+	var all []Record
+	for _, user := range slices.Sorted(maps.Keys(l.denials)) {
+		if n := l.denials[user].skipped; n > 0 {
+			all = append(all, Record{Kind: KindSummary, User: user, Count: n, Detail: "denials without a line of their own"})
+		}
+	}
+	return all
 }
 
 // rotate gives the file its number for a name, and begins a new one.
@@ -492,7 +545,7 @@ func (l *Log) Close() (err error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if records := l.summary(); len(records)+len(l.pending) > 0 {
+	if records := l.summaries(); len(records)+len(l.pending) > 0 {
 		err = errors.Join(err, l.appendLocked(records))
 	}
 	if l.file != nil {

@@ -209,7 +209,7 @@ func TestDenialsLoseNoEvidence(t *testing.T) {
 	a := newTestAudit(t)
 	a.keep, a.denied.keep = 1, 1
 	a.maxBytes, a.denied.maxBytes = 1<<20, 1<<20
-	a.denied.denials.SetLimit(rate.Inf)
+	a.denied.denials[""] = &denials{limit: rate.NewLimiter(rate.Inf, 0)}
 	a.denied.Open = func(path string) (File, error) {
 		file, err := OpenFile(path)
 		return quick{file}, err
@@ -239,6 +239,42 @@ func TestDenialsLoseNoEvidence(t *testing.T) {
 	for _, files := range [][]string{{a.path}, append(a.denied.oldFiles(), a.denied.path)} {
 		if _, err := Verify(files); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Strangers use up no lines of those who are known.
+func TestDenialsOfUsersHaveLines(t *testing.T) {
+	a := newTestAudit(t)
+	for range 1000 {
+		a.Deny(Record{Source: "192.0.2.1", Status: 401})
+	}
+	for i := range DenialsPerSecond {
+		a.Deny(Record{ID: fmt.Sprint(i), User: "noc", Status: 422})
+		a.Deny(Record{ID: fmt.Sprint(i), User: "bot", Status: 422})
+	}
+	for range 1000 {
+		a.Deny(Record{User: "am", Status: 429})
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lines, counted := map[string]int{}, map[string]int{}
+	text, err := os.ReadFile(a.denied.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Read(bytes.NewReader(text), func(r Record) {
+		counted[r.User] += r.Count
+		if r.Kind == KindDenied {
+			lines[r.User]++
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for user, all := range map[string]int{"": 1000, "noc": DenialsPerSecond, "bot": DenialsPerSecond, "am": 1000} {
+		if lines[user] < DenialsPerSecond || lines[user] > 3*DenialsPerSecond || lines[user]+counted[user] != all {
+			t.Errorf("%q: %d lines, %d counted of %d", user, lines[user], counted[user], all)
 		}
 	}
 }
