@@ -61,9 +61,10 @@ check: ## before a commit: vet, lint, unit
 	cd dashboards/generate && go vet ./...
 	$(MAKE) lint unit
 
-docs: ## write docs/metrics.md, the tables of the READMEs, docs/multi-target.md, docs/migrating.md and docs/admin.md, and the dashboards anew
+docs: ## write the generated parts of README.md, docs/ and alerts/, and the dashboards
 	go test ./cmd/kamailio_exporter ./cmd/kamailio_exporter/internal/admin -run 'TestDocs|TestMigratingDocs' -update
-	cd dashboards/generate && go test . -run TestFiles -update && go test ./rulestest -run 'TestReadme|TestPrometheusRules' -update
+	cd dashboards/generate && go test . -run TestFiles -update && go test ./rulestest -run TestRunbookURLs -update && \
+		go test ./rulestest -run 'TestReadme|TestPrometheusRules' -update
 
 fixtures: ## record the replies of running Kamailios into collector/testdata
 	.ci/record.sh

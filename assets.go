@@ -1,7 +1,7 @@
-// Package assets holds what goes with the program and is not in it: dashboards,
+// Package assets embeds the files that belong to the program: documents, dashboards,
 // rules, runbooks and example configurations, as they were when it was built.
 //
-// It is at the top of the tree since go:embed reaches only what is below it.
+// It is at the top of the tree because go:embed reaches only what is below it.
 package assets
 
 import "embed"
@@ -9,7 +9,8 @@ import "embed"
 // Files are those files, under their names in the tree. What only runs in a
 // checkout (examples/demo, examples/compose) is not among them.
 //
+//go:embed README.md CHANGELOG.md SECURITY.md docs dashboards/screenshots/overview-incident.png
 //go:embed dashboards/*.json alerts/*.yml alerts/*.tmpl alerts/*.md alerts/runbooks
 //go:embed examples/README.md examples/admin examples/agent examples/kubernetes examples/prometheus
-//go:embed examples/systemd examples/kamailio/drouting-gw-status.cfg
+//go:embed examples/systemd examples/kamailio/drouting-gw-status.cfg examples/kamailio/kamailio.cfg
 var Files embed.FS

@@ -60,6 +60,7 @@ go build -modfile=.ci/packages/go.mod -o "$work/nfpm" github.com/goreleaser/nfpm
 # The program of this machine writes the manual: one that is built for another
 # does not run here.
 CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "$ldflags" -o "$work/native" ./cmd/kamailio_exporter
+"$work/native" assets --output-dir "$work/doc" >/dev/null
 {
 	echo ".TH kamailio_exporter 1 $(TZ=UTC date +%F -d "@$SOURCE_DATE_EPOCH") \"kamailio_exporter $version\""
 	# kingpin puts all of --version into the title, says no more than the name, and
@@ -84,7 +85,7 @@ for arch in "${arches[@]}"; do
 	case $arch in amd64) machine=X86-64 ;; arm64) machine=AArch64 ;; *) machine=$arch ;; esac
 	elf=$(readelf --file-header --dynamic --program-headers --wide "$work/$name/kamailio_exporter")
 	[[ $elf == *"Machine:"*"$machine"* && $elf != *INTERP* ]] || fail "the binary for $arch is not a static one of that machine"
-	cp LICENSE README.md docs/metrics.md docs/admin.md CHANGELOG.md "$work/$name/"
+	cp -r LICENSE "$work/doc/." "$work/$name/"
 	tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mode=go=rX,u+w \
 		--mtime="@$SOURCE_DATE_EPOCH" -c "$name" | gz "$dist/$name.tar.gz"
 	for format in deb rpm; do

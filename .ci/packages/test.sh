@@ -121,6 +121,9 @@ before=$(all_files)
 step "installing it, without a network"
 within apt-get install -y -q --no-install-recommends /tmp/kamailio-exporter.deb >"$dir/apt.log" 2>&1 || fail "$(cat "$dir/apt.log")"
 is "the version" "$(within kamailio_exporter --version | sed -n '1s/.* version \([^ ]*\) .*/\1/p')" "$(cat VERSION)"
+within kamailio_exporter assets --list | sed 's#^#./usr/share/doc/kamailio-exporter/#' | sort >"$dir/assets"
+missing=$(dpkg-deb --fsys-tarfile "$deb" | tar -t | sort | comm -23 "$dir/assets" -)
+is "what the deb lacks of its documents" "$missing" ""
 is "the user's groups" "$(within id -Gn kamailio-exporter)" "kamailio-exporter kamailio"
 is "the user's shell" "$(within getent passwd kamailio-exporter | cut -d: -f6,7)" "/nonexistent:/usr/sbin/nologin"
 wants=$r/etc/systemd/system/multi-user.target.wants/kamailio-exporter.service

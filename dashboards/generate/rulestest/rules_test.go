@@ -25,10 +25,32 @@ const (
 	alertFile = folder + "kamailio-alerts.yml"
 	adminFile = folder + "kamailio-admin-alerts.yml"
 	ruleFile  = folder + "kamailio-rules.yml"
-	runbooks  = "https://github.com/kamailio-exporter/kamailio_exporter/blob/main/alerts/runbooks/"
 )
 
-var update = flag.Bool("update", false, "write the tables of alerts/README.md anew")
+var update = flag.Bool("update", false, "rewrite the generated parts of alerts/ and of documents")
+
+// runbooks is where the runbooks of exactly this version are.
+func runbooks(t *testing.T) string {
+	t.Helper()
+	return "https://github.com/kamailio-exporter/kamailio_exporter/blob/v" + strings.TrimSpace(read(t, "../../../VERSION")) + "/alerts/runbooks/"
+}
+
+// TestRunbookURLs writes the version into the addresses of runbooks, with -update,
+// and else checks that they have it.
+func TestRunbookURLs(t *testing.T) {
+	for _, file := range append(testFiles(t), alertFile, adminFile, folder+"../examples/admin/repair/alerts.yml", folder+"../examples/admin/repair/alerts.test.yml") {
+		is := read(t, file)
+		want := regexp.MustCompile(`https://github\.com/kamailio-exporter/kamailio_exporter/blob/[^/]+/alerts/runbooks/`).ReplaceAllLiteralString(is, runbooks(t))
+		if want == is {
+			continue
+		}
+		if !*update {
+			t.Errorf("%s links to runbooks of another version: run make docs", file)
+		} else if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+}
 
 // rule is an alert or a recording rule.
 type rule struct {
@@ -124,7 +146,7 @@ func TestAlertsAreDescribed(t *testing.T) {
 		if got := slices.Sorted(maps.Keys(r.Annotations)); !slices.Equal(got, []string{"description", "runbook_url", "summary"}) {
 			t.Errorf("%s: annotations are %v", r.Alert, got)
 		}
-		if got, want := r.Annotations["runbook_url"], runbooks+r.Alert+".md"; got != want {
+		if got, want := r.Annotations["runbook_url"], runbooks(t)+r.Alert+".md"; got != want {
 			t.Errorf("%s: runbook_url is %s, not %s", r.Alert, got, want)
 		}
 		if s := r.Annotations["summary"]; s == "" || strings.HasSuffix(s, ".") {
@@ -284,7 +306,7 @@ func TestRunbooks(t *testing.T) {
 	}
 	names.Recorded(recorded)
 	methods := recordedMethods(t)
-	readme := read(t, "../../../README.md")
+	flags := read(t, "../../../docs/configuration.md")
 	wanted := map[string]bool{}
 	for _, r := range slices.Concat(load(t, alertFile), load(t, adminFile)) {
 		wanted[r.Alert+".md"] = true
@@ -326,7 +348,7 @@ func TestRunbooks(t *testing.T) {
 			}
 		}
 		for _, m := range regexp.MustCompile("`(--[a-z][a-z0-9_.-]+)").FindAllStringSubmatch(page, -1) {
-			if !strings.Contains(readme, "`"+m[1]+"`") && !strings.Contains(m[1], "--no-") {
+			if !strings.Contains(flags, "`"+m[1]+"`") && !strings.Contains(m[1], "--no-") {
 				t.Errorf("%s: the exporter has no flag %s", f.Name(), m[1])
 			}
 		}
@@ -366,17 +388,33 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
+// alertTable lists the alerts of a file. Of a summary it has the names of the labels,
+// of a choice the last case, and no text for a label that few series have.
+func alertTable(t *testing.T, file string) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("| alert | severity | after | what it reports |\n| --- | --- | --- | --- |\n")
+	for _, r := range load(t, file) {
+		summary := r.Annotations["summary"]
+		for _, step := range [][2]string{
+			{`\{\{ (?:with|if) \$labels.*?\{\{ end \}\}`, ""},
+			{`\{\{ if .*?\{\{ else \}\}(.*?)\{\{ end \}\}`, "$1"},
+			{`\{\{ \$labels\.(\w+)[^}]*\}\}`, "*$1*"},
+			{`\{\{[^}]*\}\}`, "*value*"},
+		} {
+			summary = regexp.MustCompile(step[0]).ReplaceAllString(summary, step[1])
+		}
+		fmt.Fprintf(&b, "| [%s](runbooks/%s.md) | %s | %s | %s |\n", r.Alert, r.Alert, r.Labels["severity"], r.For, summary)
+	}
+	return b.String()
+}
+
 // TestReadme writes the tables of alerts/README.md, with -update, and else checks
 // them.
 func TestReadme(t *testing.T) {
-	var list, numbers, records strings.Builder
-	list.WriteString("| alert | severity | after | what it says |\n| --- | --- | --- | --- |\n")
+	var numbers, records strings.Builder
 	numbers.WriteString("| alert | threshold | of what |\n| --- | --- | --- |\n")
 	for _, r := range load(t, alertFile) {
-		summary := regexp.MustCompile(`\{\{ \$labels\.(\w+)[^}]*\}\}`).ReplaceAllString(r.Annotations["summary"], "*$1*")
-		summary = regexp.MustCompile(`\{\{ with .*?\{\{ end \}\}`).ReplaceAllString(summary, "") // a label that few have
-		summary = regexp.MustCompile(`\{\{[^}]*\}\}`).ReplaceAllString(summary, "*value*")
-		fmt.Fprintf(&list, "| [%s](runbooks/%s.md) | %s | %s | %s |\n", r.Alert, r.Alert, r.Labels["severity"], r.For, summary)
 		for _, m := range threshold.FindAllStringSubmatch(r.Expr, -1) {
 			fmt.Fprintf(&numbers, "| %s | `%s %s` | %s |\n", r.Alert, m[1], m[2], m[3])
 		}
@@ -387,7 +425,7 @@ func TestReadme(t *testing.T) {
 	path := folder + "README.md"
 	before := read(t, path)
 	after := before
-	for name, table := range map[string]string{"alerts": list.String(), "thresholds": numbers.String(), "records": records.String()} {
+	for name, table := range map[string]string{"alerts": alertTable(t, alertFile), "admin-alerts": alertTable(t, adminFile), "thresholds": numbers.String(), "records": records.String()} {
 		marked := regexp.MustCompile(`(?s)(<!-- ` + name + ` -->\n).*?(<!-- /` + name + ` -->)`)
 		if !marked.MatchString(after) {
 			t.Errorf("%s has no place for the table %s", path, name)

@@ -1,5 +1,5 @@
-// Package assets is the command assets: it writes the dashboards, rules and
-// examples of this version.
+// Package assets is the command assets: it writes the documents, dashboards, rules
+// and examples of this version.
 package assets
 
 import (
@@ -29,7 +29,7 @@ type Command struct {
 
 // NewApp declares them.
 func NewApp(c *Command) *kingpin.Application {
-	app := kingpin.New(cli.ProgramName+" assets", "Writes the Grafana dashboards, the alert and recording rules with their runbooks, and the example configurations of exactly this version.")
+	app := kingpin.New(cli.ProgramName+" assets", "Writes the Grafana dashboards, the alert and recording rules with their runbooks, the documents, and the example configurations of exactly this version.")
 	app.HelpFlag.Short('h')
 	app.Flag("output-dir", "Where to write them; it is made if there is none.").PlaceHolder("DIR").StringVar(&c.dir)
 	app.Flag("list", "Print their names, and write nothing.").BoolVar(&c.list)

@@ -588,7 +588,7 @@ func checkCollectors(_ context.Context, p *patient) (all []Finding) {
 		case r.Err != nil:
 			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("%s fails: %v", r.Collector, r.Err), Fixes: p.failure(r)})
 		case reason == "danger":
-			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is not called, since it can kill Kamailio %s; another version may be safe (docs/metrics.md)", r.Collector, method, p.version)})
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is not called, since it can kill Kamailio %s; another version may be safe (docs/rpc-costs.md)", r.Collector, method, p.version)})
 		case reason == "unknown":
 			price, _ := kamrpc.PriceOf(method)
 			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is not called, since Kamailio does not report the number of %s", r.Collector, method, price.Of)})
