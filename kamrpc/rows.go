@@ -41,6 +41,21 @@ func (a Above) Text(name string) string {
 	return ""
 }
 
+// Keep is a copy that stays good when yield has returned.
+func (a Above) Keep() Above {
+	open := make([][]Member, len(a.open))
+	for i, members := range a.open {
+		open[i] = slices.Clone(members)
+	}
+	return Above{open}
+}
+
+// Keep is a copy of a row that stays good when yield has returned.
+func (v Value) Keep() Value {
+	v.list = slices.Clone(v.list)
+	return v
+}
+
 // yieldError is an error of the caller's own, which is no bad reply.
 type yieldError struct{ err error }
 

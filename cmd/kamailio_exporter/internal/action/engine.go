@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-kit/log"
@@ -32,7 +33,7 @@ type Engine struct {
 
 	slot slot
 
-	// Of whoever holds the slot.
+	mu      sync.Mutex
 	methods []string  // of the server
 	upSince time.Time // when that server was started
 }
@@ -64,17 +65,37 @@ type Job struct {
 	Rule    *audit.RuleTag // the rule behind it; nil for a person's
 
 	began time.Time
+	reads Kamailio // before the change
+}
+
+// Consider tells whether a job would be refused now, by what k reads. It needs no slot,
+// and Run looks again.
+func (e *Engine) Consider(ctx context.Context, k Kamailio, j *Job) *Problem {
+	j.reads = k
+	before, p := e.look(ctx, j)
+	if p == nil && !j.same(before) {
+		_, p = e.allow(ctx, j, before)
+	}
+	return p
+}
+
+// same tells that all is as asked already.
+func (j *Job) same(before audit.State) bool {
+	return before != nil && j.Action.Same != nil && j.Action.Same(j.Args, before)
 }
 
 // Run does what was asked. What it was before the change is in the result too, when
 // there is a problem after the RPC. Nothing in here ends because the client goes away.
 func (e *Engine) Run(ctx context.Context, j *Job) (*adminapi.Result, *Problem) {
-	ctx = context.WithoutCancel(ctx)
 	j.began = time.Now()
-	if p := e.slot.take(j.Action.Name, j.ID); p != nil {
+	if p := e.slot.take(ctx, j); p != nil {
 		return nil, p
 	}
 	defer e.slot.give()
+	ctx = context.WithoutCancel(ctx)
+	if j.reads = e.Kamailio; j.Rule != nil {
+		j.reads = yielding{e.Kamailio, &e.slot}
+	}
 	res := &adminapi.Result{ID: j.ID, Action: j.Action.Name, DryRun: j.DryRun, Outcome: audit.NoChange}
 	if j.Action.Local != nil {
 		return e.local(j, res)
@@ -83,7 +104,7 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*adminapi.Result, *Problem) {
 	if res.Before, p = e.look(ctx, j); p != nil {
 		return nil, p
 	}
-	if res.Before != nil && j.Action.Same != nil && j.Action.Same(j.Args, res.Before) {
+	if j.same(res.Before) {
 		res.After, res.Verified = res.Before, true
 		return res, e.end(j, res, nil)
 	}
@@ -95,6 +116,9 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*adminapi.Result, *Problem) {
 	if j.DryRun {
 		res.Would = &adminapi.Would{Method: j.Action.Method, Params: append([]any{}, params...)}
 		return res, e.end(j, res, nil)
+	}
+	if j.Rule != nil && e.slot.wanted() {
+		return nil, givesWay()
 	}
 	intent := e.record(j, audit.KindIntent)
 	intent.Before = res.Before
@@ -113,11 +137,11 @@ func (e *Engine) Busy() bool { return e.slot.held() }
 // Close refuses what comes from now on, and tells when nothing runs any more.
 func (e *Engine) Close() (idle <-chan struct{}) { return e.slot.close() }
 
-// Find looks for the value of a parameter at Kamailio.
-func (e *Engine) Find(ctx context.Context, f *Finder) (string, *Problem) {
+// Look finds the value of a parameter at Kamailio.
+func (f *Finder) Look(ctx context.Context, k Kamailio) (string, *Problem) {
 	ctx, cancel := context.WithTimeout(ctx, 2*defaultLookTime)
 	defer cancel()
-	found, err := f.Find(ctx, e.Kamailio)
+	found, err := f.Find(ctx, k)
 	switch {
 	case err != nil:
 		return "", ofRead(err)
@@ -154,13 +178,13 @@ func (e *Engine) look(ctx context.Context, j *Job) (audit.State, *Problem) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, j.Action.LookTime)
 	defer cancel()
-	if p := e.offered(ctx, j.Action.Method); p != nil {
+	if p := e.offered(ctx, j.reads, j.Action.Method); p != nil {
 		return nil, p
 	}
 	if j.Action.Look == nil {
 		return nil, nil
 	}
-	state, err := j.Action.Look(ctx, e.Kamailio, j.Args)
+	state, err := j.Action.Look(ctx, j.reads, j.Args)
 	switch {
 	case errors.Is(err, errUnreadable):
 		return nil, nil
@@ -178,7 +202,7 @@ func (e *Engine) allow(ctx context.Context, j *Job, before audit.State) (uptime 
 			return 0, Guarded.Because(err.Error())
 		}
 	}
-	if uptime, p = e.uptime(ctx); p != nil {
+	if uptime, p = uptimeOf(ctx, j.reads); p != nil {
 		return 0, p
 	}
 	if least := j.Guards.MinUptime; uptime < least { // what it holds may not be all there yet
@@ -189,7 +213,7 @@ func (e *Engine) allow(ctx context.Context, j *Job, before audit.State) (uptime 
 	}
 	ctx, cancel := context.WithTimeout(ctx, j.Action.LookTime)
 	defer cancel()
-	if err := j.Confirm(ctx, e.Kamailio, before, uptime); err != nil {
+	if err := j.Confirm(ctx, j.reads, before, uptime); err != nil {
 		return 0, ofRead(err)
 	}
 	return uptime, nil
@@ -197,16 +221,18 @@ func (e *Engine) allow(ctx context.Context, j *Job, before audit.State) (uptime 
 
 // offered asks once per start of Kamailio what it can do: an unknown method is an
 // ERROR line in its log.
-func (e *Engine) offered(ctx context.Context, method string) *Problem {
-	uptime, p := e.uptime(ctx)
+func (e *Engine) offered(ctx context.Context, k Kamailio, method string) *Problem {
+	uptime, p := uptimeOf(ctx, k)
 	if p != nil {
 		return p
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	since := e.Now().Add(-uptime)
 	if e.methods == nil || since.Sub(e.upSince).Abs() > 5*time.Second {
-		list, err := e.Kamailio.Call(ctx, "system.listMethods")
+		list, err := k.Call(ctx, "system.listMethods")
 		if err != nil {
-			return Unreachable.Because(kamailioSays(err))
+			return ofRead(err)
 		}
 		e.methods = nil
 		for m := range list.All("") {
@@ -220,13 +246,13 @@ func (e *Engine) offered(ctx context.Context, method string) *Problem {
 	return nil
 }
 
-// uptime is that of Kamailio, in whole seconds.
-func (e *Engine) uptime(ctx context.Context) (time.Duration, *Problem) {
+// uptimeOf is that of Kamailio, in whole seconds.
+func uptimeOf(ctx context.Context, k Kamailio) (time.Duration, *Problem) {
 	ctx, cancel := context.WithTimeout(ctx, defaultLookTime)
 	defer cancel()
-	up, err := e.Kamailio.Call(ctx, "core.uptime")
+	up, err := k.Call(ctx, "core.uptime")
 	if err != nil {
-		return 0, Unreachable.Because(kamailioSays(err))
+		return 0, ofRead(err)
 	}
 	seconds, ok := whole(up.Get("uptime"))
 	if !ok {
@@ -329,7 +355,7 @@ func (e *Engine) failed(ctx context.Context, j *Job, res *adminapi.Result, err e
 // sameServer finds out whether Kamailio was restarted meanwhile: what it answered
 // is worth nothing then.
 func (e *Engine) sameServer(ctx context.Context, was time.Duration, since time.Time) error {
-	now, p := e.uptime(ctx)
+	now, p := uptimeOf(ctx, e.Kamailio)
 	if p != nil {
 		return nil // it answered the change; that it does not answer this is another matter
 	}

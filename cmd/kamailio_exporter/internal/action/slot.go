@@ -1,43 +1,89 @@
 package action
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// slot lets one change through at a time. There is no queue: who waits repeats an
-// intent that may be stale by then.
+// slot lets one change through at a time. A person waits for it a short time, and rules
+// give way to one who waits; nobody waits longer: what he meant may be stale by then.
 type slot struct {
 	mu      sync.Mutex
 	action  string // that runs; "" if none
 	id      string
 	began   time.Time
+	waiting int // persons
 	closing bool
-	idle    chan struct{} // closed when nothing runs any more; nil until closing
+	freed   chan struct{} // closed when nothing runs any more; nil: nobody wants to know
 }
 
+// personWaits is for how long a person's action waits for another to end.
+const personWaits = 2 * time.Second
+
 // take is refused while another holds it.
-func (s *slot) take(action, id string) *Problem {
+func (s *slot) take(ctx context.Context, j *Job) *Problem {
+	freed, p := s.try(j, false)
+	if freed == nil {
+		return p
+	}
+	timer := time.NewTimer(personWaits)
+	defer timer.Stop()
+	for freed != nil {
+		select {
+		case <-freed:
+			freed, p = s.try(j, true)
+			continue
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+		s.waiting--
+		s.mu.Unlock()
+		return p
+	}
+	return p
+}
+
+// try takes the slot, or tells who holds it; and, if it is worth waiting, for what.
+func (s *slot) try(j *Job, waited bool) (freed <-chan struct{}, p *Problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if waited {
+		s.waiting--
+	}
 	switch {
 	case s.closing:
-		return Stopping.Because("")
+		return nil, Stopping.Because("")
 	case s.action != "":
-		return Busy.Later(fmt.Sprintf("%s runs since %.1f s: operation %s", s.action, time.Since(s.began).Seconds(), s.id), 2*time.Second)
+		p = Busy.Later(fmt.Sprintf("%s runs since %.1f s: operation %s", s.action, time.Since(s.began).Seconds(), s.id), 2*time.Second)
+		if j.Rule != nil {
+			return nil, p
+		}
+		if s.freed == nil {
+			s.freed = make(chan struct{})
+		}
+		s.waiting++
+		return s.freed, p
+	case j.Rule != nil && s.waiting > 0:
+		return nil, givesWay()
 	}
-	s.action, s.id, s.began = action, id, time.Now()
-	return nil
+	s.action, s.id, s.began = j.Action.Name, j.ID, time.Now()
+	return nil, nil
 }
+
+func givesWay() *Problem { return Busy.Later("a person's action comes first", personWaits) }
 
 func (s *slot) give() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.action, s.id = "", ""
-	if s.idle != nil {
-		close(s.idle)
-		s.idle = nil
+	if s.freed != nil {
+		close(s.freed)
+		s.freed = nil
 	}
 }
 
@@ -46,17 +92,47 @@ func (s *slot) close() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing = true
-	idle := make(chan struct{})
 	if s.action == "" {
+		idle := make(chan struct{})
 		close(idle)
-	} else {
-		s.idle = idle
+		return idle
 	}
-	return idle
+	if s.freed == nil {
+		s.freed = make(chan struct{})
+	}
+	return s.freed
 }
 
 func (s *slot) held() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.action != ""
+}
+
+// wanted tells whether a person waits for it.
+func (s *slot) wanted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting > 0
+}
+
+// yielding reads for a rule: no more when a person waits for the slot. A read that runs
+// is not cut off, since it may hold up the module's next reload.
+type yielding struct {
+	Kamailio
+	slot *slot
+}
+
+func (y yielding) Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
+	if y.slot.wanted() {
+		return kamrpc.Value{}, givesWay()
+	}
+	return y.Kamailio.Call(ctx, method, params...)
+}
+
+func (y yielding) Rows(ctx context.Context, rows kamrpc.Rows, yield func(kamrpc.Above, kamrpc.Value) error, method string, params ...any) error {
+	if y.slot.wanted() {
+		return givesWay()
+	}
+	return y.Kamailio.Rows(ctx, rows, yield, method, params...)
 }

@@ -3,15 +3,11 @@
 package admin
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
-	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
@@ -31,22 +27,7 @@ func TestAddressesToBlockAreTargets(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
-			b := &ruledEndpoint{endpoint: newEndpoint(t, everything()+"    am: {kind: webhook, tokens: [{sha256: "+adminapi.HashToken(amToken)+"}]}\n"+
-				"remediation:\n  mode: enforce\n  match: {instance: 'sip1:9494'}\n  min_uptime: 1s\n  rules:"+blockRule)}
-			way, err := kamrpc.Open(server.HTTPURL, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if b.client, err = kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}, MaxReplyBytes: action.MaxReplyBytes}); err != nil {
-				t.Fatal(err)
-			}
-			until(t, "an uptime above the guards'", func() bool {
-				var uptime struct{ Uptime int }
-				return json.Unmarshal(server.RPC(t, "core.uptime"), &uptime) == nil && uptime.Uptime > 1
-			})
-			b.began = b.now()
-			b.good.Store(true)
-			b.begin()
+			b := realRuled(t, server, "enforce", blockRule)
 			done := "applied"
 			if strings.HasPrefix(version, "5.") {
 				done = "applied_unverified" // it prints nothing over JSON

@@ -186,6 +186,64 @@ func TestStormOfAlerts(t *testing.T) {
 	}
 }
 
+// The alerts of a notification share what is read for them, and only so many are looked at
+// in a minute: those that were not come first the next time.
+func TestNotificationReadsOnce(t *testing.T) {
+	rules := strings.NewReplacer("confirm: {htable: [{table: failed, label: uri, above: 5}]}", "confirm: {read: {flags: [IP]}}").Replace(drainRule)
+	b := newRuledEndpoint(t, "dry_run", rules)
+	var alerts []map[string]any
+	for i := range 100 {
+		alerts = append(alerts, b.fires(i%6, "n", fmt.Sprint(i)))
+	}
+	r := b.send(payload("g", alerts...))
+	if len(r.Results) != 100 || r.word() != "unconfirmed" {
+		t.Errorf("%d %.300s", r.Status, r.Text)
+	}
+	calls := 0
+	for method, n := range b.fake.Calls() {
+		if method != "core.version" { // the client's own
+			calls += n
+		}
+	}
+	if calls > 3 { // the list, the uptime, and what Kamailio can do
+		t.Errorf("%v", b.fake.Calls())
+	}
+
+	// Each of these needs a read of its own.
+	b = newRuledEndpoint(t, "dry_run", strings.Replace(drainRule, "label: uri, above", "label: n, above", 1))
+	var mu sync.Mutex
+	read := map[string]int{} // by the alert's label n
+	b.fake.HandleFunc("htable.get", func(r kamrpctest.Request) kamrpctest.Response {
+		mu.Lock()
+		defer mu.Unlock()
+		read[fmt.Sprint(r.Params[1])]++
+		return kamrpctest.Response{Code: 500, Message: "Key name doesn't exist in htable."}
+	})
+	send := func(from, to int) notified {
+		var alerts []map[string]any
+		for i := from; i < to; i++ {
+			alerts = append(alerts, b.fires(i%6, "n", fmt.Sprint(i)))
+		}
+		return b.send(payload("g", alerts...))
+	}
+	b.want("all of the first", send(0, 100).word(), "unconfirmed")
+	if r := send(50, 150); r.Status != 503 || !strings.Contains(r.Text, "attempts") {
+		t.Errorf("%d %.300s", r.Status, r.Text)
+	}
+	n := 0
+	for i := range 150 {
+		if read[fmt.Sprint(i)] > 1 {
+			t.Errorf("alert %d was looked at again, before others were", i)
+		}
+		n += read[fmt.Sprint(i)]
+	}
+	if n != 120 {
+		t.Errorf("%d alerts were looked at", n)
+	}
+	b.pass(2 * time.Minute)
+	b.want("later", send(140, 150).word(), "unconfirmed")
+}
+
 func TestLabelsAreForeignData(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	for _, tc := range []struct {

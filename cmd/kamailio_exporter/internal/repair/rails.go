@@ -20,6 +20,7 @@ var (
 	railScrape       = rail{name: "scrape", again: true}
 	railBudget       = rail{name: "budget", storm: true}
 	railTargetBudget = rail{name: "target_budget"}
+	railAttempts     = rail{name: "attempts", again: true}
 	railUnconfirmed  = rail{name: "unconfirmed"}
 	railGuard        = rail{name: "guard", storm: true}
 	railTarget       = rail{name: "target"}
@@ -33,7 +34,7 @@ var (
 
 func rails() []rail {
 	return []rail{
-		railStale, railParameter, railDuplicate, railBreaker, railGroup, railPerson, railScrape, railBudget, railTargetBudget, railUnconfirmed,
+		railStale, railParameter, railDuplicate, railBreaker, railGroup, railPerson, railScrape, railBudget, railTargetBudget, railAttempts, railUnconfirmed,
 		railGuard, railTarget, railUptime, railBusy, railUnreachable, railAudit, railNotOwn, railOther,
 	}
 }
@@ -43,7 +44,7 @@ func railOf(p *action.Problem) rail {
 	byKind := map[action.Kind]rail{
 		action.Unconfirmed: railUnconfirmed, action.Guarded: railGuard, action.BadParameter: railParameter, action.NoSuchTarget: railTarget,
 		action.Restarted: railUptime, action.Busy: railBusy, action.Stopping: railBusy, action.Unreachable: railUnreachable, action.NoAudit: railAudit,
-		notOwn: railNotOwn,
+		notOwn: railNotOwn, tooMany: railAttempts,
 	}
 	if r, ok := byKind[p.Kind]; ok {
 		return r

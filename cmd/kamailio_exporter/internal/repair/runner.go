@@ -26,21 +26,34 @@ type Runner struct {
 	// scraped tells how the last scrape went; nil: nobody knows.
 	scraped func() (at time.Time, good bool)
 
-	queue chan struct{}        // places for notifications that wait
-	turn  chan struct{}        // one at a time
-	tried map[string]time.Time // changes that could not be taken back: when; of whoever has the turn
+	queue chan struct{} // places for notifications that wait
+	turn  chan struct{} // one at a time
+
+	// Of whoever has the turn.
+	tried    map[string]time.Time // changes that could not be taken back: when
+	attempts []lookedAt           // of the last minute, oldest first
+}
+
+// lookedAt is an alert for which Kamailio was read.
+type lookedAt struct {
+	fingerprint string
+	at          time.Time
 }
 
 const (
 	queueSize = 64
 	turnWait  = 20 * time.Second
 	allRules  = "all"
+
+	maxAttempts = 120 // in attemptTime, of all rules
+	attemptTime = time.Minute
 )
 
 // Problems that only alerts have, as docs/admin.md lists them.
 var (
 	notOwn    = action.Kind{Name: "not-own", Status: http.StatusConflict, Outcome: audit.Refused, Title: "It is not what the rule left"}
 	queueFull = action.Kind{Name: "queue", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Too many notifications wait"}
+	tooMany   = action.Kind{Name: "attempts", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Too many alerts were looked at in a minute"}
 	notDone   = action.Kind{Name: "not-done", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Nothing was done yet; send it again"}
 )
 
@@ -128,18 +141,22 @@ func (m *Runner) handle(ctx context.Context, caller action.Caller, n notificatio
 	if rules == nil {
 		return nil, nil
 	}
+	// Those that were looked at lately come last: they must not use up what the others need.
+	slices.SortStableFunc(n.alerts, func(a, b alert) int { return m.lately(a).Compare(m.lately(b)) })
+	seen := &snapshot{Kamailio: m.engine.Kamailio, known: map[string]*reading{}}
 	var verdicts []verdict
 	for _, a := range n.alerts {
 		for _, r := range rules.rules {
 			if !r.matches(a) {
 				continue
 			}
-			j := &attempt{caller: caller, rule: r, alert: a, all: rules}
+			j := &attempt{caller: caller, rule: r, alert: a, all: rules, sees: seen.of(func() error { return m.attempt(a) })}
 			j.tag = audit.RuleTag{Rule: r.name, Step: stepDo, Alert: a.fingerprint, Status: a.status, Starts: a.starts, Group: n.group, Back: r.undo != nil}
 			switch {
 			case r.on == a.status:
 				verdicts = append(verdicts, m.act(ctx, j))
 			case r.undo != nil && a.status == onResolved:
+				j.sees.forget()
 				if v, ok := m.resolve(ctx, j); ok {
 					verdicts = append(verdicts, v)
 				}
@@ -175,6 +192,7 @@ type attempt struct {
 	all    *Rules
 	tag    audit.RuleTag
 	args   action.Args
+	sees   *snapshot // what the notification's alerts have read
 }
 
 // act does what a rule says, if every guard rail lets it.
@@ -187,13 +205,21 @@ func (m *Runner) act(ctx context.Context, j *attempt) verdict {
 	if age := now.Sub(since); age > r.maxAge || age < -time.Minute {
 		return m.refuse(j, railStale, fmt.Sprintf("the alert began %s ago; max_age is %s", age.Round(time.Second), r.maxAge))
 	}
-	if v := m.arguments(ctx, j); v != nil {
-		return *v
-	}
-	j.tag.Target = r.action.Target(j.args)
 	if b, open := m.ledger.breaker(r.name); open {
 		return m.refuse(j, railBreaker, "open since "+b.Since.UTC().Format(time.RFC3339)+": "+b.Why)
 	}
+	if v := m.arguments(ctx, j, false); v != nil {
+		return *v
+	}
+	if r.finds() {
+		if v := m.service(j); v != nil {
+			return *v
+		}
+		if v := m.arguments(ctx, j, true); v != nil {
+			return *v
+		}
+	}
+	j.tag.Target = r.action.Target(j.args)
 	if m.ledger.known(handledKey(j.tag, !r.enforce)) {
 		m.firesAgain(j)
 		return m.refuse(j, railDuplicate, "this alert was answered before")
@@ -204,16 +230,11 @@ func (m *Runner) act(ctx context.Context, j *attempt) verdict {
 	if who := m.engine.Journal.Person(r.action, j.args, now.Add(-j.all.quiet)); who != "" {
 		return m.refuse(j, railPerson, who+" changed this less than "+j.all.quiet.String()+" ago")
 	}
-	if why := m.blind(); why != "" {
-		return m.refuse(j, railScrape, why)
-	}
-	if full, own := m.ledger.room(r, j.all.budget, j.tag.Target, !r.enforce); own {
-		return m.refuse(j, railTargetBudget, "used up: "+full)
-	} else if full != "" {
-		return m.refuse(j, railBudget, "used up: "+full)
+	if v := m.service(j); v != nil {
+		return *v
 	}
 	m.firesAgain(j)
-	return m.run(ctx, j, r.action, func(ctx context.Context, k action.Kamailio, before audit.State, uptime time.Duration) error {
+	job := m.job(j, r.action, func(ctx context.Context, k action.Kamailio, before audit.State, uptime time.Duration) error {
 		loaded := m.engine.Now().Add(-uptime)
 		if did := m.engine.Journal.LastSuccess(r.action.Name); did.After(loaded) {
 			loaded = did
@@ -223,6 +244,48 @@ func (m *Runner) act(ctx context.Context, j *attempt) verdict {
 		}
 		return r.enough(j.args, before)
 	})
+	// Most alerts of a storm end here, on what was read for the first of them.
+	if p := m.engine.Consider(ctx, j.sees, job); p != nil {
+		return m.refuse(j, railOf(p), p.Detail)
+	}
+	j.sees.forget()
+	return m.run(ctx, j, job)
+}
+
+// service refuses by what holds for any target: nothing is known of Kamailio, or the
+// budgets are used up. Before the target is known, its own budget is not.
+func (m *Runner) service(j *attempt) *verdict {
+	refused := func(by rail, why string) *verdict { v := m.refuse(j, by, why); return &v }
+	if why := m.blind(); why != "" {
+		return refused(railScrape, why)
+	}
+	if full, own := m.ledger.room(j.rule, j.all.budget, j.tag.Target, !j.rule.enforce); own {
+		return refused(railTargetBudget, "used up: "+full)
+	} else if full != "" {
+		return refused(railBudget, "used up: "+full)
+	}
+	return nil
+}
+
+// attempt lets an alert be looked at, if that was not done too often in the last minute.
+func (m *Runner) attempt(a alert) error {
+	now := m.engine.Now()
+	m.attempts = slices.DeleteFunc(m.attempts, func(l lookedAt) bool { return now.Sub(l.at).Abs() > attemptTime })
+	if len(m.attempts) >= maxAttempts {
+		return tooMany.Later(fmt.Sprintf("%d within %s", maxAttempts, attemptTime), turnWait)
+	}
+	m.attempts = append(m.attempts, lookedAt{a.fingerprint, now})
+	return nil
+}
+
+// lately is when an alert was last looked at; zero: not lately.
+func (m *Runner) lately(a alert) (at time.Time) {
+	for _, l := range m.attempts {
+		if l.fingerprint == a.fingerprint {
+			at = l.at
+		}
+	}
+	return at
 }
 
 // finds tells whether the target is looked for: then there is one a notification.
@@ -252,18 +315,24 @@ func (m *Runner) blind() string {
 	return ""
 }
 
-// arguments makes the parameters of the action; it returns the refusal when they are none.
-func (m *Runner) arguments(ctx context.Context, j *attempt) *verdict {
+// arguments makes the parameters of the action: those of the alert and the rule, which cost
+// nothing, or those that are looked for. It returns the refusal when they are none.
+func (m *Runner) arguments(ctx context.Context, j *attempt, find bool) *verdict {
 	refused := func(by rail, why string) *verdict { v := m.refuse(j, by, why); return &v }
-	j.args = action.Args{}
+	if j.args == nil {
+		j.args = action.Args{}
+	}
 	for _, p := range j.rule.action.Params {
 		source := j.rule.params[p.Name]
+		if (source.Find != "") != find {
+			continue
+		}
 		value := p.Given(fmt.Sprint(source.Value))
 		switch {
 		case source.Label != "":
 			value = p.Given(j.alert.labels[source.Label])
 		case source.Find != "":
-			found, problem := m.engine.Find(ctx, p.Find)
+			found, problem := p.Find.Look(ctx, j.sees)
 			if problem != nil {
 				return refused(railOf(problem), problem.Detail)
 			}
@@ -281,13 +350,19 @@ func (m *Runner) arguments(ctx context.Context, j *attempt) *verdict {
 	return nil
 }
 
-// run has the engine do it, with the guards of the rule.
-func (m *Runner) run(ctx context.Context, j *attempt, a *action.Action, confirm func(context.Context, action.Kamailio, audit.State, time.Duration) error) verdict {
+// job is what the engine is to do, with the guards of the rule.
+func (m *Runner) job(j *attempt, a *action.Action, confirm func(context.Context, action.Kamailio, audit.State, time.Duration) error) *action.Job {
 	r, now := j.rule, m.engine.Now()
-	res, p := m.engine.Run(ctx, &action.Job{
+	return &action.Job{
 		ID: adminapi.NewID(now), Caller: j.caller, Action: a, Args: j.args, Requested: now, DryRun: !r.enforce,
 		Guards: r.guards, Cooldown: j.all.cooldown, Confirm: confirm, Rule: &j.tag, Reason: "rule " + r.name,
-	})
+	}
+}
+
+// run has the engine do it.
+func (m *Runner) run(ctx context.Context, j *attempt, job *action.Job) verdict {
+	r := j.rule
+	res, p := m.engine.Run(ctx, job)
 	if res == nil {
 		return m.refuse(j, railOf(p), p.Detail)
 	}

@@ -117,12 +117,12 @@ func (m *Runner) takeBack(ctx context.Context, all *Rules, r *rule, c change) (v
 	if at, ok := m.tried[c.id]; ok && m.engine.Now().Sub(at) < undoAgain {
 		return verdict{}, false
 	}
-	v = m.run(ctx, j, back, func(_ context.Context, _ action.Kamailio, before audit.State, _ time.Duration) error {
+	v = m.run(ctx, j, m.job(j, back, func(_ context.Context, _ action.Kamailio, before audit.State, _ time.Duration) error {
 		if !r.undo.Own(before, c.after) {
 			return notOwn.Because("it is not what the rule left any more")
 		}
 		return nil
-	})
+	}))
 	delete(m.tried, c.id)
 	switch {
 	case v.By == railNotOwn.name || v.By == railTarget.name || v.Outcome == audit.NoChange:
