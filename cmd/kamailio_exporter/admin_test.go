@@ -156,6 +156,49 @@ func TestAdminStarts(t *testing.T) {
 	}
 }
 
+// admin verify asks the running exporter what it wrote last.
+func TestVerifyAsksTheExporter(t *testing.T) {
+	dir, file := adminDir(t, "")
+	server := changeable(t)
+	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file)
+	e.stderr.waitFor(t, "admin endpoint: listening")
+	socket, log := filepath.Join(dir, "admin.sock"), filepath.Join(dir, "audit.jsonl")
+	for _, args := range [][]string{{"run", "dispatcher.reload"}, {"run", "dispatcher.reload"}} { // done, and refused
+		_, _ = adminRun(t, socket, args...)
+	}
+	for _, path := range []string{log, log + ".denied"} {
+		good, err := os.ReadFile(path)
+		if err != nil || len(good) == 0 {
+			t.Fatalf("%s: %v", path, err)
+		}
+		at := bytes.LastIndexByte(good[:len(good)-1], '\n') + 1 // of the last line
+		for name, text := range map[string][]byte{
+			"as it is": good, "edited": append(bytes.Clone(good[:at]), bytes.Replace(good[at:], []byte(`"user":"noc"`), []byte(`"user":"bob"`), 1)...), "cut": good[:at], "truncated": nil,
+		} {
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, args := range [][]string{{"verify"}, {"verify", path}} {
+				out, err := adminRun(t, socket, args...)
+				if good := name == "as it is"; good != (err == nil) || good && !strings.Contains(out, "it is what the running exporter wrote") {
+					t.Errorf("%s, %s, %s: %v\n%s", filepath.Base(path), name, args, err, out)
+				}
+			}
+		}
+		if err := os.WriteFile(path, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Where it cannot be asked, only the chain is checked, and that is said.
+	out, err := adminRun(t, filepath.Join(dir, "none.sock"), "verify", log)
+	if err != nil || !strings.Contains(out, "not compared with the running exporter: ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := adminRun(t, filepath.Join(dir, "none.sock"), "verify"); err == nil {
+		t.Errorf("%s", out)
+	}
+}
+
 // A second start, by mistake, ends with one line before it writes into the log of the
 // first: with the same file, and with another socket but the same log. So does one whose
 // address is taken.
@@ -282,7 +325,9 @@ func TestAdminCommands(t *testing.T) {
 		{"bad flag", []string{"list", "--nonsense"}, 1, ""},
 		{"log", []string{"log"}, 0, "dispatcher.reload"},
 		{"log json", []string{"--output=json", "log", "--limit=1"}, 0, `{"operations":[{`},
-		{"verify", []string{"verify", filepath.Join(dir, "audit.jsonl")}, 0, "the chain holds"},
+		{"verify", []string{"verify", filepath.Join(dir, "audit.jsonl")}, 0, "it is what the running exporter wrote"},
+		{"verify all", []string{"verify"}, 0, filepath.Join(dir, "audit.jsonl.denied") + ": "},
+		{"verify another", []string{"verify", file + ".none"}, 1, ""},
 		{"token", []string{"token"}, 0, "tokens: [{sha256: "},
 		{"help", []string{"--help"}, 0, "Idempotency-Key"},
 	} {

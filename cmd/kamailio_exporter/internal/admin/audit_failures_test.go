@@ -259,3 +259,23 @@ func TestRotationsDoNotMakeItForget(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Every user is told where the log ends, and whoever may read its file.
+func TestEndOfTheLogIsTold(t *testing.T) {
+	b := newRuledEndpoint(t, "enforce", drainRule)
+	for name, tc := range map[string]struct {
+		token, path string
+		status      int
+	}{
+		"its owner": {"", adminapi.AuditPath, 200}, "a user": {botToken, adminapi.AuditPath, 200}, "a wrong token of its owner": {botToken + "x", adminapi.AuditPath, 401},
+		"a webhook": {amToken, adminapi.AuditPath, 404}, "a query": {botToken, adminapi.AuditPath + "?x=1", 400},
+	} {
+		r := b.call(tc.token, "GET", tc.path, "")
+		if r.Status != tc.status || r.Status == 200 && !strings.HasPrefix(r.Text, `{"logs":[{"file":"`+b.audit+`","seq":1,"hash":"`) {
+			t.Errorf("%s: %d %s", name, r.Status, r.Text)
+		}
+	}
+	if (&connInfo{peer: peer{uid: 4294967294, known: true}}).ownsLog() || (&connInfo{}).ownsLog() || (*connInfo)(nil).ownsLog() {
+		t.Error("somebody else owns it")
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -52,6 +53,11 @@ type connKey struct{}
 func connOf(r *http.Request) *connInfo {
 	c, _ := r.Context().Value(connKey{}).(*connInfo)
 	return c
+}
+
+// ownsLog tells whether the client may read the audit log anyway, as its owner or root.
+func (i *connInfo) ownsLog() bool {
+	return i != nil && i.peer.known && (i.peer.uid == 0 || int(i.peer.uid) == os.Geteuid())
 }
 
 // set changes what is known of a connection.

@@ -83,6 +83,9 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id string) (iden
 	if err := h.browser(r, s); err != nil {
 		return identity{}, err
 	}
+	if r.RequestURI == adminapi.AuditPath && r.Method == http.MethodGet && r.Header["Authorization"] == nil && connOf(r).ownsLog() {
+		return identity{}, h.auditLogs(w, nil, identity{}, nil)
+	}
 	who, err := s.auth.authenticate(r, h.limits)
 	switch {
 	case errors.Is(err, errGuesses):
@@ -150,6 +153,7 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, s *inForce, id s
 	}
 	read := map[string]func(http.ResponseWriter, *inForce, identity, url.Values) error{
 		"/": h.page, adminapi.ActionsPath: h.listActions, adminapi.OperationsPath: h.listOperations, adminapi.RulesPath: h.listRules,
+		adminapi.AuditPath: h.auditLogs,
 	}[path]
 	if one, ok := strings.CutPrefix(path, adminapi.OperationsPath+"/"); ok && idPattern.MatchString(one) {
 		read = func(w http.ResponseWriter, _ *inForce, who identity, _ url.Values) error {
@@ -388,6 +392,14 @@ func (h *handler) listOperations(w http.ResponseWriter, _ *inForce, who identity
 		limit = n
 	}
 	return answer(w, http.StatusOK, adminapi.Operations{Operations: h.engine.Journal.Last(who.user, limit)})
+}
+
+// auditLogs tells where the audit logs end. It is nothing of what is in them.
+func (h *handler) auditLogs(w http.ResponseWriter, _ *inForce, _ identity, query url.Values) error {
+	if err := noQuery(query); err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, adminapi.AuditLogs{Logs: h.engine.Log.Heads()})
 }
 
 // seesRules: who may see everything, or close a breaker.

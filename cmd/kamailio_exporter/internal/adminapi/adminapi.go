@@ -18,6 +18,7 @@ const (
 	ActionsPath    = "/v1/actions"
 	OperationsPath = "/v1/operations"
 	RulesPath      = "/v1/remediation"
+	AuditPath      = "/v1/audit"
 	WebhookPath    = "/v1/alertmanager" // where Alertmanager sends its notifications
 )
 
@@ -129,6 +130,11 @@ type Problem struct {
 // Operations answers GET OperationsPath.
 type Operations struct {
 	Operations []audit.Record `json:"operations"`
+}
+
+// AuditLogs answers GET AuditPath: where the audit log ends, and that of the denials.
+type AuditLogs struct {
+	Logs []audit.Head `json:"logs"`
 }
 
 // Rules answers GET RulesPath.

@@ -83,8 +83,8 @@ func NewApp(c *Command) *kingpin.Application {
 	log.Flag("limit", "How many.").Default("20").IntVar(&c.limit)
 	app.Command("rules", "Show the rules for alerts: what they do, what is left of their budgets, and open breakers.")
 	app.Command("token", "Make a token, and what to write into the configuration.")
-	verify := app.Command("verify", "Check the chain of audit logs.")
-	verify.Arg("file", "The files, oldest first.").Required().StringsVar(&c.files)
+	verify := app.Command("verify", "Check the chain of audit logs, and compare them with what the running exporter wrote.")
+	verify.Arg("file", "The files of one log, oldest first. Without any: all that the exporter at --url writes.").StringsVar(&c.files)
 	return app
 }
 
@@ -116,18 +116,77 @@ func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
 	case "token":
 		return makeToken(stdout)
 	}
-	report, err := audit.Verify(c.files)
+	return c.verify(ctx, stdout)
+}
+
+// verify checks audit logs. The running exporter knows how they have to end.
+func (c *Command) verify(ctx context.Context, w io.Writer) error {
+	var running adminapi.AuditLogs
+	_, err := c.get(ctx, adminapi.AuditPath, &running)
+	if len(c.files) == 0 {
+		if err != nil {
+			return fmt.Errorf("the running exporter cannot be asked where its audit log is: %w", err)
+		}
+		for i, log := range running.Logs {
+			fmt.Fprintf(w, "%s: ", log.File)
+			if err := c.verifyRunning(ctx, w, i, func() []string { return audit.Files(log.File) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	last, statErr := os.Stat(c.files[len(c.files)-1])
+	for i, log := range running.Logs {
+		if own, err := os.Stat(log.File); err == nil && statErr == nil && os.SameFile(own, last) {
+			return c.verifyRunning(ctx, w, i, func() []string { return c.files })
+		}
+	}
+	report, verifyErr := audit.Verify(c.files)
+	if verifyErr != nil {
+		return broken(report, verifyErr)
+	}
+	printReport(w, report)
+	if report.Records == 0 {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("the last of these files is not the one that it writes")
+	}
+	fmt.Fprintf(w, "not compared with the running exporter: %s\nthe last line has the SHA-256 %s: whether that line was edited, or more were behind it, only a copy elsewhere shows\n", err, report.Hash)
+	return nil
+}
+
+// verifyRunning checks one of the logs of the running exporter.
+func (c *Command) verifyRunning(ctx context.Context, w io.Writer, log int, files func() []string) error {
+	report, err := audit.VerifyRunning(files, func() (audit.Head, error) {
+		var now adminapi.AuditLogs
+		if _, err := c.get(ctx, adminapi.AuditPath, &now); err != nil {
+			return audit.Head{}, err
+		}
+		if log >= len(now.Logs) {
+			return audit.Head{}, errNoAnswer
+		}
+		return now.Logs[log], nil
+	})
 	if err != nil {
-		return fmt.Errorf("%w (read: %s)", err, report)
+		return broken(report, err)
 	}
-	fmt.Fprintf(stdout, "%s: the chain holds\n", report)
-	if report.First > 1 {
-		fmt.Fprintf(stdout, "records 1 to %d are not in these files\n", report.First-1)
-	}
-	if report.Records > 0 {
-		fmt.Fprintf(stdout, "the last line has the SHA-256 %s: whether that line was edited, or more were behind it, only a copy elsewhere shows\n", report.Hash)
+	printReport(w, report)
+	if report.Compared > 0 {
+		fmt.Fprintf(w, "up to record %d it is what the running exporter wrote\n", report.Compared)
 	}
 	return nil
+}
+
+func broken(report audit.Report, err error) error {
+	return errors.New(visible(fmt.Sprintf("%s (read: %s)", err, report), strconv.QuoteRune))
+}
+
+func printReport(w io.Writer, report audit.Report) {
+	fmt.Fprintf(w, "%s: the chain holds\n", report)
+	if report.First > 1 {
+		fmt.Fprintf(w, "records 1 to %d are not in these files\n", report.First-1)
+	}
 }
 
 func makeToken(w io.Writer) error {

@@ -206,12 +206,14 @@ func chainNote(text string) Record {
 // nameDigits is how long the number is that a rotated file has for a name.
 const nameDigits = 20
 
-// oldFiles are the rotated ones, oldest first: their names end in the number of
-// their last record.
-func (l *Log) oldFiles() []string {
-	files, _ := filepath.Glob(l.path + ".*")
+func (l *Log) oldFiles() []string { return rotated(l.path) }
+
+// rotated are the files that a log had before, oldest first: their names end in the
+// number of their last record.
+func rotated(path string) []string {
+	files, _ := filepath.Glob(path + ".*")
 	files = slices.DeleteFunc(files, func(f string) bool {
-		return strings.Trim(strings.TrimPrefix(f, l.path+"."), "0123456789") != ""
+		return strings.Trim(strings.TrimPrefix(f, path+"."), "0123456789") != ""
 	})
 	slices.Sort(files)
 	return files
@@ -515,6 +517,17 @@ func (l *Log) rotate() error {
 		}
 	}
 	return l.reopenLocked("", func(Record) {})
+}
+
+// Heads tell where the log ends, and that of its denials.
+func (l *Log) Heads() []Head {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	heads := []Head{{l.path, l.seq, l.prev}}
+	if l.denied != nil {
+		heads = append(heads, l.denied.Heads()...)
+	}
+	return heads
 }
 
 // Reopen is for SIGHUP: something may have moved the file away.

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -362,4 +363,130 @@ func TestOthersWriteToTheFile(t *testing.T) {
 			t.Errorf("%s: not found", name)
 		}
 	}
+}
+
+// A log is compared with what its writer knows: whatever the chain alone does not show is
+// found, in all files of the log.
+func TestRunningLogIsCompared(t *testing.T) {
+	a := newTestAudit(t)
+	a.maxBytes, a.keep = 2000, 100
+	for i := range 60 {
+		if err := a.Append(Record{Kind: KindOutcome, ID: fmt.Sprint(i), User: "noc", Detail: strings.Repeat("x", 100)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := Files(a.path)
+	good := map[string][]byte{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		good[file] = text
+	}
+	other := newTestAudit(t)
+	for range 60 {
+		if err := other.Append(Record{Kind: KindNote}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	foreign, err := os.ReadFile(other.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := bytes.SplitAfter(bytes.TrimSuffix(good[a.path], []byte("\n")), []byte("\n"))
+	lines := len(last)
+	// chained is the last file with another text in each line, and a chain that holds.
+	chained := func() (text []byte) {
+		prev := ""
+		for i, line := range bytes.SplitAfter(bytes.ReplaceAll(good[a.path], []byte(`"user":"noc"`), []byte(`"user":"bot"`)), []byte("\n")) {
+			if i > 0 && len(line) > 0 {
+				at := bytes.Index(line, []byte(`"prev":"`)) + len(`"prev":"`)
+				line = append(append(bytes.Clone(line[:at]), prev...), line[at+len(prev):]...)
+			}
+			prev = hashOf(bytes.TrimSuffix(line, []byte("\n")))
+			text = append(text, line...)
+		}
+		return text
+	}()
+	mine := func() (Head, error) { return a.Heads()[0], nil }
+	for name, tc := range map[string]struct {
+		file  string
+		text  []byte
+		files []string
+		says  string
+	}{
+		"untouched":                 {},
+		"the last line edited":      {file: a.path, text: bytes.Join(append(append([][]byte{}, last[:lines-1]...), append(bytes.Replace(last[lines-1], []byte("noc"), []byte("bot"), 1), '\n')), nil), says: "is not what the running exporter wrote"},
+		"a tail cut off":            {file: a.path, text: bytes.Join(last[:lines-2], nil), says: "the end is cut off"},
+		"copytruncate":              {file: a.path, text: []byte{}, says: "the end is cut off"},
+		"a whole new chain":         {file: a.path, text: chained, says: "is not what the running exporter wrote"},
+		"the last file away":        {files: files[:len(files)-1], says: "the end is cut off"},
+		"a beginning cut off":       {file: files[0], text: bytes.Join(bytes.SplitAfter(good[files[0]], []byte("\n"))[2:], nil), says: "the beginning is cut off"},
+		"another order":             {files: append([]string{files[1], files[0]}, files[2:]...), says: "does not follow"},
+		"another file in its place": {file: files[2], text: foreign, says: "does not follow"},
+		"another last file":         {file: a.path, text: foreign, says: "does not follow"},
+	} {
+		if tc.file != "" {
+			if err := os.WriteFile(tc.file, tc.text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if tc.files == nil {
+			tc.files = files
+		}
+		report, err := VerifyRunning(func() []string { return tc.files }, mine)
+		if tc.says == "" && (err != nil || report.Compared != report.Last || report.First != 1) || tc.says != "" && (err == nil || !strings.Contains(err.Error(), tc.says)) {
+			t.Errorf("%s: %v, %v", name, report, err)
+		}
+		for file, text := range good {
+			if err := os.WriteFile(file, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// What somebody else put behind it, in a chain that holds.
+	line, err := json.Marshal(Record{Kind: KindNote, Seq: a.seq + 1, Prev: a.prev})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(a.path, append(append(bytes.Clone(good[a.path]), line...), '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := VerifyRunning(func() []string { return files }, mine); err == nil || !strings.Contains(err.Error(), "it goes on behind record") {
+		t.Errorf("a record of somebody else: %v", err)
+	}
+}
+
+// While it is checked it is written to, and rotated.
+func TestRunningLogIsComparedMeanwhile(t *testing.T) {
+	a := newTestAudit(t)
+	a.maxBytes, a.keep = 20_000, 1000
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	begun := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			if err := a.Append(Record{Kind: KindNote, Detail: strings.Repeat("x", 100)}); err != nil {
+				t.Error(err)
+				return
+			}
+			if i == 10 {
+				close(begun)
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	<-begun
+	for range 30 {
+		if report, err := VerifyRunning(func() []string { return Files(a.path) }, func() (Head, error) { return a.Heads()[0], nil }); err != nil || report.Compared < 10 {
+			t.Errorf("%v, %v", report, err)
+		}
+	}
+	close(stop)
+	<-stopped
 }

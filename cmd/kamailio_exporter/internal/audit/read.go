@@ -113,12 +113,20 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	}
 }
 
+// Head is where a log ends, as the process knows that writes it.
+type Head struct {
+	File string `json:"file"`
+	Seq  uint64 `json:"seq"`  // of the last record
+	Hash string `json:"hash"` // of its line
+}
+
 // Report is what Verify has seen.
 type Report struct {
 	Records     int
 	First, Last uint64 // numbers of the records
 	From, To    time.Time
 	Hash        string // of the last line: nothing in the chain shows whether that was edited
+	Compared    uint64 // up to this record it is what a running exporter wrote; 0: not compared
 }
 
 // String is a line for people.
@@ -129,11 +137,43 @@ func (r Report) String() string {
 	return fmt.Sprintf("%d records, %d to %d, from %s to %s", r.Records, r.First, r.Last, r.From.UTC().Format(time.RFC3339), r.To.UTC().Format(time.RFC3339))
 }
 
+// Files are those of a log, oldest first.
+func Files(file string) []string {
+	return append(rotated(file), file)
+}
+
+// VerifyRunning checks the chain of a log that is being written, and that it ends as the
+// process knows that writes it: so a last line that was edited is found, and a tail that
+// was cut off. While it reads, more may be written, and a file may get another name.
+func VerifyRunning(files func() []string, head func() (Head, error)) (Report, error) {
+	for try := 0; ; try++ {
+		before, err := head()
+		if err != nil {
+			return Report{}, err
+		}
+		report, err := verify(files(), &before)
+		after, headErr := head()
+		if headErr != nil {
+			return report, headErr
+		}
+		if err == nil && report.Last > before.Seq && after == before {
+			err = fmt.Errorf("it goes on behind record %d, the last that the running exporter wrote", before.Seq)
+		}
+		if err == nil || after == before || try == maxTries {
+			return report, err
+		}
+	}
+}
+
+const maxTries = 3
+
 // Verify checks the chain through files, oldest first. What is cut off at the end, or
-// edited in the last line, it cannot see: a copy elsewhere can.
-func Verify(files []string) (Report, error) {
+// edited in the last line, it cannot see: VerifyRunning can, and a copy elsewhere.
+func Verify(files []string) (Report, error) { return verify(files, nil) }
+
+func verify(files []string, head *Head) (Report, error) {
 	var report Report
-	before := ""
+	before, atHead := "", ""
 	for i, file := range files {
 		var noticed error
 		result, err := readFile(file, before, func(r Record) {
@@ -142,6 +182,9 @@ func Verify(files []string) (Report, error) {
 			}
 			if report.Records == 0 {
 				report.First, report.From = r.Seq, r.Time
+			}
+			if head != nil && r.Seq == head.Seq+1 {
+				atHead = r.Prev
 			}
 			report.Records, report.Last, report.To = report.Records+1, r.Seq, r.Time
 		})
@@ -153,6 +196,18 @@ func Verify(files []string) (Report, error) {
 		}
 		before, report.Hash = result.prev, result.prev
 	}
+	switch {
+	case head == nil || head.Seq == 0:
+		return report, nil
+	case report.Last < head.Seq:
+		return report, fmt.Errorf("the end is cut off: it ends with record %d, and the running exporter has written %d", report.Last, head.Seq)
+	case report.Last == head.Seq:
+		atHead = report.Hash
+	}
+	if atHead != head.Hash {
+		return report, fmt.Errorf("record %d is not what the running exporter wrote", head.Seq)
+	}
+	report.Compared = head.Seq
 	return report, nil
 }
 
