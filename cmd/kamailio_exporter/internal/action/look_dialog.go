@@ -71,15 +71,11 @@ var oldestCall = Finder{
 // findOldestCall is the Call-ID of the ongoing call that began first; "" when there
 // is none.
 func findOldestCall(ctx context.Context, k Kamailio) (string, error) {
-	active, err := k.Call(ctx, "dlg.stats_active")
-	if err != nil {
+	if err := fewCalls(ctx, k); err != nil {
 		return "", err
 	}
-	if n, ok := whole(active.Get("all")); !ok || n > maxListedCalls {
-		return "", Guarded.Because(fmt.Sprintf("more than %d calls are not looked through", maxListedCalls))
-	}
 	first, id := int64(0), ""
-	err = k.Rows(ctx, kamrpc.Rows{Fields: []string{"state", "start_ts", "call-id"}}, func(_ kamrpc.Above, dialog kamrpc.Value) error {
+	err := k.Rows(ctx, kamrpc.Rows{Fields: []string{"state", "start_ts", "call-id"}}, func(_ kamrpc.Above, dialog kamrpc.Value) error {
 		began, ok := whole(dialog.Get("start_ts"))
 		if ok && began > 0 && dialog.Get("state").Text() == "4" && (id == "" || began < first) { // 4: ongoing (dialog/dlg_hash.h)
 			first, id = began, dialog.Get("call-id").Text()
@@ -87,4 +83,16 @@ func findOldestCall(ctx context.Context, k Kamailio) (string, error) {
 		return nil
 	}, "dlg.briefing", "sSc")
 	return id, err
+}
+
+// fewCalls is an error where there are too many to list.
+func fewCalls(ctx context.Context, k Kamailio) error {
+	active, err := k.Call(ctx, "dlg.stats_active")
+	if err != nil {
+		return err
+	}
+	if n, ok := whole(active.Get("all")); !ok || n > maxListedCalls {
+		return Guarded.Because(fmt.Sprintf("more than %d calls are not looked through", maxListedCalls))
+	}
+	return nil
 }

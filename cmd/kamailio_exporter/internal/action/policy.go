@@ -138,6 +138,33 @@ func (u *User) Grants(action string) []Grant { return u.grants[action] }
 // Sees tells whether a user may read a record: its own, or any as an auditor.
 func (u *User) Sees(r audit.Record) bool { return u.Auditor || r.User == u.Name }
 
+// MayTarget tells whether a user may name a target: as far as it is named by these
+// parameters, in a grant of an action of this module. An auditor sees all.
+func (u *User) MayTarget(c *Catalogue, module string, args Args) bool {
+	for name, grants := range u.grants {
+		a := c.Get(name)
+		if Module(name) != module || !slices.ContainsFunc(a.Params, func(p Param) bool { return args[p.Name] != nil }) {
+			continue
+		}
+		for _, g := range grants {
+			if !slices.ContainsFunc(a.Params, func(p Param) bool { return args[p.Name] != nil && !g.Params[p.Name].Meets(args[p.Name]) }) {
+				return true
+			}
+		}
+	}
+	return u.Auditor
+}
+
+// MayShow tells whether there are targets of a kind that a user might name.
+func (u *User) MayShow(c *Catalogue, k TargetKind) bool {
+	for name := range u.grants {
+		if Module(name) == k.Name && slices.ContainsFunc(c.Get(name).Params, func(p Param) bool { return slices.Contains(k.Params, p.Name) }) {
+			return true
+		}
+	}
+	return u.Auditor
+}
+
 // NewPolicy expands the roles and checks every grant against the catalogue.
 func NewPolicy(c *Catalogue, roles map[string][]Grant, accounts map[string]Account) (*Policy, error) {
 	p := &Policy{Catalogue: c, users: map[string]*User{}}
@@ -246,6 +273,43 @@ func (p *Policy) Print(w io.Writer, alerts func(io.Writer)) {
 			fmt.Fprintf(w, "  %s\n", action)
 		}
 	}
+}
+
+// Allows says which values of a parameter are granted, within the bounds of the catalogue.
+func (c Constraint) Allows(p Param) string {
+	var parts []string
+	values := c.Enum
+	if len(values) == 0 {
+		values = p.Enum
+	}
+	if p.Type == adminapi.Bool && len(values) == 0 {
+		values = []string{"true", "false"}
+	}
+	switch {
+	case len(values) > 0:
+		parts = append(parts, strings.Join(values, "|"))
+	case p.Type == adminapi.Int:
+		least, most := p.Min, p.Max
+		if c.Min != nil {
+			least = max(least, *c.Min)
+		}
+		if c.Max != nil {
+			most = min(most, *c.Max)
+		}
+		if least <= -1<<31 && most >= 1<<31-1 {
+			parts = append(parts, "NUMBER")
+			break
+		}
+		parts = append(parts, fmt.Sprintf("%d..%d", least, most))
+	case c.Regexp != "":
+		parts = append(parts, "/"+c.Regexp+"/")
+	case len(c.Domains) == 0:
+		parts = append(parts, fmt.Sprintf("TEXT (up to %d characters)", p.MaxLen))
+	}
+	if len(c.Domains) > 0 {
+		parts = append(parts, "...@"+strings.Join(c.Domains, "|"))
+	}
+	return strings.Join(parts, " and ")
 }
 
 // String is the constraint in a few words.

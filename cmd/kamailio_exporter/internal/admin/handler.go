@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -155,6 +156,11 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, s *inForce, id s
 		"/": h.page, adminapi.ActionsPath: h.listActions, adminapi.OperationsPath: h.listOperations, adminapi.RulesPath: h.listRules,
 		adminapi.AuditPath: h.auditLogs,
 	}[path]
+	if path == adminapi.TargetsPath || strings.HasPrefix(path, adminapi.TargetsPath+"/") {
+		read = func(w http.ResponseWriter, s *inForce, who identity, query url.Values) error {
+			return h.targets(r.Context(), w, s, who, strings.TrimPrefix(path, adminapi.TargetsPath), query)
+		}
+	}
 	if one, ok := strings.CutPrefix(path, adminapi.OperationsPath+"/"); ok && idPattern.MatchString(one) {
 		read = func(w http.ResponseWriter, _ *inForce, who identity, _ url.Values) error {
 			record := h.engine.Journal.Operation(one, who.user)
@@ -238,7 +244,46 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request, s *inForce, who id
 	if denied := who.user.Denied(a, j.Args); denied != "" {
 		return action.BadParameter.Because((&action.ParamError{Name: denied, Why: "has a value that is not granted"}).Error())
 	}
-	return h.once(r.Context(), w, j)
+	err = h.once(r.Context(), w, j)
+	if p, ok := errors.AsType[*action.Problem](err); ok && p.Kind == action.NoSuchTarget && p.Detail == "" {
+		return p.Because(h.engine.Nearest(r.Context(), a, j.Args, func(args action.Args) bool {
+			return who.user.MayTarget(s.policy.Catalogue, action.Module(a.Name), args)
+		}))
+	}
+	return err
+}
+
+// targets lists what a user may name in actions, or the kinds of it.
+func (h *handler) targets(ctx context.Context, w http.ResponseWriter, s *inForce, who identity, name string, query url.Values) error {
+	if err := noQuery(query); err != nil {
+		return err
+	}
+	kinds := slices.DeleteFunc(action.TargetKinds(), func(k action.TargetKind) bool { return !who.user.MayShow(s.policy.Catalogue, k) })
+	if name == "" {
+		all := adminapi.Kinds{Kinds: []string{}}
+		for _, k := range kinds {
+			all.Kinds = append(all.Kinds, k.Name)
+		}
+		return answer(w, http.StatusOK, all)
+	}
+	i := slices.IndexFunc(kinds, func(k action.TargetKind) bool { return "/"+k.Name == name })
+	if i < 0 {
+		return notFound.Because("")
+	}
+	if !h.limits.request(who.user.Name) {
+		return rateLimited.Later("", time.Second)
+	}
+	found, n, p := h.engine.Targets(ctx, kinds[i], func(args action.Args) bool { return who.user.MayTarget(s.policy.Catalogue, kinds[i].Name, args) })
+	if p != nil {
+		return p
+	}
+	told := adminapi.Targets{Kind: kinds[i].Name, Params: kinds[i].Params, Fields: append([]string{}, kinds[i].More...), All: n, Targets: []map[string]any{}}
+	for _, t := range found {
+		one := maps.Clone(map[string]any(t.Args))
+		maps.Copy(one, t.More)
+		told.Targets = append(told.Targets, one)
+	}
+	return answer(w, http.StatusOK, told)
 }
 
 // once runs a job, or says again what became of it when its key was used before.
@@ -347,6 +392,7 @@ func source(r *http.Request) string {
 
 // actionsOf is what a user may run.
 func (h *handler) actionsOf(s *inForce, u *action.User) adminapi.Actions {
+	kinds := action.TargetKinds()
 	all := adminapi.Actions{User: u.Name, Busy: h.engine.Busy(), Actions: []adminapi.Action{}}
 	for _, name := range s.policy.Catalogue.Names() {
 		grants := u.Grants(name)
@@ -356,10 +402,13 @@ func (h *handler) actionsOf(s *inForce, u *action.User) adminapi.Actions {
 		a := s.policy.Catalogue.Get(name)
 		one := adminapi.Action{Name: name, Summary: a.Summary, NeedsKey: a.NeedsKey, Verifies: a.Look != nil, Params: []adminapi.GrantedParam{}}
 		one.Cooldown = int(math.Ceil(h.engine.Journal.CooldownLeft(a, s.cfg.Limits.Cooldown).Seconds()))
+		if i := slices.IndexFunc(kinds, func(k action.TargetKind) bool { return k.Name == action.Module(name) }); i >= 0 && slices.ContainsFunc(a.Params, func(p action.Param) bool { return slices.Contains(kinds[i].Params, p.Name) }) {
+			one.Targets = kinds[i].Name
+		}
 		for _, p := range a.Params {
 			granted := adminapi.GrantedParam{Param: p.Param}
 			for _, g := range grants {
-				if text := g.Params[p.Name].String(); !slices.Contains(granted.Granted, text) {
+				if text := g.Params[p.Name].Allows(p); !slices.Contains(granted.Granted, text) {
 					granted.Granted = append(granted.Granted, text)
 				}
 			}

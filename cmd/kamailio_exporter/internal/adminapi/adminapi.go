@@ -19,6 +19,7 @@ const (
 	OperationsPath = "/v1/operations"
 	RulesPath      = "/v1/remediation"
 	AuditPath      = "/v1/audit"
+	TargetsPath    = "/v1/targets"
 	WebhookPath    = "/v1/alertmanager" // where Alertmanager sends its notifications
 )
 
@@ -66,6 +67,7 @@ type Action struct {
 	NeedsKey bool           `json:"needs_idempotency_key"`
 	Verifies bool           `json:"verifies"`
 	Cooldown int            `json:"cooldown_left_s"`
+	Targets  string         `json:"targets,omitempty"` // kind of its targets: TargetsPath/KIND
 }
 
 // Actions answers GET ActionsPath.
@@ -130,6 +132,20 @@ type Problem struct {
 // Operations answers GET OperationsPath.
 type Operations struct {
 	Operations []audit.Record `json:"operations"`
+}
+
+// Kinds answers GET TargetsPath: the kinds of targets that can be listed.
+type Kinds struct {
+	Kinds []string `json:"kinds"`
+}
+
+// Targets answers GET TargetsPath/KIND: what the user may name in actions.
+type Targets struct {
+	Kind    string           `json:"kind"`
+	Params  []string         `json:"params"` // which name a target
+	Fields  []string         `json:"fields"` // what else is told of it
+	All     int              `json:"all"`    // how many there are; not all are told if there are many
+	Targets []map[string]any `json:"targets"`
 }
 
 // AuditLogs answers GET AuditPath: where the audit log ends, and that of the denials.

@@ -44,6 +44,7 @@ type Command struct {
 	output    string
 	timeout   time.Duration
 
+	kind     string
 	action   string
 	params   []string
 	dryRun   bool
@@ -71,6 +72,8 @@ func NewApp(c *Command) *kingpin.Application {
 	app.Flag("timeout", "Longest time to wait; an action may take more than a minute.").Default("120s").DurationVar(&c.timeout)
 
 	app.Command("list", "List what you may run.")
+	show := app.Command("show", "List what actions can be about, such as the destinations of dispatcher.")
+	show.Arg("kind", "What to list. Without it: the kinds.").StringVar(&c.kind)
 	run := app.Command("run", "Run an action.")
 	run.Arg("action", "Its name, from list.").Required().StringVar(&c.action)
 	run.Arg("parameter", "NAME=VALUE for each of its parameters.").StringsVar(&c.params)
@@ -107,6 +110,8 @@ func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
 	switch command {
 	case "list":
 		return c.list(ctx, stdout)
+	case "show":
+		return c.targets(ctx, stdout)
 	case "run":
 		return c.run(ctx, stdout)
 	case "log":
@@ -406,9 +411,47 @@ func (c *Command) list(ctx context.Context, w io.Writer) error {
 		for _, p := range a.Params {
 			fmt.Fprintf(w, "    %s=%s  %s\n", p.Name, strings.Join(p.Granted, " or "), p.Help)
 		}
+		if a.Targets != "" {
+			fmt.Fprintf(w, "    what there is: %s admin show %s\n", cli.ProgramName, a.Targets)
+		}
 		if a.Cooldown > 0 {
 			fmt.Fprintf(w, "    not for %d s yet\n", a.Cooldown)
 		}
+	}
+	return nil
+}
+
+// targets lists what actions can be about.
+func (c *Command) targets(ctx context.Context, w io.Writer) error {
+	if c.kind == "" {
+		var all adminapi.Kinds
+		if printed, err := c.show(ctx, w, adminapi.TargetsPath, &all); printed || err != nil {
+			return err
+		}
+		for _, kind := range all.Kinds {
+			fmt.Fprintln(w, kind)
+		}
+		return nil
+	}
+	var all adminapi.Targets
+	if printed, err := c.show(ctx, w, adminapi.TargetsPath+"/"+url.PathEscape(c.kind), &all); printed || err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for _, one := range all.Targets {
+		for _, name := range all.Params {
+			fmt.Fprintf(table, "%s=%v\t", name, one[name])
+		}
+		for _, name := range all.Fields {
+			fmt.Fprintf(table, "%s %s\t", name, valueOr(one, name))
+		}
+		fmt.Fprintln(table)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if more := all.All - len(all.Targets); more > 0 {
+		fmt.Fprintf(w, "and %d more\n", more)
 	}
 	return nil
 }
