@@ -37,11 +37,11 @@ func versions(t *testing.T) []string {
 // client asks the fake over HTTP: there it can also be a script that answers.
 func client(t testing.TB, server *kamrpctest.Server) *kamrpc.Client {
 	t.Helper()
-	way, err := kamrpc.Open(server.URI("http"), nil)
+	transport, err := kamrpc.Open(server.URI("http"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+	c, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func equal(t *testing.T, got, want string) {
 	}
 }
 
-var wavering = regexp.MustCompile(`(?m)^((?:kamailio_start_time_seconds|kamailio_keepalive_destination_last_[a-z]+_timestamp_seconds|kamailio_scrape_(?:(?:collector_)?duration|data_age|held_back_since_timestamp)_seconds|kamailio_dialog_(?:oldest_dialog_seconds|dialogs_older_than))(?:{[^}]*})?) .*$`)
+var wavering = regexp.MustCompile(`(?m)^((?:kamailio_start_time_seconds|kamailio_keepalive_destination_last_[a-z]+_timestamp_seconds|kamailio_scrape_(?:(?:collector_)?duration|data_age|skipped_since_timestamp)_seconds|kamailio_dialog_(?:oldest_dialog_seconds|dialogs_older_than))(?:{[^}]*})?) .*$`)
 
 // steady zeroes what differs from run to run: times.
 func steady(page string) string { return wavering.ReplaceAllString(page, "$1 0") }

@@ -99,7 +99,7 @@ func (c *Coordinator) Scrape(ctx context.Context, names ...string) (*Snapshot, e
 	return w.Value.snapshot(), nil
 }
 
-// scrape is one scrape under way.
+// scrape is one scrape in progress.
 type scrape struct {
 	names []string
 	begun time.Time
@@ -107,7 +107,7 @@ type scrape struct {
 	mu      sync.Mutex
 	up      bool
 	err     error
-	ways    []kamrpc.WayStatus
+	uris    []kamrpc.URIStatus
 	results []*Result // nil: not finished
 	ended   time.Time
 }
@@ -131,7 +131,7 @@ func (s *scrape) snapshot() *Snapshot {
 		}
 		return out
 	}
-	out.Ways = s.ways
+	out.URIs = s.uris
 	for i, r := range s.results {
 		if r == nil {
 			r = &Result{Collector: s.names[i], Supported: true, Err: errDeadline, Duration: out.Duration}
@@ -149,10 +149,10 @@ func (c *Coordinator) run(ctx context.Context, s *scrape) {
 	if err == nil {
 		var running sync.WaitGroup
 		running.Go(func() {
-			ways := c.target.Status(ctx)
+			uris := c.target.Status(ctx)
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.ways = ways
+			s.uris = uris
 		})
 		for i, name := range s.names {
 			collector := c.collectors[slices.IndexFunc(c.collectors, func(c Collector) bool { return c.Name() == name })]

@@ -61,7 +61,7 @@ type Held struct {
 	Age     time.Duration
 }
 
-// Reason is why a call is held back.
+// Reason is why a call is skipped.
 type Reason struct {
 	Name  string // size, unknown, pause or danger
 	Since time.Time
@@ -160,7 +160,7 @@ func (g *guardState) admit(ctx context.Context, guard Guard, s *Session, now tim
 	case tooLarge || !known:
 		return held, false, nil
 	case paused:
-		return held, false, fmt.Errorf("%s is held back until %s after %d failures, the last: %w",
+		return held, false, fmt.Errorf("%s is skipped until %s after %d failures, the last: %w",
 			guard.Method, until.Format(time.TimeOnly), failures, failure)
 	case fresh:
 		held.HasAge = true

@@ -25,11 +25,11 @@ func newGuardedServer(t *testing.T) *guardedServer {
 	g.startedAt("04:04:35")
 	g.contacts(5)
 	g.Handle(dumpMethod, dump(contact(`"Socket":"udp:192.0.2.1:5060"`)))
-	way, err := kamrpc.Open(g.URI("http"), nil)
+	transport, err := kamrpc.Open(g.URI("http"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+	client, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,9 +80,9 @@ func (g *guardedServer) after(d time.Duration, dumps int, lines ...string) {
 }
 
 const (
-	heldBySize  = "scrape_held_back usrloc_contacts ul.dump size = "
-	heldByPause = "scrape_held_back usrloc_contacts ul.dump pause = "
-	heldUnknown = "scrape_held_back usrloc_contacts ul.dump unknown = "
+	heldBySize  = "scrape_skipped usrloc_contacts ul.dump size = "
+	heldByPause = "scrape_skipped usrloc_contacts ul.dump pause = "
+	heldUnknown = "scrape_skipped usrloc_contacts ul.dump unknown = "
 	age         = "scrape_data_age_seconds usrloc_contacts = "
 	success     = "scrape_collector_success usrloc_contacts = "
 	counted     = "usrloc_contacts_by_transport location udp = 1"
@@ -96,14 +96,14 @@ func TestACostlyCallIsMadeOnceInItsInterval(t *testing.T) {
 	g.after(time.Second, 2, age+"0\n", counted)
 }
 
-func TestACostlyCallIsHeldBackAboveItsLimit(t *testing.T) {
+func TestACostlyCallIsSkippedAboveItsLimit(t *testing.T) {
 	g := newGuardedServer(t)
 	g.contacts(1001)
-	since := "scrape_held_back_since_timestamp_seconds usrloc_contacts ul.dump size = 1.8e+09"
+	since := "scrape_skipped_since_timestamp_seconds usrloc_contacts ul.dump size = 1.8e+09"
 	g.after(0, 0, heldBySize+"1", since, success+"1", "no "+counted, "no "+age)
 	g.after(time.Hour, 0, heldBySize+"1", since)
 	g.contacts(1000)
-	g.after(time.Second, 1, heldBySize+"0", "no scrape_held_back_since", counted)
+	g.after(time.Second, 1, heldBySize+"0", "no scrape_skipped_since", counted)
 	// Grown again: what is known is old, and not shown.
 	g.contacts(1001)
 	g.after(time.Second, 1, heldBySize+"1", "no "+counted)
@@ -121,11 +121,11 @@ func TestACostlyCallOfUnknownSize(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := newGuardedServer(t)
 			g.Handle(statisticsMethod, statistics)
-			since := "scrape_held_back_since_timestamp_seconds usrloc_contacts ul.dump unknown = 1.8e+09"
+			since := "scrape_skipped_since_timestamp_seconds usrloc_contacts ul.dump unknown = 1.8e+09"
 			g.after(0, 0, heldUnknown+"1", since, heldBySize+"0", heldByPause+"0", success+"1", "no "+counted, "no "+age)
 			g.after(time.Hour, 0, heldUnknown+"1", since)
 			g.Handle(statisticsMethod, `["usrloc:location-contacts = 120"]`) // up to 5.3, and stats_name_separator="-"
-			g.after(time.Second, 1, heldUnknown+"0", "no scrape_held_back_since", counted)
+			g.after(time.Second, 1, heldUnknown+"0", "no scrape_skipped_since", counted)
 			// The last size stands for none.
 			g.Handle(statisticsMethod, statistics)
 			if name != "in the database, maybe" { // there it has been seen to count
@@ -141,7 +141,7 @@ func TestACostlyCallPausesAfterFailures(t *testing.T) {
 	g.HandleFault(dumpMethod, 500, "Internal error")
 	g.after(0, 1, success+"0", "no "+counted)
 	for i, pause := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 32 * time.Minute, time.Hour, time.Hour} {
-		g.after(pause-time.Second, i+1, success+"0", heldByPause+"1", "scrape_held_back_since")
+		g.after(pause-time.Second, i+1, success+"0", heldByPause+"1", "scrape_skipped_since")
 		g.after(time.Second, i+2, success+"0")
 	}
 	g.Handle(dumpMethod, dump(contact(`"Socket":"udp:192.0.2.1:5060"`)))
@@ -188,7 +188,7 @@ func TestAListFailsOnce(t *testing.T) {
 		{"short, and no limit", 0, "= 0", "dispatcher_destination_up  0 1  a = 1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			const held = "scrape_held_back dispatcher dispatcher.list pause "
+			const held = "scrape_skipped dispatcher dispatcher.list pause "
 			g := newGuardedServer(t)
 			g.c.collectors = []Collector{dispatcher{listLimits{rows: test.limit, interval: listInterval}}}
 			g.HandleFault("dispatcher.list", 500, "Internal error")
@@ -221,7 +221,7 @@ func TestTheFailureBehindAPauseIsTold(t *testing.T) {
 	g.HandleFault(dumpMethod, 500, "Out of memory")
 	g.after(0, 1)
 	s, _ := g.c.Scrape(context.Background())
-	if text := fmt.Sprint(s.Results[0].Err); !strings.Contains(text, "ul.dump is held back until ") || !strings.Contains(text, "after 1 failures, the last: ul.dump: kamailio answered error 500: Out of memory") {
+	if text := fmt.Sprint(s.Results[0].Err); !strings.Contains(text, "ul.dump is skipped until ") || !strings.Contains(text, "after 1 failures, the last: ul.dump: kamailio answered error 500: Out of memory") {
 		t.Error(text)
 	}
 }
@@ -236,10 +236,10 @@ func TestAListThatWasTooLongIsNotAskedForAnHour(t *testing.T) {
 			t.Errorf("asked %d times, want %d", n, want)
 		}
 	}
-	const held = "scrape_held_back dispatcher dispatcher.list size = "
+	const held = "scrape_skipped dispatcher dispatcher.list size = "
 	g.after(0, 0, "dispatcher_destination_up  0 1  a = 1") // it was had, so it is shown
 	asked(1)
-	g.after(time.Minute, 0, held+"1", "no dispatcher_destination_up", "scrape_held_back_since")
+	g.after(time.Minute, 0, held+"1", "no dispatcher_destination_up", "scrape_skipped_since")
 	g.after(58*time.Minute, 0, held+"1")
 	asked(1)
 	g.Handle("dispatcher.list", list(set("1", "["+destination(`"a"`, "AP", "")+"]")))

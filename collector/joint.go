@@ -15,10 +15,10 @@ type Joint[T any] struct {
 	Abandon bool
 
 	mu   sync.Mutex
-	work map[string]*Work[T] // by key: under way, or just ended
+	work map[string]*Work[T] // by key: in progress, or just ended
 }
 
-// Work is under way until Done is closed.
+// Work is in progress until Done is closed.
 type Work[T any] struct {
 	Value T // what the work fills
 	Begun time.Time
@@ -29,7 +29,7 @@ type Work[T any] struct {
 	waiting int
 }
 
-// Join returns the work of this key that is under way or has just ended, or begins
+// Join returns the work of this key that is in progress or has just ended, or begins
 // it: do fills the value. The work has the deadline of the ctx that began it, and
 // does not end with it otherwise. The function that it returns must be called when
 // the work is no longer wanted.

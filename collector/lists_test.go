@@ -170,9 +170,9 @@ func TestAListThatIsCutOffIsNoCount(t *testing.T) {
 }
 
 // What a version of Kamailio dies of is not asked there. It is no failure, the
-// rest is on the page, and the page says what is held back.
-func TestADangerousCallIsHeldBack(t *testing.T) {
-	const held = "scrape_held_back permissions permissions.addressDump danger = "
+// rest is on the page, and the page says what is skipped.
+func TestADangerousCallIsSkipped(t *testing.T) {
+	const held = "scrape_skipped permissions permissions.addressDump danger = "
 	g := newGuardedServer(t)
 	g.c.collectors = []Collector{permissions{}}
 	g.Handle("core.version", `"kamailio 5.6.3 (x86_64/linux) "`)
@@ -180,7 +180,7 @@ func TestADangerousCallIsHeldBack(t *testing.T) {
 	g.Handle(subnetMethod, `[{"id":0,"group":2,"item":{}}]`)
 	for range 3 {
 		g.after(0, 0, "scrape_collector_supported permissions = 1", "scrape_collector_success permissions = 1", held+"1",
-			"scrape_held_back_since_timestamp_seconds permissions permissions.addressDump danger = ", "permissions_subnets 2 = 1", "no permissions_addresses")
+			"scrape_skipped_since_timestamp_seconds permissions permissions.addressDump danger = ", "permissions_subnets 2 = 1", "no permissions_addresses")
 	}
 	if n := g.CallCount(addressMethod); n != 0 {
 		t.Errorf("it was asked %d times", n)
@@ -190,7 +190,7 @@ func TestADangerousCallIsHeldBack(t *testing.T) {
 	}
 	g.Handle("core.version", `"kamailio 6.0.1 (x86_64/linux) "`)
 	g.startedAt("05:00:00")
-	g.after(0, 0, held+"0", "permissions_addresses 1 = 1", "permissions_subnets 2 = 1", "no scrape_held_back_since")
+	g.after(0, 0, held+"0", "permissions_addresses 1 = 1", "permissions_subnets 2 = 1", "no scrape_skipped_since")
 }
 
 // The same of a collector that has nothing else to tell: that is no failure
@@ -223,7 +223,7 @@ func TestACollectorOfADangerousCallAlone(t *testing.T) {
 			t.Errorf("%d calls are refused", refused)
 		}
 		g.after(time.Minute, 0, "scrape_collector_supported keepalive = 1", "scrape_collector_success keepalive = 1",
-			"scrape_held_back keepalive keepalive.list danger = 1", "scrape_held_back keepalive keepalive.list pause = 0", "no keepalive_destination")
+			"scrape_skipped keepalive keepalive.list danger = 1", "scrape_skipped keepalive keepalive.list pause = 0", "no keepalive_destination")
 	}
 	if n := g.CallCount(keepaliveMethod); n != 0 {
 		t.Errorf("it was asked %d times", n)

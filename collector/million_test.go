@@ -51,11 +51,11 @@ func replay(server *kamrpctest.Server, contacts int) *int64 {
 
 func dumpingCoordinator(tb testing.TB, server *kamrpctest.Server, scheme string) *collector.Coordinator {
 	tb.Helper()
-	way, err := kamrpc.Open(server.URI(scheme), nil)
+	transport, err := kamrpc.Open(server.URI(scheme), nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+	c, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -35,11 +35,11 @@ func counting(t *testing.T, counters map[string]int) (*kamrpctest.Server, *colle
 		}
 		return kamrpctest.Response{Result: "[" + strings.Join(lines, ",") + "]"}
 	})
-	way, err := kamrpc.Open(server.URI("binrpc+unix"), nil)
+	transport, err := kamrpc.Open(server.URI("binrpc+unix"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+	client, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestStatisticsInParts(t *testing.T) {
 	}
 }
 
-// What fits no way is asked for once, until Kamailio restarts, and costs nothing
+// What fits no transport is asked for once, until Kamailio restarts, and costs nothing
 // else on the page.
 func TestOutgrownIsNotAskedAgain(t *testing.T) {
 	counters := map[string]int{"tmx": 10, "b": 3000}

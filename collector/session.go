@@ -22,7 +22,7 @@ type Target interface {
 	// far are not to be used.
 	Rows(ctx context.Context, rows kamrpc.Rows, yield func(above kamrpc.Above, row kamrpc.Value) error, method string, params ...any) error
 	// Status tells which of several URIs are used.
-	Status(ctx context.Context) []kamrpc.WayStatus
+	Status(ctx context.Context) []kamrpc.URIStatus
 }
 
 // Session is one scrape's view of a Kamailio: it asks each question once,
@@ -56,7 +56,7 @@ type server struct {
 	guards   map[string]*guardState
 	fixed    map[string]kamrpc.Value // answers that stay the same until a restart
 	facts    map[string]int64        // what else stays the same until then
-	outgrown map[string]error        // calls whose reply did not fit any way
+	outgrown map[string]error        // calls whose reply did not fit any transport
 }
 
 // NewSession makes a session for a server that offers these methods (nil: not
@@ -110,7 +110,7 @@ func (s *Session) refusedSince(method string) time.Time {
 // once kamrpc.ErrOutgrown, which is many such lines, until Kamailio restarts: only
 // then can its buffers be others. One that is dangerous on this version is
 // kamrpc.ErrDangerous: for a collector with more to tell that is no failure, and
-// the page says that it is held back.
+// the page says that it is skipped.
 func (s *Session) Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
 	key := key(method, params)
 	if err := s.allowed(method, key); err != nil {

@@ -38,7 +38,7 @@ type Snapshot struct {
 	Err      error // why not Up
 	Duration time.Duration
 	Results  []Result
-	Ways     []kamrpc.WayStatus // of several URIs; of one there is nothing to tell
+	URIs     []kamrpc.URIStatus // of several URIs; of one there is nothing to tell
 	taken    time.Time
 }
 
@@ -53,14 +53,14 @@ var (
 
 	usableDesc = NewDesc("kamailio_scrape_uri_usable", "1 while Kamailio is queried at this URI, 0 while the URI is skipped because it does not answer or leads to another Kamailio than the URIs before it. The log reports why. Only where several URIs are configured.", gauge, "the exporter", "uri")
 
-	heldBackDesc  = NewDesc("kamailio_scrape_held_back", "1 while a call is not made, else 0: because the server holds more than the configured limit (size), because Kamailio does not report how much it holds (unknown), for a while after it failed (pause), or because it can kill this version of Kamailio (danger).", gauge, "the exporter", "collector", "method", "reason")
-	heldSinceDesc = NewDesc("kamailio_scrape_held_back_since_timestamp_seconds", "Unix time since when a call is held back. Only while it is.", gauge, "the exporter", "collector", "method", "reason")
-	ageDesc       = NewDesc("kamailio_scrape_data_age_seconds", "Age of the samples of a collector whose costly call is not made at every scrape.", gauge, "the exporter", "collector")
+	skippedDesc      = NewDesc("kamailio_scrape_skipped", "1 while the exporter skips a call, else 0: because the server holds more than the configured limit (size), because Kamailio does not report how much it holds (unknown), for a while after it failed (pause), or because it can kill this version of Kamailio (danger).", gauge, "the exporter", "collector", "method", "reason")
+	skippedSinceDesc = NewDesc("kamailio_scrape_skipped_since_timestamp_seconds", "Unix time since when a call has been skipped. Only while it is.", gauge, "the exporter", "collector", "method", "reason")
+	ageDesc          = NewDesc("kamailio_scrape_data_age_seconds", "Age of the samples of a collector whose costly call is not made at every scrape.", gauge, "the exporter", "collector")
 )
 
 // ScrapeDescs are the metrics of the scrape itself, on every page.
 func ScrapeDescs() []*Desc {
-	return []*Desc{upDesc, durationDesc, supportedDesc, successDesc, collectTimeDesc, duplicateDesc, usableDesc, heldBackDesc, heldSinceDesc, ageDesc}
+	return []*Desc{upDesc, durationDesc, supportedDesc, successDesc, collectTimeDesc, duplicateDesc, usableDesc, skippedDesc, skippedSinceDesc, ageDesc}
 }
 
 // Gather builds the metric families by itself. A registry would check once more
@@ -71,7 +71,7 @@ func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 	g.Add(upDesc, Bool01(s.Up))
 	g.Add(durationDesc, s.Duration.Seconds())
 	usable := map[string]bool{} // two URIs may differ in what is not shown of them
-	for _, w := range s.Ways {
+	for _, w := range s.URIs {
 		usable[w.URI] = usable[w.URI] || w.Err == nil
 	}
 	for _, uri := range slices.Sorted(maps.Keys(usable)) {
@@ -104,8 +104,8 @@ func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 }
 
 func (g *Families) addReason(collector, method string, reason Reason) {
-	g.Add(heldBackDesc, Bool01(reason.Holds()), collector, method, reason.Name)
+	g.Add(skippedDesc, Bool01(reason.Holds()), collector, method, reason.Name)
 	if reason.Holds() {
-		g.Add(heldSinceDesc, float64(reason.Since.Unix()), collector, method, reason.Name)
+		g.Add(skippedSinceDesc, float64(reason.Since.Unix()), collector, method, reason.Name)
 	}
 }

@@ -44,11 +44,11 @@ func emittedRaw(t *testing.T, c Collector, method, reply string) (string, error)
 
 func emittedFrom(t *testing.T, c Collector, server *kamrpctest.Server, methods []string) (string, error) {
 	t.Helper()
-	way, err := kamrpc.Open(server.URI("http"), nil)
+	transport, err := kamrpc.Open(server.URI("http"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	target, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+	target, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
 	if err != nil {
 		t.Fatal(err)
 	}

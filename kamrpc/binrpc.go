@@ -19,7 +19,7 @@ import (
 // binrpc is Kamailio's ctl module, whose one process serves each connection in
 // turn (modules/ctl/io_listener.c). It speaks a binary format of its own
 // (modules/ctl/binrpc.h); what goes in and comes out here is JSON as by the other
-// ways, translated.
+// transports, translated.
 //
 // A connection of its own for each request: no late answer, and none that
 // Kamailio has closed meanwhile.

@@ -41,7 +41,7 @@ var alike = map[string]bool{"core.sockets_list": true, "rtpengine.show": true, "
 var moving = regexp.MustCompile(`/(now|uptime|free|used|real_used|max_used|fragments|total_frags|Expires|Last-Keepalive|timeout|diff_expires|timer_expires|recheck_ticks|last_counter|unused_intervals)$|/shmem:|^sl.stats/200$|/sl:(200|sent)_replies$`)
 
 // A reply that has outgrown ctl's buffers is an error, whether Kamailio says so or
-// sends what it has; with another way it is asked there at once.
+// sends what it has; with another transport it is asked there at once.
 func TestOutgrownKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestOutgrownKamailio(t *testing.T) {
 					}
 					v, err = client(t, nil, uri, s.HTTPURL).Call(within(t, patience), method, params...)
 					if err != nil || v.Len() == 0 {
-						t.Errorf("with HTTP as a second way: %d, %v", v.Len(), err)
+						t.Errorf("with HTTP as a second transport: %d, %v", v.Len(), err)
 					}
 				})
 			}
@@ -69,7 +69,7 @@ func TestOutgrownKamailio(t *testing.T) {
 	}
 }
 
-// Whatever way a question goes, the answer is the same.
+// Whatever transport a question takes, the answer is the same.
 func TestBINRPCIsJSON(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {

@@ -42,7 +42,7 @@ type binrpcReader struct {
 	open    bool // within a reply
 	levels  []binrpcLevel
 	name    string // of the value to come
-	text    int64  // bytes left of the string under way
+	text    int64  // bytes left of the string being read
 	zero    bool   // and the last of them is the final zero
 	scratch []byte
 }

@@ -6,22 +6,22 @@ import (
 	"fmt"
 )
 
-// Beside makes another client of the same Kamailio: ways and slots of its own, so
+// Sibling makes another client of the same Kamailio: transports and slots of its own, so
 // that neither waits for the other's calls, but reloads and reads of a module are
 // kept apart, and changes made one at a time, across both. What one learns of a URI
 // holds for the other: a change goes to no other Kamailio than the reads.
-func (c *Client) Beside(cfg Config) (*Client, error) {
-	if len(cfg.Ways) == 0 {
-		return nil, errNoWay
+func (c *Client) Sibling(cfg Config) (*Client, error) {
+	if len(cfg.Transports) == 0 {
+		return nil, errNoTransport
 	}
-	return newClient(cfg, c.gate, c.roster, c.ways), nil
+	return newClient(cfg, c.gate, c.roster, c.members), nil
 }
 
 // Do makes one call that changes Kamailio: a reload or an action of the price
-// list. It is sent once. Another way is tried only where nothing was sent.
+// list. It is sent once. Another transport is tried only where nothing was sent.
 //
 // While a module reloads, no read of it by this process runs, and the reload
-// waits for those under way; where one got no answer, so that it may still run, the
+// waits for those in progress; where one got no answer, so that it may still run, the
 // reload is refused with a *[StillReadError] for a while. One change runs at a time;
 // the next waits.
 //
@@ -59,7 +59,7 @@ func (c *Client) send(ctx context.Context, method string, params []any) (result 
 		return Value{}, err
 	}
 	defer leave()
-	sent, _, err := c.try(ctx, c.ways, method, params, min(c.maxReply, maxChangeReply), keep(&result))
+	sent, _, err := c.try(ctx, c.members, method, params, min(c.maxReply, maxChangeReply), keep(&result))
 	if err == nil || errors.As(err, new(*Fault)) || !sent {
 		return result, err
 	}
@@ -68,6 +68,6 @@ func (c *Client) send(ctx context.Context, method string, params []any) (result 
 
 // resender is a Transport whose RoundTrip may send a request more than once.
 type resender interface {
-	// once is the same way, which sends it one time at the most.
+	// once is the same transport, which sends it one time at the most.
 	once() Transport
 }

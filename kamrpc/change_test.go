@@ -87,8 +87,8 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// A change goes by the next way where nothing was sent.
-func TestChangeByTheNextWay(t *testing.T) {
+// A change goes over the next transport where nothing was sent.
+func TestChangeOverTheNextTransport(t *testing.T) {
 	fake, gone := newFake(t), newFake(t)
 	fake.Handle("dispatcher.reload", `"ok"`)
 	uri := gone.URI("unix")
@@ -179,11 +179,11 @@ func TestNoReadWhileReloading(t *testing.T) {
 	fake.HandleFunc("domain.dump", o.handler("domain", false))
 	fake.HandleFunc("domain.reload", o.handler("domain", true))
 	scrapes := client(t, func(cfg *kamrpc.Config) { cfg.MaxConcurrent = 8 }, fake.URI("http"))
-	way, err := kamrpc.Open(fake.URI("http"), &http.Client{Transport: &http.Transport{DisableKeepAlives: true}})
+	transport, err := kamrpc.Open(fake.URI("http"), &http.Client{Transport: &http.Transport{DisableKeepAlives: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin, err := scrapes.Beside(kamrpc.Config{Ways: []kamrpc.Transport{way}, MaxConcurrent: 8})
+	admin, err := scrapes.Sibling(kamrpc.Config{Transports: []kamrpc.Transport{transport}, MaxConcurrent: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestOtherModulesAreReadMeanwhile(t *testing.T) {
 	})
 	fake.Handle("dispatcher.list", "{}")
 	scrapes := client(t, func(cfg *kamrpc.Config) { cfg.MaxConcurrent = 1 }, fake.URI("http"))
-	admin, err := scrapes.Beside(kamrpc.Config{Ways: []kamrpc.Transport{openWay(t, fake.URI("http"))}})
+	admin, err := scrapes.Sibling(kamrpc.Config{Transports: []kamrpc.Transport{openTransport(t, fake.URI("http"))}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestOtherModulesAreReadMeanwhile(t *testing.T) {
 	}
 }
 
-// A reload waits for the reads under way, as long as its deadline says.
+// A reload waits for the reads in progress, as long as its deadline says.
 func TestReloadWaitsForReads(t *testing.T) {
 	fake := newFake(t)
 	inside, leave := make(chan struct{}), make(chan struct{})
@@ -315,7 +315,7 @@ func TestNoReloadAfterAnUnansweredRead(t *testing.T) {
 			fake.Handle("domain.reload", `"ok"`)
 			fake.Handle("domain.dump", `{"domains":[]}`)
 			scrapes := client(t, nil, fake.URI(scheme))
-			admin, err := scrapes.Beside(kamrpc.Config{Ways: []kamrpc.Transport{openWay(t, fake.URI(scheme))}})
+			admin, err := scrapes.Sibling(kamrpc.Config{Transports: []kamrpc.Transport{openTransport(t, fake.URI(scheme))}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -422,11 +422,11 @@ func TestNoReloadAfterAnUnansweredRead(t *testing.T) {
 	})
 }
 
-func openWay(t *testing.T, uri string) kamrpc.Transport {
+func openTransport(t *testing.T, uri string) kamrpc.Transport {
 	t.Helper()
-	way, err := kamrpc.Open(uri, nil)
+	transport, err := kamrpc.Open(uri, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return way
+	return transport
 }

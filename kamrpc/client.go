@@ -1,4 +1,4 @@
-// Package kamrpc asks a running Kamailio over JSON-RPC, by each of the ways that
+// Package kamrpc asks a running Kamailio over JSON-RPC, over each of the transports that
 // its jsonrpcs module offers: HTTP, the unix or UDP datagram socket, the FIFO and
 // (Kamailio 6) TCP; or over BINRPC, which its ctl module offers.
 //
@@ -32,7 +32,7 @@ type Caller interface {
 	Call(ctx context.Context, method string, params ...any) (Value, error)
 }
 
-// Transport carries requests one way. Both sides of it are JSON-RPC; only BINRPC
+// Transport carries requests to Kamailio. Both sides of it are JSON-RPC; only BINRPC
 // has to know that.
 type Transport interface {
 	// RoundTrip delivers the request and returns what comes back, as it comes.
@@ -40,13 +40,13 @@ type Transport interface {
 	// one reply (a late one to an earlier request): the caller picks its own.
 	// A request that could not be delivered is an ErrUnreachable.
 	RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error)
-	// Traits tells what this way can carry.
+	// Traits tells what this transport can carry.
 	Traits() Traits
 	// String is the URI, without anything secret.
 	String() string
 }
 
-// Traits are the limits of a way to ask.
+// Traits are the limits of a transport.
 type Traits struct {
 	MaxReply int64  // bytes of the largest reply that Kamailio can send; 0: no known limit
 	Scripted bool   // kamailio.cfg can answer here methods that Kamailio does not list
@@ -56,7 +56,7 @@ type Traits struct {
 
 // Config of a [Client]. Zero limits mean the defaults.
 type Config struct {
-	Ways          []Transport       // in the order of preference
+	Transports    []Transport       // in the order of preference
 	MaxConcurrent int               // calls at once; each occupies a Kamailio process
 	MaxReplyBytes int64             // of a reply that is kept whole
 	Observe       func(Observation) // called once for every request sent; may be nil
@@ -75,13 +75,13 @@ type Observation struct {
 	Err    error
 }
 
-// Client is a [Caller] for one Kamailio that can be asked in one or more ways.
-// Calls whose reply may grow go by the way that can carry most, those of which
+// Client is a [Caller] for one Kamailio that has one or more transports.
+// Calls whose reply may grow go over the transport that carries most, those of which
 // JSON-RPC loses a part by BINRPC if there is one, and the others by the first. A
-// way that does not take the request, or a read that it does not answer, is passed
+// transport that does not take the request, or a read that it does not answer, is passed
 // over for the next; so is one that leads to another Kamailio (see [Client.Status]).
 type Client struct {
-	ways, byCapacity, byContent, scripted []*member
+	members, byCapacity, byContent, scripted []*member
 
 	roster   *roster
 	gate     *gate
@@ -89,15 +89,15 @@ type Client struct {
 	maxReply int64
 	observe  func(Observation)
 	nextID   atomic.Uint32
-	outgrown sync.Map // methods that got no answer on a way with a limit
+	outgrown sync.Map // methods that got no answer on a transport with a limit
 }
 
-var errNoWay = errors.New("no way to reach kamailio: give at least one URI")
+var errNoTransport = errors.New("no transport: give at least one URI")
 
-// NewClient fails only when there is no way at all.
+// NewClient fails only when there is no transport at all.
 func NewClient(cfg Config) (*Client, error) {
-	if len(cfg.Ways) == 0 {
-		return nil, errNoWay
+	if len(cfg.Transports) == 0 {
+		return nil, errNoTransport
 	}
 	return newClient(cfg, newGate(), newRoster(), nil), nil
 }
@@ -112,11 +112,11 @@ func newClient(cfg Config, gate *gate, roster *roster, known []*member) *Client 
 	if cfg.Observe == nil {
 		cfg.Observe = func(Observation) {}
 	}
-	ways := roster.join(cfg.Ways, known)
+	members := roster.join(cfg.Transports, known)
 	c := &Client{
-		ways:       ways,
-		byCapacity: slices.Clone(ways),
-		byContent:  slices.Clone(ways),
+		members:    members,
+		byCapacity: slices.Clone(members),
+		byContent:  slices.Clone(members),
 		roster:     roster,
 		gate:       gate,
 		slots:      make(chan struct{}, cfg.MaxConcurrent),
@@ -133,7 +133,7 @@ func newClient(cfg Config, gate *gate, roster *roster, known []*member) *Client 
 		return 1
 	}
 	slices.SortStableFunc(c.byContent, func(a, b *member) int { return complete(a) - complete(b) })
-	for _, m := range c.ways {
+	for _, m := range c.members {
 		if m.Traits().Scripted {
 			c.scripted = append(c.scripted, m)
 		}
@@ -143,10 +143,10 @@ func newClient(cfg Config, gate *gate, roster *roster, known []*member) *Client 
 	return c
 }
 
-// Ways lists the URIs, without secrets.
-func (c *Client) Ways() []string {
-	uris := make([]string, len(c.ways))
-	for i, w := range c.ways {
+// URIs lists the URIs, without secrets.
+func (c *Client) URIs() []string {
+	uris := make([]string, len(c.members))
+	for i, w := range c.members {
 		uris[i] = w.String()
 	}
 	return uris
@@ -155,7 +155,7 @@ func (c *Client) Ways() []string {
 // Call asks one method of the price list and returns its result. The errors wrap
 // ErrNotPriced, ErrDangerous, ErrReloading, ErrUnreachable, ErrNoAnswer,
 // ErrTooLarge, ErrOutgrown, ErrBadReply or the *Fault that Kamailio answered, and
-// name the method and the way.
+// name the method and the transport.
 func (c *Client) Call(ctx context.Context, method string, params ...any) (Value, error) {
 	price, err := c.allow(ctx, method, params, Read)
 	if err != nil {
@@ -172,7 +172,7 @@ func (c *Client) Call(ctx context.Context, method string, params ...any) (Value,
 	return result, err
 }
 
-// route is the ways for a call, the best first.
+// route is the transports for a call, the best first.
 func (c *Client) route(price Price) []*member {
 	_, outgrown := c.outgrown.Load(price.Method)
 	switch {
@@ -181,7 +181,7 @@ func (c *Client) route(price Price) []*member {
 	case outgrown || price.Cost == Growing:
 		return c.byCapacity
 	}
-	return c.ways
+	return c.members
 }
 
 // allow looks a call up in the price list. Where a danger depends on the version,
@@ -226,12 +226,12 @@ func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, ro
 	if err != nil {
 		return err
 	}
-	ways := c.byCapacity
+	members := c.byCapacity
 	if price.JSONLoses != "" {
-		ways = c.byContent
+		members = c.byContent
 	}
 	results := 0
-	return c.read(ctx, ways, method, params, math.MaxInt64, func(d *decoder) error {
+	return c.read(ctx, members, method, params, math.MaxInt64, func(d *decoder) error {
 		// The id comes last: rows of a late answer to another request would be
 		// mixed with ours.
 		if results++; results > 1 {
@@ -242,7 +242,7 @@ func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, ro
 }
 
 // CallScripted is Call for a method that Kamailio does not list and only the
-// operator's kamailio.cfg can answer (event_route[xhttp:request]). Where no way
+// operator's kamailio.cfg can answer (event_route[xhttp:request]). Where no transport
 // leads through the script it is ErrMethodNotFound without asking: each call of
 // an unknown method is an ERROR line in Kamailio's log.
 func (c *Client) CallScripted(ctx context.Context, method string, params ...any) (Value, error) {
@@ -259,7 +259,7 @@ func (c *Client) CallScripted(ctx context.Context, method string, params ...any)
 
 // read is try for a read, which no reload of its module runs beside. It waits for
 // the reload before it takes a slot, so that other modules are read meanwhile.
-func (c *Client) read(ctx context.Context, ways []*member, method string, params []any, limit int64, read func(*decoder) error) error {
+func (c *Client) read(ctx context.Context, members []*member, method string, params []any, limit int64, read func(*decoder) error) error {
 	done, err := c.gate.read(ctx, moduleOf(method))
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
@@ -271,7 +271,7 @@ func (c *Client) read(ctx context.Context, ways []*member, method string, params
 		return err
 	}
 	defer leave()
-	_, answered, err = c.try(ctx, ways, method, params, limit, read)
+	_, answered, err = c.try(ctx, members, method, params, limit, read)
 	return err
 }
 
@@ -290,18 +290,18 @@ func (c *Client) enter(ctx context.Context, method string) (leave func(), err er
 	return leave, nil
 }
 
-// try asks by one way after another, until one answers. read decodes the result,
+// try asks over one transport after another, until one answers. read decodes the result,
 // of which limit bytes are read at the most. Not answered means that Kamailio may
 // still be at it. A change is sent once; not sent means that nothing was asked.
-func (c *Client) try(ctx context.Context, ways []*member, method string, params []any, limit int64, read func(*decoder) error) (sent, answered bool, err error) {
+func (c *Client) try(ctx context.Context, members []*member, method string, params []any, limit int64, read func(*decoder) error) (sent, answered bool, err error) {
 	price, _ := PriceOf(method)
 	answered = true
 	var passed []error
-	for i, m := range ways {
+	for i, m := range members {
 		delivered, got := false, true
 		err := c.usable(ctx, m)
 		if err == nil {
-			got, err = c.attempt(ctx, m, ways[i+1:], price, params, limit, read)
+			got, err = c.attempt(ctx, m, members[i+1:], price, params, limit, read)
 			answered = answered && got
 			if err == nil {
 				return true, answered, nil
@@ -321,27 +321,27 @@ func (c *Client) try(ctx context.Context, ways []*member, method string, params 
 	return sent, answered, oneLine(passed)
 }
 
-// attempt asks by one way. A read that grows may take all the time that there is;
-// another leaves some for the ways behind it, as a way that does not answer shows
+// attempt asks over one transport. A read that grows may take all the time that there is;
+// another leaves some for the transports behind it, as one that does not answer shows
 // in nothing else.
 func (c *Client) attempt(ctx context.Context, m *member, behind []*member, price Price, params []any, limit int64, read func(*decoder) error) (answered bool, err error) {
-	way := m.Transport
+	transport := m.Transport
 	switch {
 	case price.Effect != Read:
-		way = m.once
+		transport = m.once
 	case price.Cost != Growing && slices.ContainsFunc(behind, func(other *member) bool { return c.roster.mayServe(other.state) }):
 		var cancel context.CancelFunc
 		ctx, cancel = part(ctx, math.MaxInt64)
 		defer cancel()
 	}
-	answered, err = c.ask(ctx, m, way, price.Method, params, limit, read)
+	answered, err = c.ask(ctx, m, transport, price.Method, params, limit, read)
 	if errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrUnreachable) {
 		c.roster.doubt(m.state)
 	}
 	return answered, err
 }
 
-// oneLine joins what each way said: errors.Join breaks lines, and this ends in
+// oneLine joins what each transport said: errors.Join breaks lines, and this ends in
 // a log.
 func oneLine(errs []error) error {
 	joined := errs[0]
@@ -354,17 +354,17 @@ func oneLine(errs []error) error {
 // ask sends one request. Kamailio has the whole reply before it sends the first
 // byte (jsonrpcs and ctl alike), so that it is done when anything comes; and a
 // request that did not arrive was never begun.
-func (c *Client) ask(ctx context.Context, m *member, way Transport, method string, params []any, limit int64, read func(*decoder) error) (answered bool, err error) {
+func (c *Client) ask(ctx context.Context, m *member, transport Transport, method string, params []any, limit int64, read func(*decoder) error) (answered bool, err error) {
 	// 31 bits: cJSON-like parsers of older versions keep an id in an int.
 	id := c.nextID.Add(1) & math.MaxInt32
 	request, err := encode(id, method, params)
 	if err != nil {
 		return true, err
 	}
-	stream, err := way.RoundTrip(ctx, request)
+	stream, err := transport.RoundTrip(ctx, request)
 	if err != nil {
 		answered = errors.Is(err, ErrUnreachable)
-		err = c.explain(ctx, way, method, err)
+		err = c.explain(ctx, transport, method, err)
 		c.observe(Observation{Method: method, Err: err})
 		return answered, err
 	}
@@ -374,9 +374,9 @@ func (c *Client) ask(ctx context.Context, m *member, way Transport, method strin
 	bytes := limit - counted.left
 	answered = bytes > 0 || errors.Is(err, ErrUnreachable)
 	if err != nil && !errors.As(err, new(*Fault)) {
-		err = c.explain(ctx, way, method, err)
+		err = c.explain(ctx, transport, method, err)
 	}
-	if err == nil && bytes < c.ways[0].Traits().capacity()/2 {
+	if err == nil && bytes < c.members[0].Traits().capacity()/2 {
 		c.outgrown.Delete(method) // it was a hang, or what was large is gone
 	}
 	if answered && bytes > 0 {
@@ -386,11 +386,11 @@ func (c *Client) ask(ctx context.Context, m *member, way Transport, method strin
 	return answered, err
 }
 
-// explain turns a deadline into what it means on this way, and remembers the
-// method when another way could carry more.
-func (c *Client) explain(ctx context.Context, way Transport, method string, err error) error {
+// explain turns a deadline into what it means on this transport, and remembers the
+// method when another transport could carry more.
+func (c *Client) explain(ctx context.Context, transport Transport, method string, err error) error {
 	if errors.Is(err, ErrOutgrown) {
-		c.outgrow(way, method)
+		c.outgrow(transport, method)
 		return err
 	}
 	if ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -402,16 +402,16 @@ func (c *Client) explain(ctx context.Context, way Transport, method string, err 
 	if errors.Is(err, ErrUnreachable) {
 		return err
 	}
-	c.outgrow(way, method)
+	c.outgrow(transport, method)
 	err = fmt.Errorf("%w before the deadline: kamailio hangs", ErrNoAnswer)
-	if silence := way.Traits().Silence; silence != "" {
+	if silence := transport.Traits().Silence; silence != "" {
 		err = fmt.Errorf("%w, or %s", err, silence)
 	}
 	return err
 }
 
-func (c *Client) outgrow(way Transport, method string) {
-	if c.byCapacity[0].Traits().capacity() > way.Traits().capacity() {
+func (c *Client) outgrow(transport Transport, method string) {
+	if c.byCapacity[0].Traits().capacity() > transport.Traits().capacity() {
 		c.outgrown.Store(method, nil)
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// way is a transport that answers by a function.
-type way struct {
+// transport is one that answers by a function.
+type transport struct {
 	name   string
 	traits kamrpc.Traits
 	log    *[]string // names, in the order of being asked
@@ -30,12 +30,12 @@ type way struct {
 	start  string // reply to a check, which asks when Kamailio was started; empty: the same everywhere
 }
 
-func (w way) String() string        { return w.name }
-func (w way) Traits() kamrpc.Traits { return w.traits }
+func (w transport) String() string        { return w.name }
+func (w transport) Traits() kamrpc.Traits { return w.traits }
 
 var requestID = regexp.MustCompile(`"id":([0-9]+)`)
 
-func (w way) RoundTrip(_ context.Context, request []byte) (io.ReadCloser, error) {
+func (w transport) RoundTrip(_ context.Context, request []byte) (io.ReadCloser, error) {
 	reply := w.reply
 	switch {
 	case bytes.Contains(request, []byte(`"core.psx"`)):
@@ -56,49 +56,49 @@ func (w way) RoundTrip(_ context.Context, request []byte) (io.ReadCloser, error)
 	return io.NopCloser(bytes.NewReader(fmt.Appendf(nil, reply, id))), nil
 }
 
-func TestOrderOfWays(t *testing.T) {
+func TestOrderOfTransports(t *testing.T) {
 	down := fmt.Errorf("%w: down", kamrpc.ErrUnreachable)
 	const fault = `{"error":{"code":404,"message":"No Destination Sets"},"id":%s}`
 	const other = `{"result":{"up_since":"Tue Nov 24 04:10:00 2026"},"id":%s}`
 	const small, middle = 1000, 5000
 	for _, test := range []struct {
-		name     string
-		ways     []way
-		method   string
-		scripted bool
-		asked    string
-		want     string
-		wantErr  string
+		name       string
+		transports []transport
+		method     string
+		scripted   bool
+		asked      string
+		want       string
+		wantErr    string
 	}{
-		{name: "one alone is not checked", method: "core.version", ways: []way{{name: "a"}}, asked: "a", want: "a"},
-		{name: "constant cost goes by the first", method: "core.version", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a? a", want: "a"},
-		{name: "so does a walk", method: "dlg.stats_active", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a? a", want: "a"},
-		{name: "growing cost goes by the largest", method: "ul.dump", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c"}}, asked: "a? c? c", want: "c"},
-		{name: "of equals by the first", method: "ul.dump", ways: []way{{name: "a"}, {name: "b"}}, asked: "a? a", want: "a"},
-		{name: "what JSON-RPC loses goes by a complete one", method: "rl.get_pipes", ways: []way{{name: "a"}, {name: "b"}, {name: "c", traits: kamrpc.Traits{MaxReply: small, Complete: true}}}, asked: "a? c? c", want: "c"},
-		{name: "and by another when that is down", method: "rl.get_pipes", ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{MaxReply: small, Complete: true}, err: down}}, asked: "a? b? a", want: "a"},
-		{name: "the next when it is down", method: "core.version", ways: []way{{name: "a", err: down}, {name: "b"}}, asked: "a? a? b? b", want: "b"},
-		{name: "the next largest when it is down", method: "ul.dump", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c", err: down}}, asked: "a? c? b? b", want: "b"},
-		{name: "all down", method: "core.version", ways: []way{{name: "a", err: down}, {name: "b", err: down}}, asked: "a? a? b?", wantErr: "core.version via a: kamailio is not reachable: down; core.version via b: kamailio is not reachable: down"},
-		{name: "a fault is an answer", method: "dispatcher.list", ways: []way{{name: "a", reply: fault}, {name: "b"}}, asked: "a? a", wantErr: "dispatcher.list: kamailio answered error 404: No Destination Sets"},
-		{name: "what was delivered is not asked again", method: "core.version", ways: []way{{name: "a", reply: "no"}, {name: "b"}}, asked: "a? a", wantErr: "core.version via a: bad reply: not JSON at byte 1"},
-		{name: "what is no Kamailio is passed over", method: "core.version", ways: []way{{name: "a", start: "no"}, {name: "b"}}, asked: "a? b? b", want: "b"},
-		{name: "so is another Kamailio", method: "ul.dump", ways: []way{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", start: other}}, asked: "a? b? a? b? a", want: "a"},
-		{name: "also when it is all that is left", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, start: other}}, asked: "a? b? a? b?", wantErr: "drouting.gw_status via b: leads to another Kamailio (process 7, up since Tue Nov 24 04:10:00 2026) than a (process 7, up since Mon Nov 23 04:10:00 2026): all URIs must lead to the same one"},
-		{name: "not in the price list", method: "core.kill", ways: []way{{name: "a"}}, wantErr: "core.kill: method is not in the price list"},
-		{name: "scripted: by a scripted way only", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}}}, asked: "a? b? b", want: "b"},
-		{name: "scripted: not by another when it is down", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, err: down}}, asked: "a? b?", wantErr: "drouting.gw_status via b: kamailio is not reachable: down"},
-		{name: "scripted: no such way", method: "drouting.gw_status", scripted: true, ways: []way{{name: "a"}}, wantErr: "drouting.gw_status: method not found"},
-		{name: "scripted: not in the price list", method: "x.y", scripted: true, ways: []way{{name: "a", traits: kamrpc.Traits{Scripted: true}}}, wantErr: "x.y: method is not in the price list"},
+		{name: "one alone is not checked", method: "core.version", transports: []transport{{name: "a"}}, asked: "a", want: "a"},
+		{name: "constant cost goes by the first", method: "core.version", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a? a", want: "a"},
+		{name: "so does a walk", method: "dlg.stats_active", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a? a", want: "a"},
+		{name: "growing cost goes by the largest", method: "ul.dump", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c"}}, asked: "a? c? c", want: "c"},
+		{name: "of equals by the first", method: "ul.dump", transports: []transport{{name: "a"}, {name: "b"}}, asked: "a? a", want: "a"},
+		{name: "what JSON-RPC loses goes by a complete one", method: "rl.get_pipes", transports: []transport{{name: "a"}, {name: "b"}, {name: "c", traits: kamrpc.Traits{MaxReply: small, Complete: true}}}, asked: "a? c? c", want: "c"},
+		{name: "and by another when that is down", method: "rl.get_pipes", transports: []transport{{name: "a"}, {name: "b", traits: kamrpc.Traits{MaxReply: small, Complete: true}, err: down}}, asked: "a? b? a", want: "a"},
+		{name: "the next when it is down", method: "core.version", transports: []transport{{name: "a", err: down}, {name: "b"}}, asked: "a? a? b? b", want: "b"},
+		{name: "the next largest when it is down", method: "ul.dump", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c", err: down}}, asked: "a? c? b? b", want: "b"},
+		{name: "all down", method: "core.version", transports: []transport{{name: "a", err: down}, {name: "b", err: down}}, asked: "a? a? b?", wantErr: "core.version via a: kamailio is not reachable: down; core.version via b: kamailio is not reachable: down"},
+		{name: "a fault is an answer", method: "dispatcher.list", transports: []transport{{name: "a", reply: fault}, {name: "b"}}, asked: "a? a", wantErr: "dispatcher.list: kamailio answered error 404: No Destination Sets"},
+		{name: "what was delivered is not asked again", method: "core.version", transports: []transport{{name: "a", reply: "no"}, {name: "b"}}, asked: "a? a", wantErr: "core.version via a: bad reply: not JSON at byte 1"},
+		{name: "what is no Kamailio is passed over", method: "core.version", transports: []transport{{name: "a", start: "no"}, {name: "b"}}, asked: "a? b? b", want: "b"},
+		{name: "so is another Kamailio", method: "ul.dump", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", start: other}}, asked: "a? b? a? b? a", want: "a"},
+		{name: "also when it is all that is left", method: "drouting.gw_status", scripted: true, transports: []transport{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, start: other}}, asked: "a? b? a? b?", wantErr: "drouting.gw_status via b: leads to another Kamailio (process 7, up since Tue Nov 24 04:10:00 2026) than a (process 7, up since Mon Nov 23 04:10:00 2026): all URIs must lead to the same one"},
+		{name: "not in the price list", method: "core.kill", transports: []transport{{name: "a"}}, wantErr: "core.kill: method is not in the price list"},
+		{name: "scripted: by a scripted transport only", method: "drouting.gw_status", scripted: true, transports: []transport{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}}}, asked: "a? b? b", want: "b"},
+		{name: "scripted: not by another when it is down", method: "drouting.gw_status", scripted: true, transports: []transport{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, err: down}}, asked: "a? b?", wantErr: "drouting.gw_status via b: kamailio is not reachable: down"},
+		{name: "scripted: no such transport", method: "drouting.gw_status", scripted: true, transports: []transport{{name: "a"}}, wantErr: "drouting.gw_status: method not found"},
+		{name: "scripted: not in the price list", method: "x.y", scripted: true, transports: []transport{{name: "a", traits: kamrpc.Traits{Scripted: true}}}, wantErr: "x.y: method is not in the price list"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var asked []string
 			var cfg kamrpc.Config
 			var seen []kamrpc.Observation
 			cfg.Observe = func(o kamrpc.Observation) { seen = append(seen, o) }
-			for _, w := range test.ways {
+			for _, w := range test.transports {
 				w.log = &asked
-				cfg.Ways = append(cfg.Ways, w)
+				cfg.Transports = append(cfg.Transports, w)
 			}
 			c, err := kamrpc.NewClient(cfg)
 			if err != nil {
@@ -138,7 +138,7 @@ func TestErrorKinds(t *testing.T) {
 		method string
 		is     error
 	}{{"core.kill", kamrpc.ErrNotPriced}, {"drouting.gw_status", kamrpc.ErrMethodNotFound}} {
-		c, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way{name: "a", log: &asked}}})
+		c, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport{name: "a", log: &asked}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,8 +146,8 @@ func TestErrorKinds(t *testing.T) {
 			t.Errorf("%s: %v is not %v", test.method, err, test.is)
 		}
 	}
-	if _, err := kamrpc.NewClient(kamrpc.Config{}); fmt.Sprint(err) != "no way to reach kamailio: give at least one URI" {
-		t.Errorf("no way: %v", err)
+	if _, err := kamrpc.NewClient(kamrpc.Config{}); fmt.Sprint(err) != "no transport: give at least one URI" {
+		t.Errorf("no transport: %v", err)
 	}
 }
 
@@ -295,9 +295,9 @@ func TestRecordings(t *testing.T) {
 	}
 }
 
-func TestWays(t *testing.T) {
+func TestURIs(t *testing.T) {
 	c := client(t, nil, "fifo:///run/k.fifo?reply_dir=/tmp", "http://127.0.0.1:5060")
-	if got, want := c.Ways(), []string{"fifo:///run/k.fifo", "http://127.0.0.1:5060/RPC"}; !slices.Equal(got, want) {
+	if got, want := c.URIs(), []string{"fifo:///run/k.fifo", "http://127.0.0.1:5060/RPC"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

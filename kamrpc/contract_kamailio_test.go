@@ -17,7 +17,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// realURIs are the ways to ask this server, by scheme.
+// realURIs are the URIs of this server, by scheme.
 func realURIs(s *kamailiotest.Server) map[string]string {
 	uris := map[string]string{}
 	add := func(scheme, prefix, address, suffix string) {
@@ -63,7 +63,7 @@ func TestContractKamailio(t *testing.T) {
 }
 
 // unknownMethod is a method that has a price and that this server answers in no
-// way: over HTTP its script answers some that it does not list.
+// transport: over HTTP its script answers some that it does not list.
 func unknownMethod(t *testing.T, s *kamailiotest.Server, scheme string) string {
 	t.Helper()
 	var methods []string
@@ -137,7 +137,7 @@ func restarts(t *testing.T, s *kamailiotest.Server, uri string) {
 }
 
 // A dump of some hundred contacts is more than a datagram holds: Kamailio drops
-// it. The other ways carry it.
+// it. The other transports carry it.
 func TestLargeReplyKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {

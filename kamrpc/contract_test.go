@@ -48,11 +48,11 @@ func client(tb testing.TB, change func(*kamrpc.Config), uris ...string) *kamrpc.
 	tb.Cleanup(pool.CloseIdleConnections)
 	cfg := kamrpc.Config{}
 	for _, uri := range uris {
-		way, err := kamrpc.Open(uri, &http.Client{Transport: pool})
+		transport, err := kamrpc.Open(uri, &http.Client{Transport: pool})
 		if err != nil {
 			tb.Fatal(err)
 		}
-		cfg.Ways = append(cfg.Ways, way)
+		cfg.Transports = append(cfg.Transports, transport)
 	}
 	if change != nil {
 		change(&cfg)
@@ -475,7 +475,7 @@ func TestLargeReply(t *testing.T) {
 }
 
 // A reply that the datagram cannot carry never comes. The error names the remedy,
-// and with a second way the method goes there from the next call on.
+// and with a second transport the method goes there from the next call on.
 func TestOutgrown(t *testing.T) {
 	for _, scheme := range []string{"unix", "udp"} {
 		t.Run(scheme, func(t *testing.T) {
@@ -491,11 +491,11 @@ func TestOutgrown(t *testing.T) {
 				}
 			}
 
-			ways := make(chan string, 10)
+			transports := make(chan string, 10)
 			for _, method := range []string{"core.version", "stats.get_statistics"} {
 				long := method == "stats.get_statistics"
 				fake.HandleFunc(method, func(r kamrpctest.Request) kamrpctest.Response {
-					ways <- r.Transport
+					transports <- r.Transport
 					if long {
 						return kamrpctest.Response{Result: `"` + strings.Repeat("x", 300_000) + `"`}
 					}
@@ -512,9 +512,9 @@ func TestOutgrown(t *testing.T) {
 			if _, err := both.Call(within(t, patience), "core.version"); err != nil {
 				t.Error(err)
 			}
-			// Once it is small again, it goes by the first way again.
+			// Once it is small again, it goes over the first transport again.
 			fake.HandleFunc("stats.get_statistics", func(r kamrpctest.Request) kamrpctest.Response {
-				ways <- r.Transport
+				transports <- r.Transport
 				return kamrpctest.Response{Result: `"short"`}
 			})
 			for range 2 {
@@ -523,7 +523,7 @@ func TestOutgrown(t *testing.T) {
 				}
 			}
 			for _, want := range []string{scheme, "fifo", "fifo", scheme, "fifo", scheme} {
-				if got := <-ways; got != want {
+				if got := <-transports; got != want {
 					t.Errorf("went by %s, want %s", got, want)
 				}
 			}
@@ -531,7 +531,7 @@ func TestOutgrown(t *testing.T) {
 	}
 }
 
-// A request that is too long for the way is not sent at all.
+// A request that is too long for the transport is not sent at all.
 func TestLongRequest(t *testing.T) {
 	for _, scheme := range []string{"unix", "udp", "fifo", "tcp", "binrpc+unix", "binrpc+tcp"} {
 		t.Run(scheme, func(t *testing.T) {

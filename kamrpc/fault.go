@@ -42,7 +42,7 @@ var (
 	// ErrMethodNotFound is the Fault of a method that the server does not have.
 	ErrMethodNotFound = errors.New("method not found")
 	// ErrUnreachable is a request that could not be delivered: nothing was
-	// asked, so asking by another way is safe.
+	// asked, so asking over another transport is safe.
 	ErrUnreachable = errors.New("kamailio is not reachable")
 	// ErrNoAnswer is a request that was delivered and not answered in time.
 	ErrNoAnswer = errors.New("no answer")

@@ -29,7 +29,7 @@ type gate struct {
 
 type moduleGate struct {
 	readers int
-	reload  bool          // one is under way, or waits for the readers
+	reload  bool          // one is in progress, or waits for the readers
 	until   time.Time     // no reads before this: a reload without an answer
 	loose   time.Time     // no reload before this: a read without an answer
 	changed chan struct{} // closed, and made anew, when one of these changes
@@ -101,7 +101,7 @@ func (g *gate) read(ctx context.Context, module string) (done func(answered bool
 	}, nil
 }
 
-// reload waits for the reads of the module under way, and keeps new ones
+// reload waits for the reads of the module in progress, and keeps new ones
 // waiting. It is a [StillReadError] when one of them got no answer: to wait for that
 // could take all of the reload's time. done must be called; answered tells that
 // the reload is over for sure.

@@ -98,7 +98,7 @@ func (t httpJSON) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser,
 		return nil, badReply(err)
 	}
 	// Kamailio sends a JSON error with HTTP 400, 404 or 500; a page from
-	// anything else on the way is not a reply.
+	// anything else in between is not a reply.
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode/100 != 2 && !strings.HasSuffix(kind, "json") {
 		_ = drained{resp.Body, cancel}.Close()

@@ -69,7 +69,7 @@ func TestOpen(t *testing.T) {
 		{uri: "binrpc:///run/kamailio/kamailio_ctl", wantErr: `unknown scheme "binrpc": use http, https, unix, udp, tcp, fifo, binrpc+unix or binrpc+tcp`},
 	} {
 		t.Run(test.uri, func(t *testing.T) {
-			way, err := kamrpc.Open(test.uri, nil)
+			transport, err := kamrpc.Open(test.uri, nil)
 			if test.wantErr != "" {
 				if fmt.Sprint(err) != test.wantErr {
 					t.Errorf("got %q, want %q", err, test.wantErr)
@@ -77,15 +77,15 @@ func TestOpen(t *testing.T) {
 				if err != nil && (strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "\n")) {
 					t.Errorf("%q repeats a secret or has a second line", err)
 				}
-				if way != nil {
-					t.Errorf("a transport beside the error: %v", way)
+				if transport != nil {
+					t.Errorf("a transport beside the error: %v", transport)
 				}
 				return
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := way.String(); got != test.want {
+			if got := transport.String(); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
@@ -105,11 +105,11 @@ func TestTraits(t *testing.T) {
 		{"binrpc+unix:///s", kamrpc.Traits{MaxReply: 32_768, Complete: true}},
 		{"binrpc+tcp://h:1", kamrpc.Traits{MaxReply: 32_768, Complete: true}},
 	} {
-		way, err := kamrpc.Open(test.uri, nil)
+		transport, err := kamrpc.Open(test.uri, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := way.Traits()
+		got := transport.Traits()
 		if got.Silence = ""; got != test.want { // the words are for contract_test.go
 			t.Errorf("%s: got %+v, want %+v", test.uri, got, test.want)
 		}

@@ -231,7 +231,7 @@ func TestSecondStartLeavesTheLogAlone(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // one that starts would go on
 		defer cancel()
 		var out bytes.Buffer
-		return run(ctx, []string{"--web.listen-address=127.0.0.1:0", "--no-runtime.give-way", "--kamailio.uri=" + server.URI("http"), "--admin.config.file=" + file}, &out, &out)
+		return run(ctx, []string{"--web.listen-address=127.0.0.1:0", "--no-runtime.idle-priority", "--kamailio.uri=" + server.URI("http"), "--admin.config.file=" + file}, &out, &out)
 	}
 	for name, tc := range map[string]struct{ file, says string }{
 		"the same file":  {file, "another process writes " + log},

@@ -35,11 +35,11 @@ func BenchmarkScrape(b *testing.B) {
 	}{
 		{"http", []string{server.HTTPURL}, nil},
 		{"unix", []string{"unix://" + server.SocketPath}, nil},
-		{"stock pair", ways(server)["the stock pair"], nil},
+		{"stock pair", urisOf(server)["the stock pair"], nil},
 		{"binrpc", []string{"binrpc+unix://" + server.CtlPath}, nil},
 		{"every call/http", []string{server.HTTPURL}, everyCall},
 		{"every call/unix", []string{"unix://" + server.SocketPath}, everyCall},
-		{"every call/stock pair", ways(server)["the stock pair"], everyCall},
+		{"every call/stock pair", urisOf(server)["the stock pair"], everyCall},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
 			uris := tc.uris
@@ -50,14 +50,14 @@ func BenchmarkScrape(b *testing.B) {
 			var requests []recorded
 			var plain, recording []kamrpc.Transport
 			for _, uri := range uris {
-				way, err := kamrpc.Open(uri, nil)
+				transport, err := kamrpc.Open(uri, nil)
 				if err != nil {
 					b.Fatal(err)
 				}
-				plain = append(plain, way)
-				recording = append(recording, recordingWay{way, &requests})
+				plain = append(plain, transport)
+				recording = append(recording, recordingTransport{transport, &requests})
 			}
-			client, err := kamrpc.NewClient(kamrpc.Config{Ways: recording, MaxConcurrent: 1})
+			client, err := kamrpc.NewClient(kamrpc.Config{Transports: recording, MaxConcurrent: 1})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -70,7 +70,7 @@ func BenchmarkScrape(b *testing.B) {
 				}
 			}
 
-			fast, err := kamrpc.NewClient(kamrpc.Config{Ways: plain})
+			fast, err := kamrpc.NewClient(kamrpc.Config{Transports: plain})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -89,7 +89,7 @@ func BenchmarkScrape(b *testing.B) {
 			for b.Loop() {
 				loops = append(loops, timed(func() {
 					for _, request := range requests {
-						if err := ask(b.Context(), request.way, request.text); err != nil {
+						if err := ask(b.Context(), request.transport, request.text); err != nil {
 							b.Fatal(err)
 						}
 					}
@@ -131,33 +131,33 @@ func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func (discard) WriteHeader(int)             {}
 
-// recorded is a request and the way that it went.
+// recorded is a request and the transport that it went over.
 type recorded struct {
-	way  kamrpc.Transport
-	text []byte
+	transport kamrpc.Transport
+	text      []byte
 }
 
-type recordingWay struct {
+type recordingTransport struct {
 	kamrpc.Transport
 	requests *[]recorded // not guarded: MaxConcurrent is 1
 }
 
-func (r recordingWay) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
+func (r recordingTransport) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
 	*r.requests = append(*r.requests, recorded{r.Transport, slices.Clone(request)})
 	return r.Transport.RoundTrip(ctx, request)
 }
 
 // ask reads up to the reply's end: a datagram is one read, and over BINRPC the
 // connection stays open behind the only line break.
-func ask(ctx context.Context, way kamrpc.Transport, request []byte) error {
+func ask(ctx context.Context, transport kamrpc.Transport, request []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	reply, err := way.RoundTrip(ctx, request)
+	reply, err := transport.RoundTrip(ctx, request)
 	if err != nil {
 		return err
 	}
 	defer reply.Close()
-	if strings.HasPrefix(way.String(), "unix") {
+	if strings.HasPrefix(transport.String(), "unix") {
 		var buffer [256 << 10]byte
 		n, err := reply.Read(buffer[:])
 		if err == nil && n == 0 {
@@ -165,7 +165,7 @@ func ask(ctx context.Context, way kamrpc.Transport, request []byte) error {
 		}
 		return err
 	}
-	if strings.HasPrefix(way.String(), "binrpc") {
+	if strings.HasPrefix(transport.String(), "binrpc") {
 		var buffer [32 << 10]byte
 		for n := 0; err == nil && (n == 0 || buffer[n-1] != '\n'); {
 			n, err = reply.Read(buffer[:])

@@ -34,7 +34,7 @@ func TestDoctorEnds(t *testing.T) {
 	}{
 		{"healthy", nil, 0, "\nhealthy (", ""},
 		{"the service's other flags", []string{"--log.level=debug", "--collector.pike.addresses=5", "--no-collector.tm", "--web.telemetry-path=/m"}, 0, "\nhealthy (", ""},
-		{"one way is dead", []string{"--kamailio.uri=udp://127.0.0.1:1"}, doctor.ExitDegraded, "\ndegraded (", ""},
+		{"one transport is dead", []string{"--kamailio.uri=udp://127.0.0.1:1"}, doctor.ExitDegraded, "\ndegraded (", ""},
 		{"a URI that the server refuses", []string{"--kamailio.uri=http://me:hunter2@127.0.0.1/"}, doctor.ExitBroken, "\nbroken (", ""},
 		{"a web configuration that the server refuses", []string{"--web.config.file=" + web}, doctor.ExitBroken, "the exporter does not start: --web.config.file", ""},
 		{"an unknown flag", []string{"--nope"}, doctor.ExitUsage, "", "unknown long flag '--nope', try kamailio_exporter doctor --help\n"},
@@ -55,7 +55,7 @@ func TestDoctorEnds(t *testing.T) {
 	}
 	stdout, _, code := ended(t, process(t, append(good, "--output=json")...))
 	var report doctor.Report
-	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 0 || report.Status != doctor.Healthy || report.Version != "5.6.3" || len(report.Ways) != 2 {
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 0 || report.Status != doctor.Healthy || report.Version != "5.6.3" || len(report.Transports) != 2 {
 		t.Errorf("%v, %d: %s", err, code, stdout)
 	}
 	fromEnvironment := process(t, "doctor", "--no-search", "--web.listen-address=127.0.0.1:0")

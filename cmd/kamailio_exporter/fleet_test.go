@@ -153,7 +153,7 @@ func TestProbeKeepsWhatItLearned(t *testing.T) {
 	e.get(t, "/probe?target=one") // a list that is short may fail once
 	for range 3 {
 		_, body := e.get(t, "/probe?target=one")
-		has(t, body, "kamailio_up 1", `kamailio_scrape_held_back{collector="usrloc_contacts",method="ul.dump",reason="pause"} 1`)
+		has(t, body, "kamailio_up 1", `kamailio_scrape_skipped{collector="usrloc_contacts",method="ul.dump",reason="pause"} 1`)
 		if status, body := e.post(t, "/-/reload"); status != 200 {
 			t.Errorf("reload: %d %s", status, body)
 		}

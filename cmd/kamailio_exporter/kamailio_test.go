@@ -19,8 +19,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// Ways to reach the same Kamailio, as operators have them.
-func ways(s *kamailiotest.Server) map[string][]string {
+// urisOf lists the URIs of one Kamailio, as operators have them.
+func urisOf(s *kamailiotest.Server) map[string][]string {
 	pair := []string{"unix://" + s.SocketPath, "fifo://" + s.FIFOPath + "?reply_dir=" + s.FIFOReplyDir}
 	all := map[string][]string{"the stock pair": pair, "BINRPC": {"binrpc+unix://" + s.CtlPath}}
 	if s.HTTPURL != "" {
@@ -71,7 +71,7 @@ func TestFullKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
-			for name, uris := range ways(server) {
+			for name, uris := range urisOf(server) {
 				t.Run(name, func(t *testing.T) { scrapeFull(t, server, uris) })
 			}
 		})
@@ -84,7 +84,7 @@ func TestPromotedStatisticsOfARealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
-			for name, uris := range ways(server) {
+			for name, uris := range urisOf(server) {
 				t.Run(name, func(t *testing.T) { scrapePromoted(t, uriFlags(uris)) })
 			}
 		})
@@ -412,12 +412,12 @@ func checkAgainstDatabase(t *testing.T, server *kamailiotest.Server, page string
 		}
 	}
 	for sample, want := range map[string]string{
-		`kamailio_mqueue_messages{queue="backlog"}`:                                                                   "3",
-		`kamailio_htable_expire_seconds{table="ipban"}`:                                                               "300",
-		`kamailio_htable_expire_seconds{table="empty"}`:                                                               "0",
-		`kamailio_ratelimit_pipe_limit{pipe="1"}`:                                                                     "1000",
-		`kamailio_scrape_held_back{collector="permissions",method="permissions.addressDump",reason="danger"}`:         yes(five),
-		`kamailio_scrape_held_back{collector="permissions_trusted",method="permissions.trustedDump",reason="danger"}`: yes(five),
+		`kamailio_mqueue_messages{queue="backlog"}`:                                                                 "3",
+		`kamailio_htable_expire_seconds{table="ipban"}`:                                                             "300",
+		`kamailio_htable_expire_seconds{table="empty"}`:                                                             "0",
+		`kamailio_ratelimit_pipe_limit{pipe="1"}`:                                                                   "1000",
+		`kamailio_scrape_skipped{collector="permissions",method="permissions.addressDump",reason="danger"}`:         yes(five),
+		`kamailio_scrape_skipped{collector="permissions_trusted",method="permissions.trustedDump",reason="danger"}`: yes(five),
 	} {
 		if got := value(page, sample); got != want {
 			t.Errorf("%s is %q, want %q", sample, got, want)
@@ -483,7 +483,7 @@ func TestRTPProxy(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, RTPProxy: true, Traffic: true})
-			for name, uris := range ways(server) {
+			for name, uris := range urisOf(server) {
 				_, page := scrapePage(handlerFor(t, uriFlags(uris)...), "10")
 				for _, want := range []string{
 					`scrape_collector_supported\{collector="rtpengine"\} 0`, `scrape_collector_success\{collector="rtpproxy"\} 1`,
@@ -508,7 +508,7 @@ func TestStockKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, StockHTTP: true})
-			for name, uris := range ways(server) {
+			for name, uris := range urisOf(server) {
 				t.Run(name, func(t *testing.T) { scrapeStock(t, server, uris) })
 			}
 		})
@@ -538,7 +538,7 @@ func TestRealTroubles(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
 			var handlers []func(want, when string)
-			for name, uris := range ways(server) {
+			for name, uris := range urisOf(server) {
 				h := handlerFor(t, uriFlags(uris)...)
 				handlers = append(handlers, func(want, when string) {
 					t.Helper()

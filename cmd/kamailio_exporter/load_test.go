@@ -152,8 +152,8 @@ func TestCallsUnderScrapes(t *testing.T) {
 	const users = 100_000
 	register(t, server, 0, users)
 	phones := newPhones(t, server)
-	stock := runExporter(t, ways(server)["the stock pair"])
-	http := runExporter(t, ways(server)["HTTP"])
+	stock := runExporter(t, urisOf(server)["the stock pair"])
+	http := runExporter(t, urisOf(server)["HTTP"])
 	cases := []*loadCase{
 		{name: "no scrape", exporter: stock},
 		{name: "sockets, 1 scraper", exporter: stock, scrapers: 1},
@@ -248,7 +248,7 @@ func measure(t *testing.T, kamailio []int, phones *phones, c *loadCase, rate int
 // as closely as a machine that is never quiet allows: in each run a scraper comes
 // and goes every few seconds while the calls go on, so that what else the machine
 // does falls on all sides. Every third window has the scrapes of an exporter that
-// does not give way.
+// runs at normal priority.
 func TestAnswerTimesInTurn(t *testing.T) {
 	if *load == 0 {
 		t.Skip("takes minutes: make bench runs it")
@@ -259,15 +259,15 @@ func TestAnswerTimesInTurn(t *testing.T) {
 			const users = 100_000
 			register(t, server, 0, users)
 			phones := newPhones(t, server)
-			uris := ways(server)["the stock pair"]
+			uris := urisOf(server)["the stock pair"]
 			turns := []turn{
 				{"no scrapes", nil, ""},
 				{"scrapes", runExporter(t, uris), "1"},
-				{"scrapes that do not give way", runExporter(t, uris, "--no-runtime.give-way"), ""},
+				{"scrapes at normal priority", runExporter(t, uris, "--no-runtime.idle-priority"), ""},
 			}
 			describeMachine(t, server)
 			printf(t, "\n%d users, %d calls per second, %d runs of %d windows of %v.\n\n", users, callsPerSecond, runsInTurn, windows*len(turns), *load)
-			printf(t, "| run | INVITE to 200: median, p99 | scrapes: median, p99 | to none | scrapes that do not give way: median, p99 | to none |\n| --- | --- | --- | --- | --- | --- |\n")
+			printf(t, "| run | INVITE to 200: median, p99 | scrapes: median, p99 | to none | scrapes at normal priority: median, p99 | to none |\n| --- | --- | --- | --- | --- | --- |\n")
 			medians, p99s, all := make([][]float64, len(turns)), make([][]float64, len(turns)), make([][]time.Duration, len(turns))
 			for run := range runsInTurn {
 				times := runInTurn(t, phones, turns, users)
@@ -300,7 +300,7 @@ const (
 )
 
 // turn is a kind of window: who is scraped in it, and what its page must tell of
-// giving way, if anything.
+// idle priority, if anything.
 type turn struct {
 	name     string
 	exporter *exporterProcess
@@ -336,8 +336,8 @@ func runInTurn(t *testing.T, phones *phones, turns []turn, users int) [][]time.D
 				t.Error(err)
 			}
 			checkCounts(t, r.last, users)
-			if got := value(r.last, givesWayMetric); got != turn.gives {
-				t.Errorf("%s: gives way is %q at the end of a window, want %q: the machine is too busy to measure anything", turn.name, got, turn.gives)
+			if got := value(r.last, idlePriorityMetric); got != turn.gives {
+				t.Errorf("%s: idle is %q at the end of a window, want %q: the machine is too busy to measure anything", turn.name, got, turn.gives)
 			}
 		})
 	}
@@ -422,13 +422,13 @@ func TestRegistrations(t *testing.T) {
 		t.Skip("takes minutes: make bench runs it")
 	}
 	server := kamailiotest.Start(t, kamailiotest.Config{ShmMB: 1024})
-	byWay := ways(server)
+	byName := urisOf(server)
 	exporters := map[string]*exporterProcess{
-		"sockets": runExporter(t, byWay["the stock pair"]),
-		"HTTP":    runExporter(t, byWay["HTTP"]),
+		"sockets": runExporter(t, byName["the stock pair"]),
+		"HTTP":    runExporter(t, byName["HTTP"]),
 	}
 	describeMachine(t, server)
-	printf(t, "\n| users | contacts | scraped over | scrape, median | slowest | held back | other client, socket: p99, slowest | other client, HTTP: p99, slowest | pkg | shm |\n")
+	printf(t, "\n| users | contacts | scraped over | scrape, median | slowest | skipped | other client, socket: p99, slowest | other client, HTTP: p99, slowest | pkg | shm |\n")
 	printf(t, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	users := 0
 	for _, n := range []int{100, 1000, 10_000, 100_000} {
@@ -436,17 +436,17 @@ func TestRegistrations(t *testing.T) {
 		users = n
 		contacts := contactsOf(users)
 		before := memoryAtRest(t, server, ownCycle)
-		for _, way := range []string{"", "sockets", "HTTP"} {
+		for _, name := range []string{"", "sockets", "HTTP"} {
 			ctx, cancel := context.WithCancel(t.Context())
 			end := func() scrapeResult { return scrapeResult{} }
-			if e := exporters[way]; e != nil {
+			if e := exporters[name]; e != nil {
 				// What is allocated once and for all is no growth.
 				if _, err := e.get(); err != nil {
 					t.Error(err)
 				}
 				end = e.scrape(ctx, 1)
 			}
-			socket, http := probe(ctx, t, byWay["the stock pair"][0]), probe(ctx, t, server.HTTPURL)
+			socket, http := probe(ctx, t, byName["the stock pair"][0]), probe(ctx, t, server.HTTPURL)
 			time.Sleep(*load)
 			cancel()
 			scrapes := end()
@@ -454,19 +454,19 @@ func TestRegistrations(t *testing.T) {
 			others := fmt.Sprintf("%s | %s", worst(socket()), worst(http()))
 			growth := fmt.Sprintf("%+d B | %+d B", after.pkg-before.pkg, after.shm-before.shm)
 			before = after
-			if way == "" {
+			if name == "" {
 				printf(t, "| %d | %d | not scraped | | | | %s | %s |\n", users, contacts, others, growth)
 				continue
 			}
 			for _, err := range scrapes.errs {
-				t.Errorf("%d users over %s: %v", users, way, err)
+				t.Errorf("%d users over %s: %v", users, name, err)
 			}
 			checkCounts(t, scrapes.last, users)
-			held := heldBack(scrapes.last)
+			held := skipped(scrapes.last)
 			if want := map[int]string{100: "0", 10_000: "1", 100_000: "1"}[users]; want != "" && held != want {
-				t.Errorf("%d users over %s: ul.dump is held back: %q, want %s", users, way, held, want)
+				t.Errorf("%d users over %s: ul.dump is skipped: %q, want %s", users, name, held, want)
 			}
-			printf(t, "| %d | %d | %s | %.1f ms | %.1f ms | %s | %s | %s |\n", users, contacts, way,
+			printf(t, "| %d | %d | %s | %.1f ms | %.1f ms | %s | %s | %s |\n", users, contacts, name,
 				ms(quantile(scrapes.times, 0.5)), ms(slices.Max(scrapes.times)), held, others, growth)
 		}
 	}
@@ -477,12 +477,12 @@ func worst(times []time.Duration) string {
 	return fmt.Sprintf("%.2f ms, %.1f ms", ms(quantile(times, 0.99)), ms(slices.Max(times)))
 }
 
-var heldBackDump = regexp.MustCompile(`(?m)^kamailio_scrape_held_back\{[^}]*method="ul\.dump"[^}]*\} ([0-9]+)$`)
+var skippedDump = regexp.MustCompile(`(?m)^kamailio_scrape_skipped\{[^}]*method="ul\.dump"[^}]*\} ([0-9]+)$`)
 
-// heldBack is "1" when the contacts are not looked into, for whatever reason, and
+// skipped is "1" when the contacts are not looked into, for whatever reason, and
 // "0" when they are.
-func heldBack(page string) (held string) {
-	for _, found := range heldBackDump.FindAllStringSubmatch(page, -1) {
+func skipped(page string) (held string) {
+	for _, found := range skippedDump.FindAllStringSubmatch(page, -1) {
 		held = max(held, found[1])
 	}
 	return held
@@ -500,7 +500,7 @@ func TestHundredThousandUsers(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, ShmMB: 1024})
 			phones := newPhones(t, server)
 			register(t, server, 0, users)
-			exporter := runExporter(t, ways(server)["the stock pair"])
+			exporter := runExporter(t, urisOf(server)["the stock pair"])
 
 			callsAndScrapes := func(d time.Duration, scrapers int) scrapeResult {
 				ctx, cancel := context.WithCancel(t.Context())
@@ -532,8 +532,8 @@ func TestHundredThousandUsers(t *testing.T) {
 				t.Errorf("%d scrapes in %v", n, seconds)
 			}
 			checkCounts(t, result.last, users)
-			if held := heldBack(result.last); held != "1" {
-				t.Errorf("ul.dump is held back: %q, want 1", held)
+			if held := skipped(result.last); held != "1" {
+				t.Errorf("ul.dump is skipped: %q, want 1", held)
 			}
 			// Calls take some for good too: as much as in the minutes before and after.
 			// And the pings that Kamailio waits for are never the same.
@@ -899,7 +899,7 @@ func register(t *testing.T, server *kamailiotest.Server, from, to int) {
 	const clients = 3 // fewer than Kamailio has TCP workers
 	var all sync.WaitGroup
 	for client := range clients {
-		way, err := kamrpc.Open(server.HTTPURL, nil)
+		transport, err := kamrpc.Open(server.HTTPURL, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -908,7 +908,7 @@ func register(t *testing.T, server *kamailiotest.Server, from, to int) {
 				for contact := range contactsOf(i+1) - contactsOf(i) {
 					request := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"ul.add","params":["location","user%d@example.com","sip:user%[1]d@192.0.2.%d:%d",86400,1.0,"",0,0,-1]}`,
 						i, contact, 1024+i%60000)
-					if err := ask(t.Context(), way, []byte(request)); err != nil {
+					if err := ask(t.Context(), transport, []byte(request)); err != nil {
 						t.Errorf("ul.add: %v", err)
 						return
 					}
@@ -936,11 +936,11 @@ func checkCounts(t *testing.T, page string, users int) {
 // it takes; the function that it returns waits for the end.
 func probe(ctx context.Context, t *testing.T, uri string) (times func() []time.Duration) {
 	t.Helper()
-	way, err := kamrpc.Open(uri, nil)
+	transport, err := kamrpc.Open(uri, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+	client, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -92,17 +92,17 @@ func runBound(t *testing.T, cmd *exec.Cmd) *boundProcess {
 	return p
 }
 
-// TestGivesWay sees that the program gives way where it may, unless told not to.
-func TestGivesWay(t *testing.T) {
+// TestIdlePriority: the program runs at idle priority where it can, unless it is switched off.
+func TestIdlePriority(t *testing.T) {
 	uri := "--kamailio.uri=" + fake56(t).URI("unix")
-	if _, page := start(t, uri).get(t, "/metrics"); value(page, "kamailio_exporter_gives_way") != "" {
-		t.Errorf("told not to: %s %s", "kamailio_exporter_gives_way", value(page, "kamailio_exporter_gives_way"))
+	if _, page := start(t, uri).get(t, "/metrics"); value(page, "kamailio_exporter_idle_priority") != "" {
+		t.Errorf("switched off: %s %s", "kamailio_exporter_idle_priority", value(page, "kamailio_exporter_idle_priority"))
 	}
 	server := runBound(t, process(t, uri, "--web.listen-address=127.0.0.1:0"))
 	e := &exporter{url: server.out.address(t)}
 	_, page := e.get(t, "/metrics")
-	got, says := value(page, "kamailio_exporter_gives_way"), strings.Contains(server.out.String(), "will not give way")
+	got, says := value(page, "kamailio_exporter_idle_priority"), strings.Contains(server.out.String(), "running at normal CPU priority")
 	if got == "" || says && got != "0" || says && os.Geteuid() == 0 {
-		t.Errorf("%s is %q; log: %s", "kamailio_exporter_gives_way", got, server.out)
+		t.Errorf("%s is %q; log: %s", "kamailio_exporter_idle_priority", got, server.out)
 	}
 }

@@ -60,7 +60,7 @@ func (b *logBuffer) String() string {
 
 var listening = regexp.MustCompile(`address"?[=:]"?(127\.0\.0\.1:\d+)`) // in logfmt and in JSON
 
-// start runs the exporter on a free port until the test ends. It does not give way:
+// start runs the exporter on a free port until the test ends. It runs at normal priority:
 // that would be the whole test.
 func start(t testing.TB, args ...string) *exporter {
 	t.Helper()
@@ -68,7 +68,7 @@ func start(t testing.TB, args ...string) *exporter {
 	log := newLogBuffer()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, append([]string{"--web.listen-address=127.0.0.1:0", "--no-runtime.give-way"}, args...), io.Discard, log)
+		err := run(ctx, append([]string{"--web.listen-address=127.0.0.1:0", "--no-runtime.idle-priority"}, args...), io.Discard, log)
 		fmt.Fprintln(log, "ended:", err)
 		ended <- err
 	}()
@@ -233,7 +233,7 @@ func TestAFailingCollectorIsOneLine(t *testing.T) {
 	}
 }
 
-// A scrape that is under way when SIGTERM comes is finished.
+// A scrape that is in progress when SIGTERM comes is finished.
 func TestStopFinishesScrapes(t *testing.T) {
 	server := fake(t)
 	asked, release := make(chan struct{}), make(chan struct{})
@@ -437,7 +437,7 @@ func TestDefaultsAreTheStockSockets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(client.Ways(), " "); got != "unix:///run/kamailio/kamailio_rpc.sock fifo:///run/kamailio/kamailio_rpc.fifo" {
+	if got := strings.Join(client.URIs(), " "); got != "unix:///run/kamailio/kamailio_rpc.sock fifo:///run/kamailio/kamailio_rpc.fifo" {
 		t.Error(got)
 	}
 }

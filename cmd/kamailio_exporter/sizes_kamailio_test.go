@@ -124,7 +124,7 @@ func TestRegistrationsInTheDatabaseOfARealKamailio(t *testing.T) {
 		users, contacts = `kamailio_usrloc_users{domain="location"}`, `kamailio_usrloc_contacts{domain="location"}`
 		inMemory        = "kamailio_usrloc_in_memory"
 		dumped          = `kamailio_usrloc_contacts_by_lifetime{domain="location",remaining="1800-3600"}`
-		held            = `kamailio_scrape_held_back{collector="usrloc_contacts",method="ul.dump",reason="%s"}`
+		held            = `kamailio_scrape_skipped{collector="usrloc_contacts",method="ul.dump",reason="%s"}`
 	)
 	for _, version := range kamailiotest.Versions(t) {
 		for _, test := range []struct {
@@ -157,7 +157,7 @@ modparam("usrloc", "db_mode", %d)`, db, test.mode), 1)
 						wanted = []string{"", "", "0", "", "1", "0"}
 					}
 					if fmt.Sprint(got) != fmt.Sprint(wanted) {
-						t.Errorf("users, contacts, in memory, dumped, held back as unknown and for size: %q, want %q", got, wanted)
+						t.Errorf("users, contacts, in memory, dumped, skipped as unknown and for size: %q, want %q", got, wanted)
 					}
 					if value(page, "kamailio_usrloc_registered_users") != "" && want == "" {
 						t.Error("registered_users is there")
@@ -214,7 +214,7 @@ func locationDatabase(t *testing.T) string {
 // A Kamailio that hangs in the middle of a scrape costs that scrape, and not the
 // next: short lists are back at once.
 func TestShortListsAreBackAfterAHang(t *testing.T) {
-	paused := regexp.MustCompile(`(?m)^kamailio_scrape_held_back\{.*reason="pause"\} 1$`)
+	paused := regexp.MustCompile(`(?m)^kamailio_scrape_skipped\{.*reason="pause"\} 1$`)
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})

@@ -4,7 +4,7 @@ func exporter() Dashboard {
 	return Dashboard{
 		UID:   "kamailio-exporter",
 		Title: "Exporter",
-		About: "Whether the exporter sees all it should, what it costs Kamailio, and what it holds back so as to do no harm.",
+		About: "Whether the exporter sees all it should, what it costs Kamailio, and which calls it skips so as to do no harm.",
 		From:  "now-1h",
 		Rows: []row{
 			{title: "Now", panels: []panel{
@@ -21,10 +21,10 @@ func exporter() Dashboard {
 					queries: []query{{expr: `sum(kamailio_scrape_collector_success{S} == bool 0 and kamailio_scrape_collector_supported{S} == 1)`, legend: "failing"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Held back",
+					kind: kindStat, width: 4, height: 5, title: "Skipped",
 					help: "Costly calls that are not made now, because the server holds more than the limit or because they failed.",
 					unit: number, none: "No exporter is scraped", steps: noneMay(orange),
-					queries: []query{{expr: `sum(kamailio_scrape_held_back{S})`, legend: "held back"}},
+					queries: []query{{expr: `sum(kamailio_scrape_skipped{S})`, legend: "skipped"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Slowest scrape",
@@ -59,10 +59,10 @@ func exporter() Dashboard {
 					queries: []query{{expr: `max by (collector) (kamailio_scrape_collector_duration_seconds{S} and kamailio_scrape_collector_supported{S} == 1)`, legend: "{{collector}}"}},
 				},
 				{
-					kind: kindTable, width: 12, height: 8, title: "Held back",
+					kind: kindTable, width: 12, height: 8, title: "Skipped",
 					help: "Costly calls that are not made. size: the server holds more than the limit of the collector's flag. pause: the call failed, and is not made again for a minute, then two, four, up to an hour.",
-					unit: words, none: "Nothing is held back", sort: "Collector", hidden: []string{"job"},
-					queries: []query{{expr: `max by (job, instance, collector, method, reason) (kamailio_scrape_held_back{S}) == 1`}},
+					unit: words, none: "Nothing is skipped", sort: "Collector", hidden: []string{"job"},
+					queries: []query{{expr: `max by (job, instance, collector, method, reason) (kamailio_scrape_skipped{S}) == 1`}},
 					columns: []column{
 						{title: "Collector", label: "collector", width: 180},
 						{title: "Method", label: "method", width: 220},
@@ -115,10 +115,10 @@ func exporter() Dashboard {
 					},
 				},
 				{
-					kind: kindTimeline, width: 24, height: 5, title: "Giving way on the CPUs",
-					help: "Whether calls come before scrapes: giving way, the exporter runs only while a CPU has nothing else to do. It does not on a busy host, nor where it may not return from that: then its log says so at the start.",
-					unit: words, none: "Exporter metrics are switched off", states: []state{{0, "Takes its share", blue}, {1, "Gives way", green}},
-					queries: []query{{expr: `min by (instance) (kamailio_exporter_gives_way{S})`, legend: "{{instance}}"}},
+					kind: kindTimeline, width: 24, height: 5, title: "CPU priority",
+					help: "At idle priority the exporter runs only while a CPU has nothing else to do, so that calls do not wait for scrapes. On a busy host it runs at normal priority; so it does where idle priority is not permitted, which its log says at startup.",
+					unit: words, none: "Exporter metrics are switched off", states: []state{{0, "Normal", blue}, {1, "Idle", green}},
+					queries: []query{{expr: `min by (instance) (kamailio_exporter_idle_priority{S})`, legend: "{{instance}}"}},
 				},
 			}},
 			{title: "Many targets of one exporter", panels: []panel{

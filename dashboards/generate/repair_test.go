@@ -368,7 +368,7 @@ func repair(t *testing.T, r *repairs) {
 	r.enforce()
 	third.failing.Store(true)
 	r.becomes("the gateway is taken out", func() bool { return r.flags() == "AP AP DX" })
-	failed(50) // some were under way
+	failed(50) // some were in progress
 	if share := failed(100); share != 0 {
 		t.Errorf("%v of the calls fail", share)
 	}

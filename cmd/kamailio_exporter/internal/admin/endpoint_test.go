@@ -146,11 +146,11 @@ func (b *endpoint) start(change func(*Server)) *endpoint {
 		b.t.Fatal(err)
 	}
 	if b.client == nil {
-		way, err := kamrpc.Open(b.fake.URI("http"), nil)
+		transport, err := kamrpc.Open(b.fake.URI("http"), nil)
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		if b.client, err = kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}, MaxReplyBytes: action.MaxReplyBytes}); err != nil {
+		if b.client, err = kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}, MaxReplyBytes: action.MaxReplyBytes}); err != nil {
 			b.t.Fatal(err)
 		}
 	}

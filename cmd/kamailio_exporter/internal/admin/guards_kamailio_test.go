@@ -28,7 +28,7 @@ func realRuled(t *testing.T, server *kamailiotest.Server, mode, rules string) *r
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.client, err = kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}, MaxReplyBytes: action.MaxReplyBytes}); err != nil {
+	if b.client, err = kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{way}, MaxReplyBytes: action.MaxReplyBytes}); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "an uptime above the guards'", func() bool {
@@ -126,7 +126,7 @@ func TestLatencyAmongManyDestinations(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			client, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}, MaxReplyBytes: action.MaxReplyBytes})
+			client, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{way}, MaxReplyBytes: action.MaxReplyBytes})
 			if err != nil {
 				t.Fatal(err)
 			}

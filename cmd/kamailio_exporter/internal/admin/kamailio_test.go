@@ -58,15 +58,15 @@ func everything() string {
 func realEndpoint(t *testing.T, uri string) *endpoint {
 	t.Helper()
 	b := newEndpoint(t, everything())
-	way, err := kamrpc.Open(uri, nil)
+	transport, err := kamrpc.Open(uri, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	scrapes, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+	scrapes, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.client, err = scrapes.Beside(kamrpc.Config{Ways: []kamrpc.Transport{way}}); err != nil {
+	if b.client, err = scrapes.Sibling(kamrpc.Config{Transports: []kamrpc.Transport{transport}}); err != nil {
 		t.Fatal(err)
 	}
 	return b.start(func(s *Server) { hurry(s.inForce.Load()) })
@@ -979,8 +979,8 @@ func TestWatchersByTheRules(t *testing.T) {
 	}
 }
 
-// TestActionsByEachWay: what is sent arrives as it is meant, whichever way it goes.
-func TestActionsByEachWay(t *testing.T) {
+// TestActionsOverEachTransport: what is sent arrives as it is meant, whichever transport it goes over.
+func TestActionsOverEachTransport(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
@@ -1053,15 +1053,15 @@ func TestStormOfReloads(t *testing.T) {
 			}))
 			defer counter.Close()
 			b := newEndpoint(t, everything())
-			way, err := kamrpc.Open(counter.URL+"/RPC", nil)
+			transport, err := kamrpc.Open(counter.URL+"/RPC", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			scrapes, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+			scrapes, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if b.client, err = scrapes.Beside(kamrpc.Config{Ways: []kamrpc.Transport{way}}); err != nil {
+			if b.client, err = scrapes.Sibling(kamrpc.Config{Transports: []kamrpc.Transport{transport}}); err != nil {
 				t.Fatal(err)
 			}
 			b.start(func(s *Server) {

@@ -91,8 +91,8 @@ func TestFailedIsNotUnchanged(t *testing.T) {
 	})
 }
 
-// The read that is under way when the patience ends is not cut off: what it asks for would
-// be held back, for scrapes and for the next action.
+// The read that is in progress when the patience ends is not cut off: what it asks for would
+// be skipped, for scrapes and for the next action.
 func TestLastReadAfterwardsIsNotCutOff(t *testing.T) {
 	b := newEndpoint(t, everything())
 	began := time.Now()

@@ -46,7 +46,7 @@ type Settings struct {
 
 	TelemetryPath          string
 	DisableExporterMetrics bool
-	GiveWay                bool
+	IdlePriority           bool
 	Web                    *web.FlagConfig
 	Log                    promslog.Config
 
@@ -81,8 +81,8 @@ func NewApp(s *Settings) *kingpin.Application {
 		NoEnvar().BoolVar(&s.CheckAdmin)
 	app.Flag("admin.print-grants", "Print what the file of --admin.config.file lets each user do, and end.").
 		NoEnvar().BoolVar(&s.PrintGrants)
-	app.Flag("runtime.give-way", "Run only while a CPU has nothing else to do (SCHED_IDLE), so that calls do not wait for scrapes. Not on a busy host, nor where the exporter may not return from it.").
-		Default("true").BoolVar(&s.GiveWay)
+	app.Flag("runtime.idle-priority", "Run at idle CPU priority (SCHED_IDLE) while the host has CPU time to spare, so that calls do not wait for scrapes.").
+		Default("true").BoolVar(&s.IdlePriority)
 	s.Web = webflag.AddFlags(app, ":9494")
 	promslogflag.AddFlags(app, &s.Log)
 	return app

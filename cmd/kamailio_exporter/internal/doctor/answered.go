@@ -23,7 +23,7 @@ func (p *patient) total(name string, labels ...string) (sum float64, there bool)
 }
 
 // These many calls, and this share of all, are more than what restarts of counters
-// and calls under way explain.
+// and calls in progress explain.
 const (
 	manyRefused  = 20
 	shareRefused = 0.02

@@ -36,7 +36,7 @@ type check struct {
 // The sections of the report, in their order.
 const (
 	sectionKamailio   = "Kamailio"
-	sectionWays       = "Ways to ask"
+	sectionTransports = "Transports"
 	sectionCollectors = "Collectors"
 	sectionExporter   = "Exporter"
 	sectionMore       = "What more could be had"
@@ -47,13 +47,13 @@ var checks = []check{
 	{"processes", sectionKamailio, checkProcesses},
 	{"version", sectionKamailio, checkVersion},
 	{"clock", sectionKamailio, checkClock},
-	{"ways", sectionWays, checkWays},
-	{"instances", sectionWays, checkInstances},
-	{"found", sectionWays, checkFound},
-	{"permissions", sectionWays, checkPermissions},
-	{"closed", sectionWays, checkClosedConnections},
-	{"workers", sectionWays, checkWorkers},
-	{"replies", sectionWays, checkReplySizes},
+	{"transports", sectionTransports, checkTransports},
+	{"instances", sectionTransports, checkInstances},
+	{"found", sectionTransports, checkFound},
+	{"permissions", sectionTransports, checkPermissions},
+	{"closed", sectionTransports, checkClosedConnections},
+	{"workers", sectionTransports, checkWorkers},
+	{"replies", sectionTransports, checkReplySizes},
 	{"collectors", sectionCollectors, checkCollectors},
 	{"limits", sectionCollectors, checkLimits},
 	{"usrloc", sectionCollectors, checkUsrloc},
@@ -77,11 +77,11 @@ func one(level Level, text string, fixes ...Fix) []Finding {
 
 func checkProcesses(_ context.Context, p *patient) (all []Finding) {
 	var others []string
-	ways := p.answering()
+	trials := p.answering()
 	for _, k := range p.processes {
 		who := "it"
 		switch {
-		case len(ways) == 0 || ways[0].id.MainPID() == "": // whether that is it is not known
+		case len(trials) == 0 || trials[0].id.MainPID() == "": // whether that is it is not known
 			who = "a Kamailio"
 		case k.pid != p.mainPID:
 			others = append(others, fmt.Sprintf("pid %d with %s", k.pid, k.config))
@@ -92,7 +92,7 @@ func checkProcesses(_ context.Context, p *patient) (all []Finding) {
 	if len(others) > 0 {
 		all = append(all, Finding{Level: Note, Text: "Kamailios run here that the URIs do not lead to: " + strings.Join(others, "; ")})
 	}
-	local := slices.ContainsFunc(p.ways, func(t *trial) bool { return localPath(t.given) != "" && t.Flag })
+	local := slices.ContainsFunc(p.trials, func(t *trial) bool { return localPath(t.given) != "" && t.Flag })
 	if len(p.processes) == 0 && local && len(p.answering()) == 0 {
 		all = one(Fail, "no process of Kamailio is seen on this machine", shell("systemctl start kamailio", "journalctl -u kamailio -e  # if it ends again"))
 	}
@@ -154,11 +154,11 @@ func checkClock(_ context.Context, p *patient) []Finding {
 	if skew.Abs() <= maxSkew {
 		return one(OK, "its clock is right, by this machine's")
 	}
-	way := "ahead of"
+	side := "ahead of"
 	if skew < 0 {
-		way = "behind"
+		side = "behind"
 	}
-	return one(Warn, fmt.Sprintf("its clock is about %s %s this machine's: ages and expiry times on the page are wrong by that", skew.Abs().Round(time.Second), way),
+	return one(Warn, fmt.Sprintf("its clock is about %s %s this machine's: ages and expiry times on the page are wrong by that", skew.Abs().Round(time.Second), side),
 		shell("timedatectl set-ntp true"))
 }
 
@@ -185,9 +185,9 @@ func schemeOf(uri string) string {
 	return scheme
 }
 
-func checkWays(_ context.Context, p *patient) (all []Finding) {
+func checkTransports(_ context.Context, p *patient) (all []Finding) {
 	some := len(p.answering()) > 0
-	for _, t := range p.ways {
+	for _, t := range p.trials {
 		if !t.Flag {
 			continue
 		}
@@ -203,7 +203,7 @@ func checkWays(_ context.Context, p *patient) (all []Finding) {
 		}
 		level, text := Fail, t.URI+": "+t.Error
 		switch {
-		case t.way == nil:
+		case t.via == nil:
 			text = "the exporter does not start: " + t.URI + ": " + t.Error
 		case some:
 			level = Warn
@@ -215,7 +215,7 @@ func checkWays(_ context.Context, p *patient) (all []Finding) {
 		if loaded, known := p.loads(module); known && !loaded && (some || localPath(t.given) != "") {
 			text += ". The module " + module + " is not loaded"
 		}
-		if some && t.way != nil {
+		if some && t.via != nil {
 			text += ". The exporter skips this URI, and uses the others"
 		}
 		all = append(all, Finding{Level: level, Text: text, Fixes: p.mend(t)})
@@ -230,11 +230,11 @@ func size(bytes int64) string {
 	return fmt.Sprintf("%d KiB", (bytes+1<<9)>>10)
 }
 
-// mend says how a way that does not answer could.
+// mend says how a transport that does not answer could be fixed.
 func (p *patient) mend(t *trial) (fixes []Fix) {
 	scheme, path := schemeOf(t.URI), localPath(t.URI)
 	switch {
-	case t.way == nil:
+	case t.via == nil:
 		return []Fix{byFlag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo")}
 	case path != "":
 		if o, err := currentAccount().reach(path, mayWrite); o != nil || errors.Is(err, fs.ErrPermission) {
@@ -283,7 +283,7 @@ func (p *patient) elsewhere(t *trial) (fixes []Fix) {
 	scheme := schemeOf(t.URI)
 	others := p.unnamed()
 	if only := p.theOnly(); only != nil && len(p.answering()) == 0 {
-		others = only.ways
+		others = only.trials
 	}
 	for _, other := range others {
 		if schemeOf(other.URI) == scheme {
@@ -450,8 +450,8 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 		return one(Warn, "whose permissions? "+p.whoErr.Error(), byFlag("--user="+serviceName))
 	}
 	var fine []string
-	answer := false // by a way that he may use
-	for _, t := range p.ways {
+	answer := false // over a transport that he may use
+	for _, t := range p.trials {
 		path := localPath(t.given)
 		if !t.Flag {
 			continue
@@ -507,8 +507,8 @@ func checkClosedConnections(_ context.Context, p *patient) (all []Finding) {
 
 // checkWorkers: over HTTP the workers are those that serve SIP over TCP.
 func checkWorkers(_ context.Context, p *patient) []Finding {
-	ways := p.answering()
-	if len(ways) == 0 || !strings.HasPrefix(ways[0].URI, "http") {
+	trials := p.answering()
+	if len(trials) == 0 || !strings.HasPrefix(trials[0].URI, "http") {
 		return nil
 	}
 	workers := p.workers["tcp receiver"]
@@ -522,12 +522,12 @@ func checkWorkers(_ context.Context, p *patient) []Finding {
 
 // checkReplySizes compares what came with what can come.
 func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
-	ways := p.answering()
-	if p.snapshot == nil || len(ways) == 0 {
+	trials := p.answering()
+	if p.snapshot == nil || len(trials) == 0 {
 		return nil
 	}
-	first, most := ways[0].MaxReply, ways[0].MaxReply
-	for _, t := range ways {
+	first, most := trials[0].MaxReply, trials[0].MaxReply
+	for _, t := range trials {
 		if t.MaxReply == 0 || most > 0 && t.MaxReply > most {
 			most = t.MaxReply
 		}
@@ -547,12 +547,12 @@ func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
 		if limit == 0 || n <= limit/2 {
 			continue
 		}
-		// What does not fit by the first way goes by the one that carries most.
+		// What does not fit the first transport goes over the one that carries most.
 		if most == 0 || most > limit {
 			continue
 		}
-		f := Finding{Level: Warn, Text: fmt.Sprintf("the reply of %s has %s, and this way carries %s: when it grows it is lost", m, size(n), size(limit)),
-			Fixes: []Fix{byFlag("--kamailio.uri="+ways[0].given, p.largeWay())}}
+		f := Finding{Level: Warn, Text: fmt.Sprintf("the reply of %s has %s, and this transport carries %s: when it grows it is lost", m, size(n), size(limit)),
+			Fixes: []Fix{byFlag("--kamailio.uri="+trials[0].given, p.largeTransport())}}
 		if loaded, known := p.loads("jsonrpcs"); loaded || !known {
 			f.Fixes = append(f.Fixes, or(kamailioCfg(`modparam("jsonrpcs", "pretty_format", 0)  # smaller replies`)))
 		}
@@ -601,7 +601,7 @@ func checkCollectors(_ context.Context, p *patient) (all []Finding) {
 func (p *patient) failure(r collector.Result) []Fix {
 	switch {
 	case errors.Is(r.Err, kamrpc.ErrNoAnswer) && !p.carriesLarge():
-		return []Fix{byFlag("--kamailio.uri="+p.answering()[0].given, p.largeWay())}
+		return []Fix{byFlag("--kamailio.uri="+p.answering()[0].given, p.largeTransport())}
 	case errors.Is(r.Err, kamrpc.ErrOutgrown):
 		return []Fix{
 			byFlag("--kamailio.uri=unix:///run/kamailio/kamailio_rpc.sock", "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"),
@@ -863,14 +863,14 @@ func checkScriptMetrics(_ context.Context, p *patient) []Finding {
 	return one(Warn, "xhttp_prom_timeout is "+set+": "+why, kamailioCfg(noTimeoutLine))
 }
 
-// carriesLarge tells whether a way of the flags is made for large replies.
+// carriesLarge tells whether a transport of the flags is made for large replies.
 func (p *patient) carriesLarge() bool {
-	return slices.ContainsFunc(p.ways, func(t *trial) bool { return t.Flag && (t.MaxReply == 0 || t.MaxReply > 1<<20) })
+	return slices.ContainsFunc(p.trials, func(t *trial) bool { return t.Flag && (t.MaxReply == 0 || t.MaxReply > 1<<20) })
 }
 
-// largeWay is a flag for what carries large replies: the FIFO, which only this
+// largeTransport is a flag for what carries large replies: the FIFO, which only this
 // machine has, or HTTP to another.
-func (p *patient) largeWay() string {
+func (p *patient) largeTransport() string {
 	for _, t := range p.answering() {
 		u, err := url.Parse(t.given)
 		if err == nil && u.Hostname() != "" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback() {
@@ -880,18 +880,18 @@ func (p *patient) largeWay() string {
 	return "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"
 }
 
-// checkLargeReplies: without a way for large replies lists are cut.
+// checkLargeReplies: without a transport for large replies lists are cut.
 func checkLargeReplies(_ context.Context, p *patient) []Finding {
-	ways := p.answering()
-	if len(ways) == 0 || p.carriesLarge() {
+	trials := p.answering()
+	if len(trials) == 0 || p.carriesLarge() {
 		return nil
 	}
 	for _, t := range p.unnamed() {
 		if t.MaxReply == 0 {
-			return one(Note, "replies of more than "+size(ways[0].MaxReply)+" do not come by the ways that the flags name; by this one they do", byFlag("--kamailio.uri="+ways[0].given, "--kamailio.uri="+t.URI))
+			return one(Note, "replies of more than "+size(trials[0].MaxReply)+" do not fit the transports that the flags name; over this one they do", byFlag("--kamailio.uri="+trials[0].given, "--kamailio.uri="+t.URI))
 		}
 	}
-	return one(Note, "replies of more than "+size(ways[0].MaxReply)+" (long lists of destinations or contacts) do not come by this way, but by this one of jsonrpcs", byFlag("--kamailio.uri="+ways[0].given, p.largeWay()))
+	return one(Note, "replies of more than "+size(trials[0].MaxReply)+" (long lists of destinations or contacts) do not fit this transport, but this one of jsonrpcs", byFlag("--kamailio.uri="+trials[0].given, p.largeTransport()))
 }
 
 // checkSockets: SIP itself can be asked too.

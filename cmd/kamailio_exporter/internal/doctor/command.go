@@ -36,7 +36,7 @@ type Options struct {
 
 // NewApp declares the flags of the command.
 func NewApp(s *cli.Settings, o *Options) *kingpin.Application {
-	app := cli.CommandApp(s, "doctor", "Examines Kamailio and the exporter's settings: which ways to ask work, which collectors, and what would mend or add the others. Run it with the flags and the environment of the service, all of which it takes. It makes one scrape and changes nothing. It ends with 0 when all is healthy, 1 when something is degraded, 2 when the exporter gets nothing or does not start, 3 after wrong usage.",
+	app := cli.CommandApp(s, "doctor", "Examines Kamailio and the exporter's settings: which transports work, which collectors, and what would mend or add the others. Run it with the flags and the environment of the service, all of which it takes. It makes one scrape and changes nothing. It ends with 0 when all is healthy, 1 when something is degraded, 2 when the exporter gets nothing or does not start, 3 after wrong usage.",
 		"kamailio.", "sip.", "xhttp_prom.url", "web.listen-address", "scrape.timeout")
 	app.Flag("output", "text, for people (with colours in a terminal, unless NO_COLOR is set), or json.").
 		NoEnvar().Default("text").EnumVar(&o.output, "text", "json")
@@ -149,7 +149,7 @@ func newConfig(s *cli.Settings, t target.Target) (Config, error) {
 	return cfg, nil
 }
 
-// opener opens a way over connections of its own, which are counted.
+// opener opens a transport over connections of its own, which are counted.
 func opener(t target.Target) func(uri string) (kamrpc.Transport, func() int64, error) {
 	return func(uri string) (kamrpc.Transport, func() int64, error) {
 		var dials atomic.Int64
@@ -161,7 +161,7 @@ func opener(t target.Target) func(uri string) (kamrpc.Transport, func() int64, e
 		if err != nil {
 			return nil, nil, err
 		}
-		way, err := kamrpc.Open(uri, client)
-		return way, dials.Load, err
+		transport, err := kamrpc.Open(uri, client)
+		return transport, dials.Load, err
 	}
 }

@@ -17,9 +17,9 @@ import (
 // Config is what the exporter would do with the same flags.
 type Config struct {
 	URIs []string
-	// Open makes the way of a URI; dials counts the connections that it has made
+	// Open makes the transport of a URI; dials counts the connections that it has made
 	// (HTTP only).
-	Open          func(uri string) (way kamrpc.Transport, dials func() int64, err error)
+	Open          func(uri string) (transport kamrpc.Transport, dials func() int64, err error)
 	Collectors    []collector.Collector // that are switched on
 	CallTimeout   time.Duration
 	ScrapeTimeout time.Duration
@@ -73,7 +73,7 @@ type Finding struct {
 	section string
 }
 
-// Fix is a way to mend it. Several of a finding are alternatives if Or is set, and
+// Fix is one fix. Several of a finding are alternatives if Or is set, and
 // else all needed.
 type Fix struct {
 	Where string   `json:"where"` // kamailio.cfg, shell, or flag
@@ -86,8 +86,8 @@ func shell(lines ...string) Fix       { return Fix{Where: "shell", Lines: lines}
 func byFlag(lines ...string) Fix      { return Fix{Where: "flag", Lines: lines} }
 func or(f Fix) Fix                    { f.Or = true; return f }
 
-// Way is how one URI answers.
-type Way struct {
+// Transport is how one URI answers.
+type Transport struct {
 	URI      string  `json:"uri"`
 	Flag     bool    `json:"configured"` // named by a flag, or a default
 	Answers  bool    `json:"answers"`
@@ -100,7 +100,7 @@ type Way struct {
 // Collector is how one collector of those switched on does.
 type Collector struct {
 	Name    string  `json:"name"`
-	State   string  `json:"state"` // works, held_back, fails or absent
+	State   string  `json:"state"` // works, skipped, fails or absent
 	Why     string  `json:"why,omitempty"`
 	Samples int     `json:"samples"`
 	Seconds float64 `json:"seconds"`
@@ -113,7 +113,7 @@ type Report struct {
 	Version    string      `json:"kamailio_version,omitempty"`
 	Uptime     float64     `json:"kamailio_uptime_seconds,omitempty"`
 	Modules    []string    `json:"kamailio_modules,omitempty"`
-	Ways       []Way       `json:"ways"`
+	Transports []Transport `json:"transports"`
 	Collectors []Collector `json:"collectors,omitempty"`
 	Findings   []Finding   `json:"findings"`
 }
@@ -126,8 +126,8 @@ func Run(ctx context.Context, cfg Config) *Report {
 		Status: Healthy, User: p.who.name, Version: p.version, Uptime: p.uptime.Seconds(),
 		Modules: p.modules, Collectors: p.collectors(), Findings: []Finding{},
 	}
-	for _, t := range p.ways {
-		r.Ways = append(r.Ways, t.Way)
+	for _, t := range p.trials {
+		r.Transports = append(r.Transports, t.Transport)
 	}
 	for _, c := range checks {
 		for _, f := range c.run(ctx, p) {

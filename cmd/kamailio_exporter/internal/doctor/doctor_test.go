@@ -121,11 +121,11 @@ func TestFindings(t *testing.T) {
 		{"a version that nobody tried", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("core.version", `"kamailio 5.9.1 (x86_64/linux) "`)
 		}, Healthy, "version", Note, "tested against 5.6 and 6.0", ""},
-		{"a version that is no text", func(s *kamrpctest.Server, _ *Config) { s.Handle("core.version", `{"a":[1,2]}`) }, Healthy, "ways", OK, "answers in", ""},
-		{"garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage) }, Broken, "ways", Fail, "bad reply", ""},
-		{"endless", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Endless) }, Broken, "ways", Fail, "", ""},
-		{"deep", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Deep) }, Broken, "ways", Fail, "nested", ""},
-		{"silent", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Silent) }, Broken, "ways", Fail, "no answer before the deadline", "shell: journalctl"},
+		{"a version that is no text", func(s *kamrpctest.Server, _ *Config) { s.Handle("core.version", `{"a":[1,2]}`) }, Healthy, "transports", OK, "answers in", ""},
+		{"garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage) }, Broken, "transports", Fail, "bad reply", ""},
+		{"endless", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Endless) }, Broken, "transports", Fail, "", ""},
+		{"deep", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Deep) }, Broken, "transports", Fail, "nested", ""},
+		{"silent", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Silent) }, Broken, "transports", Fail, "no answer before the deadline", "shell: journalctl"},
 		{"one module's garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage, "tm.stats") }, Degraded, "collectors", Warn, "tm fails: tm.stats", ""},
 		{"one call is not answered", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Silent, "tm.stats") }, Degraded, "collectors", Warn, "tm fails: tm.stats", "flag: --no-collector.tm"},
 		{"nobody registered yet", func(s *kamrpctest.Server, _ *Config) {
@@ -155,9 +155,9 @@ func TestFindings(t *testing.T) {
 				cfg.URIs = cfg.URIs[:1]
 				s.Handle("core.info", `{"version":"kamailio 5.6.3","flags":"`+strings.Repeat("x", 100_000)+`"}`)
 			},
-			Degraded, "replies", Warn, "the reply of core.info has 98 KiB, and this way carries 128 KiB", "flag: --kamailio.uri=fifo:",
+			Degraded, "replies", Warn, "the reply of core.info has 98 KiB, and this transport carries 128 KiB", "flag: --kamailio.uri=fifo:",
 		},
-		{"no way for large replies", func(_ *kamrpctest.Server, cfg *Config) { cfg.URIs = cfg.URIs[:1] }, Degraded, "large", Note, "do not come by this way, but by this one", "flag: --kamailio.uri=fifo:"},
+		{"no transport for large replies", func(_ *kamrpctest.Server, cfg *Config) { cfg.URIs = cfg.URIs[:1] }, Degraded, "large", Note, "do not fit this transport, but this one", "flag: --kamailio.uri=fifo:"},
 		{"HTTP with too few workers", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = []string{s.URI("http")}
 			s.Handle("core.psx", `[{"IDX":1,"PID":2,"DSC":"tcp receiver (generic) child=0"},{"IDX":2,"PID":3,"DSC":"tcp receiver (generic) child=1"}]`)
@@ -165,25 +165,25 @@ func TestFindings(t *testing.T) {
 		{"HTTP that closes", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = []string{s.URI("http")}
 			open := cfg.Open
-			cfg.Open = func(uri string) (way kamrpc.Transport, dials func() int64, err error) {
-				way, _, err = open(uri)
-				return way, func() int64 { return 2 }, err
+			cfg.Open = func(uri string) (transport kamrpc.Transport, dials func() int64, err error) {
+				transport, _, err = open(uri)
+				return transport, func() int64 { return 2 }, err
 			}
 		}, Healthy, "closed", Note, "closes each connection", "kamailio.cfg: set_reply_close();"},
 		{"HTTP that wants a password", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = []string{s.URI("http")}
 			s.Misbehave(kamrpctest.HTTPError(401))
-		}, Broken, "ways", Fail, "HTTP status 401", "flag: --kamailio.http-config-file=FILE"},
+		}, Broken, "transports", Fail, "HTTP status 401", "flag: --kamailio.http-config-file=FILE"},
 		{"a URI that is none", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = append(cfg.URIs, "http://me:hunter2@127.0.0.1/RPC")
-		}, Broken, "ways", Fail, "the exporter does not start: http://127.0.0.1/RPC", "flag: --kamailio.uri="},
+		}, Broken, "transports", Fail, "the exporter does not start: http://127.0.0.1/RPC", "flag: --kamailio.uri="},
 		{"a stream's socket for datagrams", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs[1] = strings.TrimPrefix(s.URI("binrpc+unix"), "binrpc+")
-		}, Degraded, "ways", Warn, "wrong type for socket", "flag: --kamailio.uri=binrpc+unix:///"},
+		}, Degraded, "transports", Warn, "wrong type for socket", "flag: --kamailio.uri=binrpc+unix:///"},
 		{"a reply directory that is not there", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs[1], _, _ = strings.Cut(s.URI("fifo"), "?")
 			cfg.URIs[1] += "?reply_dir=/nowhere/at/all"
-		}, Degraded, "ways", Warn, "cannot make a reply FIFO", "shell: install -d"},
+		}, Degraded, "transports", Warn, "cannot make a reply FIFO", "shell: install -d"},
 		{"a Kamailio whose unit has PrivateTmp", func(s *kamrpctest.Server, cfg *Config) {
 			replies := filepath.Join(filepath.Dir(s.ReplyDir()), "others")
 			theirs := filepath.Join(cfg.System.Proc, "21085", "root", replies)
@@ -193,7 +193,7 @@ func TestFindings(t *testing.T) {
 			}
 			cfg.URIs[1], _, _ = strings.Cut(s.URI("fifo"), "?")
 			cfg.URIs[1] += "?reply_dir=" + replies
-		}, Degraded, "ways", Warn, "no answer before the deadline", "shell: PrivateTmp=no"},
+		}, Degraded, "transports", Warn, "no answer before the deadline", "shell: PrivateTmp=no"},
 		{"a file that it cannot start with", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.Startup = []error{errors.New("--web.config.file:\n no")}
 		}, Broken, "startup", Fail, "the exporter does not start: --web.config.file: no", ""},
@@ -230,11 +230,11 @@ func TestFindings(t *testing.T) {
 		{"HTTP that refuses this address", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = []string{s.URI("http")}
 			s.Misbehave(kamrpctest.HTTPError(403))
-		}, Broken, "ways", Fail, "HTTP status 403", "kamailio.cfg: if (src_ip == "},
+		}, Broken, "transports", Fail, "HTTP status 403", "kamailio.cfg: if (src_ip == "},
 		{"HTTP of another path", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = []string{s.URI("http")}
 			s.Misbehave(kamrpctest.HTTPError(404))
-		}, Broken, "ways", Fail, "HTTP status 404", "flag: --kamailio.uri=http://"},
+		}, Broken, "transports", Fail, "HTTP status 404", "flag: --kamailio.uri=http://"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := fake(t)
@@ -447,16 +447,16 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-// TestLargeWay: another machine's FIFO is of no use.
-func TestLargeWay(t *testing.T) {
+// TestLargeTransport: another machine's FIFO is of no use.
+func TestLargeTransport(t *testing.T) {
 	for uri, want := range map[string]string{
 		"unix:///run/kamailio/kamailio_rpc.sock": "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo",
 		"binrpc+tcp://127.0.0.1:2046":            "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo",
 		"udp://192.0.2.1:8090":                   "--kamailio.uri=http://192.0.2.1:5060/RPC",
 		"binrpc+tcp://[2001:db8::1]:2046":        "--kamailio.uri=http://[2001:db8::1]:5060/RPC",
 	} {
-		p := &patient{ways: []*trial{{Way: Way{Answers: true, Flag: true}, given: uri}}}
-		if got := p.largeWay(); got != want {
+		p := &patient{trials: []*trial{{Transport: Transport{Answers: true, Flag: true}, given: uri}}}
+		if got := p.largeTransport(); got != want {
 			t.Errorf("%s: %s, not %s", uri, got, want)
 		}
 	}
@@ -466,8 +466,8 @@ func TestLargeWay(t *testing.T) {
 // columns, and nothing foreign that a terminal obeys.
 func TestText(t *testing.T) {
 	r := &Report{Status: Degraded, Findings: []Finding{
-		{Level: Warn, section: "Ways", Text: strings.Repeat("words ", 40) + "\x1b[2J\u202e\x07" + "\xff", Fixes: []Fix{kamailioCfg("\tline"), or(shell("x"))}},
-		{Level: Note, section: "Ways", Text: "short"},
+		{Level: Warn, section: "Transports", Text: strings.Repeat("words ", 40) + "\x1b[2J\u202e\x07" + "\xff", Fixes: []Fix{kamailioCfg("\tline"), or(shell("x"))}},
+		{Level: Note, section: "Transports", Text: "short"},
 	}}
 	var plain, coloured bytes.Buffer
 	r.Text(&plain, false)

@@ -19,9 +19,9 @@ type patient struct {
 	who       account
 	whoErr    error
 	processes []process
-	ways      []*trial // those of the flags first
+	trials    []*trial // those of the flags first
 
-	// Of a Kamailio that answers by a way of the flags, or by any.
+	// Of a Kamailio that answers over a transport of the flags, or by any.
 	client  *kamrpc.Client
 	version string // 5.6.3
 	up      kamrpc.Value
@@ -39,11 +39,11 @@ type patient struct {
 	page     *xhttpprom.Merged
 }
 
-// trial is one way that was tried.
+// trial is one URI that was tried.
 type trial struct {
-	Way
+	Transport
 	given string // the URI with its parameters
-	way   kamrpc.Transport
+	via   kamrpc.Transport
 	dials int64 // connections for two calls, where known
 	id    kamrpc.Identity
 	err   error
@@ -73,20 +73,20 @@ func examine(ctx context.Context, cfg Config) *patient {
 	return p
 }
 
-// tryAll tries the ways of the flags, and those that are found.
+// tryAll tries the URIs of the flags, and those that are found.
 func (p *patient) tryAll(ctx context.Context) {
 	for _, uri := range p.cfg.URIs {
-		p.ways = append(p.ways, &trial{Way: Way{URI: uri, Flag: true}})
+		p.trials = append(p.trials, &trial{Transport: Transport{URI: uri, Flag: true}})
 	}
 	if p.cfg.Search {
 		for _, uri := range p.cfg.System.search(p.processes) {
-			if !slices.ContainsFunc(p.ways, func(t *trial) bool { return localPath(t.URI) != "" && localPath(t.URI) == localPath(uri) }) {
-				p.ways = append(p.ways, &trial{Way: Way{URI: uri}})
+			if !slices.ContainsFunc(p.trials, func(t *trial) bool { return localPath(t.URI) != "" && localPath(t.URI) == localPath(uri) }) {
+				p.trials = append(p.trials, &trial{Transport: Transport{URI: uri}})
 			}
 		}
 	}
 	var all sync.WaitGroup
-	for _, t := range p.ways {
+	for _, t := range p.trials {
 		all.Go(func() { t.try(ctx, p.cfg) })
 	}
 	all.Wait()
@@ -94,13 +94,13 @@ func (p *patient) tryAll(ctx context.Context) {
 
 // try makes two calls, so that a connection which is closed after each shows.
 func (t *trial) try(ctx context.Context, cfg Config) {
-	way, dials, err := cfg.Open(t.URI)
+	transport, dials, err := cfg.Open(t.URI)
 	if err != nil {
 		t.err, t.Error, t.URI = err, err.Error(), withoutSecrets(t.URI)
 		return
 	}
-	t.way, t.given, t.URI, t.MaxReply = way, t.URI, way.String(), way.Traits().MaxReply
-	client, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}, MaxConcurrent: 1})
+	t.via, t.given, t.URI, t.MaxReply = transport, t.URI, transport.String(), transport.Traits().MaxReply
+	client, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}, MaxConcurrent: 1})
 	if err != nil {
 		t.err, t.Error = err, err.Error()
 		return
@@ -128,18 +128,18 @@ func call(ctx context.Context, timeout time.Duration, client *kamrpc.Client, met
 	return client.Call(ctx, method, params...)
 }
 
-// ask finds out what the Kamailio is that answers by the flags' ways, and makes a
+// ask finds out what the Kamailio is that answers at the URIs of the flags, and makes a
 // scrape; where none does, and only one Kamailio is there, it asks that no more than
 // its name.
 func (p *patient) ask(ctx context.Context) {
-	ways := p.answering()
-	mine := len(ways) > 0
+	trials := p.answering()
+	mine := len(trials) > 0
 	if !mine {
 		only := p.theOnly()
 		if only == nil {
 			return
 		}
-		ways = only.ways[:1]
+		trials = only.trials[:1]
 	}
 	cfg := kamrpc.Config{MaxConcurrent: p.cfg.MaxConcurrent, MaxReplyBytes: p.cfg.MaxReplyBytes}
 	var mu sync.Mutex
@@ -148,14 +148,14 @@ func (p *patient) ask(ctx context.Context) {
 		defer mu.Unlock()
 		p.largest[o.Method] = max(p.largest[o.Method], o.Bytes)
 	}
-	for _, t := range ways {
-		cfg.Ways = append(cfg.Ways, t.way)
+	for _, t := range trials {
+		cfg.Transports = append(cfg.Transports, t.via)
 	}
 	client, err := kamrpc.NewClient(cfg)
 	if err != nil {
-		return // there is a way
+		return // there is a transport
 	}
-	_, version, _ := strings.Cut(ways[0].Version, " ") // "kamailio 5.6.3 (x86_64/linux) "
+	_, version, _ := strings.Cut(trials[0].Version, " ") // "kamailio 5.6.3 (x86_64/linux) "
 	p.version, _, _ = strings.Cut(strings.TrimSpace(version), " ")
 	if methods, err := call(ctx, p.cfg.CallTimeout, client, "system.listMethods"); err == nil {
 		p.methods = methods.Texts()
@@ -184,7 +184,7 @@ func (p *patient) ask(ctx context.Context) {
 			}
 		}
 	}
-	if k, here := p.processOf(ways[0].id); here {
+	if k, here := p.processOf(trials[0].id); here {
 		p.mainPID = k.pid
 	}
 	if mine {
@@ -257,7 +257,7 @@ func (p *patient) collectors() []Collector {
 		case r.Err != nil:
 			c.State, c.Why = "fails", r.Err.Error()
 		case reason != "":
-			c.State, c.Why = "held_back", method+": "+reason
+			c.State, c.Why = "skipped", method+": "+reason
 		}
 		all = append(all, c)
 	}

@@ -16,14 +16,14 @@ import (
 
 // instance is one Kamailio that answers, with the URIs that lead to it.
 type instance struct {
-	id   kamrpc.Identity
-	ways []*trial
+	id     kamrpc.Identity
+	trials []*trial
 }
 
 // instances groups the URIs that answer, those of the flags or those that were
 // found.
 func (p *patient) instances(configured bool) (all []*instance) {
-	for _, t := range p.ways {
+	for _, t := range p.trials {
 		if !t.Answers || t.Flag != configured {
 			continue
 		}
@@ -32,7 +32,7 @@ func (p *patient) instances(configured bool) (all []*instance) {
 			all = append(all, &instance{id: t.id})
 			i = len(all) - 1
 		}
-		all[i].ways = append(all[i].ways, t)
+		all[i].trials = append(all[i].trials, t)
 	}
 	return all
 }
@@ -41,17 +41,17 @@ func (p *patient) instances(configured bool) (all []*instance) {
 // lead to the Kamailio of the first.
 func (p *patient) answering() []*trial {
 	if all := p.instances(true); len(all) > 0 {
-		return all[0].ways
+		return all[0].trials
 	}
 	return nil
 }
 
 // unnamed are the URIs that were found and lead to the Kamailio of the flags.
 func (p *patient) unnamed() []*trial {
-	ways := p.answering()
+	trials := p.answering()
 	for _, found := range p.instances(false) {
-		if len(ways) > 0 && found.id.Same(ways[0].id) {
-			return found.ways
+		if len(trials) > 0 && found.id.Same(trials[0].id) {
+			return found.trials
 		}
 	}
 	return nil
@@ -78,7 +78,7 @@ func (p *patient) processOf(id kamrpc.Identity) (process, bool) {
 
 // isIt tells whether a process is the Kamailio that is spoken of.
 func (p *patient) isIt(k process) bool {
-	if ways := p.answering(); len(ways) > 0 && ways[0].id.MainPID() != "" {
+	if trials := p.answering(); len(trials) > 0 && trials[0].id.MainPID() != "" {
 		return k.pid == p.mainPID
 	}
 	return k.pid == p.mainPID || len(p.processes) == 1
@@ -95,20 +95,20 @@ func (p *patient) name(id kamrpc.Identity) string {
 // proposal is flags for an instance: the sockets of jsonrpcs where there are any,
 // else that of ctl.
 func (i *instance) proposal() Fix {
-	ways := slices.DeleteFunc(slices.Clone(i.ways), func(t *trial) bool { return strings.HasPrefix(t.URI, "binrpc+") })
-	if len(ways) == 0 {
-		ways = i.ways
+	trials := slices.DeleteFunc(slices.Clone(i.trials), func(t *trial) bool { return strings.HasPrefix(t.URI, "binrpc+") })
+	if len(trials) == 0 {
+		trials = i.trials
 	}
 	var flags []string
-	for _, t := range ways {
+	for _, t := range trials {
 		flags = append(flags, "--kamailio.uri="+t.given)
 	}
 	return byFlag(flags...)
 }
 
-func uris(ways []*trial) string {
+func uris(trials []*trial) string {
 	var all []string
-	for _, t := range ways {
+	for _, t := range trials {
 		all = append(all, t.URI)
 	}
 	return strings.Join(all, ", ")
@@ -121,10 +121,10 @@ func checkInstances(_ context.Context, p *patient) (all []Finding) {
 		if i == 0 {
 			continue
 		}
-		mine := instance{named[0].id, slices.Concat(named[0].ways, p.unnamed())}
+		mine := instance{named[0].id, slices.Concat(named[0].trials, p.unnamed())}
 		all = append(all, Finding{
 			Level: Fail, Text: fmt.Sprintf("%s leads to another Kamailio (%s, %s) than %s (%s, %s): all URIs must lead to the same one, and the exporter uses those of the first only",
-				uris(other.ways), p.name(other.id), other.id, uris(named[0].ways), p.name(named[0].id), named[0].id),
+				uris(other.trials), p.name(other.id), other.id, uris(named[0].trials), p.name(named[0].id), named[0].id),
 			Fixes: []Fix{mine.proposal()},
 		})
 	}
@@ -134,22 +134,22 @@ func checkInstances(_ context.Context, p *patient) (all []Finding) {
 // checkFound tells of URIs that no flag names.
 func checkFound(_ context.Context, p *patient) (all []Finding) {
 	found := p.instances(false)
-	ways := p.answering()
-	if len(ways) > 0 {
+	trials := p.answering()
+	if len(trials) > 0 {
 		if unnamed := p.unnamed(); len(unnamed) > 0 {
 			all = one(Note, "not named by a flag, and not needed; answering too: "+uris(unnamed))
 		}
 		for _, other := range found {
-			if !other.id.Same(ways[0].id) {
-				all = append(all, Finding{Level: Note, Text: "another Kamailio (" + p.name(other.id) + ") answers at " + uris(other.ways)})
+			if !other.id.Same(trials[0].id) {
+				all = append(all, Finding{Level: Note, Text: "another Kamailio (" + p.name(other.id) + ") answers at " + uris(other.trials)})
 			}
 		}
 		return all
 	}
 	for _, i := range found {
-		text := fmt.Sprintf("%s answers (%s), but no flag names it", uris(i.ways), strings.TrimSpace(i.ways[0].Version))
-		if len(i.ways) > 1 {
-			text = fmt.Sprintf("%s answer (%s), but no flag names them", uris(i.ways), strings.TrimSpace(i.ways[0].Version))
+		text := fmt.Sprintf("%s answers (%s), but no flag names it", uris(i.trials), strings.TrimSpace(i.trials[0].Version))
+		if len(i.trials) > 1 {
+			text = fmt.Sprintf("%s answer (%s), but no flag names them", uris(i.trials), strings.TrimSpace(i.trials[0].Version))
 		}
 		if len(found) > 1 || len(p.processes) > 1 {
 			text = p.name(i.id) + ": " + text
@@ -170,9 +170,9 @@ func checkFound(_ context.Context, p *patient) (all []Finding) {
 
 // checkRows: what JSON-RPC loses could be had over BINRPC.
 func checkRows(_ context.Context, p *patient) []Finding {
-	ways := p.answering()
-	complete := func(t *trial) bool { return t.way.Traits().Complete }
-	if p.snapshot == nil || len(ways) == 0 || slices.ContainsFunc(ways, complete) {
+	trials := p.answering()
+	complete := func(t *trial) bool { return t.via.Traits().Complete }
+	if p.snapshot == nil || len(trials) == 0 || slices.ContainsFunc(trials, complete) {
 		return nil
 	}
 	var lost []string
@@ -187,11 +187,11 @@ func checkRows(_ context.Context, p *patient) []Finding {
 		return nil
 	}
 	var flags []string
-	for _, t := range ways {
+	for _, t := range trials {
 		flags = append(flags, "--kamailio.uri="+t.given)
 	}
 	binrpc := "binrpc+unix:///run/kamailio/kamailio_ctl"
-	if u, err := url.Parse(ways[0].given); err == nil && u.Hostname() != "" && p.mainPID == 0 {
+	if u, err := url.Parse(trials[0].given); err == nil && u.Hostname() != "" && p.mainPID == 0 {
 		binrpc = "binrpc+tcp://" + u.Hostname() + ":2049"
 	}
 	unnamed := p.unnamed()

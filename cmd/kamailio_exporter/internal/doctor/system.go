@@ -3,6 +3,7 @@ package doctor
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -293,7 +294,8 @@ func (s System) kamailios() []process {
 		}
 		all = append(all, p)
 	}
-	slices.SortFunc(all, func(a, b process) int { return a.pid - b.pid })
+	// Not by pid: pids start again from 1.
+	slices.SortFunc(all, func(a, b process) int { return cmp.Or(strings.Compare(a.config, b.config), a.pid-b.pid) })
 	return all
 }
 

@@ -45,14 +45,14 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
-// canonical is a URI as Open understands it, so that one way to a Kamailio is
-// written in one way. It is checked, and not echoed while it may hold a password.
+// canonical is a URI as Open understands it, so that one URI of a Kamailio is
+// written the same. It is checked, and not echoed while it may hold a password.
 func canonical(text string) (string, error) {
-	way, err := kamrpc.Open(text, nil)
+	transport, err := kamrpc.Open(text, nil)
 	if err != nil {
 		return "", err
 	}
-	u, err := url.Parse(way.String())
+	u, err := url.Parse(transport.String())
 	if err != nil {
 		return "", errors.New("not a URI")
 	}

@@ -2,7 +2,7 @@
 // and URIs in networks that it allows, each asked for by name at /probe, as with
 // blackbox_exporter and snmp_exporter.
 //
-// What was learned of a Kamailio (its methods, what is held back, its
+// What was learned of a Kamailio (its methods, what is skipped, its
 // connections) is kept between probes, and over a change of the file that does not
 // touch it.
 package fleet
@@ -75,7 +75,7 @@ type session struct {
 }
 
 // guestIdle is after how long an allow-listed target that nobody asks for is
-// forgotten. Until then what is held back of it stays held back.
+// forgotten. Until then what is skipped of it stays skipped.
 const guestIdle = 10 * time.Minute
 
 // New loads the file.

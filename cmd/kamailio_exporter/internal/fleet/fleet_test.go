@@ -73,15 +73,15 @@ func TestControlHoldsForTheAddressThatIsDialled(t *testing.T) {
 		uri := scheme + "://localhost:" + port
 		dialer := a.dialer()
 		client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}}
-		way, err := kamrpc.OpenOver(uri, client, dialer)
+		transport, err := kamrpc.OpenOver(uri, client, dialer)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = way.RoundTrip(t.Context(), []byte("{}"))
+		_, err = transport.RoundTrip(t.Context(), []byte("{}"))
 		if !errors.Is(err, errNotAllowed) && scheme != "binrpc+tcp" { // that reads the request first
 			t.Errorf("%s: %v", scheme, err)
 		}
-		client2, err := kamrpc.NewClient(kamrpc.Config{Ways: []kamrpc.Transport{way}})
+		client2, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,7 +36,7 @@ type Command struct {
 
 // NewApp declares them.
 func NewApp(s *cli.Settings, c *Command) *kingpin.Application {
-	app := cli.CommandApp(s, "rpc", "Asks Kamailio one thing, by the ways and within the limits of the exporter, and prints what it answers. Only methods of the price list that read; without a method it lists them. Passwords in the answer are hidden. It ends with 0 when Kamailio answered, 1 after wrong usage, 2 when it was not asked (what is dangerous, too large or not there), 3 when it answered an error, 4 when it did not answer.",
+	app := cli.CommandApp(s, "rpc", "Asks Kamailio one thing, over the transports and within the limits of the exporter, and prints what it answers. Only methods of the price list that read; without a method it lists them. Passwords in the answer are hidden. It ends with 0 when Kamailio answered, 1 after wrong usage, 2 when it was not asked (what is dangerous, too large or not there), 3 when it answered an error, 4 when it did not answer.",
 		"kamailio.", "collector.usrloc_contacts.limit", "collector.dialog_age.limit", "collector.tls_connections.limit")
 	app.Flag("output", "text, for people, or json, on one line.").
 		NoEnvar().Default("text").EnumVar(&c.output, "text", "json")

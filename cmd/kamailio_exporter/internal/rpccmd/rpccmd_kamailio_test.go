@@ -18,7 +18,7 @@ func TestRPCOfRealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			s := kamailiotest.Start(t, kamailiotest.Config{Version: version})
-			ways := [][]string{
+			transports := [][]string{
 				{"--kamailio.uri=unix://" + s.SocketPath, "--kamailio.uri=fifo://" + s.FIFOPath + "?reply_dir=" + s.FIFOReplyDir},
 				{"--kamailio.uri=binrpc+unix://" + s.CtlPath},
 			}
@@ -32,8 +32,8 @@ func TestRPCOfRealKamailio(t *testing.T) {
 					continue
 				}
 				answers := map[int]string{}
-				for _, way := range ways {
-					out, err := askRPC(t, append(append(way, price.Method), parameters[price.Method]...)...)
+				for _, transport := range transports {
+					out, err := askRPC(t, append(append(transport, price.Method), parameters[price.Method]...)...)
 					code := 0
 					if err != nil {
 						code, out = cli.ExitCode(err), err.Error()
@@ -58,7 +58,7 @@ func TestRPCOfRealKamailio(t *testing.T) {
 			}
 			before := s.LogLines()
 			for _, args := range [][]string{{"ul.dump", "--collector.usrloc_contacts.limit=5"}, {"rtpproxy.list"}, {"ul.rm", "location", "u1"}, {"nope.nope"}} {
-				if out, err := askRPC(t, append(args, ways[0]...)...); cli.ExitCode(err) != cli.ExitRefused || err == nil || out != "" {
+				if out, err := askRPC(t, append(args, transports[0]...)...); cli.ExitCode(err) != cli.ExitRefused || err == nil || out != "" {
 					t.Errorf("%q: %v %s", args, err, out)
 				}
 			}
@@ -67,7 +67,7 @@ func TestRPCOfRealKamailio(t *testing.T) {
 					t.Errorf("Kamailio logged what was refused: %s", line)
 				}
 			}
-			out, err := askRPC(t, append([]string{"ul.dump"}, ways[0]...)...)
+			out, err := askRPC(t, append([]string{"ul.dump"}, transports[0]...)...)
 			if err != nil || strings.Count(out, `"Address": "sip:u`) < 12 {
 				t.Errorf("%v: %s", err, out)
 			}

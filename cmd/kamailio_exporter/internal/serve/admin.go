@@ -43,11 +43,11 @@ func (v *Service) newAdmin(cfg *admin.Config, one *page) (*admin.Server, error) 
 	if err != nil {
 		return nil, err
 	}
-	ways, err := t.Ways(httpClient, &net.Dialer{})
+	transports, err := t.Transports(httpClient, &net.Dialer{})
 	if err != nil {
 		return nil, err
 	}
-	beside, err := one.client.Beside(kamrpc.Config{Ways: ways, MaxConcurrent: 1, MaxReplyBytes: min(int64(t.Limits.MaxReplySize), action.MaxReplyBytes), Observe: v.own.observe})
+	beside, err := one.client.Sibling(kamrpc.Config{Transports: transports, MaxConcurrent: 1, MaxReplyBytes: min(int64(t.Limits.MaxReplySize), action.MaxReplyBytes), Observe: v.own.observe})
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (v *Service) newAdmin(cfg *admin.Config, one *page) (*admin.Server, error) 
 	return server, nil
 }
 
-// serveAdmin serves until ctx is done, and the action under way has ended.
+// serveAdmin serves until ctx is done, and the action in progress has ended.
 func (v *Service) serveAdmin(ctx context.Context) error {
 	_ = level.Info(v.logger).Log("msg", "admin endpoint: listening", "address", v.admin.Addr())
 	served := make(chan error, 1)

@@ -36,7 +36,7 @@ func (f *failureLog) note(s *collector.Snapshot) {
 			_ = level.Info(f.logger).Log("msg", "kamailio answers again")
 		}
 	}
-	for _, w := range s.Ways {
+	for _, w := range s.URIs {
 		if !f.changed("--kamailio.uri "+w.URI, w.Err) {
 			continue
 		}

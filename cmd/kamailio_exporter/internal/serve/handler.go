@@ -75,7 +75,7 @@ func (v *Service) newLandingPage(one *page) (http.Handler, error) {
 	}
 	if one != nil {
 		page.WriteString("<h3>Kamailio is asked at</h3>\n<ul>\n")
-		for _, t := range one.client.Ways() {
+		for _, t := range one.client.URIs() {
 			fmt.Fprintf(&page, "<li><code>%s</code></li>\n", html.EscapeString(t))
 		}
 		page.WriteString("</ul>\n")

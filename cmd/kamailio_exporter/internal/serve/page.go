@@ -57,11 +57,11 @@ func newPage(t target.Target, collectors []collector.Collector, dialer *net.Dial
 	if err != nil {
 		return nil, err
 	}
-	ways, err := t.Ways(forRPC, dialer)
+	transports, err := t.Transports(forRPC, dialer)
 	if err != nil {
 		return nil, err
 	}
-	if p.client, err = t.Client(ways, observe); err != nil {
+	if p.client, err = t.Client(transports, observe); err != nil {
 		return nil, err
 	}
 	p.coordinator = collector.NewCoordinator(p.client, collectors, collector.Limits{CallTimeout: t.Limits.RPCTimeout, Reuse: t.Limits.Reuse})

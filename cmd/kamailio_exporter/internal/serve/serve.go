@@ -1,7 +1,7 @@
 // Package serve is the exporter's service: the page of one Kamailio, those of many
 // targets, and the admin endpoint, from start to stop.
 //
-// A request for /metrics goes one way:
+// The course of a request for /metrics:
 //
 //	page.ServeHTTP ─► page.serve ─► collector.Coordinator ─► kamrpc.Client ─► Kamailio
 //	                    ├─► sipprobe.Prober                  ─► its SIP sockets
@@ -30,10 +30,10 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/admin"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/fleet"
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/giveway"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/idlepriority"
 )
 
-// Run serves until ctx is done, then finishes the scrapes under way. An error is
+// Run serves until ctx is done, then finishes the scrapes in progress. An error is
 // the operator's to mend, and one line.
 func Run(ctx context.Context, s *cli.Settings, stdout, stderr io.Writer) error {
 	adminConfig, err := s.AdminConfig()
@@ -60,9 +60,9 @@ type Service struct {
 	logger   log.Logger
 	slogger  *slog.Logger
 	own      *ownMetrics
-	targets  *fleet.Fleet    // nil without --config.file
-	admin    *admin.Server   // nil while it is off
-	giving   *giveway.Keeper // nil: it may not, or shall not, give way
+	targets  *fleet.Fleet         // nil without --config.file
+	admin    *admin.Server        // nil while it is off
+	idle     *idlepriority.Keeper // nil: always at normal priority
 	server   *http.Server
 }
 
@@ -84,8 +84,8 @@ func New(s *cli.Settings, adminConfig *admin.Config, stderr io.Writer) (*Service
 	if v.admin, err = v.newAdmin(adminConfig, one); err != nil {
 		return nil, err
 	}
-	if s.GiveWay {
-		v.newGiving()
+	if s.IdlePriority {
+		v.newIdlePriority()
 	}
 	v.server = &http.Server{
 		Handler:           v.newHandler(one),
@@ -110,8 +110,8 @@ func (v *Service) run(ctx context.Context, hangup *hangup) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	parts, ctx := errgroup.WithContext(ctx)
-	if v.giving != nil {
-		parts.Go(func() error { v.giveWay(ctx); return nil })
+	if v.idle != nil {
+		parts.Go(func() error { v.runIdle(ctx); return nil })
 	}
 	parts.Go(func() error { v.onHangup(ctx, hangup); return nil })
 	if v.admin != nil {
@@ -138,7 +138,7 @@ func (v *Service) serveWeb() error {
 	return err
 }
 
-// stopWeb lets the scrapes under way end: it waits for longer than any may take.
+// stopWeb lets the scrapes in progress end: it waits for longer than any may take.
 func (v *Service) stopWeb(ctx context.Context) error {
 	longest := v.settings.Target.Limits.ScrapeTimeout
 	if v.targets != nil {

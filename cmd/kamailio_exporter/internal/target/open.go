@@ -34,24 +34,24 @@ func (t Target) HTTPClient(options ...config.HTTPClientOption) (*http.Client, er
 	return client, nil
 }
 
-// Ways opens the ways to Kamailio. Nothing is connected yet: Kamailio may be down.
+// Transports opens the transports to Kamailio. Nothing is connected yet: Kamailio may be down.
 // httpClient is for http:// and https://, dialer for the other networks.
-func (t Target) Ways(httpClient *http.Client, dialer *net.Dialer) ([]kamrpc.Transport, error) {
-	var ways []kamrpc.Transport
+func (t Target) Transports(httpClient *http.Client, dialer *net.Dialer) ([]kamrpc.Transport, error) {
+	var transports []kamrpc.Transport
 	for _, uri := range t.URIs {
-		way, err := kamrpc.OpenOver(uri, httpClient, dialer)
+		transport, err := kamrpc.OpenOver(uri, httpClient, dialer)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", t.Name("kamailio.uri", "uris"), err)
 		}
-		ways = append(ways, way)
+		transports = append(transports, transport)
 	}
-	return ways, nil
+	return transports, nil
 }
 
-// Client asks Kamailio by these ways, within the limits of its own.
-func (t Target) Client(ways []kamrpc.Transport, observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
+// Client asks Kamailio over these transports, within the limits of its own.
+func (t Target) Client(transports []kamrpc.Transport, observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
 	return kamrpc.NewClient(kamrpc.Config{
-		Ways:          ways,
+		Transports:    transports,
 		MaxConcurrent: t.Limits.MaxConcurrentRPCs,
 		MaxReplyBytes: int64(t.Limits.MaxReplySize),
 		Observe:       observe,
@@ -64,11 +64,11 @@ func (t Target) Open(observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	ways, err := t.Ways(httpClient, &net.Dialer{})
+	transports, err := t.Transports(httpClient, &net.Dialer{})
 	if err != nil {
 		return nil, err
 	}
-	return t.Client(ways, observe)
+	return t.Client(transports, observe)
 }
 
 // Roots are the authorities of CAFile; nil, those of the system, without one.

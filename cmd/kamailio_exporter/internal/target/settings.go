@@ -87,7 +87,7 @@ type Flags struct {
 // Declare declares the flags of the connection, the scrape and the collectors.
 func (f *Flags) Declare(app *kingpin.Application) {
 	t := &f.target
-	app.Flag("kamailio.uri", "Where to ask Kamailio; repeatable. The first is preferred, large replies go by the way that carries most. Schemes: unix, fifo, http, https, udp, tcp, binrpc+unix, binrpc+tcp.").
+	app.Flag("kamailio.uri", "Where to ask Kamailio; repeatable. The first is preferred, large replies use the one that carries most. Schemes: unix, fifo, http, https, udp, tcp, binrpc+unix, binrpc+tcp.").
 		Default(StockURIs()...).IsSetByUser(&f.URIsGiven).StringsVar(&t.URIs)
 	app.Flag(httpFileFlag, "YAML file with user, password, TLS and CA options for http:// and https:// (Prometheus' http_config).").
 		PlaceHolder("FILE").StringVar(&f.HTTPConfigFile)

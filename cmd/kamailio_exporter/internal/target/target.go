@@ -2,7 +2,7 @@
 // by the file of many targets, within which bounds, and how it is opened.
 //
 //	flags ──► Flags.Target ─┐
-//	                        ├─► Target ──► Check ──► HTTPClient, Ways, Client
+//	                        ├─► Target ──► Check ──► HTTPClient, Transports, Client
 //	file ───► Spec.Apply ───┘
 package target
 

@@ -1,4 +1,4 @@
-package giveway
+package idlepriority
 
 import (
 	"context"
@@ -94,8 +94,8 @@ func TestDecide(t *testing.T) {
 		if err := k.decide(); err != nil {
 			t.Fatal(err)
 		}
-		if k.Giving() != tc.give {
-			t.Errorf("with %v idle: gives way is %v, want %v", tc.idle, k.Giving(), tc.give)
+		if k.Idle() != tc.give {
+			t.Errorf("with %v idle: idle is %v, want %v", tc.idle, k.Idle(), tc.give)
 		}
 		threads(t, 3) // those to come, too
 		if tc.give {
@@ -109,13 +109,13 @@ func TestDecide(t *testing.T) {
 func TestRunEnds(t *testing.T) {
 	k, idle := keeper(t)
 	*idle = 1
-	if err := k.decide(); err != nil || !k.Giving() {
-		t.Fatalf("gives way is %v, %v", k.Giving(), err)
+	if err := k.decide(); err != nil || !k.Idle() {
+		t.Fatalf("idle is %v, %v", k.Idle(), err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := k.Run(ctx); err != nil || k.Giving() {
-		t.Errorf("at the end: gives way is %v, %v, want false and no error", k.Giving(), err)
+	if err := k.Run(ctx); err != nil || k.Idle() {
+		t.Errorf("at the end: idle is %v, %v, want false and no error", k.Idle(), err)
 	}
 	checkThreads(t, unix.SCHED_NORMAL)
 }
@@ -145,7 +145,7 @@ func TestNiceIsKept(t *testing.T) {
 		done <- nice
 	}()
 	if nice := <-done; nice != [3]int32{7, 7, 7} {
-		t.Errorf("nice values before, while and after giving way: %v, want 7", nice)
+		t.Errorf("nice values before, while and after running idle: %v, want 7", nice)
 	}
 }
 
@@ -188,7 +188,7 @@ func checkThreads(t *testing.T, policy uint32) {
 	}
 }
 
-const childVariable = "GIVEWAY_TEST_CHILD"
+const childVariable = "IDLEPRIORITY_TEST_CHILD"
 
 // TestPermission asks for a Keeper as somebody else: who may not raise a priority,
 // who may, and who was made idle. The limit of the unit file is not among them: root

@@ -80,7 +80,7 @@ func TestAnotherKamailio(t *testing.T) {
 			}
 			// The other restarts too: who it is is not known any more, but not that one.
 			restart(second, "Wed Nov 25 04:10:00 2026", 300)
-			beside, err := c.Beside(kamrpc.Config{Ways: waysOf(t, first.URI("unix"), second.URI("fifo"))})
+			beside, err := c.Sibling(kamrpc.Config{Transports: transportsOf(t, first.URI("unix"), second.URI("fifo"))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -119,16 +119,16 @@ func TestAnotherKamailio(t *testing.T) {
 	}
 }
 
-func waysOf(t *testing.T, uris ...string) (ways []kamrpc.Transport) {
+func transportsOf(t *testing.T, uris ...string) (transports []kamrpc.Transport) {
 	t.Helper()
 	for _, uri := range uris {
-		way, err := kamrpc.Open(uri, nil)
+		transport, err := kamrpc.Open(uri, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ways = append(ways, way)
+		transports = append(transports, transport)
 	}
-	return ways
+	return transports
 }
 
 // Who comes first wins, also when it comes later.
@@ -224,7 +224,7 @@ func TestMuteFIFO(t *testing.T) {
 	}
 }
 
-// A change is not sent by a way that does not answer.
+// A change is not sent over a transport that does not answer.
 func TestChangeMeetsNoMuteFIFO(t *testing.T) {
 	fake := started(t, monday, 100)
 	c := client(t, nil, muteFIFO(t, fake), fake.URI("unix"))
@@ -236,8 +236,8 @@ func TestChangeMeetsNoMuteFIFO(t *testing.T) {
 	}
 }
 
-// A way that answered, and does not any more: the read goes by the next one within
-// the same call, and the way is asked once more before it is given up.
+// A transport that answered, and does not any more: the read goes over the next one within
+// the same call, and the first is asked once more before it is given up.
 func TestFallsSilent(t *testing.T) {
 	fake := started(t, monday, 100)
 	c := client(t, nil, fake.URI("unix"), fake.URI("tcp"))
@@ -278,7 +278,7 @@ func TestHangCondemnsNothing(t *testing.T) {
 		}
 	}
 	if n := fake.CallCount("core.uptime"); n > 6 {
-		t.Errorf("asked %d times in 3 calls by 2 ways", n)
+		t.Errorf("asked %d times in 3 calls by 2 transports", n)
 	}
 	fake.Misbehave(kamrpctest.OK)
 	ctx := within(t, patience)
@@ -298,7 +298,7 @@ func TestHangCondemnsNothing(t *testing.T) {
 func TestChecksSideBySide(t *testing.T) {
 	first, second := started(t, monday, 100), started(t, monday, 200)
 	c := client(t, nil, first.URI("unix"), second.URI("fifo"), first.URI("http"), first.URI("tcp"))
-	beside, err := c.Beside(kamrpc.Config{Ways: waysOf(t, first.URI("unix"), second.URI("fifo"), first.URI("http"), first.URI("tcp"))})
+	beside, err := c.Sibling(kamrpc.Config{Transports: transportsOf(t, first.URI("unix"), second.URI("fifo"), first.URI("http"), first.URI("tcp"))})
 	if err != nil {
 		t.Fatal(err)
 	}

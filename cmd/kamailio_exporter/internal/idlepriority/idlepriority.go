@@ -1,5 +1,5 @@
-// Package giveway keeps the exporter out of Kamailio's way on the CPUs that both
-// share.
+// Package idlepriority runs the exporter at idle CPU priority while the host has CPU
+// time to spare, so that calls do not wait for scrapes.
 //
 // Whatever wakes up beside a SIP server takes time that some call then waits for: a
 // scrape of 10 ms in each second is enough for one call in a hundred to wait
@@ -10,7 +10,7 @@
 // On a host without time to spare such a thread hardly runs at all, and then scrapes
 // and repairs matter most. So the process is an idle one only while the host's CPUs
 // are partly idle, and takes its share like any other as soon as they are not.
-package giveway
+package idlepriority
 
 import (
 	"context"
@@ -30,20 +30,20 @@ const (
 	// interval is how often is looked whether the host has CPU time to spare.
 	interval = 2 * time.Second
 
-	// The idle share of the CPUs above which the process gives way, and that below
-	// which it does no more. Between them it stays as it is.
+	// The idle share of the CPUs above which the process becomes idle, and that below
+	// which it is normal again. Between them it stays as it is.
 	enough, scarce = 0.4, 0.2
 )
 
-// Keeper switches this process, which must have only one, between giving way and
-// not.
+// Keeper switches this process, which must have only one, between idle and normal
+// priority.
 type Keeper struct {
-	own    uint32 // the policy while not giving way
-	look   func() (idle float64, err error)
-	giving atomic.Bool
+	own  uint32 // the policy at normal priority
+	look func() (idle float64, err error)
+	idle atomic.Bool
 }
 
-// New fails where this process could not come back from giving way, or where
+// New fails where this process could not return from idle priority, or where
 // somebody else has set its scheduling policy. Nothing is changed yet.
 func New() (*Keeper, error) {
 	attr, err := unix.SchedGetAttr(0, 0)
@@ -53,7 +53,7 @@ func New() (*Keeper, error) {
 	if attr.Policy != unix.SCHED_NORMAL && attr.Policy != unix.SCHED_BATCH {
 		return nil, errors.New("another scheduling policy is set for this process already")
 	}
-	if err := tryBothWays(attr.Policy); err != nil {
+	if err := trySwitching(attr.Policy); err != nil {
 		return nil, fmt.Errorf("switching to SCHED_IDLE and back needs RLIMIT_NICE of 20 (in a systemd unit: LimitNICE=+0) or CAP_SYS_NICE: %w", err)
 	}
 	fs, err := procfs.NewDefaultFS()
@@ -64,9 +64,9 @@ func New() (*Keeper, error) {
 	return &Keeper{own: attr.Policy, look: c.idle}, nil
 }
 
-// tryBothWays asks the kernel, on a thread that is thrown away if it does not come
+// trySwitching asks the kernel, on a thread that is thrown away if it does not come
 // back.
-func tryBothWays(own uint32) error {
+func trySwitching(own uint32) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -82,11 +82,11 @@ func tryBothWays(own uint32) error {
 	return <-result
 }
 
-// Giving tells whether the process gives way now.
-func (k *Keeper) Giving() bool { return k.giving.Load() }
+// Idle reports whether the process runs at idle priority now.
+func (k *Keeper) Idle() bool { return k.idle.Load() }
 
 // Run looks and switches until ctx is done, or until that fails. At its end the
-// process does not give way.
+// process has normal priority.
 func (k *Keeper) Run(ctx context.Context) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -94,12 +94,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 	for err == nil {
 		select {
 		case <-ctx.Done():
-			return k.give(false)
+			return k.setIdle(false)
 		case <-tick.C:
 			err = k.decide()
 		}
 	}
-	return errors.Join(err, k.give(false))
+	return errors.Join(err, k.setIdle(false))
 }
 
 func (k *Keeper) decide() error {
@@ -108,20 +108,20 @@ func (k *Keeper) decide() error {
 	case err != nil:
 		return err
 	case idle >= enough:
-		return k.give(true)
+		return k.setIdle(true)
 	case idle < scarce:
-		return k.give(false)
+		return k.setIdle(false)
 	}
 	return nil
 }
 
-// give sets the policy of all threads: Linux has it per thread.
-func (k *Keeper) give(way bool) error {
-	if k.giving.Load() == way {
+// setIdle sets the policy of all threads: Linux has it per thread.
+func (k *Keeper) setIdle(idle bool) error {
+	if k.idle.Load() == idle {
 		return nil
 	}
 	policy := k.own
-	if way {
+	if idle {
 		policy = unix.SCHED_IDLE
 	}
 	// A new thread has the policy of the one that starts it, which may have been
@@ -132,7 +132,7 @@ func (k *Keeper) give(way bool) error {
 			return fmt.Errorf("setting the scheduling policy: %w", err)
 		}
 		if !changed {
-			k.giving.Store(way)
+			k.idle.Store(idle)
 			return nil
 		}
 	}
@@ -176,7 +176,7 @@ type cpus struct {
 }
 
 // idle is the share of time, since it was last called, in which those CPUs did
-// nothing that this process may use. Nobody knows at the first call: 0.
+// nothing that this process may use. 0 at the first call.
 func (c *cpus) idle() (share float64, err error) {
 	stat, err := c.fs.Stat()
 	if err != nil {

@@ -77,15 +77,15 @@ func (i Identity) String() string {
 	return strings.Join(known, ", ")
 }
 
-// member is one way of a client.
+// member is one transport of a client, and what is known of its URI.
 type member struct {
 	Transport
 	once  Transport // the same, which sends a request one time at the most
-	state *wayState
+	state *uriState
 }
 
-// wayState is what is known of a way. It is guarded by roster.mu.
-type wayState struct {
+// uriState is what is known of a URI. It is guarded by roster.mu.
+type uriState struct {
 	place    int       // in the order of preference
 	checked  bool      // it answers, and leads to the same Kamailio as the others
 	stranger bool      // it led to another one when both were compared
@@ -95,23 +95,23 @@ type wayState struct {
 	answered time.Time
 }
 
-// roster is what is known of all ways to one Kamailio. Clients beside each other
+// roster is what is known of all URIs of one Kamailio. Sibling clients
 // share it.
 type roster struct {
 	checking chan struct{} // one check at a time
 	now      func() time.Time
 
-	mu    sync.Mutex
-	known Identity // where the ways lead that are checked
-	stale bool     // Kamailio has been restarted since
-	ways  []*wayState
+	mu      sync.Mutex
+	known   Identity // where the URIs lead that are checked
+	stale   bool     // Kamailio has been restarted since
+	members []*uriState
 }
 
 func newRoster() *roster { return &roster{checking: make(chan struct{}, 1), now: time.Now} }
 
-// WayStatus is how one URI does, of which a query is left out: it becomes a label,
+// URIStatus is how one URI does, of which a query is left out: it becomes a label,
 // and could hold a password. Err is nil while it is used.
-type WayStatus struct {
+type URIStatus struct {
 	URI string
 	Err error
 }
@@ -119,17 +119,17 @@ type WayStatus struct {
 // Status tells which of several URIs are used, and why the others are not. It checks
 // those that have not been used for a while, and is done when ctx is at the latest;
 // what is not known by then is missing.
-func (c *Client) Status(ctx context.Context) (all []WayStatus) {
-	if len(c.ways) == 1 {
+func (c *Client) Status(ctx context.Context) (all []URIStatus) {
+	if len(c.members) == 1 {
 		return nil
 	}
-	for _, m := range c.ways {
+	for _, m := range c.members {
 		err := c.status(ctx, m)
 		if ctx.Err() != nil {
 			break
 		}
 		uri, _, _ := strings.Cut(m.String(), "?")
-		all = append(all, WayStatus{uri, err})
+		all = append(all, URIStatus{uri, err})
 	}
 	return all
 }
@@ -147,19 +147,19 @@ func (c *Client) status(ctx context.Context, m *member) error {
 	return c.usable(ctx, m)
 }
 
-// Identity is that of the Kamailio behind the first way.
+// Identity is that of the Kamailio at the first URI.
 func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	leave, err := c.enter(ctx, uptimeMethod)
 	if err != nil {
 		return Identity{}, err
 	}
 	defer leave()
-	return c.identify(ctx, c.ways[0])
+	return c.identify(ctx, c.members[0])
 }
 
-// usable is nil for a way that may be used, and checks it if that is not known.
+// usable is nil for a URI that may be used, and checks it if that is not known.
 func (c *Client) usable(ctx context.Context, m *member) error {
-	if len(c.ways) == 1 {
+	if len(c.members) == 1 {
 		return nil
 	}
 	if err, known := c.roster.verdict(m.state); known {
@@ -177,7 +177,7 @@ func (c *Client) usable(ctx context.Context, m *member) error {
 	return c.check(ctx, m)
 }
 
-// check asks a way who is there, and compares that with the others. The caller
+// check asks at a URI who is there, and compares that with the others. The caller
 // holds roster.checking.
 func (c *Client) check(ctx context.Context, m *member) error {
 	r := c.roster
@@ -185,7 +185,7 @@ func (c *Client) check(ctx context.Context, m *member) error {
 	reference, silent := c.otherChecked(m), []unanswered(nil)
 	if reference == nil {
 		// Where two Kamailios answer, the first URI decides.
-		reference, silent = c.find(ctx, c.ways[:slices.Index(c.ways, m)])
+		reference, silent = c.find(ctx, c.members[:slices.Index(c.members, m)])
 	}
 	begun := r.now()
 	id, err := c.identify(ctx, m)
@@ -195,8 +195,8 @@ func (c *Client) check(ctx context.Context, m *member) error {
 	}
 	if err != nil {
 		silent = append(silent, unanswered{m, err, r.now().Sub(begun)})
-		// A Kamailio that hangs answers nowhere: that is no fault of the way.
-		others := c.ways[slices.Index(c.ways, m)+1:]
+		// A Kamailio that hangs answers nowhere: that is no fault of the URI.
+		others := c.members[slices.Index(c.members, m)+1:]
 		if reference != nil {
 			others = []*member{reference}
 		}
@@ -236,17 +236,17 @@ func (c *Client) check(ctx context.Context, m *member) error {
 	return r.strange(m.state, fmt.Errorf("%w (%s) than %s (%s): all URIs must lead to the same one", ErrOtherKamailio, id, reference, again))
 }
 
-// unanswered is a way that was asked who is there, and did not answer.
+// unanswered is a URI that was asked who is there, and did not answer.
 type unanswered struct {
 	*member
 	err    error
 	waited time.Duration
 }
 
-// otherChecked is the first way, other than m, that is known to lead to this
+// otherChecked is the first transport, other than m, that is known to lead to this
 // Kamailio.
 func (c *Client) otherChecked(m *member) *member {
-	for _, other := range c.ways {
+	for _, other := range c.members {
 		if other != m && c.roster.isChecked(other.state) {
 			return other
 		}
@@ -254,9 +254,9 @@ func (c *Client) otherChecked(m *member) *member {
 	return nil
 }
 
-// find tries these ways until one answers, which may be compared with from then on.
-func (c *Client) find(ctx context.Context, ways []*member) (reference *member, silent []unanswered) {
-	for _, m := range ways {
+// find tries these until one answers, which may be compared with from then on.
+func (c *Client) find(ctx context.Context, members []*member) (reference *member, silent []unanswered) {
+	for _, m := range members {
 		if ctx.Err() != nil || !c.roster.eligible(m.state) {
 			continue
 		}
@@ -270,7 +270,7 @@ func (c *Client) find(ctx context.Context, ways []*member) (reference *member, s
 	return nil, silent
 }
 
-// identify makes two calls of constant cost. It leaves time for other ways.
+// identify makes two calls of constant cost. It leaves time for other transports.
 func (c *Client) identify(ctx context.Context, m *member) (id Identity, err error) {
 	attempt, cancel := part(ctx, checkTime)
 	defer cancel()
@@ -299,8 +299,8 @@ func part(ctx context.Context, most time.Duration) (context.Context, context.Can
 	return context.WithTimeout(ctx, most)
 }
 
-// verdict is what is known of a way already.
-func (r *roster) verdict(s *wayState) (err error, known bool) { //nolint:revive // the error is the value
+// verdict is what is known of a URI already.
+func (r *roster) verdict(s *uriState) (err error, known bool) { //nolint:revive // the error is the value
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -312,37 +312,37 @@ func (r *roster) verdict(s *wayState) (err error, known bool) { //nolint:revive 
 	return nil, false
 }
 
-// mayServe tells whether a call that gets no answer by another way could go by this
+// mayServe tells whether a call that gets no answer elsewhere could go by this
 // one.
-func (r *roster) mayServe(s *wayState) bool {
+func (r *roster) mayServe(s *uriState) bool {
 	err, known := r.verdict(s)
 	return !known || err == nil
 }
 
-func (r *roster) isChecked(s *wayState) bool {
+func (r *roster) isChecked(s *uriState) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return s.checked
 }
 
-// eligible tells whether a way may be the one that the others are compared with.
-func (r *roster) eligible(s *wayState) bool {
+// eligible tells whether a URI may be the one that the others are compared with.
+func (r *roster) eligible(s *uriState) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return !s.stranger && !r.now().Before(s.until)
 }
 
-// before tells whether a way wins against another where they lead to two
+// before tells whether a URI wins against another where they lead to two
 // Kamailios: it comes first, and has not led elsewhere before.
-func (r *roster) before(s, other *wayState) bool {
+func (r *roster) before(s, other *uriState) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return s.place < other.place && !s.stranger
 }
 
-// first makes a way the one that the others are compared with. One that led
+// first makes a URI the one that the others are compared with. One that led
 // elsewhere is never that: the Kamailio that it should lead to may just be down.
-func (r *roster) first(s *wayState, id Identity) error {
+func (r *roster) first(s *uriState, id Identity) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s.stranger {
@@ -363,9 +363,9 @@ func (r *roster) leadsTo(id Identity) bool {
 	return r.known.Same(id)
 }
 
-// same compares a way with the others, and lets it be used if it leads where they
+// same compares a URI with the others, and lets it be used if it leads where they
 // do.
-func (r *roster) same(s *wayState, id Identity) bool {
+func (r *roster) same(s *uriState, id Identity) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.known.Same(id) {
@@ -376,11 +376,11 @@ func (r *roster) same(s *wayState, id Identity) bool {
 }
 
 // good is called with mu held.
-func (r *roster) good(s *wayState) {
-	*s = wayState{place: s.place, checked: true, answered: r.now()}
+func (r *roster) good(s *uriState) {
+	*s = uriState{place: s.place, checked: true, answered: r.now()}
 }
 
-// failed keeps why a way is not used; others tells that Kamailio answers by
+// failed keeps why a URI is not used; others tells that Kamailio answers at
 // another one.
 func (r *roster) failed(u unanswered, others bool) {
 	slow := errors.Is(u.err, ErrNoAnswer)
@@ -406,15 +406,15 @@ func (r *roster) failed(u unanswered, others bool) {
 	s.err = u.err
 }
 
-// reason is why a way was not used when it was last tried.
-func (r *roster) reason(s *wayState) error {
+// reason is why a URI was not used when it was last tried.
+func (r *roster) reason(s *uriState) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return s.err
 }
 
-// strange keeps that a way leads to another Kamailio.
-func (r *roster) strange(s *wayState, err error) error {
+// strange keeps that a URI leads to another Kamailio.
+func (r *roster) strange(s *uriState, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.checked, s.stranger, s.err = false, true, err
@@ -423,12 +423,12 @@ func (r *roster) strange(s *wayState, err error) error {
 }
 
 // rest is called with mu held.
-func (r *roster) rest(s *wayState) {
+func (r *roster) rest(s *uriState) {
 	s.pause = min(max(2*s.pause, firstRecheck), lastRecheck)
 	s.until = r.now().Add(s.pause)
 }
 
-// met learns when the Kamailio that is used was started. After a restart each way
+// met learns when the Kamailio that is used was started. After a restart each URI
 // is checked again.
 func (r *roster) met(start string) {
 	r.mu.Lock()
@@ -450,29 +450,29 @@ func (r *roster) begin() {
 	}
 }
 
-// forget has all ways checked again. It is called with mu held.
+// forget has all URIs checked again. It is called with mu held.
 func (r *roster) forget() {
-	for _, s := range r.ways {
+	for _, s := range r.members {
 		s.checked, s.until, s.pause = false, time.Time{}, 0
 	}
 }
 
-// doubt has a way checked before its next call: it took a request and did not
+// doubt has a URI checked before its next call: it took a request and did not
 // answer, or was not there.
-func (r *roster) doubt(s *wayState) {
+func (r *roster) doubt(s *uriState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.checked = false
 }
 
-func (r *roster) heard(s *wayState) {
+func (r *roster) heard(s *uriState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.answered = r.now()
 }
 
-// expire forgets what is known of a way that no call has used for a while.
-func (r *roster) expire(s *wayState) {
+// expire forgets what is known of a URI that no call has used for a while.
+func (r *roster) expire(s *uriState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s.checked && r.now().Sub(s.answered) > idleRecheck {
@@ -480,25 +480,25 @@ func (r *roster) expire(s *wayState) {
 	}
 }
 
-// join adds ways, of which those with a URI that is known share its state.
-func (r *roster) join(ways []Transport, known []*member) (all []*member) {
+// join adds transports, of which those with a URI that is known share its state.
+func (r *roster) join(transports []Transport, known []*member) (all []*member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, way := range ways {
-		m := &member{Transport: way, once: way}
-		if resend, ok := way.(resender); ok {
+	for _, transport := range transports {
+		m := &member{Transport: transport, once: transport}
+		if resend, ok := transport.(resender); ok {
 			m.once = resend.once()
 		}
 		for _, k := range known {
 			taken := slices.ContainsFunc(all, func(other *member) bool { return other.state == k.state })
-			if !taken && k.String() == way.String() {
+			if !taken && k.String() == transport.String() {
 				m.state = k.state
 				break
 			}
 		}
 		if m.state == nil {
-			m.state = &wayState{place: len(r.ways)}
-			r.ways = append(r.ways, m.state)
+			m.state = &uriState{place: len(r.members)}
+			r.members = append(r.members, m.state)
 		}
 		all = append(all, m)
 	}

@@ -1,0 +1,37 @@
+package serve
+
+import (
+	"context"
+
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/idlepriority"
+)
+
+// newIdlePriority finds out whether the exporter can switch to idle priority and back.
+func (v *Service) newIdlePriority() {
+	keeper, err := idlepriority.New()
+	if err != nil {
+		_ = level.Info(v.logger).Log("msg", "running at normal CPU priority: SCHED_IDLE is not available", "err", err)
+	} else {
+		v.idle = keeper
+	}
+	v.own.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: cli.ProgramName + "_idle_priority",
+		Help: "Whether the exporter runs at idle CPU priority (1), or at normal priority (0) because the host is busy or idle priority is not permitted.",
+	}, func() float64 {
+		if v.idle != nil && v.idle.Idle() {
+			return 1
+		}
+		return 0
+	}))
+}
+
+// runIdle switches the priority until ctx is done.
+func (v *Service) runIdle(ctx context.Context) {
+	if err := v.idle.Run(ctx); err != nil {
+		_ = level.Error(v.logger).Log("msg", "setting the CPU priority failed; it is not tried again", "err", err)
+	}
+}
