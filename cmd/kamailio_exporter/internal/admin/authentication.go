@@ -25,7 +25,7 @@ import (
 // identity is who a request is from. It exists only where authentication made it.
 type identity struct {
 	user *action.User
-	auth string // how it is known: peer, token or cert
+	auth string // how it is known: peer, token, cert or session
 }
 
 // identityKey is for the request context: without an identity in it nothing runs.
@@ -171,6 +171,21 @@ func (a *authenticator) guess(r *http.Request) *tokenStart {
 }
 
 func (a *authenticator) identify(r *http.Request) (identity, error) {
+	var token *action.User
+	if values, ok := r.Header["Authorization"]; ok {
+		if token = a.token(values); token == nil {
+			return identity{}, errNobody
+		}
+	}
+	if r.Header.Get("Cookie") != "" && r.RequestURI != "/" { // the page only reads, and others on its host may have set one
+		return identity{}, errNobody
+	}
+	return a.agree(r, token, "token")
+}
+
+// agree is the user whom all agree on that a request comes with: the connection, and a
+// token, which is nil where there is none.
+func (a *authenticator) agree(r *http.Request, token *action.User, auth string) (identity, error) {
 	var found []identity
 	peers := a.peers(connOf(r))
 	if len(peers) == 1 {
@@ -183,14 +198,10 @@ func (a *authenticator) identify(r *http.Request) (identity, error) {
 		}
 		found = append(found, identity{u, "cert"})
 	}
-	if values, ok := r.Header["Authorization"]; ok {
-		u := a.token(values)
-		if u == nil {
-			return identity{}, errNobody
-		}
-		found = append(found, identity{u, "token"})
+	if token != nil {
+		found = append(found, identity{token, auth})
 	}
-	if len(found) == 0 || r.Header.Get("Cookie") != "" {
+	if len(found) == 0 {
 		return identity{}, errNobody
 	}
 	who := found[len(found)-1]
@@ -224,14 +235,22 @@ func (a *authenticator) peers(c *connInfo) []*action.User {
 	return found
 }
 
-// token compares with every token that is known, in the same time whatever is
-// given. It is a hash of 32 random bytes, so that a slow one would protect nothing.
+// token is the user of the token in the header Authorization; nil if it is not good.
 func (a *authenticator) token(headers []string) *action.User {
 	if len(headers) != 1 {
 		return nil
 	}
 	scheme, text, _ := strings.Cut(headers[0], " ")
-	given := sha256.Sum256([]byte(text))
+	user := a.byHash(sha256.Sum256([]byte(text)))
+	if !strings.EqualFold(scheme, "Bearer") || !strings.HasPrefix(text, adminapi.TokenPrefix) {
+		return nil
+	}
+	return user
+}
+
+// byHash compares with every token that is known, in the same time whatever is given. It
+// is a hash of 32 random bytes, so that a slow one would protect nothing.
+func (a *authenticator) byHash(given [sha256.Size]byte) *action.User {
 	now := a.now()
 	found := -1
 	for i := range a.tokens {
@@ -242,7 +261,7 @@ func (a *authenticator) token(headers []string) *action.User {
 		}
 		found = subtle.ConstantTimeSelect(good, i, found)
 	}
-	if found < 0 || !strings.EqualFold(scheme, "Bearer") || !strings.HasPrefix(text, adminapi.TokenPrefix) {
+	if found < 0 {
 		return nil
 	}
 	return a.tokens[found].user

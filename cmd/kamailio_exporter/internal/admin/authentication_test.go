@@ -113,6 +113,7 @@ func TestMutualTLS(t *testing.T) {
 	_, ines := ours.issue(t, names("", "ines.example"))
 	pinned, pin := ours.issue(t, names("", ""))
 	_, both := ours.issue(t, names("spiffe://x/mila", "ines.example"))
+	_, noc := ours.issue(t, names("", "noc.example"))
 	_, stranger := ours.issue(t, names("spiffe://x/nobody", "x.example"))
 	_, forged := foreign.issue(t, names("spiffe://x/mila", ""))
 	_, expired := ours.issue(t, func(c *x509.Certificate) {
@@ -205,5 +206,27 @@ func TestMutualTLS(t *testing.T) {
 				t.Errorf("%d %s", resp.StatusCode, body[:n])
 			}
 		})
+	}
+	// A login from the page, where a certificate says the same.
+	for name, tc := range map[string]struct {
+		pair tls.Certificate
+		want int
+	}{"of the same": {noc, http.StatusSeeOther}, "of another": {mila, http.StatusUnauthorized}} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+server.Addr().String()+"/session", strings.NewReader("token="+nocToken))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "localhost"
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		config := &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{tc.pair}}
+		resp, err := (&http.Transport{TLSClientConfig: config, DisableKeepAlives: true}).RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if cookies := resp.Cookies(); resp.StatusCode != tc.want || len(cookies) == 1 != (tc.want == http.StatusSeeOther) || len(cookies) == 1 && !cookies[0].Secure {
+			t.Errorf("%s: %d %v", name, resp.StatusCode, cookies)
+		}
 	}
 }

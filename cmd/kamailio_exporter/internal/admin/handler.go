@@ -48,13 +48,14 @@ var (
 // handler is the HTTP side. Its routes are compared byte by byte: there is no
 // ServeMux that would clean a path, or redirect.
 type handler struct {
-	engine  *action.Engine
-	runner  *repair.Runner
-	metrics *metrics
-	limits  *limits
-	cross   *http.CrossOriginProtection
-	version string
-	inForce func() *inForce
+	engine   *action.Engine
+	runner   *repair.Runner
+	metrics  *metrics
+	limits   *limits
+	sessions *sessions
+	cross    *http.CrossOriginProtection
+	version  string
+	inForce  func() *inForce
 }
 
 // ServeHTTP turns every refusal into a problem, in one place.
@@ -87,14 +88,22 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id string) (iden
 	if r.RequestURI == adminapi.AuditPath && r.Method == http.MethodGet && r.Header["Authorization"] == nil && connOf(r).ownsLog() {
 		return identity{}, h.auditLogs(w, nil, identity{}, nil)
 	}
+	if forBrowsers(r) {
+		return h.serveBrowser(w, r, s)
+	}
 	who, err := s.auth.authenticate(r, h.limits)
-	switch {
-	case errors.Is(err, errGuesses):
-		return identity{}, rateLimited.Later("", time.Minute)
-	case err != nil:
-		return identity{}, unauthenticated.Because("")
+	if err != nil {
+		return identity{}, refusal(err)
 	}
 	return who, h.route(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)), s, id)
+}
+
+// refusal is the problem of credentials that are not good.
+func refusal(err error) error {
+	if errors.Is(err, errGuesses) {
+		return rateLimited.Later("", time.Minute)
+	}
+	return unauthenticated.Because("")
 }
 
 // browser refuses what only a web page sends. A page can have any web browser on
@@ -156,11 +165,6 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, s *inForce, id s
 		"/": h.page, adminapi.ActionsPath: h.listActions, adminapi.OperationsPath: h.listOperations, adminapi.RulesPath: h.listRules,
 		adminapi.AuditPath: h.auditLogs,
 	}[path]
-	if path == adminapi.TargetsPath || strings.HasPrefix(path, adminapi.TargetsPath+"/") {
-		read = func(w http.ResponseWriter, s *inForce, who identity, query url.Values) error {
-			return h.targets(r.Context(), w, s, who, strings.TrimPrefix(path, adminapi.TargetsPath), query)
-		}
-	}
 	if one, ok := strings.CutPrefix(path, adminapi.OperationsPath+"/"); ok && idPattern.MatchString(one) {
 		read = func(w http.ResponseWriter, _ *inForce, who identity, _ url.Values) error {
 			record := h.engine.Journal.Operation(one, who.user)
@@ -173,7 +177,9 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, s *inForce, id s
 			return answer(w, http.StatusOK, record)
 		}
 	}
-	if read == nil {
+	kind, listed := strings.CutPrefix(path, adminapi.TargetsPath)
+	listed = listed && (kind == "" || kind[0] == '/')
+	if read == nil && !listed {
 		return notFound.Because("")
 	}
 	if err := only(w, r, http.MethodGet, http.MethodHead); err != nil {
@@ -181,6 +187,9 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, s *inForce, id s
 	}
 	if len(r.TransferEncoding) > 0 {
 		return action.Malformed.Because("no body here")
+	}
+	if listed {
+		return h.targets(r.Context(), w, s, who, kind, values)
 	}
 	return read(w, s, who, values)
 }
@@ -346,14 +355,21 @@ func writeProblem(w http.ResponseWriter, p *action.Problem, id string, res *admi
 	if p.Kind == unauthenticated || p.Kind == rateLimited && p.Detail == "" {
 		body.Instance = "/" // nothing tells one of these from another
 	}
-	if p.Retry > 0 {
-		body.Retry = int(math.Ceil(p.Retry.Seconds()))
-		w.Header().Set("Retry-After", strconv.Itoa(body.Retry))
-	}
+	body.Retry = setHeaders(w, p)
+	return write(w, p.Status, "application/problem+json", body)
+}
+
+// setHeaders sets what goes with a problem: how to authenticate, and when to try again,
+// which it returns in seconds.
+func setHeaders(w http.ResponseWriter, p *action.Problem) (retry int) {
 	if p.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
-	return write(w, p.Status, "application/problem+json", body)
+	if p.Retry > 0 {
+		retry = int(math.Ceil(p.Retry.Seconds()))
+		w.Header().Set("Retry-After", strconv.Itoa(retry))
+	}
+	return retry
 }
 
 // refuse answers, counts and writes down.
@@ -376,6 +392,14 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, id string, who 
 		// arrives (a connection closed on unread data is reset), and not waited for.
 		w.Header().Set("Connection", "close")
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime))
+	}
+	switch {
+	case forBrowsers(r) && p.Kind == unauthenticated:
+		loginPage(w, p, "This token is not valid, or the session has ended.")
+		return
+	case forBrowsers(r) && p.Kind == rateLimited:
+		loginPage(w, p, "Too many attempts failed. Try again in a minute.")
+		return
 	}
 	_ = writeProblem(w, p, id, nil)
 }

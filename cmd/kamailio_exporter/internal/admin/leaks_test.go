@@ -40,7 +40,7 @@ func oldTexts(t *testing.T, b *endpoint) {
 	for _, dry := range []string{"?dry_run=true", ""} {
 		for action, value := range map[string]string{"htable.set-int": `,"value":7`, "htable.set-string": `,"value":"other"`, "htable.delete": ""} {
 			r := b.run(nocToken, action+dry, `{"table":"ipban","key":"k"`+value+`}`)
-			if r.Status == 422 || r.Before["present"] != true {
+			if r.Status == 422 || !r.Before.Is("present") {
 				t.Errorf("%s%s: %s", action, dry, r.Text)
 			}
 			told.WriteString(r.Text)
@@ -240,7 +240,7 @@ func TestSupplementaryGroups(t *testing.T) {
 			defer close(answer)
 			runtime.LockOSThread() // and never unlocked: this thread has other groups, and ends
 			list := append(tc.groups, 0)
-			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETGROUPS, uintptr(len(tc.groups)), uintptr(unsafe.Pointer(&list[0])), 0); errno != 0 {
+			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETGROUPS, uintptr(len(tc.groups)), uintptr(unsafe.Pointer(&list[0])), 0); errno != 0 { //nolint:gosec // setgroups(2), of this thread
 				answer <- "setgroups: " + errno.Error()
 				return
 			}

@@ -3,7 +3,7 @@ package admin
 import (
 	"bytes"
 	"crypto/sha256"
-	_ "embed" // the page's template and style
+	_ "embed" // the pages' templates and style
 	"encoding/base64"
 	"fmt"
 	"html/template"
@@ -24,36 +24,58 @@ var pageText string
 //go:embed page.css
 var pageStyle string
 
-// stylePolicy lets the page have its one style, and nothing else: no script, no
-// image, no form.
+// stylePolicy lets a page have its one style, an icon without a request, and forms that
+// are sent to where it is from: no script, and nothing of elsewhere.
 func stylePolicy() string {
 	sum := sha256.Sum256([]byte(pageStyle))
-	return "default-src 'none'; frame-ancestors 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	return "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
+
+func pageCSS() template.CSS { return template.CSS(pageStyle) } //nolint:gosec // ours
 
 type pageData struct {
 	Style   template.CSS
 	Version string
+	Session string // path of the browser's session; "" if it is known by other means
+	Now     time.Time
 	Allowed adminapi.Actions
 	Rules   []adminapi.Rule // for alerts; of those who may see them
 	Last    []audit.Record
 }
 
-func newPage() *template.Template {
-	return template.Must(template.New("page").Funcs(template.FuncMap{
-		"when":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+type loginData struct {
+	Style template.CSS
+	Why   string // it comes again
+}
+
+func newPages() *template.Template {
+	return template.Must(template.New("pages").Funcs(template.FuncMap{
+		"when":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"values": pageValues[audit.State],
 		"join":   func(s []string) string { return strings.Join(s, " or ") },
 		"params": pageValues[map[string]any],
+		"words":  func(o audit.Outcome) string { return strings.ReplaceAll(string(o), "_", " ") },
 	}).Parse(pageText))
 }
 
-func pageValues[M ~map[string]any](m M) string {
+func pageValues[M ~map[string]any](m M) []string {
 	parts := []string{}
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		parts = append(parts, fmt.Sprintf("%s=%v", name, m[name]))
 	}
-	return strings.Join(parts, " ")
+	return parts
+}
+
+func writePage(w http.ResponseWriter, status int, name string, data any) {
+	var text bytes.Buffer
+	if err := newPages().ExecuteTemplate(&text, name, data); err != nil {
+		http.Error(w, "the page cannot be made", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Security-Policy", stylePolicy())
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(text.Bytes())
 }
 
 // page shows what the caller may run, and what was run last. It only reads.
@@ -61,19 +83,16 @@ func (h *handler) page(w http.ResponseWriter, s *inForce, who identity, query ur
 	if err := noQuery(query); err != nil {
 		return err
 	}
+	h.writeMain(w, s, who, "")
+	return nil
+}
+
+func (h *handler) writeMain(w http.ResponseWriter, s *inForce, who identity, session string) {
 	data := pageData{
-		Style:   template.CSS(pageStyle), //nolint:gosec // ours
-		Version: h.version, Allowed: h.actionsOf(s, who.user), Last: h.engine.Journal.Last(who.user, defaultLast),
+		Style: pageCSS(), Version: h.version, Session: session, Now: h.engine.Now(), Allowed: h.actionsOf(s, who.user), Last: h.engine.Journal.Last(who.user, defaultLast),
 	}
 	if seesRules(who) {
 		data.Rules = h.runner.State().Rules
 	}
-	var text bytes.Buffer
-	if err := newPage().Execute(&text, data); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Security-Policy", stylePolicy())
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_, _ = w.Write(text.Bytes())
-	return nil
+	writePage(w, http.StatusOK, "main", data)
 }

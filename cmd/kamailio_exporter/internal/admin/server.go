@@ -117,7 +117,7 @@ func newServer(cfg *Config, opts Options) (*Server, error) {
 	only1.SetHTTP1(true)
 	s.http = &http.Server{
 		Handler: &handler{
-			engine: s.engine, runner: s.runner, metrics: s.metrics, limits: s.limits, cross: http.NewCrossOriginProtection(),
+			engine: s.engine, runner: s.runner, metrics: s.metrics, limits: s.limits, sessions: newSessions(opts.now), cross: http.NewCrossOriginProtection(),
 			version: opts.Version, inForce: s.inForce.Load,
 		},
 		ReadHeaderTimeout: 5 * time.Second,
