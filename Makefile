@@ -52,7 +52,8 @@ unit: ## test what needs no Kamailio
 rules: ## check and test alerts/: the rules with promtool, the Alertmanager example with a real one
 	cd dashboards/generate && KAMAILIO_TEST=require go test -count=1 ./mixin ./rulestest
 
-lint: ## check style, and who imports whom (.golangci.yml)
+lint: ## check style, who imports whom (.golangci.yml), and the words of our texts
+	go test -run TestWords ./cmd/kamailio_exporter
 	$(LINT) run ./...
 	cd dashboards/generate && $(LINT_DASHBOARDS) run ./...
 

@@ -163,6 +163,25 @@ func root60() string {
 	return root
 }
 
+// CheckConfig lets Kamailio of this version check a configuration (kamailio -c), and
+// returns what it logs if it refuses it.
+func CheckConfig(tb testing.TB, version, config string) error {
+	tb.Helper()
+	command := []string{"kamailio", "-c", "-f", "-"}
+	if version != hostVersion() {
+		command = append([]string{"chroot", root60(), "/usr/sbin/kamailio"}, command[1:]...)
+	}
+	cmd := exec.CommandContext(tb.Context(), command[0], command[1:]...)
+	if cmd.Err != nil {
+		cmd = exec.CommandContext(tb.Context(), "/usr/sbin/"+command[0], command[1:]...)
+	}
+	cmd.Stdin = strings.NewReader(config)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("kamailio %s -c: %w: %s", version, err, out)
+	}
+	return nil
+}
+
 // Start starts a server and waits until it answers RPC. The server is stopped
 // when the test ends. Failing to start is fatal.
 func Start(tb testing.TB, cfg Config) *Server {

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// refused are words that no operator searches for, with what to write instead. Each
+// is wrong wherever it stands in our texts; what may be right somewhere is not here.
+var refused = []struct{ word, instead string }{
+	{`anew`, "again; reload"},
+	{`mend(s|ed|ing)?`, "fix"},
+	{`tells|is told|are told`, "reports, shows, exports"},
+	{`(asks?|asked|asking) Kamailio|is asked (for|at)|are asked (for|at)|asked for again`, "query, call"},
+	{`(too|is|are) dear`, "expensive"},
+	{`ways? to (ask|Kamailio)`, "transport, URI"},
+	{`(is|are) no samples?`, "is omitted, is not exported"},
+	{`(held|kept) back`, "skipped; subtracted from"},
+	{`gives? way|giving way`, "runs at idle priority"},
+	{`foreign data`, "untrusted input"},
+	{`nobody`, "no client, no user"},
+	{`under way`, "in progress"},
+	{`no such thing`, "name it"},
+	{`time-outs?`, "timeout"},
+	{`licences?|colours?|behaviours?|favour|centres?|labelled|(initial|recogn|organ|summar)is(e|ed|es|ing|able)`, "American spelling"},
+}
+
+// left is how many of them there still are, by kind of text: write less.
+var left = map[string]int{"documents": 16, "runbooks": 127, "rules": 14, "Go strings": 87}
+
+// TestWords finds refused words in documents, alerts, runbooks, and the strings of the
+// program: help texts, log messages, errors and answers. `make lint` runs it.
+func TestWords(t *testing.T) {
+	texts := map[string]map[string]string{"documents": {}, "runbooks": {}, "rules": {}, "Go strings": {}}
+	generated := regexp.MustCompile(`(?s)<!-- ([a-z_-]+) -->\n.*?<!-- /[a-z_-]+ -->`)
+	code := regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
+	for name, text := range documents(t) {
+		kind := "documents"
+		if strings.HasPrefix(name, "alerts/runbooks/") {
+			kind = "runbooks"
+		}
+		if name != "docs/metrics.md" { // from the strings of the program
+			texts[kind][name] = code.ReplaceAllString(generated.ReplaceAllString(text, ""), "")
+		}
+	}
+	for _, name := range []string{"kamailio-alerts.yml", "kamailio-admin-alerts.yml", "kamailio-rules.yml"} {
+		texts["rules"]["alerts/"+name] = readText(t, filepath.Join(top, "alerts", name))
+	}
+	err := fs.WalkDir(os.DirFS(top), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.Contains(name, "kamrpctest") {
+			return err
+		}
+		texts["Go strings"][name] = literals(t, filepath.Join(top, name))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, files := range texts {
+		var found []string
+		for name, text := range files {
+			for _, r := range refused {
+				for _, at := range regexp.MustCompile(`(?i)\b(`+r.word+`)\b`).FindAllStringIndex(text, -1) {
+					around := text[max(0, at[0]-30):min(len(text), at[1]+30)]
+					found = append(found, name+": "+strconv.Quote(around)+": write "+r.instead)
+				}
+			}
+		}
+		if len(files) == 0 {
+			t.Errorf("no %s", kind)
+		}
+		if len(found) > left[kind] {
+			t.Errorf("%s: %d refused words, and at most %d are left:\n%s", kind, len(found), left[kind], strings.Join(found, "\n"))
+		}
+	}
+}
+
+// literals are the strings in a Go file that are sentences.
+func literals(t *testing.T, file string) string {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	ast.Inspect(parsed, func(node ast.Node) bool {
+		if l, ok := node.(*ast.BasicLit); ok && l.Kind == token.STRING && strings.Contains(l.Value, " ") {
+			b.WriteString(l.Value + "\n")
+		}
+		return true
+	})
+	return b.String()
+}
