@@ -467,6 +467,41 @@ func TestDocumentedFlagsExist(t *testing.T) {
 	}
 }
 
+// The alerts that documents name exist, and so do the files of this repository that
+// documents and the program's texts name.
+func TestDocumentedAlertsAndFiles(t *testing.T) {
+	rules := readText(t, filepath.Join(top, "alerts", "kamailio-alerts.yml")) + readText(t, filepath.Join(top, "alerts", "kamailio-admin-alerts.yml")) +
+		readText(t, filepath.Join(top, "examples", "admin", "repair", "alerts.yml"))
+	texts := documents(t)
+	for name, text := range texts {
+		for _, found := range regexp.MustCompile(`\bKamailio[A-Z][A-Za-z]+\b`).FindAllString(text, -1) {
+			if !strings.Contains(rules, "alert: "+found+"\n") && found != "KamailioDataChanged" { // which a pipeline sends
+				t.Errorf("%s: there is no alert %s", name, found)
+			}
+		}
+	}
+	err := fs.WalkDir(os.DirFS(top), "cmd", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+			texts[name] = readText(t, filepath.Join(top, name))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range texts {
+		for _, found := range regexp.MustCompile(`\b(?:docs|examples|alerts|dashboards)/[a-zA-Z0-9_/-]+\.(?:md|yml|yaml|cfg|json|tmpl|env|service)\b`).FindAllStringIndex(text, -1) {
+			file := text[found[0]:found[1]]
+			if found[0] > 0 && text[found[0]-1] == '/' { // a part of another path
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(top, file)); err != nil && !strings.Contains(file, "-*") {
+				t.Errorf("%s names %s: %v", name, file, err)
+			}
+		}
+	}
+}
+
 // What documents say in brackets behind a flag is its default.
 func TestDocumentedDefaults(t *testing.T) {
 	models := flagModels(t)
