@@ -104,7 +104,7 @@ func TestDocumentedCommands(t *testing.T) {
 			e := start(t, "--kamailio.uri=unix://"+server.SocketPath, "--kamailio.uri=fifo://"+server.FIFOPath, "--scrape.reuse=0s")
 			dir := t.TempDir()
 			program := filepath.Join(dir, "kamailio_exporter")
-			if err := os.WriteFile(program, []byte("#!/bin/sh\nKAMAILIO_EXPORTER_TEST_MAIN=1 exec "+os.Args[0]+" \"$@\"\n"), 0o755); err != nil { //nolint:gosec // it is run
+			if err := os.WriteFile(program, []byte("#!/bin/sh\nKAMAILIO_EXPORTER_TEST_MAIN=1 exec "+os.Args[0]+" \"$@\"\n"), 0o755); err != nil {
 				t.Fatal(err)
 			}
 			places := strings.NewReplacer(
@@ -147,7 +147,7 @@ func follow(t *testing.T, document string, places *strings.Replacer, server *kam
 				case command == "systemctl start kamailio":
 					server.Restart()
 				default:
-					cmd := exec.CommandContext(t.Context(), "sh", "-ec", places.Replace(command)) //nolint:gosec // of our documents
+					cmd := exec.CommandContext(t.Context(), "sh", "-ec", places.Replace(command))
 					cmd.Env = env
 					out, err := cmd.CombinedOutput()
 					code := 0
