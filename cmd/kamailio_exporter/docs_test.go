@@ -297,6 +297,9 @@ func TestCollectorsAreNamedEverywhere(t *testing.T) {
 		"collectors.md":    regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllStringSubmatch(list[begin:end], -1),
 		"metrics.md":       regexp.MustCompile(`(?m)^## ([a-z_]+)$`).FindAllStringSubmatch(readText(t, filepath.Join(docsDir, "metrics.md")), -1),
 	} {
+		if number := fmt.Sprintf("**%d collectors", len(want)); !strings.Contains(readText(t, readmeFile), number) {
+			t.Errorf("README.md does not say %q", number)
+		}
 		if got := names(found); got != strings.Join(want, " ") {
 			t.Errorf("%s has the collectors %s\nwant %s", place, got, strings.Join(want, " "))
 		}
@@ -463,6 +466,25 @@ func TestDocumentedFlagsExist(t *testing.T) {
 	for _, name := range regexp.MustCompile(`KAMAILIO_EXPORTER_[A-Z0-9_]+`).FindAllString(all+env, -1) {
 		if !slices.ContainsFunc(models, func(f *kingpin.FlagModel) bool { return f.Envar == name }) {
 			t.Errorf("no flag is set by %s", name)
+		}
+	}
+}
+
+// The messages that the table of symptoms quotes are those of the program.
+func TestDocumentedMessages(t *testing.T) {
+	program := ""
+	for _, dir := range []string{"cmd", "kamrpc"} {
+		for _, text := range goStrings(t, dir) {
+			program += text
+		}
+	}
+	quoted := regexp.MustCompile("log: `([^`]+)`").FindAllStringSubmatch(readText(t, filepath.Join(docsDir, "troubleshooting.md")), -1)
+	if len(quoted) < 4 {
+		t.Errorf("only %d messages are quoted", len(quoted))
+	}
+	for _, m := range quoted {
+		if !strings.Contains(program, m[1]) {
+			t.Errorf("no message has %q", m[1])
 		}
 	}
 }

@@ -39,7 +39,7 @@ var left = map[string]int{"documents": 16, "runbooks": 127, "rules": 14, "Go str
 // TestWords finds refused words in documents, alerts, runbooks, and the strings of the
 // program: help texts, log messages, errors and answers. `make lint` runs it.
 func TestWords(t *testing.T) {
-	texts := map[string]map[string]string{"documents": {}, "runbooks": {}, "rules": {}, "Go strings": {}}
+	texts := map[string]map[string]string{"documents": {}, "runbooks": {}, "rules": {}}
 	generated := regexp.MustCompile(`(?s)<!-- ([a-z_-]+) -->\n.*?<!-- /[a-z_-]+ -->`)
 	code := regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
 	for name, text := range documents(t) {
@@ -54,16 +54,7 @@ func TestWords(t *testing.T) {
 	for _, name := range []string{"kamailio-alerts.yml", "kamailio-admin-alerts.yml", "kamailio-rules.yml"} {
 		texts["rules"]["alerts/"+name] = readText(t, filepath.Join(top, "alerts", name))
 	}
-	err := fs.WalkDir(os.DirFS(top), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.Contains(name, "kamrpctest") {
-			return err
-		}
-		texts["Go strings"][name] = literals(t, filepath.Join(top, name))
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	texts["Go strings"] = goStrings(t, ".")
 	for kind, files := range texts {
 		var found []string
 		for name, text := range files {
@@ -83,7 +74,24 @@ func TestWords(t *testing.T) {
 	}
 }
 
-// literals are the strings in a Go file that are sentences.
+// goStrings are the strings of the program that are sentences, by file.
+func goStrings(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
+	err := fs.WalkDir(os.DirFS(top), dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.Contains(name, "kamrpctest") {
+			return err
+		}
+		texts[name] = literals(t, filepath.Join(top, name))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return texts
+}
+
+// literals are those of one Go file.
 func literals(t *testing.T, file string) string {
 	t.Helper()
 	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
