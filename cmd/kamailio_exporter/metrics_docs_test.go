@@ -125,6 +125,23 @@ A value that a server does not report is absent: a zero always comes from Kamail
 
 The metrics of an exporter with many servers are in [Many servers](multi-target.md#metrics), those of the admin endpoint in [Admin endpoint](admin.md#metrics).
 
+From the page of the demo:
+
+` + "```" + `
+kamailio_up 1
+kamailio_build_info{compiler="gcc 12.2.0",version="5.6.3"} 1
+kamailio_core_requests_received_by_method_total{method="INVITE"} 539
+kamailio_dialog_local_dialogs{state="ongoing"} 7
+kamailio_dialog_processed_total 534
+kamailio_dialog_failed_total 105
+kamailio_usrloc_contacts{domain="location"} 31
+kamailio_dispatcher_destination_up{duid="gw1c",index="0",set="2",socket="",uri="sip:127.0.0.1:15090"} 1
+kamailio_dispatcher_destination_up{duid="off",index="0",set="2",socket="",uri="sip:127.0.0.1:15092"} 0
+kamailio_drouting_gateway_up{address="127.0.0.1:15098",gateway="4"} 0
+kamailio_statistic{group="script",name="demo_calls"} 539
+kamailio_scrape_collector_success{collector="core"} 1
+` + "```" + `
+
 ## The scrape itself
 
 `)
