@@ -57,8 +57,9 @@ type Action struct {
 	// Look reads what the action is about, before it and after it. nil: nothing can
 	// be read, so that the outcome is never verified.
 	Look look
-	// Verifies says what that is, for people.
-	Verifies string
+	// Verified says in one sentence what was read when the outcome is verified; without
+	// Look, why nothing is.
+	Verified string
 	// LookTime is how long the read before may take; 0 is defaultLookTime.
 	LookTime time.Duration
 	// Guard refuses by what was read before.

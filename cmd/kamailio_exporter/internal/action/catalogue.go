@@ -44,17 +44,20 @@ func rows() []Action {
 		reload("dispatcher.reload", "dispatcher.reload", "dispatcher sets",
 			count{field: "sets", method: "dispatcher.list", rows: destinationRows, groups: "ID", none: noDestinations, keepAll: true},
 			count{field: "destinations", method: "dispatcher.list", rows: destinationRows, none: noDestinations},
-			count{field: "active", method: "dispatcher.list", rows: destinationRows, none: noDestinations, only: isActive, told: true}),
-		reload("drouting.reload", "drouting.reload", "routes and gateways"),
+			count{field: "active", method: "dispatcher.list", rows: destinationRows, none: noDestinations, only: isActive, states: true}),
+		droutingReload(),
 		reload("domain.reload", "domain.reload", "domains", count{field: "domains", method: "domain.dump", rows: kamrpc.Rows{Path: "domains"}}),
 		reload("permissions.reload-address", "permissions.addressReload", "addresses",
 			count{field: "addresses", method: "permissions.addressDump", rows: kamrpc.Rows{Path: "item"}},
-			count{field: "subnets", method: "permissions.subnetDump", rows: kamrpc.Rows{Path: "item"}}),
+			count{field: "subnets", method: "permissions.subnetDump", rows: kamrpc.Rows{Path: "item"}},
+			count{field: "domain_names", method: "permissions.domainDump", rows: kamrpc.Rows{Path: "item"}, none: "No domain list table"}),
 		reload("permissions.reload-trusted", "permissions.trustedReload", "trusted peers",
 			count{field: "trusted", method: "permissions.trustedDump", rows: kamrpc.Rows{Path: "item"}}),
 		reload("pdt.reload", "pdt.reload", "prefixes"),
 		listsReload(),
-		reload("lcr.reload", "lcr.reload", "gateways and rules", count{field: "gateways", method: "lcr.dump_gws", rows: kamrpc.Rows{Path: "gw"}}),
+		reload("lcr.reload", "lcr.reload", "gateways and rules",
+			count{field: "gateways", method: "lcr.dump_gws", rows: kamrpc.Rows{Path: "gw"}},
+			count{field: "rules", method: "lcr.dump_rules", rows: kamrpc.Rows{Path: "rule"}}),
 		reload("dialplan.reload", "dialplan.reload", "dialplan rules"),
 		reload("tls.reload", "tls.reload", "TLS profiles from the TLS configuration file"),
 		reload("uac.reload", "uac.reg_reload", "registrations at other servers",
@@ -68,15 +71,13 @@ func rows() []Action {
 			Summary: "Sets the state of one destination, for example to take a gateway out of service.",
 			Params: []Param{
 				setParam, sipURI("uri", "URI of the destination, as dispatcher.list shows it"),
-				enum("state", "ip: inactive and probed, ix: inactive, ap: active and probed, ax: active, dx: disabled", "ip", "ix", "ap", "ax", "dx").sets(),
+				enum("state", "dx: out of service until somebody puts it back; ip: inactive until it answers a ping; ix: inactive, and not pinged unless all are; ap: active and pinged; ax: active", "ip", "ix", "ap", "ax", "dx").sets(),
 			},
 			Send: func(a Args, _ audit.State) []any { return []any{a.text("state"), int(a.number("set")), a.text("uri")} },
-			Look: lookDestination, Verifies: "its flags (`dispatcher.list`)", Waits: afterTime,
+			Look: lookDestination, Waits: afterTime,
 			Guard: guardDestination, Leaves: leavesDestination, Latency: latencyOfDestination,
-			Same: func(a Args, before audit.State) bool {
-				return before["flags"] == strings.ToUpper(a.text("state"))
-			},
-			Judge: judgeDestination,
+			Same: sameDestination, Judge: judgeDestination,
+			Verified: "`dispatcher.list` has these flags, and no other active destination of the set has this URI when it is taken out. Pings may change all but dx again",
 			Undo: &Undo{Action: "dispatcher.set-state", Fields: []string{"flags"}, Args: func(params map[string]any, before audit.State) map[string]any {
 				flags, _ := before["flags"].(string)
 				back := maps.Clone(params)
@@ -91,50 +92,51 @@ func rows() []Action {
 			Summary: "Ends a call: Kamailio sends a BYE to both sides.",
 			Params:  []Param{callID},
 			Send:    func(_ Args, before audit.State) []any { return []any{before["h_entry"], before["h_id"]} },
-			Look:    lookDialog, Verifies: "`dlg.dlg_list`", Judge: judgeDialogGone, Waits: afterTime,
+			Look:    lookDialog, Verified: callEnded, Same: dialogOver, Guard: guardDialog, Judge: judgeDialogGone, Waits: afterTime,
 		},
 		{
 			Name: "dialog.terminate", Method: "dlg.terminate_dlg", NeedsKey: true,
 			Summary: "Ends a call that is named by its Call-ID and both tags.",
 			Params:  []Param{callID, tag("from_tag"), tag("to_tag")},
-			Look:    lookDialogWithTags, Verifies: "`dlg.dlg_list`", Judge: judgeDialogGone, Waits: afterTime,
+			Look:    lookDialogWithTags, Verified: callEnded, Same: dialogOver, Guard: guardDialog, Judge: judgeDialogGone, Waits: afterTime,
 		},
 		{
 			Name: "dialog.bridge", Method: "dlg.bridge_dlg", NeedsKey: true,
-			Summary: "Calls one party and connects it to another (REFER).",
-			Params:  []Param{sipURI("from", "whom to call first"), sipURI("to", "whom to connect")},
+			Summary:  "Calls one party and connects it to another (REFER).",
+			Params:   []Param{sipURI("from", "whom to call first"), sipURI("to", "whom to connect")},
+			Verified: "Kamailio answers before it calls anyone, and gives no name to the call that it makes",
 		},
 
 		// Registrations of users.
 		{
 			Name: "usrloc.remove", Method: "ul.rm", NeedsKey: true,
 			Summary: "Removes all contacts of a user, until its next REGISTER.",
-			Params:  []Param{usrParam, aorParam}, Look: lookAOR, Verifies: "`ul.lookup`", Judge: judgeGone("contacts"),
+			Params:  []Param{usrParam, aorParam}, Look: lookAOR, Verified: "`ul.lookup` has no contact of the user", Judge: judgeGone("contacts"),
 		},
 		{
 			Name: "usrloc.remove-contact", Method: "ul.rm_contact", NeedsKey: true,
 			Summary: "Removes one contact of a user, until its next REGISTER.",
 			Params:  []Param{usrParam, aorParam, sipURI("contact", "address of the contact, as ul.lookup shows it")},
-			Look:    lookContact, Verifies: "`ul.lookup`", Judge: judgeGone("present"),
+			Look:    lookContact, Verified: "`ul.lookup` does not have the contact", Judge: judgeGone("present"),
 		},
 
 		// htable.
 		{
 			Name: "htable.delete", Method: "htable.delete",
 			Summary: "Deletes an item, for example to lift a ban.",
-			Params:  []Param{tableParam, keyParam}, Look: lookItemThere, Verifies: "`htable.get`", Judge: judgeGone("present"),
+			Params:  []Param{tableParam, keyParam}, Look: lookItemThere, Verified: "`htable.get` finds no such item", Judge: judgeGone("present"),
 		},
 		{
 			Name: "htable.set-string", Method: "htable.sets",
 			Summary: "Sets an item to a text.",
 			Params:  []Param{tableParam, keyParam, text("value", 128, valuePattern, "the text").sets().secret()},
-			Look:    lookItemAs, Verifies: "`htable.get`", Judge: judgeTrue("as_asked"), Same: func(_ Args, before audit.State) bool { return before.Is("as_asked") },
+			Look:    lookItemAs, Verified: "`htable.get` has the text", Judge: judgeTrue("as_asked"), Same: func(_ Args, before audit.State) bool { return before.Is("as_asked") },
 		},
 		{
 			Name: "htable.set-int", Method: "htable.seti",
 			Summary: "Sets an item to a number.",
 			Params:  []Param{tableParam, keyParam, integer("value", -1<<31, 1<<31-1, "the number").sets()},
-			Look:    lookItemNumber, Verifies: "`htable.get`", Judge: judgeItem, Same: sameItem,
+			Look:    lookItemNumber, Verified: "`htable.get` has the number", Judge: judgeItem, Same: sameItem,
 		},
 
 		// secfilter.
@@ -142,33 +144,33 @@ func rows() []Action {
 			Name: "secfilter.block", Method: "secfilter.add_bl",
 			Summary: "Blocks a user agent, country, domain, address or user, until the next reload of secfilter.",
 			Params:  []Param{kindParam, text("value", 64, valuePattern, "what to block; it matches everything that begins with it")},
-			Look:    lookBlocked, Verifies: "`secfilter.print`, from 6.0 on", Judge: judgeBlocked, Same: func(_ Args, before audit.State) bool { return before.Is("blocked") },
+			Look:    lookBlocked, Verified: "`secfilter.print` has the value in the blacklist, which no entry of the whitelist overrides. 5.6 prints nothing over JSON", Same: sameBlocked, Guard: guardBlocked, Judge: judgeTrue("blocked"),
 			Answer: answerHas("inserted"),
 		},
 		{
 			Name: "secfilter.unblock", Method: "secfilter.del_bl",
 			Summary: "Takes back secfilter.block. From Kamailio 6.1 on.",
 			Params:  []Param{kindParam, text("value", 64, valuePattern, "what to unblock")},
-			Look:    lookBlocked, Verifies: "`secfilter.print`, from 6.0 on", Judge: judgeGone("blocked"), Answer: answerHas("removed"),
+			Look:    lookBlocked, Verified: "`secfilter.print` does not have the value in the blacklist", Judge: judgeGone("blocked"), Answer: answerHas("removed"),
 			Same: func(_ Args, before audit.State) bool { return !before.Is("blocked") },
 		},
 
 		// Registrations of Kamailio's own at other servers.
 		{
 			Name: "uac.enable", Method: "uac.reg_enable", Summary: "Switches a registration at another server on.",
-			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration, Verifies: "`uac.reg_info`",
+			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration, Verified: "`uac.reg_info` has it as enabled; it registers when the timer of uac comes to it",
 			Judge: judgeTrue("enabled"), Same: func(_ Args, before audit.State) bool { return before.Is("enabled") },
 			Undo: undoByOpposite("uac.disable"),
 		},
 		{
 			Name: "uac.disable", Method: "uac.reg_disable", Summary: "Switches a registration at another server off.",
-			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration, Verifies: "`uac.reg_info`",
+			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration, Verified: "`uac.reg_info` has it as disabled; the other server keeps the registration until it expires",
 			Judge: judgeGone("enabled"), Same: func(_ Args, before audit.State) bool { return !before.Is("enabled") },
 			Undo: undoByOpposite("uac.enable"),
 		},
 		{
 			Name: "uac.refresh", Method: "uac.reg_refresh", Summary: "Reads a registration at another server anew from the database.",
-			Params: []Param{uuidParam}, Look: lookRegistration, Verifies: "`uac.reg_info`: it registers again", Pause: ReloadPause,
+			Params: []Param{uuidParam}, Look: lookRegistration, Verified: "`uac.reg_info` has it as registered, which it is only after it has registered again", Pause: ReloadPause,
 			Judge: judgeRegistered, Waits: 8 * time.Second,
 		},
 
@@ -181,7 +183,7 @@ func rows() []Action {
 				boolean("enabled", "true or false").sets(),
 			},
 			Send: func(a Args, _ audit.State) []any { return []any{a.text("url"), oneIf(a.truth("enabled"))} },
-			Look: lookRelay, Verifies: "`rtpengine.show`, and the status of the answer", Guard: guardRelay, Judge: judgeRelay, Answer: answerStatus,
+			Look: lookRelay, Verified: "the answer has no failure, and `rtpengine.show` has the relay as asked in every set", Guard: guardRelay, Judge: judgeRelay, Answer: answerStatus,
 			Same: sameRelay,
 			Undo: &Undo{Action: "rtpengine.set-enabled", Fields: []string{"enabled", "disabled"}, Args: func(params map[string]any, _ audit.State) map[string]any {
 				back := maps.Clone(params)
@@ -198,13 +200,13 @@ func rows() []Action {
 				integer("gw_id", 1, 1<<31-1, "number of the gateway"),
 				integer("seconds", 1, 7*86400, "for how long").sets(),
 			},
-			Look: lookGateway, Verifies: "`lcr.dump_gws`", Guard: guardGateway, Judge: judgeTrue("defunct"),
+			Look: lookGateway, Verified: "`lcr.dump_gws` has the gateway as defunct, until about then", Guard: guardGateway, Judge: judgeGateway,
 		},
 
 		// Presence.
 		{
 			Name: "presence.cleanup", Method: "presence.cleanup", Summary: "Removes expired presentities and watchers now.",
-			Pause: ReloadPause, Deadline: 30 * time.Second,
+			Pause: ReloadPause, Deadline: 30 * time.Second, Verified: "Kamailio does not count what has expired",
 		},
 		{
 			Name: "presence.refresh-watchers", Method: "presence.refreshWatchers",
@@ -214,6 +216,7 @@ func rows() []Action {
 				enum("event", "event package", "presence", "dialog", "message-summary", "presence.winfo", "dialog;sla", "xcap-diff"),
 				enum("type", "what changed: the published state, or the rules of who may see it", "published", "rules"),
 			},
+			Verified: "whether a NOTIFY arrives is known to its watcher alone",
 			// modules/presence: 0 reads the rules anew, 1 sends what was published.
 			Send: func(a Args, _ audit.State) []any {
 				return []any{a.text("uri"), a.text("event"), oneIf(a.text("type") == "published")}
@@ -226,7 +229,7 @@ func rows() []Action {
 			Summary: "Sets the counters of one group to 0. Rates of Prometheus take it for a restart.",
 			Params:  []Param{text("group", 64, `[A-Za-z0-9_-]+`, "group, such as core")},
 			Send:    func(a Args, _ audit.State) []any { return []any{a.text("group") + ":"} },
-			Look:    lookGroup, Verifies: "`stats.get_statistics`", Judge: judgeReset,
+			Look:    lookGroup, Verified: "in `stats.get_statistics` a statistic of the group is 0 or less than half; those that cannot be reset (gauges, and what is computed when it is read) are no failure", Judge: judgeReset,
 		},
 		{
 			Name: "cfg.set", Method: "cfg.set_now_int",
@@ -240,7 +243,7 @@ func rows() []Action {
 				group, variable, _ := strings.Cut(a.text("variable"), ".")
 				return []any{group, variable, int(a.number("value"))}
 			},
-			Look: lookVariable, Verifies: "`cfg.get`", Judge: judgeVariable,
+			Look: lookVariable, Verified: "`cfg.get` has the number", Judge: judgeVariable,
 			Same: func(a Args, before audit.State) bool { return before["value"] == a.number("value") },
 		},
 	}
@@ -254,6 +257,8 @@ var cfgVariables = []string{
 	"dispatcher.probing_threshold", "dispatcher.inactive_threshold",
 	"registrar.default_expires", "registrar.min_expires", "registrar.max_expires", "registrar.max_contacts",
 }
+
+const callEnded = "`dlg.dlg_list` has no such dialog, or has it as deleted. While neither side answers the BYE it is unverified"
 
 func oneIf(b bool) int {
 	if b {
@@ -276,7 +281,9 @@ func reload(n, method, what string, counts ...count) Action {
 		Name: n, Method: method, Summary: "Loads the " + what + " anew.",
 		Pause: ReloadPause, Deadline: 60 * time.Second, LookTime: 20 * time.Second,
 	}
-	if len(counts) > 0 {
+	if len(counts) == 0 {
+		a.Verified = "no RPC shows safely what is loaded now"
+	} else {
 		a.Look, a.Judge = lookCounts(counts), judgeCounts(counts)
 		var fields, methods []string
 		for _, c := range counts {
@@ -285,14 +292,28 @@ func reload(n, method, what string, counts ...count) Action {
 				methods = append(methods, m)
 			}
 		}
-		a.Verifies = "number of " + strings.Join(fields, ", ") + " (" + strings.Join(methods, ", ") + ")"
+		a.Verified = keptIs(strings.Join(fields, ", ") + " (" + strings.Join(methods, ", ") + ")")
 	}
+	return a
+}
+
+// keptIs is what verified means of a reload that is judged by judgeCounts.
+func keptIs(what string) string {
+	return "the number of " + what + " did not fall by more than `max_drop`, nor to 0"
+}
+
+// droutingReload: when the tables cannot be loaded, that is in the answer, which is no
+// fault. No RPC of the module shows what it holds.
+func droutingReload() Action {
+	a := reload("drouting.reload", "drouting.reload", "routes and gateways")
+	a.Answer = answerHas("reload ok")
+	a.Verified = "the module has no RPC that shows its routes, and calls it a success when the table is empty: make a call"
 	return a
 }
 
 func listsReload() Action {
 	a := reload("secfilter.reload", "secfilter.reload", "lists of secfilter")
-	a.Look, a.Verifies = lookLists, "number of blocked, allowed (`secfilter.print`, from 6.0 on)"
+	a.Look, a.Verified = lookLists, keptIs("entries in the blacklists and in the whitelists (`secfilter.print`)")+". 5.6 prints nothing over JSON"
 	a.Judge = judgeCounts([]count{{field: "blocked"}, {field: "allowed"}})
 	return a
 }
@@ -300,13 +321,13 @@ func listsReload() Action {
 func mtreeReload() Action {
 	a := reload("mtree.reload", "mtree.reload", "entries of one tree")
 	a.Params = []Param{Named("tree", "name of the tree")}
-	a.Look, a.Judge, a.Verifies = lookTree, judgeKept("items"), "number of items (`mtree.summary`)"
+	a.Look, a.Judge, a.Verified = lookTree, judgeKept("items", "items_of_others"), keptIs("items of this tree, and of the others together (`mtree.summary`),")
 	return a
 }
 
 func htableReload() Action {
 	a := reload("htable.reload", "htable.reload", "items of one htable from its database table")
 	a.Params = []Param{tableParam}
-	a.Look, a.Judge, a.Verifies = lookTable, judgeKept("items"), "number of items (`htable.stats`)"
+	a.Look, a.Judge, a.Verified = lookTable, judgeKept("items"), keptIs("items (`htable.stats`)")
 	return a
 }

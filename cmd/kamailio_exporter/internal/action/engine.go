@@ -275,7 +275,7 @@ func (e *Engine) change(ctx context.Context, j *Job, params []any, uptime time.D
 			return e.failed(ctx, j, res, NotVerified.Because(why))
 		}
 	}
-	is := unseen("there is nothing to read that would show it")
+	is := unseen(j.Action.Verified)
 	if j.Action.Look != nil {
 		res.After, is = e.after(ctx, j, res.Before)
 	}

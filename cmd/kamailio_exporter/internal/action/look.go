@@ -48,7 +48,7 @@ type count struct {
 	statistic string // the value of "NAME = VALUE" in a list, in place of rows
 	none      string // the fault that means 0
 	keepAll   bool   // none may be lost
-	told      bool   // told, and not judged
+	states    bool   // those in some state, which the reload may change: none of them shows nothing
 }
 
 // lookCounts reads each method once, row by row: a list may be long. Counts of one
@@ -143,12 +143,14 @@ func unseen(why string) judgement { return judgement{why, true} }
 // one of them could not be read, the others do not show that all is well.
 func judgeCounts(counts []count) judge {
 	return func(_ Args, before, after audit.State, g Guards) judgement {
-		var unread []string
+		var unread, none []string
 		for _, c := range counts {
 			was, had := before[c.field].(int64)
 			is, has := after[c.field].(int64)
 			switch {
-			case c.told:
+			case c.states && was > 0 && is == 0:
+				none = append(none, c.field)
+			case c.states:
 			case !had || !has:
 				unread = append(unread, c.field)
 			case c.keepAll && is < was, was > 0 && (is == 0 || float64(was-is) > g.MaxDrop*float64(was)):
@@ -158,12 +160,19 @@ func judgeCounts(counts []count) judge {
 		if len(unread) > 0 {
 			return unseen("this Kamailio cannot be asked safely for the number of " + strings.Join(unread, ", "))
 		}
+		if len(none) > 0 {
+			return unseen("none are " + strings.Join(none, ", ") + " now: look whether that is meant, or changes with the next pings")
+		}
 		return asAsked
 	}
 }
 
-func judgeKept(field string) judge {
-	return judgeCounts([]count{{field: field}})
+func judgeKept(fields ...string) judge {
+	counts := make([]count, len(fields))
+	for i, field := range fields {
+		counts[i].field = field
+	}
+	return judgeCounts(counts)
 }
 
 // judgeGone: a field that is 0, false or absent after it.
@@ -191,6 +200,6 @@ func answerHas(word string) func(kamrpc.Value) string {
 		if strings.Contains(result.Text(), word) {
 			return ""
 		}
-		return "its answer does not say so"
+		return "it answered: " + clean(result.Text())
 	}
 }

@@ -2,6 +2,7 @@ package action
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
@@ -46,14 +47,31 @@ func dialog(ctx context.Context, k Kamailio, callID, fromTag string) (audit.Stat
 	return state, nil
 }
 
-// dialogDeleted is DLG_STATE_DELETED of modules/dialog/dlg_hash.h.
-const dialogDeleted = 5
+// States of modules/dialog/dlg_hash.h.
+const (
+	dialogAnswered = 3 // and 4, with the ACK
+	dialogDeleted  = 5
+)
 
+func dialogOver(_ Args, before audit.State) bool { return before["state"] == int64(dialogDeleted) }
+
+// guardDialog: of a call that rings, 5.6 says that it is done and does nothing, or keeps
+// the dialog for ever (dialog.terminate); 6.0 uses a transaction that may be freed
+// (modules/dialog: send_bye, dlg->t).
+func guardDialog(_ Args, before audit.State, _ Guards) error {
+	if n, _ := before["state"].(int64); n < dialogAnswered {
+		return errors.New("the call is not answered yet, and only a call that is answered can be ended by a BYE: wait until it is, or until its timer (fr_inv_timer) ends it")
+	}
+	return nil
+}
+
+// judgeDialogGone: the dialog is over with the first answer to a BYE, or when Kamailio
+// no longer waits for one.
 func judgeDialogGone(_ Args, _, after audit.State, _ Guards) judgement {
 	if n, ok := after["state"].(int64); !ok || n == dialogDeleted {
 		return asAsked
 	}
-	return contradicted("the dialog is still there")
+	return unseen("it has sent a BYE to both sides, and neither has answered yet: the call ends when fr_timer is over (tm, 30 s by default). Look again then")
 }
 
 // maxListedCalls is up to how many dialogs the oldest is looked for: dlg.briefing

@@ -2,6 +2,7 @@ package action
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -36,9 +37,18 @@ func lookDestination(ctx context.Context, k Kamailio, a Args) (audit.State, erro
 			active++
 		}
 		// Of destinations with the same URI Kamailio changes the first.
-		if _, found := state["flags"]; !found && strings.EqualFold(dest.Get("URI").Text(), a.text("uri")) {
-			state["flags"] = dest.Get("FLAGS").Text()
+		if !strings.EqualFold(dest.Get("URI").Text(), a.text("uri")) {
+			return nil
 		}
+		if _, found := state["flags"]; !found {
+			state["flags"] = dest.Get("FLAGS").Text()
+			return nil
+		}
+		others, _ := state[sameURIField].(int64)
+		if isActive(dest) {
+			others++
+		}
+		state[sameURIField] = others
 		return nil
 	}, "dispatcher.list")
 	if isFault(err, noDestinations) {
@@ -54,7 +64,25 @@ func lookDestination(ctx context.Context, k Kamailio, a Args) (audit.State, erro
 	return state, nil
 }
 
+// sameURIField is there when the set has the URI more than once: how many of the
+// destinations behind the first are active.
+const sameURIField = "same_uri_active"
+
+// called tells why calls still go to the URI, whatever the first destination of it
+// is: "" when they do not, or when it is to get calls.
+func called(a Args, state audit.State) string {
+	others, _ := state[sameURIField].(int64)
+	if others == 0 || strings.HasPrefix(a.text("state"), "a") {
+		return ""
+	}
+	return fmt.Sprintf("the set has this URI more than once, Kamailio changes only the first, and %d of the others would get calls: "+
+		"delete the duplicates from the database and run dispatcher.reload, or set each by its duid (kamcmd dispatcher.set_duid_state)", others)
+}
+
 func guardDestination(a Args, before audit.State, g Guards) error {
+	if why := called(a, before); why != "" {
+		return errors.New(why)
+	}
 	if stay, of := leavesDestination(a, before); of > 0 && int(stay) < g.MinActive {
 		return fmt.Errorf("the set has %d active destinations, and %d must stay", stay+1, g.MinActive)
 	}
@@ -71,11 +99,18 @@ func leavesDestination(a Args, before audit.State) (stay, of int64) {
 	return active - 1, total
 }
 
+func sameDestination(a Args, before audit.State) bool {
+	return before["flags"] == strings.ToUpper(a.text("state")) && called(a, before) == ""
+}
+
 // A destination that is probed may change by itself from active to inactive or
 // trying and back.
 func judgeDestination(a Args, before, after audit.State, _ Guards) judgement {
 	flags, _ := after["flags"].(string)
 	want := strings.ToUpper(a.text("state"))
+	if why := called(a, after); why != "" {
+		return contradicted(why)
+	}
 	switch {
 	case flags == want:
 		return asAsked

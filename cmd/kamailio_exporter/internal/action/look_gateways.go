@@ -94,7 +94,7 @@ func lookGateway(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 		until, _ := whole(gw.Get("defunct_until"))
 		defunct := until > time.Now().Unix()
 		if n, ok := whole(gw.Get("gw_id")); ok && n == a.number("gw_id") {
-			state = audit.State{"defunct": defunct}
+			state = audit.State{"defunct": defunct, "defunct_until": until}
 		} else if !defunct {
 			usable++
 		}
@@ -115,4 +115,17 @@ func guardGateway(_ Args, before audit.State, g Guards) error {
 		return fmt.Errorf("there are %d other gateways that can be used, and %d must stay", others, g.MinActive)
 	}
 	return nil
+}
+
+// judgeGateway: out of use until about then. The clock of Kamailio's host may differ.
+func judgeGateway(a Args, before, after audit.State, _ Guards) judgement {
+	until, _ := after["defunct_until"].(int64)
+	off := until - time.Now().Unix() - a.number("seconds")
+	switch {
+	case !after.Is("defunct"):
+		return contradicted("not defunct")
+	case until == before["defunct_until"] && (off < -60 || off > 60):
+		return contradicted("it is defunct until another time, as before")
+	}
+	return asAsked
 }

@@ -103,15 +103,19 @@ func lookTree(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 		return nil, err
 	}
 	var state audit.State
+	others := int64(0) // with db_table, Kamailio loads all trees again, whatever the name
 	for t := range result.All("") {
 		table := t.Get("table").Text()
+		n, ok := whole(t.Get("item/nritems"))
+		if !ok {
+			return nil, errUnreadable
+		}
 		if table == a.text("tree") {
-			n, ok := whole(t.Get("item/nritems"))
-			if !ok {
-				return nil, errUnreadable
-			}
 			state = audit.State{"items": n}
-		} else if strings.HasPrefix(table, a.text("tree")) {
+			continue
+		}
+		others += n
+		if strings.HasPrefix(table, a.text("tree")) {
 			// modules/mtree/mtree_mod.c: a name stands for all that begin with it.
 			return nil, &guardError{"there is a tree whose name begins with this one's: Kamailio would reload both"}
 		}
@@ -119,6 +123,7 @@ func lookTree(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	if state == nil {
 		return nil, errNoTarget
 	}
+	state["items_of_others"] = others
 	return state, nil
 }
 
@@ -153,13 +158,33 @@ func lookBlocked(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	case result.Kind() != kamrpc.Object:
 		return nil, errUnreadable
 	}
-	blocked := false
+	// It compares without case, and what begins with an entry matches it; the whitelist
+	// goes first (modules/secfilter/secfilter.c).
+	value, state := strings.ToLower(a.text("value")), audit.State{"blocked": false}
 	for kind := range result.Members() {
 		for v := range kind.Value.All("Blacklisted/Value") {
-			blocked = blocked || v.Text() == a.text("value")
+			if strings.EqualFold(v.Text(), value) {
+				state["blocked"] = true
+			}
+		}
+		for v := range kind.Value.All("Whitelisted/Value") {
+			if strings.HasPrefix(value, strings.ToLower(v.Text())) {
+				state["allowed"] = true
+			}
 		}
 	}
-	return audit.State{"blocked": blocked}, nil
+	return state, nil
+}
+
+func sameBlocked(_ Args, before audit.State) bool {
+	return before.Is("blocked") && !before.Is("allowed")
+}
+
+func guardBlocked(_ Args, before audit.State, _ Guards) error {
+	if before.Is("allowed") {
+		return errors.New("an entry of secfilter's whitelist matches it, which goes before the blacklist: it would still be let in")
+	}
+	return nil
 }
 
 // lookLists counts what is in all lists of secfilter. A text of no letters stands for
@@ -184,11 +209,4 @@ func lookLists(ctx context.Context, k Kamailio, _ Args) (audit.State, error) {
 		}
 	}
 	return audit.State{"blocked": blocked, "allowed": allowed}, nil
-}
-
-func judgeBlocked(_ Args, _, after audit.State, _ Guards) judgement {
-	if after.Is("blocked") {
-		return asAsked
-	}
-	return contradicted("it is not in the list")
 }

@@ -90,15 +90,15 @@ func replacePart(t *testing.T, text, name, with string) string {
 
 func actionTable() string {
 	var b strings.Builder
-	b.WriteString("| action | what it does | parameters | RPC | verified by | key |\n| --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("| action | what it does | parameters | RPC | verified | key |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, a := range catalogue().Actions {
 		var params []string
 		for _, p := range a.Params {
 			params = append(params, "`"+p.Name+"` "+bounds(p))
 		}
-		verified := a.Verifies
-		if verified == "" {
-			verified = "nothing to read"
+		verified := a.Verified
+		if a.Look == nil {
+			verified = "never: " + verified
 		}
 		key := ""
 		if a.NeedsKey {
@@ -106,7 +106,7 @@ func actionTable() string {
 		}
 		method := "`" + a.Method + "`"
 		if a.Local != nil {
-			method, verified = "none", "its own state"
+			method, verified = "none", "its own state is as asked"
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", a.Name, a.Summary, strings.Join(params, ", "), method, verified, key)
 	}
@@ -162,8 +162,8 @@ func TestCatalogue(t *testing.T) {
 		if a.Summary == "" || !strings.HasSuffix(a.Summary, ".") {
 			t.Errorf("%s: summary %q", name, a.Summary)
 		}
-		if (a.Look != nil) != (a.Verifies != "") {
-			t.Errorf("%s: what verifies it?", name)
+		if (a.Local == nil) != (a.Verified != "") {
+			t.Errorf("%s: what does verified mean?", name)
 		}
 		if !plainPath.MatchString("/v1/actions/" + name) {
 			t.Errorf("%s is no path", name)

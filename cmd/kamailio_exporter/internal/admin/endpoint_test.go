@@ -99,6 +99,7 @@ func kamailioFake(t testing.TB) *kamrpctest.Server {
 	fake.Handle("dispatcher.list", destinations("AP", "AP", "AP", "IP"))
 	fake.Handle("permissions.addressReload", `"Reload OK"`)
 	fake.Handle("permissions.addressDump", `[{"table":1,"group":1,"item":{"ip":"192.0.2.1"}}]`)
+	fake.Handle("permissions.domainDump", `{"table":1,"group":1,"item":{"domain_name":"a.example","port":0,"tag":"NULL"}}`)
 	fake.Handle("permissions.subnetDump", `[{"id":1,"group":1,"item":{"ip":"192.0.2.1"}}]`)
 	fake.Handle("dispatcher.set_state", `"Ok. Dispatcher state updated."`)
 	fake.Handle("core.kill", `{}`)

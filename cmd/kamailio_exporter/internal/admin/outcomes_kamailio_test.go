@@ -3,8 +3,11 @@
 package admin
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +42,7 @@ func isFalse(v any) bool {
 func TestVerifiedIsWhatWasRead(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, six bool) {
 		// 5.6 cannot be asked for its addresses, only for its subnets.
-		sql(t, server, "DELETE FROM address WHERE mask=32;")
+		sql(t, server, "DELETE FROM address WHERE mask=32 AND ip_addr GLOB '[0-9]*.*';")
 		outcome, said := audit.Unverified, "asked safely for the number of addresses"
 		if six {
 			outcome, said = audit.Contradicted, "addresses fell from"
@@ -112,4 +115,175 @@ func TestLastReadAfterwardsIsNotCutOff(t *testing.T) {
 	if r := b.run(nocToken, "uac.refresh", `{"uuid":"a"}`); r.Outcome != audit.Unverified {
 		t.Errorf("%s", r.Text)
 	}
+}
+
+// A gateway that is taken out gets no calls, although the set has its URI twice: Kamailio
+// changes the first of them only, and says that it is done.
+func TestTakenOutMeansNoCalls(t *testing.T) {
+	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
+		one, two := newGateway(t), newGateway(t)
+		sql(t, server, fmt.Sprintf(`DELETE FROM dispatcher WHERE setid=1; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description)
+			VALUES (1, '%[1]s;transport=udp', 0, 9, 'duid=a', ''), (1, '%[1]s;transport=UDP', 0, 5, 'duid=b', ''), (1, '%[2]s', 0, 0, 'duid=c', '');`, one.URI(), two.URI()))
+		b.wants(t, "dispatcher.reload", `{}`, audit.Applied, true)
+		flags := func() string {
+			flags := map[string]string{}
+			for _, row := range regexp.MustCompile(`"FLAGS":\s*"(..)",[^}]*"BODY":\s*"duid=(.)"`).FindAllStringSubmatch(string(server.RPC(t, "dispatcher.list")), -1) {
+				flags[row[2]] = row[1]
+			}
+			return flags["a"] + " " + flags["b"] + " " + flags["c"]
+		}
+		set := func(state string) string {
+			return fmt.Sprintf(`{"set":1,"uri":"%s;transport=Udp","state":%q}`, one.URI(), state)
+		}
+		calls := func() int32 {
+			one.Invites.Store(0)
+			for i := range 6 {
+				invite(t, server, fmt.Sprint(1000+i))
+			}
+			return one.Invites.Load()
+		}
+		refused := func(what, left string) {
+			t.Helper()
+			r := b.wants(t, "dispatcher.set-state", set("dx"), audit.Refused, false)
+			if r.problem() != "guard" || !strings.Contains(r.Text, "more than once") || flags() != left || calls() == 0 {
+				t.Errorf("%s: %s, %s", what, flags(), r.Text)
+			}
+		}
+		refused("both active", "AX AX AX")
+		server.RPC(t, "dispatcher.set_state", "dx", 1, one.URI()+";transport=udp")
+		refused("the first is out already", "DX AX AX")
+
+		server.RPC(t, "dispatcher.set_duid_state", "dx", 1, "b")
+		b.wants(t, "dispatcher.set-state", set("dx"), audit.NoChange, true)
+		if n := calls(); n != 0 {
+			t.Errorf("%d calls to a gateway that is out", n)
+		}
+		b.wants(t, "dispatcher.set-state", set("ax"), audit.Applied, true)
+		b.wants(t, "dispatcher.set-state", set("dx"), audit.Applied, true)
+		if n := calls(); n != 0 || flags() != "DX DX AX" {
+			t.Errorf("%s, %d calls to a gateway that was taken out", flags(), n)
+		}
+	})
+}
+
+// call makes one through Kamailio, which its side never ends, and returns its Call-ID when
+// a reply with this status has come.
+func call(t *testing.T, server *kamailiotest.Server, user, status string) string {
+	t.Helper()
+	conn, err := net.Dial("udp", server.SIPAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	id := fmt.Sprintf("admintest-%d-%d", time.Now().UnixNano(), calls.Add(1))
+	me := conn.LocalAddr().String()
+	send := func(method, uri, to, rest string) {
+		text := method + " " + uri + " SIP/2.0\nVia: SIP/2.0/UDP " + me + ";branch=z9hG4bK" + id + method + "\nFrom: <sip:tester@example.com>;tag=" + id +
+			"\n" + to + "\nCall-ID: " + id + "\nCSeq: 1 " + method + "\nContact: <sip:tester@" + me + ">\nMax-Forwards: 70\n" + rest + "User-Agent: admintest\nContent-Length: 0\n\n"
+		if _, err := conn.Write([]byte(strings.ReplaceAll(text, "\n", "\r\n"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	uri := "sip:" + user + "@example.com"
+	send("INVITE", uri, "To: <"+uri+">", "")
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	buffer := make([]byte, 1<<16)
+	for {
+		n, err := conn.Read(buffer)
+		if err != nil {
+			t.Fatalf("no %s: %v", status, err)
+		}
+		reply := strings.ReplaceAll(string(buffer[:n]), "\r\n", "\n")
+		if !strings.HasPrefix(reply, "SIP/2.0 "+status) {
+			continue
+		}
+		if status == "200" {
+			header := func(name string) string { return regexp.MustCompile(`(?m)^` + name + `: .*`).FindString(reply) }
+			contact := strings.Trim(strings.TrimPrefix(header("Contact"), "Contact: "), "<>")
+			send("ACK", contact, header("To"), strings.Replace(header("Record-Route"), "Record-", "", 1)+"\n")
+		}
+		return id
+	}
+}
+
+// A call that rings cannot be ended, and one whose both ends are dead ends later.
+func TestCallsThatDoNotEndAtOnce(t *testing.T) {
+	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
+		status := "180 Ringing"
+		gw := kamailiotest.NewGateway(t, func(method string) (string, time.Duration) {
+			switch method {
+			case "INVITE":
+				return status, 0
+			case "OPTIONS":
+				return "200 OK", 0
+			}
+			return "", 0
+		})
+		sql(t, server, "DELETE FROM dispatcher; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES (1, '"+gw.URI()+"', 0, 0, '', '');")
+		server.RPC(t, "dispatcher.reload")
+		server.RPC(t, "cfg.set_now_int", "tm", "fr_timer", 9000) // longer than the action waits
+		dialog := func(id string) (d struct {
+			State          int
+			Caller, Callee struct{ Tag string }
+		}) {
+			_ = json.Unmarshal(bytes.Trim(server.RPC(t, "dlg.dlg_list", id), "[] \t\n"), &d)
+			return d
+		}
+		ringing := call(t, server, "1000", "180")
+		until(t, "it rings", func() bool { return dialog(ringing).State == 2 })
+		for action, params := range map[string]string{
+			"dialog.end":       fmt.Sprintf(`{"call_id":%q}`, ringing),
+			"dialog.terminate": fmt.Sprintf(`{"call_id":%q,"from_tag":%q,"to_tag":%q}`, ringing, dialog(ringing).Caller.Tag, "gw"),
+		} {
+			if r := b.wants(t, action, params, audit.Refused, false); r.problem() != "guard" || !strings.Contains(r.Text, "not answered yet") {
+				t.Errorf("%s", r.Text)
+			}
+		}
+		if is := dialog(ringing).State; is != 2 {
+			t.Errorf("the call that rings is in state %d", is)
+		}
+
+		status = "200 OK"
+		stuck := call(t, server, "1001", "200")
+		until(t, "it is answered", func() bool { return dialog(stuck).State == 4 })
+		r := b.wants(t, "dialog.end", fmt.Sprintf(`{"call_id":%q}`, stuck), audit.Unverified, false)
+		if r.Status != 200 || !strings.Contains(r.Text, "fr_timer") || dialog(stuck).State != 4 {
+			t.Errorf("%s", r.Text)
+		}
+		until(t, "it ends", func() bool { return dialog(stuck).State != 4 })
+		if is := dialog(stuck); is.State == dialogDeleted {
+			b.wants(t, "dialog.end", fmt.Sprintf(`{"call_id":%q}`, stuck), audit.NoChange, true)
+		}
+	})
+}
+
+const dialogDeleted = 5 // DLG_STATE_DELETED of modules/dialog/dlg_hash.h
+
+// Routes that are gone, or that could not be loaded, are no success.
+func TestRoutesThatAreGone(t *testing.T) {
+	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
+		gw := newGateway(t)
+		sql(t, server, fmt.Sprintf(`INSERT INTO dr_gateways (gwid, type, address, strip) VALUES (77, 1, '%s', 0); UPDATE dr_rules SET gwlist='77' WHERE prefix='2';`, gw.Addr))
+		routed := func() bool { return invite(t, server, "2001") == "486" }
+		b.wants(t, "drouting.reload", `{}`, audit.Unverified, false)
+		if !routed() {
+			t.Error("no route after drouting.reload")
+		}
+		sql(t, server, "ALTER TABLE dr_rules RENAME TO away;")
+		if r := b.wants(t, "drouting.reload", `{}`, audit.Contradicted, false); !strings.Contains(r.Text, "failed to load routing data") || !routed() {
+			t.Errorf("%s", r.Text)
+		}
+		sql(t, server, "ALTER TABLE away RENAME TO dr_rules; DELETE FROM dr_rules;")
+		if r := b.wants(t, "drouting.reload", `{}`, audit.Unverified, false); !strings.Contains(r.Text, "when the table is empty") || routed() {
+			t.Errorf("%s", r.Text)
+		}
+
+		// The rules of lcr cannot be read safely.
+		sql(t, server, "DELETE FROM lcr_rule; DELETE FROM lcr_rule_target;")
+		b.wants(t, "lcr.reload", `{}`, audit.Unverified, false)
+		sql(t, server, "DELETE FROM address WHERE ip_addr GLOB '*[a-z]*' AND ip_addr NOT LIKE '%:%';")
+		if r := b.wants(t, "permissions.reload-address", `{}`, audit.Contradicted, false); !strings.Contains(r.Text, "domain_names fell from") {
+			t.Errorf("%s", r.Text)
+		}
+	})
 }
