@@ -73,7 +73,7 @@ func changeable(t *testing.T) *kamrpctest.Server {
 	server.Handle("dispatcher.set_state", `"Ok. Dispatcher state updated."`)
 	server.HandleFault("pdt.reload", 500, "Reload Failed")
 	server.Handle("tls.reload", `"Ok."`)
-	server.Handle("drouting.reload", `"Ok."`)
+	server.Handle("drouting.reload", `"reload ok"`)
 	server.Handle("htable.seti", `"Ok. Key set to new value."`)
 	server.Handle("htable.get", `{"item":{"name":"k","value":3}}`)
 	return server

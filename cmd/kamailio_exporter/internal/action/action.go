@@ -133,8 +133,8 @@ func Module(action string) string {
 func (a *Action) Target(params map[string]any) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(params)) {
-		if a.names(name) {
-			parts = append(parts, name+"="+audit.TextOf(params[name]))
+		if text, ok := a.names(name, params[name]); ok {
+			parts = append(parts, name+"="+text)
 		}
 	}
 	return strings.Join(parts, " ")
@@ -145,16 +145,27 @@ func (a *Action) Target(params map[string]any) string {
 // reload, touches every target.
 func (a *Action) Touched(r audit.Record, params map[string]any) bool {
 	for name, value := range params {
-		if other, ok := r.Params[name]; ok && a.names(name) && audit.TextOf(other) != audit.TextOf(value) {
+		other, both := r.Params[name]
+		is, ok := a.names(name, value)
+		if was, _ := a.names(name, other); both && ok && was != is {
 			return false
 		}
 	}
 	return true
 }
 
-// names tells whether a parameter says which the target is.
-func (a *Action) names(param string) bool {
-	return slices.ContainsFunc(a.Params, func(p Param) bool { return p.Name == param && !p.Sets })
+// names is the text by which the value of a parameter says which the target is; ok is
+// false for a parameter that does not.
+func (a *Action) names(param string, value any) (text string, ok bool) {
+	i := slices.IndexFunc(a.Params, func(p Param) bool { return p.Name == param && !p.Sets })
+	if i < 0 {
+		return "", false
+	}
+	text = audit.TextOf(value)
+	if a.Params[i].AnyCase {
+		text = strings.ToLower(text)
+	}
+	return text, true
 }
 
 // cooldown is the longer of the row's pause and the policy's. Only what pauses at all
@@ -237,6 +248,10 @@ func (a *Action) complete() error {
 		return fmt.Errorf("%s is no change of the price list", a.Method)
 	case (a.Look != nil) != (a.Judge != nil):
 		return errors.New("one of Look and Judge without the other")
+	case slices.ContainsFunc(a.Params, func(p Param) bool {
+		return p.By != "" && !slices.ContainsFunc(a.Params, func(o Param) bool { return o.Name == p.By })
+	}):
+		return errors.New("the form of a parameter is by one that it does not have")
 	case price.Effect == kamrpc.Reload && a.Pause == 0:
 		return errors.New("a reload without a pause")
 	}

@@ -2,6 +2,8 @@ package action
 
 import (
 	"maps"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +33,7 @@ var (
 	tableParam = Named("table", "name of the htable")
 	keyParam   = text("key", 128, valuePattern, "key of the item")
 	usrParam   = Named("table", "table of the location service, such as location")
-	aorParam   = text("aor", 128, aorPattern, "address of record: user@domain, or user where use_domain is off")
+	aorParam   = text("aor", 128, aorPattern, "address of record: user@domain, or user where use_domain is off").anyCase()
 	uuidParam  = text("uuid", 64, `[A-Za-z0-9_.@:-]+`, "l_uuid of the registration")
 	kindParam  = enum("kind", "what is blocked", "ua", "country", "domain", "ip", "user")
 	callID     = text("call_id", 128, wordPattern, "Call-ID of the dialog").found(oldestCall)
@@ -70,7 +72,7 @@ func rows() []Action {
 			Name: "dispatcher.set-state", Method: "dispatcher.set_state",
 			Summary: "Sets the state of one destination, for example to take a gateway out of service.",
 			Params: []Param{
-				setParam, sipURI("uri", "URI of the destination, as dispatcher.list shows it"),
+				setParam, sipURI("uri", "URI of the destination, as dispatcher.list shows it").anyCase(),
 				enum("state", "dx: out of service until somebody puts it back; ip: inactive until it answers a ping; ix: inactive, and not pinged unless all are; ap: active and pinged; ax: active", "ip", "ix", "ap", "ax", "dx").sets(),
 			},
 			Send: func(a Args, _ audit.State) []any { return []any{a.text("state"), int(a.number("set")), a.text("uri")} },
@@ -143,14 +145,14 @@ func rows() []Action {
 		{
 			Name: "secfilter.block", Method: "secfilter.add_bl",
 			Summary: "Blocks a user agent, country, domain, address or user, until the next reload of secfilter.",
-			Params:  []Param{kindParam, text("value", 64, valuePattern, "what to block; it matches everything that begins with it")},
+			Params:  []Param{kindParam, blockedParam("what to block; it matches everything that begins with it: 192.0.2.1 also 192.0.2.10").by("kind", blockedForms(true))},
 			Look:    lookBlocked, Verified: "`secfilter.print` has the value in the blacklist, which no entry of the whitelist overrides. 5.6 prints nothing over JSON", Same: sameBlocked, Guard: guardBlocked, Judge: judgeTrue("blocked"),
 			Answer: answerHas("inserted"),
 		},
 		{
 			Name: "secfilter.unblock", Method: "secfilter.del_bl",
 			Summary: "Takes back secfilter.block. From Kamailio 6.1 on.",
-			Params:  []Param{kindParam, text("value", 64, valuePattern, "what to unblock")},
+			Params:  []Param{kindParam, blockedParam("what to unblock").by("kind", blockedForms(false))},
 			Look:    lookBlocked, Verified: "`secfilter.print` does not have the value in the blacklist", Judge: judgeGone("blocked"), Answer: answerHas("removed"),
 			Same: func(_ Args, before audit.State) bool { return !before.Is("blocked") },
 		},
@@ -236,8 +238,8 @@ func rows() []Action {
 			Summary: "Sets a variable of Kamailio's configuration to a number.",
 			Params: []Param{
 				// One row for each that may be set; the policy names which of them.
-				enum("variable", "group.name of the variable", cfgVariables...),
-				integer("value", -3, 1<<20, "the number").sets(),
+				enum("variable", "group.name of the variable", names(cfgVariables)...),
+				numberFor("variable", cfgVariables).sets(),
 			},
 			Send: func(a Args, _ audit.State) []any {
 				group, variable, _ := strings.Cut(a.text("variable"), ".")
@@ -249,13 +251,76 @@ func rows() []Action {
 	}
 }
 
-// cfgVariables are those that cfg.set may set. None of them opens a port, turns a
-// check off or changes where SIP goes.
-var cfgVariables = []string{
-	"core.debug", "core.corelog", "core.latency_log", "core.latency_cfg_log",
-	"core.latency_limit_action", "core.latency_limit_cfg", "core.latency_limit_db",
-	"dispatcher.probing_threshold", "dispatcher.inactive_threshold",
-	"registrar.default_expires", "registrar.min_expires", "registrar.max_expires", "registrar.max_contacts",
+// namedForm is the form of a parameter for one value of another.
+type namedForm struct {
+	name string
+	Form
+}
+
+const (
+	levels  = "log level: -1 errors, 0 warnings, 1 notices, 2 information, 3 debug"
+	day     = 86400
+	seconds = "seconds"
+)
+
+// cfgVariables are those that cfg.set may set, with their bounds: Kamailio has none for
+// them (cfg_def_t in core/cfg_core.c, modules/dispatcher/config.c, registrar/config.c).
+// None of them opens a port, turns a check off or changes where SIP goes.
+var cfgVariables = []namedForm{
+	{"core.debug", Form{Min: -1, Max: 3, Unit: levels}},
+	{"core.corelog", Form{Min: -1, Max: 3, Unit: levels}},
+	{"core.latency_log", Form{Min: -1, Max: 3, Unit: levels}},
+	{"core.latency_cfg_log", Form{Min: -1, Max: 3, Unit: levels}},
+	{"core.latency_limit_action", Form{Min: 1000, Max: 60_000_000, Unit: "microseconds", Zero: "no limit"}},
+	{"core.latency_limit_cfg", Form{Min: 1000, Max: 60_000_000, Unit: "microseconds", Zero: "every message is logged"}},
+	{"core.latency_limit_db", Form{Min: 1000, Max: 60_000_000, Unit: "microseconds", Zero: "no limit"}},
+	{"dispatcher.probing_threshold", Form{Min: 1, Max: 100, Unit: "failed pings"}},
+	{"dispatcher.inactive_threshold", Form{Min: 1, Max: 100, Unit: "answered pings"}},
+	{"registrar.default_expires", Form{Min: 60, Max: 7 * day, Unit: seconds}},
+	{"registrar.min_expires", Form{Min: 10, Max: day, Unit: seconds, Zero: "no minimum"}},
+	{"registrar.max_expires", Form{Min: 60, Max: 7 * day, Unit: seconds, Zero: "no maximum"}},
+	{"registrar.max_contacts", Form{Min: 1, Max: 1000, Unit: "contacts of a user", Zero: "no limit"}},
+}
+
+func names(forms []namedForm) []string {
+	var all []string
+	for _, f := range forms {
+		all = append(all, f.name)
+	}
+	return all
+}
+
+// numberFor is a number whose bounds are by the value of another parameter.
+func numberFor(other string, forms []namedForm) Param {
+	by, least, most := map[string]Form{}, forms[0].Min, forms[0].Max
+	for _, f := range forms {
+		by[f.name], least, most = f.Form, min(least, f.Min), max(most, f.Max)
+	}
+	return integer("value", least, most, "the number; each "+other+" has bounds of its own").by(other, by)
+}
+
+func blockedParam(help string) Param { return text("value", 64, valuePattern, help).anyCase() }
+
+// blockedForms: secfilter matches what begins with an entry, so that a short one matches
+// much. What is in its list already can be taken out, whatever it is.
+func blockedForms(add bool) map[string]Form {
+	matching := func(pattern, want string) Form {
+		whole := regexp.MustCompile(`^(?:` + pattern + `)$`)
+		return Form{Unit: want, Canonical: func(s string) (string, bool) { return s, whole.MatchString(s) || !add }}
+	}
+	return map[string]Form{
+		"ua":      matching(`.{3,}`, "3 or more bytes"),
+		"user":    matching(`.{3,}`, "3 or more bytes"),
+		"country": matching(`[A-Za-z]{2}`, "a code of two letters"),
+		"domain":  matching(`[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+`, "a whole domain name"),
+		"ip": {Unit: "a whole address", Canonical: func(s string) (string, bool) {
+			addr, err := netip.ParseAddr(s)
+			if err != nil || addr.Zone() != "" {
+				return s, !add
+			}
+			return addr.Unmap().String(), true // as Kamailio writes it (core/ip_addr.c, ipv6_hex_style)
+		}},
+	}
 }
 
 const callEnded = "`dlg.dlg_list` has no such dialog, or has it as deleted. While neither side answers the BYE it is unverified"
@@ -285,16 +350,28 @@ func reload(n, method, what string, counts ...count) Action {
 		a.Verified = "no RPC shows safely what is loaded now"
 	} else {
 		a.Look, a.Judge = lookCounts(counts), judgeCounts(counts)
-		var fields, methods []string
+		var fields, methods, unread []string
 		for _, c := range counts {
 			fields = append(fields, c.field)
 			if m := "`" + c.method + "`"; !slices.Contains(methods, m) {
 				methods = append(methods, m)
+				unread = append(unread, notRead(c.method))
 			}
 		}
-		a.Verified = keptIs(strings.Join(fields, ", ") + " (" + strings.Join(methods, ", ") + ")")
+		a.Verified = keptIs(strings.Join(fields, ", ")+" ("+strings.Join(methods, ", ")+")") + strings.Join(unread, "")
 	}
 	return a
+}
+
+// notRead says where a method cannot be called safely.
+func notRead(method string) string {
+	price, _ := kamrpc.PriceOf(method)
+	for _, d := range price.Dangers {
+		if d.MinParams == 0 {
+			return "; " + map[bool]string{true: "never", false: "not on " + d.Versions + "x"}[d.Versions == ""] + ", since `" + method + "` " + d.What
+		}
+	}
+	return ""
 }
 
 // keptIs is what verified means of a reload that is judged by judgeCounts.

@@ -17,8 +17,62 @@ type Param struct {
 	Sets   bool    // it says what becomes of the target, not which it is
 	Secret bool    // its value is kept out of the audit log
 	Find   *Finder // how a rule can have it looked for; nil: it cannot
+	// AnyCase: Kamailio compares it without case, so that what differs in case only is one
+	// target.
+	AnyCase bool
+	// By is another parameter, each value of which may have a form of its own for this one.
+	By    string
+	Forms map[string]Form
 
 	anchored *regexp.Regexp // Pattern
+}
+
+// Form is what the value of a parameter has to be by another parameter.
+type Form struct {
+	Min, Max int64  // of an Int
+	Zero     string // what 0 means, which is let through beside them; "" if it is not
+	Unit     string // of an Int; of a String, what it has to be
+	// Canonical is a String as Kamailio writes it; ok is false when it may not be so.
+	Canonical func(given string) (text string, ok bool)
+}
+
+// String is the form in a few words.
+func (f Form) String() string {
+	if f.Canonical != nil {
+		return f.Unit
+	}
+	text := fmt.Sprintf("%d to %d (%s)", f.Min, f.Max, f.Unit)
+	if f.Zero != "" {
+		text += ", or 0 (" + f.Zero + ")"
+	}
+	return text
+}
+
+// check is the value as Kamailio is to get it; ok is false when it may not be so.
+func (f Form) check(value any) (checked any, ok bool) {
+	switch v := value.(type) {
+	case int64:
+		return v, v >= f.Min && v <= f.Max || v == 0 && f.Zero != ""
+	case string:
+		return f.Canonical(v)
+	}
+	return value, false
+}
+
+// Fit checks the parameters that have a form by another one, and makes each as Kamailio
+// writes it. One that is not there is passed over.
+func (a *Action) Fit(args Args) error {
+	for _, p := range a.Params {
+		form, has := p.Forms[args.text(p.By)]
+		if value, given := args[p.Name]; has && given {
+			checked, ok := form.check(value)
+			if !ok {
+				return &ParamError{p.Name, "must be " + form.String() + ", where " + p.By + " is " + args.text(p.By)}
+			}
+			args[p.Name] = checked
+		}
+	}
+	return nil
 }
 
 // Finder looks for the value of a parameter at Kamailio.
@@ -53,7 +107,13 @@ func Named(n, help string) Param { return text(n, 64, namePattern, help) }
 
 func (p Param) sets() Param           { p.Sets = true; return p }
 func (p Param) secret() Param         { p.Secret = true; return p }
+func (p Param) anyCase() Param        { p.AnyCase = true; return p }
 func (p Param) found(by Finder) Param { p.Find = &by; return p }
+
+func (p Param) by(other string, forms map[string]Form) Param {
+	p.By, p.Forms = other, forms
+	return p
+}
 
 // Args are the parameters of one request: an int64, a string or a bool for each
 // of the action's.
@@ -101,7 +161,7 @@ func (a *Action) Check(given map[string]any) (Args, error) {
 			return nil, &ParamError{"", "is not one of the action's: " + a.paramNames()}
 		}
 	}
-	return args, nil
+	return args, a.Fit(args)
 }
 
 func (a *Action) paramNames() string {
@@ -135,7 +195,7 @@ func (p Param) Check(value any) (checked any, why string) {
 			return nil, "must be an integer: no quotes, no point, no exponent"
 		}
 		i, err := strconv.ParseInt(string(n), 10, 64)
-		if err != nil || i < p.Min || i > p.Max {
+		if err != nil || p.By == "" && (i < p.Min || i > p.Max) { // else its form says which
 			return nil, fmt.Sprintf("must be from %d to %d", p.Min, p.Max)
 		}
 		return i, ""

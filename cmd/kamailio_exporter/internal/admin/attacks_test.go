@@ -216,7 +216,7 @@ func TestCfgSetBounds(t *testing.T) {
 	b.start(nil)
 	for _, params := range []string{
 		`{"variable":"core.debug","value":"x"}`, `{"variable":"core.debug","value":"2"}`, `{"variable":"core.debug","value":1.9}`, `{"variable":"core.debug","value":-99999999999}`,
-		`{"variable":"core.debug","value":3}`, `{"variable":"core.latency_log","value":1}`, `{"variable":"core.udp4_raw","value":1}`, `{"variable":"core","value":1}`,
+		`{"variable":"core.debug","value":3}`, `{"variable":"core.debug","value":-2}`, `{"variable":"core.latency_log","value":1}`, `{"variable":"core.udp4_raw","value":1}`, `{"variable":"core","value":1}`,
 	} {
 		if r := b.run(nocToken, "cfg.set", params); r.Status != 422 {
 			t.Errorf("%s: %d %s", params, r.Status, r.Text)

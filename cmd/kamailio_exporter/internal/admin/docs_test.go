@@ -2,11 +2,14 @@ package admin
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,7 +34,7 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := replacePart(t, string(text), "actions", actionTable())
+	want := replacePart(t, string(text), "actions", actionTable(t))
 	for _, example := range []string{"small-office", "carrier-night-shift", "ci-job"} {
 		said, err := os.ReadFile(filepath.Join(root, "examples", "admin", example+".yml"))
 		if err != nil {
@@ -39,7 +42,7 @@ func TestDocs(t *testing.T) {
 		}
 		want = replacePart(t, want, example, "```yaml\n"+string(said)+"```\n")
 	}
-	want = replacePart(t, want, "variables", "A variable of `cfg.set` is one of `"+strings.Join(catalogue().Get("cfg.set").Params[0].Enum, "`, `")+"`.\n")
+	want = replacePart(t, want, "variables", formTable("cfg.set")+"\n"+formTable("secfilter.block"))
 	if want == string(text) {
 		return
 	}
@@ -49,6 +52,29 @@ func TestDocs(t *testing.T) {
 	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What docs/admin.md says of an action and a version of Kamailio.
+const (
+	seenVerified   = "verified"
+	seenUnverified = "unverified"
+	seenNoRPC      = "no such RPC"
+)
+
+// outcomesFile has what was seen on each version, by action.
+const outcomesFile = "testdata/outcomes.json"
+
+func recordedOutcomes(t *testing.T) map[string]map[string]string {
+	t.Helper()
+	outcomes := map[string]map[string]string{}
+	text, err := os.ReadFile(outcomesFile)
+	if err == nil {
+		err = json.Unmarshal(text, &outcomes)
+	}
+	if err != nil && !*update {
+		t.Fatal(err)
+	}
+	return outcomes
 }
 
 // The actions that runbooks name are those of the catalogue.
@@ -88,32 +114,61 @@ func replacePart(t *testing.T, text, name, with string) string {
 	return text[:begin] + with + text[end:]
 }
 
-func actionTable() string {
+func actionTable(t *testing.T) string {
 	var b strings.Builder
-	b.WriteString("| action | what it does | parameters | RPC | verified | key |\n| --- | --- | --- | --- | --- | --- |\n")
+	outcomes := recordedOutcomes(t)
+	versions := slices.Sorted(maps.Keys(outcomes))
+	fmt.Fprintf(&b, "| action | what it does | parameters | RPC | %s | what verified means | key |\n| --- | --- | --- | --- | %s--- | --- |\n", strings.Join(versions, " | "), strings.Repeat("--- | ", len(versions)))
 	for _, a := range catalogue().Actions {
-		var params []string
+		var params, seen []string
 		for _, p := range a.Params {
 			params = append(params, "`"+p.Name+"` "+bounds(p))
 		}
-		verified := a.Verified
-		if a.Look == nil {
-			verified = "never: " + verified
+		method, verified, key := "`"+a.Method+"`", a.Verified, ""
+		for _, version := range versions {
+			word := outcomes[version][a.Name]
+			if a.Local != nil {
+				word = seenVerified
+			} else if word == "" {
+				t.Errorf("%s was not seen on %s", a.Name, version)
+			}
+			seen = append(seen, word)
 		}
-		key := ""
 		if a.NeedsKey {
 			key = "yes"
 		}
-		method := "`" + a.Method + "`"
-		if a.Local != nil {
+		switch {
+		case a.Local != nil:
 			method, verified = "none", "its own state is as asked"
+		case a.Look == nil:
+			verified = "never: " + verified
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", a.Name, a.Summary, strings.Join(params, ", "), method, verified, key)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", a.Name, a.Summary, strings.Join(params, ", "), method, strings.Join(seen, " | "), verified, key)
+	}
+	return b.String()
+}
+
+// formTable is what a parameter of an action has to be by another one.
+func formTable(name string) string {
+	var b strings.Builder
+	a := catalogue().Get(name)
+	for _, p := range a.Params {
+		by := slices.IndexFunc(a.Params, func(o action.Param) bool { return o.Name == p.By })
+		if by < 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "| `%s`: `%s` | `%s` |\n| --- | --- |\n", name, p.By, p.Name)
+		for _, value := range a.Params[by].Enum {
+			fmt.Fprintf(&b, "| `%s` | %s |\n", value, p.Forms[value])
+		}
 	}
 	return b.String()
 }
 
 func bounds(p action.Param) string {
+	if p.By != "" {
+		return "by `" + p.By + "`, see below"
+	}
 	switch p.Type {
 	case adminapi.Int:
 		if p.Max >= 1<<31-1 {

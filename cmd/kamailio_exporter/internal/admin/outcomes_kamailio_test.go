@@ -287,3 +287,98 @@ func TestRoutesThatAreGone(t *testing.T) {
 		}
 	})
 }
+
+// Each variable takes what is within its own bounds, and nothing else reaches Kamailio.
+func TestBoundsByVariable(t *testing.T) {
+	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, six bool) {
+		get := func(variable string) string {
+			group, name, _ := strings.Cut(variable, ".")
+			return strings.TrimSpace(string(server.RPC(t, "cfg.get", group, name)))
+		}
+		set := func(variable string, value any) string {
+			return fmt.Sprintf(`{"variable":%q,"value":%v}`, variable, value)
+		}
+		value := catalogue().Get("cfg.set").Params[1]
+		for variable, form := range value.Forms {
+			was := get(variable)
+			for _, n := range []int64{form.Min, form.Max} {
+				if r := b.run(nocToken, "cfg.set", set(variable, n)); r.Status != 200 || !r.Verified || get(variable) != fmt.Sprint(n) {
+					t.Errorf("%s %d: %s", variable, n, r.Text)
+				}
+			}
+			server.RPC(t, "cfg.set_now_int", strings.Split(variable, ".")[0], strings.Split(variable, ".")[1], json.Number(was))
+			for _, n := range []int64{form.Min - 1, form.Max + 1} {
+				if n == 0 && form.Zero != "" {
+					continue
+				}
+				if r := b.wants(t, "cfg.set", set(variable, n), audit.Refused, false); r.Status != 422 || get(variable) != was {
+					t.Errorf("%s %d: %s", variable, n, r.Text)
+				}
+			}
+			if form.Zero != "" {
+				if r := b.run(nocToken, "cfg.set", set(variable, 0)); r.Status != 200 || !r.Verified || get(variable) != "0" {
+					t.Errorf("%s 0: %s", variable, r.Text)
+				}
+				server.RPC(t, "cfg.set_now_int", strings.Split(variable, ".")[0], strings.Split(variable, ".")[1], json.Number(was))
+			}
+		}
+		for _, n := range []int{1, -3600} {
+			if r := b.run(nocToken, "cfg.set", set("registrar.max_expires", n)); r.problem() != "parameter" || !strings.Contains(r.Detail, "60 to 604800 (seconds), or 0 (no maximum)") {
+				t.Errorf("%s", r.Text)
+			}
+		}
+	})
+}
+
+// secfilter blocks all that begins with an entry.
+func TestShortEntriesBlockTooMuch(t *testing.T) {
+	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, six bool) {
+		block := func(kind, value string) reply {
+			return b.run(nocToken, "secfilter.block", fmt.Sprintf(`{"kind":%q,"value":%q}`, kind, value))
+		}
+		for _, tc := range [][2]string{{"ip", "1"}, {"ip", "192.0.2."}, {"ip", "192.0.2.0/24"}, {"ip", "2001:db8:"}, {"ua", "a"}, {"user", "1"}, {"country", "D"}, {"domain", "e"}} {
+			if r := block(tc[0], tc[1]); r.problem() != "parameter" {
+				t.Errorf("%v: %s", tc, r.Text)
+			}
+		}
+		done := audit.Unverified
+		if six {
+			done = audit.Applied
+		}
+		for _, tc := range [][2]string{{"ip", "192.0.2.1"}, {"ip", "2001:DB8:0:0::1"}, {"country", "kp"}, {"domain", "evil.example"}, {"user", "mallory"}} {
+			if r := block(tc[0], tc[1]); r.Outcome != done {
+				t.Errorf("%v: %s", tc, r.Text)
+			}
+		}
+		if !six {
+			return // it prints nothing over JSON
+		}
+		if list := string(server.RPC(t, "secfilter.print", "ip")); !strings.Contains(list, `"2001:db8::1"`) {
+			t.Errorf("%s", list)
+		}
+		for _, tc := range [][2]string{{"user", "MALLORY"}, {"ip", "2001:db8::0001"}} {
+			if r := block(tc[0], tc[1]); r.Outcome != audit.NoChange {
+				t.Errorf("%v: %s", tc, r.Text)
+			}
+		}
+		server.RPC(t, "secfilter.add_wl", "ua", "Good")
+		if r := block("ua", "good phone"); r.problem() != "guard" {
+			t.Errorf("%s", r.Text)
+		}
+	})
+}
+
+// A gauge that falls is no reset, and one that stays is no failure.
+func TestResetsAreJudgedOneByOne(t *testing.T) {
+	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
+		user := newPhone(t, server)
+		user.send(t, "REGISTER", "tester", "Contact: <sip:tester@127.0.0.1:9>\nExpires: 600")
+		until(t, "a REGISTER", func() bool { return len(user.got("SIP/2.0 ")) > 0 })
+		server.RPC(t, "stats.get_statistics", "registrar:")
+		r := b.wants(t, "stats.reset", `{"group":"registrar"}`, audit.Applied, true)
+		if r.Before["max_expires"] != r.After["max_expires"] || r.Before["default_expire"] == nil || r.Before["default_expire"] != r.After["default_expire"] {
+			t.Errorf("%s", r.Text)
+		}
+		b.wants(t, "stats.reset", `{"group":"shmem"}`, audit.Unverified, false)
+	})
+}

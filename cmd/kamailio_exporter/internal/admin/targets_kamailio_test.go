@@ -4,8 +4,10 @@ package admin
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
@@ -52,6 +54,61 @@ func TestAddressesToBlockAreTargets(t *testing.T) {
 						t.Errorf("%s is not blocked: %s", address, list)
 					}
 				}
+			}
+		})
+	}
+}
+
+// Kamailio compares the URIs of destinations without case: one in other letters has no
+// budget, and no undo, of its own.
+func TestOtherLettersAreTheSameTarget(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
+			b := realRuled(t, server, "enforce", `
+    - name: drain
+      match: {alertname: GatewayFails}
+      action: dispatcher.set-state
+      params: {set: {label: set, enum: [1]}, uri: {label: uri, any: true}, state: {value: dx}}
+      confirm: {htable: [{table: calls, label: uri, above: 5}]}
+      guard: {min_active: 1, min_active_ratio: 0.1}
+      budget: {per_target: 1/30m, per_rule: 10/1h}
+      undo_on_resolved: true
+`)
+			one, two := newGateway(t), newGateway(t)
+			sql(t, server, fmt.Sprintf(`DELETE FROM dispatcher WHERE setid=1; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description)
+				VALUES (1, '%s;transport=udp', 0, 0, '', ''), (1, '%s', 0, 0, '', '');`, one.URI(), two.URI()))
+			until(t, "dispatcher.reload", func() bool {
+				return strings.Contains(string(server.RPC(t, "dispatcher.reload")), "reloaded") && strings.Contains(string(server.RPC(t, "dispatcher.list")), one.URI())
+			})
+			alert := func(status, transport string) map[string]any {
+				uri := one.URI() + ";transport=" + transport
+				server.RPC(t, "htable.seti", "calls", uri, 10)
+				return b.alert(status, uri)
+			}
+			person := func(transport, state string) {
+				t.Helper()
+				b.wants(t, "dispatcher.set-state", fmt.Sprintf(`{"set":1,"uri":"%s;transport=%s","state":%q}`, one.URI(), transport, state), audit.Applied, true)
+			}
+			flags := func() string {
+				m := regexp.MustCompile(`transport=udp",\s*"FLAGS":\s*"(..)"`).FindStringSubmatch(string(server.RPC(t, "dispatcher.list")))
+				if m == nil {
+					t.Fatal("dispatcher.list")
+				}
+				return m[1]
+			}
+			b.want("the first alert", b.says(alert("firing", "UDP")), "applied")
+			server.RPC(t, "dispatcher.set_state", "ax", 1, one.URI()+";transport=udp")
+			b.want("in other letters", b.says(alert("firing", "udp")), "target_budget")
+			server.RPC(t, "dispatcher.set_state", "dx", 1, one.URI()+";transport=udp")
+
+			// What the rule left is there, but by now a person has left it so.
+			person("Udp", "ax")
+			person("uDP", "dx")
+			b.pass(31 * time.Minute)
+			b.want("resolved", b.says(alert("resolved", "UDP")), "ignored")
+			if is := flags(); is != "DX" {
+				t.Errorf("put back against a person's will: %s", is)
 			}
 		})
 	}

@@ -195,6 +195,7 @@ func (said *RuleConfig) compile(actions *action.Catalogue, guards action.Guards,
 }
 
 func (said *RuleConfig) compileParams(r *rule, actions *action.Catalogue) error {
+	fixed := action.Args{}
 	for _, p := range r.action.Params {
 		source, ok := said.Params[p.Name]
 		if !ok {
@@ -204,6 +205,12 @@ func (said *RuleConfig) compileParams(r *rule, actions *action.Catalogue) error 
 			return fmt.Errorf("params: %s: %w", p.Name, err)
 		}
 		r.params[p.Name] = source
+		if source.Value != nil {
+			fixed[p.Name], _ = p.Check(p.Given(fmt.Sprint(source.Value)))
+		}
+	}
+	if err := r.action.Fit(fixed); err != nil {
+		return fmt.Errorf("params: %w", err)
 	}
 	for name := range said.Params {
 		if _, ok := r.params[name]; !ok {

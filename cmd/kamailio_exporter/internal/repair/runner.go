@@ -347,6 +347,9 @@ func (m *Runner) arguments(ctx context.Context, j *attempt, find bool) *verdict 
 		}
 		j.args[p.Name] = checked
 	}
+	if err := j.rule.action.Fit(j.args); err != nil {
+		return refused(railParameter, err.Error())
+	}
 	return nil
 }
 
