@@ -290,7 +290,7 @@ func TestRoutesThatAreGone(t *testing.T) {
 
 // Each variable takes what is within its own bounds, and nothing else reaches Kamailio.
 func TestBoundsByVariable(t *testing.T) {
-	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, six bool) {
+	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
 		get := func(variable string) string {
 			group, name, _ := strings.Cut(variable, ".")
 			return strings.TrimSpace(string(server.RPC(t, "cfg.get", group, name)))
@@ -380,5 +380,29 @@ func TestResetsAreJudgedOneByOne(t *testing.T) {
 			t.Errorf("%s", r.Text)
 		}
 		b.wants(t, "stats.reset", `{"group":"shmem"}`, audit.Unverified, false)
+	})
+}
+
+// What answers a ping is active again, unless it is disabled.
+func TestWhatIsDisabledStays(t *testing.T) {
+	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
+		one, two, three := newGateway(t), newGateway(t), newGateway(t)
+		sql(t, server, fmt.Sprintf(`DELETE FROM dispatcher WHERE setid=1; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description)
+			VALUES (1, '%s', 0, 0, '', ''), (1, '%s', 0, 0, '', ''), (1, '%s', 0, 0, '', '');`, one.URI(), two.URI(), three.URI()))
+		b.wants(t, "dispatcher.reload", `{}`, audit.Applied, true)
+		for gw, state := range map[*kamailiotest.Gateway]string{one: "dx", two: "ip"} {
+			b.wants(t, "dispatcher.set-state", fmt.Sprintf(`{"set":1,"uri":%q,"state":%q}`, gw.URI(), state), audit.Applied, true)
+		}
+		flags := func(gw *kamailiotest.Gateway) string {
+			m := regexp.MustCompile(gw.URI() + `",\s*"FLAGS":\s*"(..)"`).FindStringSubmatch(string(server.RPC(t, "dispatcher.list")))
+			if m == nil {
+				t.Fatal("dispatcher.list")
+			}
+			return m[1]
+		}
+		until(t, "the one that is pinged is active", func() bool { return flags(two) == "AP" })
+		if is := flags(one); is != "DX" {
+			t.Errorf("disabled, and %s", is)
+		}
 	})
 }
