@@ -272,7 +272,7 @@ func (e *Engine) change(ctx context.Context, j *Job, params []any, uptime time.D
 	}
 	if j.Action.Answer != nil {
 		if why := j.Action.Answer(answer); why != "" {
-			return e.failed(ctx, j, res, NotVerified.Because(why))
+			return e.failed(ctx, j, res, KamailioError.Because(why))
 		}
 	}
 	is := unseen(j.Action.Verified)
@@ -325,7 +325,7 @@ func (e *Engine) after(ctx context.Context, j *Job, before audit.State) (state a
 // list that was emptied before the new one could not be loaded.
 func (e *Engine) failed(ctx context.Context, j *Job, res *adminapi.Result, err error) error {
 	p := ProblemOf(err)
-	if p.Outcome != audit.Failed && p.Kind != NotVerified {
+	if p.Outcome != audit.Failed {
 		return err // nothing was done, or nobody knows what
 	}
 	if res.Before == nil {
@@ -346,9 +346,7 @@ func (e *Engine) failed(ctx context.Context, j *Job, res *adminapi.Result, err e
 		return err
 	}
 	_ = level.Error(e.Logger).Log("msg", "an action failed, and what it is about is not as before", "action", j.Action.Name, "id", j.ID, "changed", strings.Join(changed, ", "))
-	if p.Outcome == audit.Failed {
-		p.Kind = FailedChanged
-	}
+	p.Kind = FailedChanged
 	return errors.Join(p.and("NOT AS BEFORE: "+strings.Join(changed, ", ")), err)
 }
 
