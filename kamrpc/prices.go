@@ -113,6 +113,7 @@ var prices = []Price{
 	{Method: "htable.reload", Effect: Reload, Cost: Growing, Of: "rows of one table in the database", Locks: "one slot of the table at a time, while it is replaced", Note: "modules/htable/htable.c"},
 	{Method: "htable.seti", Effect: Action, Locks: "one slot of the table", Note: "modules/htable/htable.c: a text is taken for 0"},
 	{Method: "htable.sets", Effect: Action, Locks: "one slot of the table", Note: "modules/htable/htable.c"},
+	{Method: "htable.setxi", Effect: Action, Locks: "one slot of the table", Note: "modules/htable/htable.c: a number that expires; only where the table has autoexpire"},
 	{Method: "htable.stats", Cost: Walk, Of: "slots of all tables", Locks: "one slot at a time", Note: "modules/htable/htable.c: counts"},
 	{Method: "keepalive.list", Cost: Walk, Of: "destinations", Locks: "nothing: reads the live list", Dangers: []Danger{{Versions: "5.1", What: uninitialised}, {Versions: "5.2", What: uninitialised}, {Versions: "5.3", What: uninitialised}, {Versions: "5.4", What: uninitialised}}, JSONLoses: "all destinations but the last", Note: "modules/keepalive/keepalive_rpc.c, keepalive_mod.c"},
 	{Method: "lcr.defunct_gw", Effect: Action, Cost: Walk, Of: "gateways", Note: "modules/lcr/lcr_mod.c: for a number of seconds, although it calls them a timestamp"},

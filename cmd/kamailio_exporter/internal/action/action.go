@@ -64,9 +64,20 @@ type Action struct {
 	LookTime time.Duration
 	// Guard refuses by what was read before.
 	Guard func(a Args, before audit.State, g Guards) error
-	// Leaves tells how many of how many (of) stay in service; of is 0 when nothing is
-	// taken out of it. nil: it never takes anything out.
-	Leaves func(a Args, before audit.State) (stay, of int64)
+	// TakesOut tells whether it takes its target out of service, by what was before it;
+	// nil: it never does.
+	TakesOut func(a Args, before audit.State) bool
+	// Rest counts what is in service beside the target, of how many in all; of is 0
+	// where a share of them means nothing.
+	Rest func(state audit.State) (rest, of int64)
+	// Back makes the parameters that put the target back as it was.
+	Back func(a Args, before audit.State) Args
+	// Claims tells whether a record put a target into service by its word alone: nothing
+	// shows yet that it is alive. May be nil.
+	Claims func(r audit.Record) bool
+	// Unproven counts the targets of claims that are in service, and for which nothing has
+	// spoken since.
+	Unproven func(ctx context.Context, k Kamailio, a Args, claims []audit.Record) (int64, error)
 	// Same tells that all is as asked already: nothing is sent. May be nil.
 	Same func(a Args, before audit.State) bool
 	// Judge tells whether what was read after is what was asked for. With Look, it is
@@ -106,6 +117,7 @@ func (u *Undo) Own(now, left audit.State) bool {
 // Guards are the limits of what may be done to a running service.
 type Guards struct {
 	MinActive int           `yaml:"min_active"` // destinations of a set that stay active
+	MinRatio  float64       `yaml:"-"`          // a rule's: share of a set that stays active
 	MaxDrop   float64       `yaml:"max_drop"`   // share of what is there that a reload may lose
 	MinUptime time.Duration `yaml:"min_uptime"`
 }
@@ -246,6 +258,8 @@ func (a *Action) complete() error {
 		return fmt.Errorf("it is local, and calls %s", a.Method)
 	case a.Local == nil && (!priced || price.Effect == kamrpc.Read):
 		return fmt.Errorf("%s is no change of the price list", a.Method)
+	case (a.TakesOut != nil) != (a.Rest != nil) || (a.TakesOut != nil) != (a.Back != nil):
+		return errors.New("only some of TakesOut, Rest and Back")
 	case (a.Look != nil) != (a.Judge != nil):
 		return errors.New("one of Look and Judge without the other")
 	case slices.ContainsFunc(a.Params, func(p Param) bool {

@@ -77,7 +77,8 @@ func rows() []Action {
 			},
 			Send: func(a Args, _ audit.State) []any { return []any{a.text("state"), int(a.number("set")), a.text("uri")} },
 			Look: lookDestination, Waits: afterTime,
-			Guard: guardDestination, Leaves: leavesDestination, Latency: latencyOfDestination,
+			Guard: guardDestination, Latency: latencyOfDestination,
+			TakesOut: takesOutDestination, Rest: restOfSet, Back: destinationBack, Claims: claimsDestination, Unproven: unprovenDestinations,
 			Same: sameDestination, Judge: judgeDestination,
 			Verified: "`dispatcher.list` has these flags, and no other active destination of the set has this URI when it is taken out. Pings may change all but dx again",
 			Undo: &Undo{Action: "dispatcher.set-state", Fields: []string{"flags"}, Args: func(params map[string]any, before audit.State) map[string]any {
@@ -185,8 +186,9 @@ func rows() []Action {
 				boolean("enabled", "true or false").sets(),
 			},
 			Send: func(a Args, _ audit.State) []any { return []any{a.text("url"), oneIf(a.truth("enabled"))} },
-			Look: lookRelay, Verified: "the answer has no failure, and `rtpengine.show` has the relay as asked in every set", Guard: guardRelay, Judge: judgeRelay, Answer: answerStatus,
-			Same: sameRelay,
+			Look: lookRelay, Verified: "the answer has no failure, and `rtpengine.show` has the relay as asked in every set", Judge: judgeRelay, Answer: answerStatus,
+			Same: sameRelay, TakesOut: takesOutRelay, Rest: restOfRelays,
+			Back: func(a Args, _ audit.State) Args { return Args{"url": a["url"], "enabled": true} },
 			Undo: &Undo{Action: "rtpengine.set-enabled", Fields: []string{"enabled", "disabled"}, Args: func(params map[string]any, _ audit.State) map[string]any {
 				back := maps.Clone(params)
 				on, _ := params["enabled"].(bool)
@@ -202,7 +204,11 @@ func rows() []Action {
 				integer("gw_id", 1, 1<<31-1, "number of the gateway"),
 				integer("seconds", 1, 7*86400, "for how long").sets(),
 			},
-			Look: lookGateway, Verified: "`lcr.dump_gws` has the gateway as defunct, until about then", Guard: guardGateway, Judge: judgeGateway,
+			Look: lookGateway, Verified: "`lcr.dump_gws` has the gateway as defunct, until about then", Judge: judgeGateway,
+			TakesOut: takesOutGateway, Rest: restOfGateways,
+			Back: func(a Args, _ audit.State) Args {
+				return Args{"lcr_id": a["lcr_id"], "gw_id": a["gw_id"], "seconds": int64(0)}
+			},
 		},
 
 		// Presence.

@@ -66,6 +66,7 @@ type Job struct {
 
 	began time.Time
 	reads Kamailio // before the change
+	rank  int64    // see rankField
 }
 
 // Consider tells whether a job would be refused now, by what k reads. It needs no slot,
@@ -107,6 +108,18 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*adminapi.Result, *Problem) {
 	if j.same(res.Before) {
 		res.After, res.Verified = res.Before, true
 		return res, e.end(j, res, nil)
+	}
+	if res.Before != nil && !j.DryRun && j.Action.TakesOut != nil && j.Action.TakesOut(j.Args, res.Before) {
+		end, p := e.lease(ctx, j)
+		if p != nil {
+			return nil, p
+		}
+		if end != nil {
+			defer end()
+			if res.Before, p = e.look(ctx, j); p != nil {
+				return nil, p
+			}
+		}
 	}
 	uptime, p := e.allow(ctx, j, res.Before)
 	if p != nil {
@@ -184,7 +197,7 @@ func (e *Engine) look(ctx context.Context, j *Job) (audit.State, *Problem) {
 	if j.Action.Look == nil {
 		return nil, nil
 	}
-	state, err := j.Action.Look(ctx, j.reads, j.Args)
+	state, err := e.read(ctx, j.reads, j)
 	switch {
 	case errors.Is(err, errUnreadable):
 		return nil, nil
@@ -201,6 +214,9 @@ func (e *Engine) allow(ctx context.Context, j *Job, before audit.State) (uptime 
 		if err := j.Action.Guard(j.Args, before, j.Guards); err != nil {
 			return 0, Guarded.Because(err.Error())
 		}
+	}
+	if why := j.broken(before, before); before != nil && why != "" {
+		return 0, Guarded.Because(why)
 	}
 	if uptime, p = uptimeOf(ctx, j.reads); p != nil {
 		return 0, p
@@ -246,6 +262,13 @@ func (e *Engine) offered(ctx context.Context, k Kamailio, method string) *Proble
 	return nil
 }
 
+// has tells whether the server that was offered an action has this method.
+func (e *Engine) has(method string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Contains(e.methods, method)
+}
+
 // uptimeOf is that of Kamailio, in whole seconds.
 func uptimeOf(ctx context.Context, k Kamailio) (time.Duration, *Problem) {
 	ctx, cancel := context.WithTimeout(ctx, defaultLookTime)
@@ -279,6 +302,11 @@ func (e *Engine) change(ctx context.Context, j *Job, params []any, uptime time.D
 	if j.Action.Look != nil {
 		res.After, is = e.after(ctx, j, res.Before)
 	}
+	if is.why == "" {
+		if err := e.keeps(ctx, j, res); err != nil {
+			return err
+		}
+	}
 	switch {
 	case is.why == "":
 		res.Outcome, res.Verified = audit.Applied, true
@@ -302,7 +330,7 @@ func (e *Engine) after(ctx context.Context, j *Job, before audit.State) (state a
 	patience := e.Now().Add(j.Action.Waits)
 	is = unseen("it could not be read afterwards")
 	for {
-		now, err := j.Action.Look(ctx, e.Kamailio, j.Args)
+		now, err := e.read(ctx, e.Kamailio, j)
 		switch {
 		case errors.Is(err, errNoTarget):
 			now = audit.State{"present": false}
@@ -333,7 +361,7 @@ func (e *Engine) failed(ctx context.Context, j *Job, res *adminapi.Result, err e
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(j.Action.LookTime, afterTime))
 	defer cancel()
-	now, readErr := j.Action.Look(ctx, e.Kamailio, j.Args)
+	now, readErr := e.read(ctx, e.Kamailio, j)
 	switch {
 	case errors.Is(readErr, errNoTarget):
 		now = audit.State{"present": false}
@@ -341,7 +369,7 @@ func (e *Engine) failed(ctx context.Context, j *Job, res *adminapi.Result, err e
 		return errors.Join(p.and("what it left could not be read afterwards"), err)
 	}
 	res.After = now
-	changed := res.Before.Differences(now, durationField)
+	changed := res.Before.Differences(now, durationField, pingsField)
 	if len(changed) == 0 {
 		return err
 	}

@@ -321,6 +321,26 @@ func (j *Journal) Person(a *Action, args Args, since time.Time) string {
 	return ""
 }
 
+// claims are what was claimed lately by this action, newest first.
+func (j *Journal) claims(a *Action) []audit.Record {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var all []audit.Record
+	for _, h := range j.users {
+		for _, id := range slices.Backward(h.order) {
+			r := j.operations[id]
+			if j.now().Sub(r.Time) > claimTime {
+				break
+			}
+			if r.Action == a.Name && r.Changed() && a.Claims(r) {
+				all = append(all, r)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b audit.Record) int { return byTime(b, a) })
+	return all
+}
+
 // LastSuccess is when an action was last done; zero: never, as far as is known.
 func (j *Journal) LastSuccess(action string) time.Time {
 	j.mu.Lock()

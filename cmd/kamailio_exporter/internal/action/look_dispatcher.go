@@ -22,11 +22,11 @@ func destinationUp(flags string) bool {
 func isActive(dest kamrpc.Value) bool { return destinationUp(dest.Get("FLAGS").Text()) }
 
 // destinationRows are the destinations of all sets.
-var destinationRows = kamrpc.Rows{Path: "RECORDS/SET/TARGETS/DEST", Fields: []string{"URI", "FLAGS"}}
+var destinationRows = kamrpc.Rows{Path: "RECORDS/SET/TARGETS/DEST", Fields: []string{"URI", "FLAGS", "LATENCY"}}
 
 func lookDestination(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	state := audit.State{}
-	active, total := int64(0), int64(0)
+	active, total, down := int64(0), int64(0), int64(0)
 	set := strconv.FormatInt(a.number("set"), 10)
 	err := k.Rows(ctx, destinationRows, func(above kamrpc.Above, dest kamrpc.Value) error {
 		if !dest.Exists() || above.Text("ID") != set {
@@ -35,13 +35,21 @@ func lookDestination(ctx context.Context, k Kamailio, a Args) (audit.State, erro
 		total++
 		if isActive(dest) {
 			active++
+		} else {
+			down++
 		}
 		// Of destinations with the same URI Kamailio changes the first.
 		if !strings.EqualFold(dest.Get("URI").Text(), a.text("uri")) {
 			return nil
 		}
 		if _, found := state["flags"]; !found {
-			state["flags"] = dest.Get("FLAGS").Text()
+			state["flags"], state[rankField] = dest.Get("FLAGS").Text(), down
+			if !isActive(dest) {
+				state[rankField] = down - 1
+			}
+			if pings := pingsOf(dest); pings != "" {
+				state[pingsField] = pings
+			}
 			return nil
 		}
 		others, _ := state[sameURIField].(int64)
@@ -79,24 +87,73 @@ func called(a Args, state audit.State) string {
 		"delete the duplicates from the database and run dispatcher.reload, or set each by its duid (kamcmd dispatcher.set_duid_state)", others)
 }
 
-func guardDestination(a Args, before audit.State, g Guards) error {
+func guardDestination(a Args, before audit.State, _ Guards) error {
 	if why := called(a, before); why != "" {
 		return errors.New(why)
-	}
-	if stay, of := leavesDestination(a, before); of > 0 && int(stay) < g.MinActive {
-		return fmt.Errorf("the set has %d active destinations, and %d must stay", stay+1, g.MinActive)
 	}
 	return nil
 }
 
-func leavesDestination(a Args, before audit.State) (stay, of int64) {
+// takesOutDestination: one that gets calls is to get none.
+func takesOutDestination(a Args, before audit.State) bool {
 	flags, _ := before["flags"].(string)
-	active, _ := before["active"].(int64)
-	total, _ := before["destinations"].(int64)
-	if strings.HasPrefix(a.text("state"), "a") || !destinationUp(flags) {
-		return 0, 0
+	return !strings.HasPrefix(a.text("state"), "a") && destinationUp(flags)
+}
+
+func restOfSet(state audit.State) (rest, of int64) {
+	flags, _ := state["flags"].(string)
+	rest, _ = state["active"].(int64)
+	of, _ = state["destinations"].(int64)
+	if destinationUp(flags) {
+		rest--
 	}
-	return active - 1, total
+	return rest, of
+}
+
+func destinationBack(a Args, before audit.State) Args {
+	flags, _ := before["flags"].(string)
+	return Args{"set": a["set"], "uri": a["uri"], "state": stateOf(flags)}
+}
+
+// pingsField is what Kamailio has measured of the destination's answers to OPTIONS.
+const pingsField = "pings_ms"
+
+// pingsOf changes with each answer, unless all take the same time to the millisecond; ""
+// without ds_ping_latency_stats. Pings without an answer do not count.
+func pingsOf(dest kamrpc.Value) string {
+	latency := dest.Get("LATENCY")
+	if !latency.Exists() {
+		return ""
+	}
+	return fmt.Sprintf("%s (avg %s, max %s)", latency.Get("EST").Text(), latency.Get("AVG").Text(), latency.Get("MAX").Text())
+}
+
+// claimsDestination: one that got no calls was set to active. Kamailio takes our word for it,
+// until it has pinged it.
+func claimsDestination(r audit.Record) bool {
+	was, _ := r.Before["flags"].(string)
+	return strings.HasPrefix(audit.TextOf(r.Params["state"]), "a") && !destinationUp(was)
+}
+
+func unprovenDestinations(ctx context.Context, k Kamailio, a Args, claims []audit.Record) (n int64, err error) {
+	set := strconv.FormatInt(a.number("set"), 10)
+	err = k.Rows(ctx, destinationRows, func(above kamrpc.Above, dest kamrpc.Value) error {
+		uri := dest.Get("URI").Text()
+		if above.Text("ID") != set || !isActive(dest) || strings.EqualFold(uri, a.text("uri")) {
+			return nil
+		}
+		for _, claim := range claims { // newest first
+			if audit.TextOf(claim.Params["set"]) != set || !strings.EqualFold(audit.TextOf(claim.Params["uri"]), uri) {
+				continue
+			}
+			if then := audit.TextOf(claim.After[pingsField]); claim.After[pingsField] == nil || then == pingsOf(dest) {
+				n++
+			}
+			break
+		}
+		return nil
+	}, "dispatcher.list")
+	return n, err
 }
 
 func sameDestination(a Args, before audit.State) bool {

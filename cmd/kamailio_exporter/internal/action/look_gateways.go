@@ -2,7 +2,6 @@ package action
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -15,7 +14,7 @@ func hasURL(relay kamrpc.Value) bool { return relay.Get("url").Exists() }
 func lookRelay(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	enabled := map[string]int64{} // by set
 	others := map[string]int64{}
-	state := audit.State{}
+	state, down := audit.State{}, int64(0)
 	err := k.Rows(ctx, kamrpc.Rows{Fields: []string{"url", "set", "disabled", "active"}}, func(_ kamrpc.Above, node kamrpc.Value) error {
 		set := node.Get("set").Text()
 		// 5.6 calls a relay disabled that does not answer, too: 0, 1 or
@@ -28,8 +27,11 @@ func lookRelay(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 			wasOff, _ := state["disabled"].(bool)
 			state["enabled"], state["disabled"] = on && (wasOn || !seen), off && (wasOff || !seen) // of several, all
 			enabled[set] += 0
+			state[rankField] = down
 		} else if on {
 			others[set]++
+		} else {
+			down++
 		}
 		return nil
 	}, "rtpengine.show", "all")
@@ -53,12 +55,13 @@ func lookRelay(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	return state, nil
 }
 
-func guardRelay(a Args, before audit.State, g Guards) error {
-	others, _ := before["others_enabled"].(int64)
-	if !a.truth("enabled") && before.Is("enabled") && int(others) < g.MinActive {
-		return fmt.Errorf("its set has %d other relays that are enabled, and %d must stay", others, g.MinActive)
-	}
-	return nil
+func takesOutRelay(a Args, before audit.State) bool {
+	return !a.truth("enabled") && before.Is("enabled")
+}
+
+func restOfRelays(state audit.State) (rest, of int64) {
+	rest, _ = state["others_enabled"].(int64)
+	return rest, 0
 }
 
 func sameRelay(a Args, state audit.State) bool {
@@ -86,7 +89,7 @@ func answerStatus(result kamrpc.Value) string {
 
 func lookGateway(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	var state audit.State
-	usable := int64(0)
+	usable, down, rank := int64(0), int64(0), int64(0)
 	err := k.Rows(ctx, kamrpc.Rows{Path: "gw", Fields: []string{"lcr_id", "gw_id", "defunct_until"}}, func(_ kamrpc.Above, gw kamrpc.Value) error {
 		if n, ok := whole(gw.Get("lcr_id")); !ok || n != a.number("lcr_id") {
 			return nil
@@ -94,9 +97,11 @@ func lookGateway(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 		until, _ := whole(gw.Get("defunct_until"))
 		defunct := until > time.Now().Unix()
 		if n, ok := whole(gw.Get("gw_id")); ok && n == a.number("gw_id") {
-			state = audit.State{"defunct": defunct, "defunct_until": until}
+			state, rank = audit.State{"defunct": defunct, "defunct_until": until}, down
 		} else if !defunct {
 			usable++
+		} else {
+			down++
 		}
 		return nil
 	}, "lcr.dump_gws")
@@ -106,15 +111,15 @@ func lookGateway(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	if state == nil {
 		return nil, errNoTarget
 	}
-	state["others_usable"] = usable
+	state["others_usable"], state[rankField] = usable, rank
 	return state, nil
 }
 
-func guardGateway(_ Args, before audit.State, g Guards) error {
-	if others, _ := before["others_usable"].(int64); int(others) < g.MinActive {
-		return fmt.Errorf("there are %d other gateways that can be used, and %d must stay", others, g.MinActive)
-	}
-	return nil
+func takesOutGateway(_ Args, before audit.State) bool { return !before.Is("defunct") }
+
+func restOfGateways(state audit.State) (rest, of int64) {
+	rest, _ = state["others_usable"].(int64)
+	return rest, 0
 }
 
 // judgeGateway: out of use until about then. The clock of Kamailio's host may differ.

@@ -33,6 +33,8 @@ var (
 	NotVerified    = Kind{"verification-failed", http.StatusBadGateway, audit.Contradicted, "Kamailio says it is done, and it does not look so"}
 	Unreachable    = Kind{"unreachable", http.StatusServiceUnavailable, audit.Refused, "Kamailio cannot be asked; nothing was sent"}
 	Restarted      = Kind{"restarted", http.StatusServiceUnavailable, audit.Refused, "Kamailio has just been started"}
+	TakenBack      = Kind{"taken-back", http.StatusConflict, audit.Failed, "A guard was broken meanwhile, and the change was taken back"}
+	GuardBroken    = Kind{"guard-broken", http.StatusBadGateway, audit.Contradicted, "A guard was broken meanwhile, and the change could not be taken back"}
 	OutcomeUnknown = Kind{"outcome-unknown", http.StatusGatewayTimeout, audit.Unknown, "It was sent, and there is no answer: look before you try again"}
 	NoAudit        = Kind{audit.Unwritable, http.StatusServiceUnavailable, audit.Refused, "The audit log cannot be written"}
 	Unconfirmed    = Kind{"unconfirmed", http.StatusConflict, audit.Refused, "Kamailio does not say what the alert says"}
@@ -42,7 +44,7 @@ var (
 // AfterSending makes a problem of one in the audit log that an action had after it was
 // sent.
 func AfterSending(name, detail string) *Problem {
-	for _, k := range []Kind{TargetGone, Rejected, FailedChanged, NotVerified, OutcomeUnknown} {
+	for _, k := range []Kind{TargetGone, Rejected, FailedChanged, NotVerified, TakenBack, GuardBroken, OutcomeUnknown} {
 		if k.Name == name {
 			return k.Because(detail)
 		}

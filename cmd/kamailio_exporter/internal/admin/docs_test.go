@@ -210,7 +210,7 @@ func TestExamples(t *testing.T) {
 
 // Every row of the catalogue is whole, and every change of the price list is in it.
 func TestCatalogue(t *testing.T) {
-	methods := map[string]bool{}
+	methods := map[string]bool{"htable.setxi": true} // the lease's, of the engine alone
 	for _, a := range catalogue().Actions {
 		name := a.Name
 		methods[a.Method] = true

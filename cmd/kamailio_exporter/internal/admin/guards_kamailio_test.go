@@ -3,10 +3,13 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
@@ -143,6 +147,133 @@ func TestLatencyAmongManyDestinations(t *testing.T) {
 			args["set"] = int64(8)
 			if _, err := latency(ctx, client, args); err == nil {
 				t.Error("a destination of a set that is not there has a latency")
+			}
+		})
+	}
+}
+
+// leaseTable is what two exporters need in kamailio.cfg.
+const leaseTable = `
+modparam("htable", "htable", "exporter_lease=>size=2;autoexpire=60;")
+`
+
+// races is how often two exporters take both gateways of a set out at once, each one of
+// them: 25 times, or as KAMAILIO_TEST_RACES says.
+func races(t *testing.T) int {
+	t.Helper()
+	n, err := strconv.Atoi(cmp.Or(os.Getenv("KAMAILIO_TEST_RACES"), "25"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Of two exporters that each take out another gateway of two, of which one has to stay, one
+// is refused or takes its change back, and never both; and neither calls it verified that
+// none is left.
+func TestTwoExportersOneKamailio(t *testing.T) {
+	race := races(t)
+	for _, version := range kamailiotest.Versions(t) {
+		for name, extra := range map[string]string{"with a lease": leaseTable, "without": ""} {
+			t.Run(version+" "+name, func(t *testing.T) {
+				server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Extra: extra})
+				uris := []string{"sip:127.0.0.1:20001", "sip:127.0.0.1:20002"}
+				sql(t, server, fmt.Sprintf("DELETE FROM dispatcher; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES (9, '%s', 0, 0, '', ''), (9, '%s', 0, 0, '', '');", uris[0], uris[1]))
+				server.RPC(t, "dispatcher.reload")
+				until(t, "an uptime above the guards'", func() bool {
+					var uptime struct{ Uptime int }
+					return json.Unmarshal(server.RPC(t, "core.uptime"), &uptime) == nil && uptime.Uptime > 1
+				})
+				both := []*endpoint{realEndpoint(t, server.HTTPURL), realEndpoint(t, server.HTTPURL)}
+				none, neither, takenBack, refused := 0, 0, 0, 0
+				for range race {
+					for _, uri := range uris {
+						server.RPC(t, "dispatcher.set_state", "ax", 9, uri)
+					}
+					var replies [2]reply
+					var ran sync.WaitGroup
+					for i, b := range both {
+						ran.Go(func() {
+							replies[i] = b.run(nocToken, "dispatcher.set-state", fmt.Sprintf(`{"set":9,"uri":%q,"state":"dx"}`, uris[i]))
+						})
+					}
+					ran.Wait()
+					done := 0
+					for _, r := range replies {
+						switch r.problem() {
+						case "":
+							if done++; !r.Verified || r.After["active"] == 0.0 {
+								t.Errorf("%d %s", r.Status, r.Text)
+							}
+						case "taken-back":
+							takenBack++
+						case "guard", "busy":
+							refused++
+						default:
+							t.Errorf("%d %s", r.Status, r.Text)
+						}
+					}
+					active := strings.Count(string(server.RPC(t, "dispatcher.list")), `"AX"`)
+					if active == 0 {
+						none++
+					}
+					if done == 0 {
+						neither++
+					}
+					if active != 2-done {
+						t.Errorf("%d are active, and %d were taken out", active, done)
+					}
+				}
+				t.Logf("of %d: %d with none left, %d where neither was done; %d refused, %d taken back", race, none, neither, refused, takenBack)
+				if none > 0 || neither > 1+race/20 {
+					t.Errorf("%d with none left, %d where neither was done", none, neither)
+				}
+			})
+		}
+	}
+}
+
+// A gateway that was only set to active does not count as one that stays, until it answers a
+// ping.
+func TestClaimsDoNotCount(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			// Answers take longer each time, so that the latency shows each of them.
+			var asked atomic.Int64
+			alive := kamailiotest.NewGateway(t, func(string) (string, time.Duration) {
+				return "200 OK", time.Duration(20+10*asked.Add(1)%80) * time.Millisecond
+			})
+			other := newGateway(t)
+			dead := "sip:127.0.0.1:9"
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
+			sql(t, server, fmt.Sprintf("DELETE FROM dispatcher; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES (9, '%s', 0, 0, '', ''), (9, '%s', 8, 0, '', ''), (9, '%s', 1, 0, '', '');", other.URI(), alive.URI(), dead))
+			server.RPC(t, "dispatcher.reload")
+			b := realEndpoint(t, server.HTTPURL)
+			until(t, "an uptime above the guards'", func() bool {
+				var uptime struct{ Uptime int }
+				return json.Unmarshal(server.RPC(t, "core.uptime"), &uptime) == nil && uptime.Uptime > 1
+			})
+			set := func(uri, state string) reply {
+				return b.run(nocToken, "dispatcher.set-state", fmt.Sprintf(`{"set":9,"uri":%q,"state":%q}`, uri, state))
+			}
+			must := func(what string, r reply) {
+				t.Helper()
+				if r.Status != 200 || r.Outcome != audit.Applied {
+					t.Errorf("%s: %s", what, r.Text)
+				}
+			}
+			must("the living one out", set(alive.URI(), "dx"))
+			must("a dead one is called active", set(dead, "ax"))
+			if r := set(other.URI(), "dx"); r.problem() != "guard" || !strings.Contains(r.Text, "have answered no ping since") {
+				t.Errorf("only a claim is left: %s", r.Text)
+			}
+			if state := string(server.RPC(t, "dispatcher.list")); strings.Count(state, `"AX"`) != 2 {
+				t.Errorf("%s", state)
+			}
+			must("the living one back", set(alive.URI(), "ap"))
+			until(t, "an answer to a ping counts", func() bool { return set(other.URI(), "dx").Status == 200 })
+			if r := b.call(nocToken, "GET", adminapi.OperationsPath, ""); !strings.Contains(r.Text, `"pings_ms"`) {
+				t.Errorf("%s", r.Text)
 			}
 		})
 	}

@@ -82,15 +82,3 @@ func (h CounterConfig) confirmed(ctx context.Context, k action.Kamailio, a alert
 	}
 	return nil
 }
-
-// enough keeps a share of a set in service. The guard of the action has counted
-// the least number, on the same list.
-func (r *rule) enough(args action.Args, before audit.State) error {
-	if r.action.Leaves == nil {
-		return nil
-	}
-	if stay, of := r.action.Leaves(args, before); of > 0 && float64(stay) < r.ratio*float64(of) {
-		return action.Guarded.Because(fmt.Sprintf("%d of %d destinations are active, and the share %g must stay", stay+1, of, r.ratio))
-	}
-	return nil
-}

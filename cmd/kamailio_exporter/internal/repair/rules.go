@@ -34,7 +34,6 @@ type rule struct {
 	params    map[string]ParamSource
 	confirm   ConfirmConfig
 	guards    action.Guards
-	ratio     float64
 	perTarget budget
 	perRule   budget
 	undo      *action.Undo // nil: nothing is taken back
@@ -149,10 +148,10 @@ func matchers(labels map[string]string) ([]labelIs, error) {
 func (said *RuleConfig) compile(actions *action.Catalogue, guards action.Guards, mode string) (*rule, error) {
 	r := &rule{
 		name: said.Name, on: said.On, maxAge: said.MaxAge, params: map[string]ParamSource{}, confirm: said.Confirm,
-		guards: guards, ratio: said.Guard.MinActiveRatio, enforce: mode == modeEnforce && said.Mode != modeDryRun,
+		guards: guards, enforce: mode == modeEnforce && said.Mode != modeDryRun,
 		action: actions.Get(said.Action),
 	}
-	r.guards.MinActive = max(r.guards.MinActive, said.Guard.MinActive)
+	r.guards.MinActive, r.guards.MinRatio = max(r.guards.MinActive, said.Guard.MinActive), said.Guard.MinActiveRatio
 	var err error
 	if r.match, err = matchers(said.Match); err != nil {
 		return nil, fmt.Errorf("match: %w", err)
@@ -168,7 +167,7 @@ func (said *RuleConfig) compile(actions *action.Catalogue, guards action.Guards,
 		return nil, fmt.Errorf("on: want firing or resolved, not %q", r.on)
 	case r.action == nil || r.action.Local != nil:
 		return nil, fmt.Errorf("there is no action %q for a rule", said.Action)
-	case said.Guard.MinActive < 0 || !(r.ratio > 0 && r.ratio <= 1):
+	case said.Guard.MinActive < 0 || !(r.guards.MinRatio > 0 && r.guards.MinRatio <= 1):
 		return nil, errors.New("guard: min_active must not be negative, min_active_ratio above 0 and at most 1")
 	}
 	if err := conf.Duration(r.maxAge, time.Minute, 7*24*time.Hour); err != nil {

@@ -239,10 +239,7 @@ func (m *Runner) act(ctx context.Context, j *attempt) verdict {
 		if did := m.engine.Journal.LastSuccess(r.action.Name); did.After(loaded) {
 			loaded = did
 		}
-		if err := r.confirmed(ctx, k, a, j.args, before, loaded); err != nil {
-			return err
-		}
-		return r.enough(j.args, before)
+		return r.confirmed(ctx, k, a, j.args, before, loaded)
 	})
 	// Most alerts of a storm end here, on what was read for the first of them.
 	if p := m.engine.Consider(ctx, j.sees, job); p != nil {
