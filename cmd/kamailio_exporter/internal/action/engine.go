@@ -69,9 +69,12 @@ type Job struct {
 	rank  int64    // see rankField
 }
 
-// Consider tells whether a job would be refused now, by what k reads. It needs no slot,
-// and Run looks again.
+// Consider tells whether a rule's job would be refused now, by what k reads. It needs no
+// slot, and Run looks again.
 func (e *Engine) Consider(ctx context.Context, k Kamailio, j *Job) *Problem {
+	if e.slot.persons() {
+		return givesWay()
+	}
 	j.reads = k
 	before, p := e.look(ctx, j)
 	if p == nil && !j.same(before) {

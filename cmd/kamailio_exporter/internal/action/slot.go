@@ -14,6 +14,7 @@ import (
 type slot struct {
 	mu      sync.Mutex
 	action  string // that runs; "" if none
+	person  bool   // whose it is
 	id      string
 	began   time.Time
 	waiting int // persons
@@ -71,7 +72,7 @@ func (s *slot) try(j *Job, waited bool) (freed <-chan struct{}, p *Problem) {
 	case j.Rule != nil && s.waiting > 0:
 		return nil, givesWay()
 	}
-	s.action, s.id, s.began = j.Action.Name, j.ID, time.Now()
+	s.action, s.id, s.person, s.began = j.Action.Name, j.ID, j.Rule == nil, time.Now()
 	return nil, nil
 }
 
@@ -114,6 +115,13 @@ func (s *slot) wanted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waiting > 0
+}
+
+// persons tells whether a person has it, or waits for it.
+func (s *slot) persons() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting > 0 || s.action != "" && s.person
 }
 
 // yielding reads for a rule: no more when a person waits for the slot. A read that runs

@@ -36,11 +36,11 @@ func TestRulesGiveWay(t *testing.T) {
 	if p := <-got; p != nil {
 		t.Errorf("the person got %v", p)
 	}
-	if p := s.take(ctx, rule); p == nil {
+	if p := s.take(ctx, rule); p == nil || !s.persons() {
 		t.Error("a rule runs beside a person")
 	}
 	s.give()
-	if s.wanted() || s.held() {
+	if s.wanted() || s.held() || s.persons() {
 		t.Error("somebody still waits for it, or has it")
 	}
 }
