@@ -1,0 +1,358 @@
+package rulestest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kamailio-exporter/kamailio_exporter/dashboards/generate/mixin"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+var sections = []string{"In short", "Confirm", "Restore service", "Find the cause", "Verify", "Escalate", "Tune"}
+
+// unpriced are the methods that the program never calls and runbooks name: what they
+// cost, and where in Kamailio's source this was looked up.
+var unpriced = map[string]kamrpc.Price{
+	"core.tcp_options":             {Note: "core/core_cmd.c: settings"},
+	"corex.pkg_summary":            {Cost: kamrpc.Growing, Of: "allocations, as lines in the log", Note: "modules/corex/corex_rpc.c"},
+	"dispatcher.set_duid_state":    {Effect: kamrpc.Action, Note: "modules/dispatcher/dispatcher.c"},
+	"dmq.remove":                   {Effect: kamrpc.Action, Note: "modules/dmq/dmq.c"},
+	"dns.delete_all":               {Effect: kamrpc.Action, Note: "core/dns_cache.c"},
+	"dns.lookup":                   {Note: "core/dns_cache.c: one name"},
+	"dns.mem_info":                 {Note: "core/dns_cache.c: two numbers"},
+	"htable.dmqsync":               {Effect: kamrpc.Action, Note: "modules/htable/htable.c"},
+	"htable.dump":                  {Cost: kamrpc.Growing, Of: "items", Locks: "one slot at a time", Note: "modules/htable/htable.c"},
+	"htable.flush":                 {Effect: kamrpc.Action, Note: "modules/htable/htable.c"},
+	"kafka.stats":                  {Note: "modules/kafka/kafka_mod.c: two numbers"},
+	"keepalive.del":                {Effect: kamrpc.Action, Note: "modules/keepalive/keepalive_rpc.c"},
+	"mod.stats":                    {Cost: kamrpc.Growing, Of: "shared memory", Locks: "all shared memory", Note: "modules/kex/mod_stats.c"},
+	"mqueue.fetch":                 {Effect: kamrpc.Action, Note: "modules/mqueue/mqueue_mod.c: removes what it returns"},
+	"rtpengine.ping":               {Note: "modules/rtpengine/rtpengine.c: one request to each node"},
+	"rtpproxy.enable":              {Effect: kamrpc.Action, Note: "modules/rtpproxy/rtpproxy.c"},
+	"tls.options":                  {Note: "modules/tls/tls_rpc.c: settings"},
+	"xhttp_prom.metric_list_print": {Cost: kamrpc.Growing, Of: "series", Locks: "all metrics of the script", Note: "modules/xhttp_prom/xhttp_prom.c"},
+}
+
+func priceOf(method string) (kamrpc.Price, bool) {
+	if p, ok := kamrpc.PriceOf(method); ok {
+		return p, true
+	}
+	p, ok := unpriced[method]
+	return p, ok
+}
+
+var (
+	shellBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
+	code       = regexp.MustCompile("`([^`\n]+)`")
+	kamcmd     = regexp.MustCompile(`(sudo )?kamcmd ([a-z_]+\.\w+)`)
+	saysCost   = regexp.MustCompile(`(?i)\bcosts?\b|one at a time|once`)
+)
+
+// runbook is one page of alerts/runbooks.
+type runbook struct{ name, text string }
+
+func readRunbooks(t *testing.T) (pages []runbook) {
+	t.Helper()
+	files, err := filepath.Glob(folder + "runbooks/*.md")
+	if err != nil || len(files) < 60 {
+		t.Fatalf("%d runbooks: %v", len(files), err)
+	}
+	for _, f := range files {
+		pages = append(pages, runbook{strings.TrimSuffix(filepath.Base(f), ".md"), read(t, f)})
+	}
+	return pages
+}
+
+// commands are the shell commands of a page: of its blocks, and those inside sentences.
+func (r runbook) commands() (all []string) {
+	for _, block := range shellBlock.FindAllStringSubmatch(r.text, -1) {
+		for line := range strings.Lines(block[1]) {
+			all = append(all, strings.TrimSpace(line))
+		}
+	}
+	for _, m := range code.FindAllStringSubmatch(shellBlock.ReplaceAllString(r.text, ""), -1) {
+		if regexp.MustCompile(`^(sudo|kamailio_exporter|curl|systemctl|ss|dig|mtr|nc|ls|sipsak|openssl) `).MatchString(m[1]) {
+			all = append(all, strings.ReplaceAll(m[1], `\|`, "|")) // in a table
+		}
+	}
+	return all
+}
+
+// A runbook for each alert, none for others, in one form. Its metrics, flags, actions,
+// dashboards, panels and links exist.
+func TestRunbooks(t *testing.T) {
+	names := mixin.Known()
+	recorded := map[string]string{}
+	for _, r := range load(t, ruleFile) {
+		recorded[r.Record] = r.Expr
+	}
+	names.Recorded(recorded)
+	flags := read(t, "../../../docs/configuration.md")
+	documents, err := filepath.Glob("../../../docs/admin*.md")
+	if err != nil || len(documents) == 0 {
+		t.Fatalf("no documents of the admin endpoint: %v", err)
+	}
+	admin := ""
+	for _, d := range documents {
+		admin += read(t, d)
+	}
+	panels := dashboardPanels(t)
+	alerts := map[string]rule{}
+	for _, r := range slices.Concat(load(t, alertFile), load(t, adminFile)) {
+		alerts[r.Alert] = r
+	}
+	for _, page := range readRunbooks(t) {
+		alert, ok := alerts[page.name]
+		if !ok {
+			t.Errorf("%s: there is no such alert", page.name)
+		}
+		delete(alerts, page.name)
+		if !strings.HasPrefix(page.text, "# "+page.name+"\n") {
+			t.Errorf("%s: the title is not the alert's name", page.name)
+		}
+		var got []string
+		section := map[string]string{}
+		for _, part := range strings.Split(page.text, "\n## ")[1:] {
+			title, text, _ := strings.Cut(part, "\n")
+			got = append(got, title)
+			section[title] = text
+			if len(strings.TrimSpace(text)) < 15 {
+				t.Errorf("%s: the section %s is empty", page.name, title)
+			}
+		}
+		if !slices.Equal(got, sections) {
+			t.Errorf("%s: the sections are %q, not %q", page.name, got, sections)
+		}
+		if !strings.Contains(section["Find the cause"], "| what you see | cause | next |") {
+			t.Errorf("%s: no table of causes", page.name)
+		}
+		if !strings.Contains(section["Confirm"], "```") {
+			t.Errorf("%s: nothing to run under Confirm", page.name)
+		}
+		// Some alerts are about a whole job.
+		if verify := section["Verify"]; !strings.Contains(verify, "```promql") || !strings.Contains(verify, "instance") && !strings.Contains(alert.Expr, "by (cluster, job") {
+			t.Errorf("%s: no query for the instance under Verify", page.name)
+		}
+		for _, block := range regexp.MustCompile("(?s)```promql\n(.*?)```").FindAllStringSubmatch(page.text, -1) {
+			for expr := range strings.Lines(block[1]) {
+				for _, p := range names.Check(strings.TrimSpace(expr)) {
+					t.Errorf("%s: %s", page.name, p)
+				}
+			}
+		}
+		for _, name := range regexp.MustCompile(`\bkamailio_[a-z0-9_]+`).FindAllString(page.text, -1) {
+			if name != "kamailio_exporter" && !known(names, name) {
+				t.Errorf("%s: no metric is named or begins with %s", page.name, name)
+			}
+		}
+		for _, flag := range regexp.MustCompile(`--[a-z][a-z0-9_]*\.[a-z0-9_.-]*[a-z]`).FindAllString(page.text, -1) {
+			if !strings.Contains(flags, "`"+flag+"`") && !strings.Contains(flags, "`--[no-]"+flag[2:]+"`") {
+				t.Errorf("%s: the exporter has no flag %s", page.name, flag)
+			}
+		}
+		for _, m := range regexp.MustCompile(`admin run ([a-z.-]+)`).FindAllStringSubmatch(page.text, -1) {
+			if !strings.Contains(admin, "`"+m[1]+"`") {
+				t.Errorf("%s: the admin endpoint has no action %s", page.name, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile(`\*([^*:\n]+): ([^*\n]+)\*`).FindAllStringSubmatch(page.text, -1) {
+			if !panels[m[1]+": "+m[2]] {
+				t.Errorf("%s: there is no dashboard %s with a panel %s", page.name, m[1], m[2])
+			}
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(page.text, -1) {
+			if _, err := os.Stat(folder + "runbooks/" + m[1]); err != nil {
+				t.Errorf("%s: %v", page.name, err)
+			}
+		}
+	}
+	for name := range alerts {
+		t.Errorf("%s has no runbook", name)
+	}
+}
+
+// known tells whether this is a metric, or the beginning of one (for grep).
+func known(names mixin.Names, name string) bool {
+	for metric := range names {
+		if _, record, ok := strings.Cut(metric, ":"); ok {
+			metric = record
+		}
+		if strings.HasPrefix(metric, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// dashboardPanels are the titles of dashboards and their panels, "Overview: Calls".
+func dashboardPanels(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob("../../*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no dashboards: %v", err)
+	}
+	type panel struct {
+		Title  string
+		Panels []panel
+	}
+	titles := map[string]bool{}
+	for _, f := range files {
+		var dashboard panel
+		if err := json.Unmarshal([]byte(read(t, f)), &dashboard); err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		for _, p := range dashboard.Panels {
+			for _, p := range append(p.Panels, p) { // a closed row has its panels inside
+				titles[strings.TrimPrefix(dashboard.Title, "Kamailio / ")+": "+p.Title] = true
+			}
+		}
+	}
+	return titles
+}
+
+// The commands of runbooks can be run as they are by an operator with sudo, and the
+// page says beside each expensive one what it costs.
+func TestRunbookCommands(t *testing.T) {
+	bash := tool(t, "bash", "bash")
+	for _, page := range readRunbooks(t) {
+		for line := range strings.Lines(page.text) {
+			for _, m := range kamcmd.FindAllStringSubmatch(line, -1) {
+				price, ok := priceOf(m[2])
+				switch {
+				case !ok:
+					t.Errorf("%s: what does %s cost? It is not in kamrpc/prices.go", page.name, m[2])
+				case m[1] == "":
+					t.Errorf("%s: kamcmd %s without sudo: the socket is 0600", page.name, m[2])
+				case (price.Cost == kamrpc.Growing || price.Effect == kamrpc.Reload || len(price.Dangers) > 0 && price.Effect == kamrpc.Read && m[2] != "keepalive.list") && !saysCost.MatchString(line):
+					t.Errorf("%s: %s is expensive or a reload, and its line does not say what it costs:\n%s", page.name, m[2], line)
+				}
+			}
+			for _, m := range regexp.MustCompile("`(dns.view|ul.dump|dlg.list|tls.list|uac.reg_dump|uac.reg_info|permissions.addressDump|permissions.trustedDump)`").FindAllStringSubmatch(line, -1) {
+				if !regexp.MustCompile(`(?i)do not use|locks?\b|lists? everything`).MatchString(line) {
+					t.Errorf("%s: %s is named without a warning:\n%s", page.name, m[1], line)
+				}
+			}
+		}
+		commands := strings.Join(page.commands(), "\n")
+		cmd := exec.CommandContext(t.Context(), bash, "-n")
+		cmd.Stdin = strings.NewReader(commands)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: bash -n: %v\n%s\n%s", page.name, err, out, commands)
+		}
+		for c := range strings.Lines(commands) {
+			if regexp.MustCompile(`^(systemctl (re|st(art|op))|journalctl|tcpdump|kamailio -c|gdb)`).MatchString(c) {
+				t.Errorf("%s: needs sudo: %s", page.name, c)
+			}
+		}
+	}
+}
+
+// shown are fields that runbooks explain, by the command that prints them.
+var shown = map[string][]string{
+	"core.psx":                        {"DSC: udp receiver"},
+	"core.tcp_info":                   {"opened_connections:", "max_connections:", "write_queued_bytes:"},
+	"core.tcp_options":                {"connect_timeout:", "async:", "conn_wq_max:", "wq_max:"},
+	"core.uptime":                     {"up_since:", "uptime:"},
+	"dispatcher.list":                 {"URI:", "FLAGS:", "EST:"},
+	"dlg.stats_active":                {"starting:", "connecting:", "answering:", "ongoing:"},
+	"dmq.list_nodes":                  {"status: active"},
+	"keepalive.list":                  {"owner: _params", "last checked:", "last up:", "state:"},
+	"lcr.dump_gws":                    {"state: 0", "defunct_until:"},
+	"mqueue.get_sizes":                {"size:"},
+	"pkg.stats":                       {"entry:", "real_used:", "total_size:", "desc:"},
+	"rtpengine.show all":              {"disabled:"},
+	"rtpproxy.list":                   {"disabled:"},
+	"sl.stats":                        {"500:", "5xx:"},
+	"stats.get_statistics registrar:": {"registrar:rejected_regs"},
+	"stats.get_statistics shmem:":     {"shmem:free_size", "shmem:real_used_size", "shmem:total_size"},
+	"stats.get_statistics usrloc: registrar:": {"usrloc:location_users"},
+	"tls.info":    {"opened_connections:", "max_connections:"},
+	"tls.options": {"config:", "certificate:"},
+	"tm.stats":    {"current:", "waiting:"},
+}
+
+// What Kamailio logs when its shared memory is exhausted is what the runbook looks for.
+func TestRunbookFindsExhaustedMemory(t *testing.T) {
+	var patterns []string
+	for _, m := range regexp.MustCompile(`-e '([^']+)'`).FindAllStringSubmatch(read(t, folder+"runbooks/KamailioSharedMemoryExhausted.md"), -1) {
+		patterns = append(patterns, m[1])
+	}
+	search := regexp.MustCompile("(?i)" + strings.Join(patterns, "|"))
+	binary := tool(t, "kamcmd", "kamailio")
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, ShmMB: 16})
+			value := "s:" + strings.Repeat("x", 12<<10)
+			for i := range 1400 { // 16 MB
+				out, err := exec.CommandContext(t.Context(), binary, "-s", "unix:"+server.CtlPath, "htable.sets", "ipban", fmt.Sprint("s:full", i), value).CombinedOutput() //nolint:gosec // as above
+				if err != nil || strings.HasPrefix(string(out), "error") {
+					break
+				}
+			}
+			if log := server.Log(); !search.MatchString(log) {
+				t.Errorf("%q finds nothing in\n%s", patterns, log)
+			}
+		})
+	}
+}
+
+// TestRunbookReads runs each kamcmd of the runbooks that only reads on real servers,
+// and sees that it is answered, with the fields that the pages explain.
+func TestRunbookReads(t *testing.T) {
+	reads := map[string]bool{}
+	for _, page := range readRunbooks(t) {
+		for _, c := range page.commands() {
+			m := regexp.MustCompile(`sudo kamcmd (([a-z_]+\.\w+)[^#>|)]*)`).FindStringSubmatch(c)
+			if m == nil {
+				continue
+			}
+			if price, _ := priceOf(m[2]); price.Effect == kamrpc.Read {
+				reads[strings.TrimSpace(m[1])] = true
+			}
+		}
+	}
+	if len(reads) < 30 {
+		t.Fatalf("only %d commands", len(reads))
+	}
+	for c := range shown {
+		if !reads[c] {
+			t.Errorf("no runbook runs %s", c)
+		}
+	}
+	binary := tool(t, "kamcmd", "kamailio")
+	places := strings.NewReplacer("INDEX", "1", "TABLE KEY", "ipban 198.51.100.7", "drgw", "ipban", " NAME", " localhost")
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
+			rtpproxy := kamailiotest.Start(t, kamailiotest.Config{Version: version, RTPProxy: true})
+			for c := range reads {
+				at := server
+				if strings.HasPrefix(c, "rtpproxy.") {
+					at = rtpproxy
+				}
+				cmd := exec.CommandContext(t.Context(), binary, append([]string{"-s", "unix:" + at.CtlPath}, strings.Fields(places.Replace(c))...)...) //nolint:gosec // of our runbooks
+				out, err := cmd.CombinedOutput()
+				answer := string(out)
+				switch {
+				case c == "kafka.stats" && strings.Contains(answer, "not found"): // the server of the tests has no Kafka
+				case strings.HasPrefix(c, "dns.lookup") && strings.Contains(answer, "400 - Not found"): // nothing was looked up yet
+				case err != nil || strings.HasPrefix(answer, "error"):
+					t.Errorf("%s: %v %s", c, err, answer)
+				}
+				for _, field := range shown[c] {
+					if !strings.Contains(answer, field) {
+						t.Errorf("%s: no %q in\n%s", c, field, answer)
+					}
+				}
+			}
+		})
+	}
+}
