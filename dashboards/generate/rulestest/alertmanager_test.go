@@ -32,8 +32,8 @@ var routed = []struct{ labels, receiver string }{
 	{"alertname=KamailioTrunkRegistrationDown severity=critical", "pager"},
 	{"alertname=KamailioSIPNotAnswering severity=critical", "pager"},
 	{"alertname=KamailioTLSCertificateExpiringSoon severity=warning", "chat"},
-	{"alertname=KamailioRestarted severity=info", "nobody"},
-	{"alertname=KamailioPikeBlocking severity=info", "nobody"},
+	{"alertname=KamailioRestarted severity=info", "none"},
+	{"alertname=KamailioPikeBlocking severity=info", "none"},
 	{"alertname=KamailioDispatcherDestinationDown severity=warning", "carriers"},
 	{"alertname=KamailioTrunkRegistrationDisabled severity=warning", "carriers"},
 	{"alertname=KamailioDroutingGatewayDown severity=warning", "carriers"},
@@ -333,7 +333,7 @@ func start(t *testing.T, address, binary string, args ...string) {
 	}
 }
 
-// freeAddress is one that nobody listens on now.
+// freeAddress is one that no one listens on now.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -322,7 +322,7 @@ func alertTable(t *testing.T, file string) string {
 func TestReadme(t *testing.T) {
 	var numbers, records strings.Builder
 	numbers.WriteString("| alert | threshold | of what |\n| --- | --- | --- |\n")
-	for _, r := range load(t, alertFile) {
+	for _, r := range slices.Concat(load(t, alertFile), load(t, adminFile)) {
 		for _, m := range threshold.FindAllStringSubmatch(r.Expr, -1) {
 			fmt.Fprintf(&numbers, "| %s | `%s %s` | %s |\n", r.Alert, m[1], m[2], m[3])
 		}

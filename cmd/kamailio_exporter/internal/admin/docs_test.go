@@ -77,7 +77,7 @@ func recordedOutcomes(t *testing.T) map[string]map[string]string {
 	return outcomes
 }
 
-// The actions that runbooks name are those of the catalogue.
+// The actions that runbooks name, and their parameters, are those of the catalogue.
 func TestRunbooksNameActions(t *testing.T) {
 	runbooks, err := filepath.Glob(filepath.Join(root, "alerts", "runbooks", "*.md"))
 	if err != nil {
@@ -89,12 +89,17 @@ func TestRunbooksNameActions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, found := range regexp.MustCompile("actions? `([a-z.-]+)`(?: and `([a-z.-]+)`)?").FindAllStringSubmatch(string(text), -1) {
-			for _, name := range found[1:] {
-				if name != "" && catalogue().Get(name) == nil {
-					t.Errorf("%s names the action %s: there is none", filepath.Base(runbook), name)
+		for _, found := range regexp.MustCompile("(?:admin run |actions? `)([a-z.-]+)((?: [a-z_]+=[^ `]+)*)").FindAllStringSubmatch(string(text), -1) {
+			named++
+			a := catalogue().Get(found[1])
+			if a == nil {
+				t.Errorf("%s names the action %s: there is none", filepath.Base(runbook), found[1])
+				continue
+			}
+			for _, param := range regexp.MustCompile(`([a-z_]+)=`).FindAllStringSubmatch(found[2], -1) {
+				if !slices.ContainsFunc(a.Params, func(p action.Param) bool { return p.Name == param[1] }) {
+					t.Errorf("%s: %s has no parameter %s", filepath.Base(runbook), found[1], param[1])
 				}
-				named++
 			}
 		}
 	}
