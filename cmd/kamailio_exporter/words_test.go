@@ -34,7 +34,7 @@ var refused = []struct{ word, instead string }{
 }
 
 // left is how many of them there still are, by kind of text: write less.
-var left = map[string]int{"documents": 40, "runbooks": 150, "rules": 20, "Go strings": 110}
+var left = map[string]int{"documents": 0, "runbooks": 150, "rules": 20, "Go strings": 110}
 
 // TestWords finds refused words in documents, alerts, runbooks, and the strings of the
 // program: help texts, log messages, errors and answers. `make lint` runs it.

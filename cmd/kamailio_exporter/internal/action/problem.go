@@ -18,7 +18,7 @@ type Kind struct {
 	Title   string
 }
 
-// The problems that an action can have, as docs/admin.md lists them.
+// The problems that an action can have, as docs/admin-reference.md lists them.
 var (
 	Malformed      = Kind{"bad-request", http.StatusBadRequest, audit.Refused, "The request is not well formed"}
 	BadParameter   = Kind{"parameter", http.StatusUnprocessableEntity, audit.Refused, "A parameter may not be as it is"}

@@ -26,7 +26,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// What is tested here docs/admin.md lists ("What is tested"). That nothing listens where the
+// What is tested here docs/admin-security.md lists ("What is tested"). That nothing listens where the
 // endpoint is off is in package main, the storm of reloads and the effects at a real
 // server are in kamailio_test.go.
 

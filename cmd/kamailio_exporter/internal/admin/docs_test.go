@@ -19,42 +19,50 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-var update = flag.Bool("update", false, "rewrite the generated parts of docs/admin.md")
+var update = flag.Bool("update", false, "rewrite the generated parts of the documents of the admin endpoint")
 
 // catalogue is that of the endpoint.
 func catalogue() *action.Catalogue { return action.NewCatalogue((*repair.Ledger)(nil).Reset(nil)) }
 
 var root = filepath.Join("..", "..", "..", "..")
 
-// TestDocs writes the tables and examples of docs/admin.md, with -update, and else checks
-// that they are what the catalogue and examples/admin say.
+// TestDocs writes the tables and examples of docs/admin.md and docs/admin-reference.md,
+// with -update, and else checks that they are what the catalogue and examples/admin say.
 func TestDocs(t *testing.T) {
-	file := filepath.Join(root, "docs/admin.md")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
+	parts := map[string]map[string]string{
+		"admin.md":           {},
+		"admin-reference.md": {"actions": actionTable(t), "variables": formTable("cfg.set") + "\n" + formTable("secfilter.block")},
 	}
-	want := replacePart(t, string(text), "actions", actionTable(t))
 	for _, example := range []string{"small-office", "carrier-night-shift", "ci-job"} {
-		said, err := os.ReadFile(filepath.Join(root, "examples", "admin", example+".yml"))
+		text, err := os.ReadFile(filepath.Join(root, "examples", "admin", example+".yml"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		want = replacePart(t, want, example, "```yaml\n"+string(said)+"```\n")
+		parts["admin.md"][example] = "```yaml\n" + string(text) + "```\n"
 	}
-	want = replacePart(t, want, "variables", formTable("cfg.set")+"\n"+formTable("secfilter.block"))
-	if want == string(text) {
-		return
-	}
-	if !*update {
-		t.Fatal("docs/admin.md is not what the catalogue and examples/admin say: make docs")
-	}
-	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
-		t.Fatal(err)
+	for name, of := range parts {
+		file := filepath.Join(root, "docs", name)
+		is, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := string(is)
+		for part, text := range of {
+			want = replacePart(t, want, part, text)
+		}
+		if want == string(is) {
+			continue
+		}
+		if !*update {
+			t.Fatalf("docs/%s is not what the catalogue and examples/admin say: make docs", name)
+		}
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
-// What docs/admin.md says of an action and a version of Kamailio.
+// What docs/admin-reference.md says of an action and a version of Kamailio.
 const (
 	seenVerified   = "verified"
 	seenUnverified = "unverified"
@@ -114,7 +122,7 @@ func replacePart(t *testing.T, text, name, with string) string {
 	begin := strings.Index(text, opening) + len(opening)
 	end := strings.Index(text, closing)
 	if begin < len(opening) || end < begin {
-		t.Fatalf("docs/admin.md has no part between %q and %q", opening, closing)
+		t.Fatalf("there is no part between %q and %q", opening, closing)
 	}
 	return text[:begin] + with + text[end:]
 }

@@ -31,7 +31,7 @@ type inForce struct {
 	replaced chan struct{} // closed when it is in force no more
 }
 
-// The problems that requests have before anything is done, as docs/admin.md lists them; those
+// The problems that requests have before anything is done, as docs/admin-reference.md lists them; those
 // of actions are in package action.
 var (
 	unauthenticated = action.Kind{Name: "unauthenticated", Status: http.StatusUnauthorized, Outcome: audit.Refused, Title: "Who are you?"}

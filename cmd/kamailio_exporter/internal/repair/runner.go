@@ -49,7 +49,7 @@ const (
 	attemptTime = time.Minute
 )
 
-// Problems that only alerts have, as docs/admin.md lists them.
+// Problems that only alerts have, as docs/admin-reference.md lists them.
 var (
 	notOwn    = action.Kind{Name: "not-own", Status: http.StatusConflict, Outcome: audit.Refused, Title: "It is not what the rule left"}
 	queueFull = action.Kind{Name: "queue", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Too many notifications wait"}
