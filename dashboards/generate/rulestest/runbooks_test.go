@@ -2,6 +2,7 @@ package rulestest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -275,7 +276,6 @@ func TestRunbookFindsExhaustedMemory(t *testing.T) {
 		patterns = append(patterns, m[1])
 	}
 	search := regexp.MustCompile("(?i)" + strings.Join(patterns, "|"))
-	binary := tool(t, "kamcmd", "kamailio")
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, ShmMB: 16})
@@ -283,8 +283,7 @@ func TestRunbookFindsExhaustedMemory(t *testing.T) {
 			for round := range 20 { // transactions that end meanwhile give memory back
 				for _, size := range []int{12 << 10, 1 << 10} {
 					for i := range 1400 { // 16 MB with the first
-						out, err := exec.CommandContext(t.Context(), binary, "-s", "unix:"+server.CtlPath, "htable.sets", "ipban", fmt.Sprintf("s:%d-%d-%d", round, size, i), "s:"+strings.Repeat("x", size)).CombinedOutput() //nolint:gosec // as above
-						if err != nil || strings.HasPrefix(string(out), "error") {
+						if _, err := ask(t, server, "htable.sets", "ipban", fmt.Sprintf("s:%d-%d-%d", round, size, i), "s:"+strings.Repeat("x", size)); err != nil {
 							break
 						}
 					}
@@ -301,6 +300,17 @@ func TestRunbookFindsExhaustedMemory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ask runs kamcmd. An answer that is an error is one here too.
+func ask(t *testing.T, server *kamailiotest.Server, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), tool(t, "kamcmd", "kamailio"), append([]string{"-s", "unix:" + server.CtlPath}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err == nil && strings.HasPrefix(string(out), "error") {
+		err = errors.New("refused")
+	}
+	return string(out), err
 }
 
 // invite sends an INVITE, for which Kamailio needs a transaction, and waits for the
@@ -348,7 +358,6 @@ func TestRunbookReads(t *testing.T) {
 			t.Errorf("no runbook runs %s", c)
 		}
 	}
-	binary := tool(t, "kamcmd", "kamailio")
 	places := strings.NewReplacer("INDEX", "1", "TABLE KEY", "ipban 198.51.100.7", "drgw", "ipban", " NAME", " localhost")
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -359,13 +368,11 @@ func TestRunbookReads(t *testing.T) {
 				if strings.HasPrefix(c, "rtpproxy.") {
 					at = rtpproxy
 				}
-				cmd := exec.CommandContext(t.Context(), binary, append([]string{"-s", "unix:" + at.CtlPath}, strings.Fields(places.Replace(c))...)...) //nolint:gosec // of our runbooks
-				out, err := cmd.CombinedOutput()
-				answer := string(out)
+				answer, err := ask(t, at, strings.Fields(places.Replace(c))...)
 				switch {
 				case c == "kafka.stats" && strings.Contains(answer, "not found"): // the server of the tests has no Kafka
 				case strings.HasPrefix(c, "dns.lookup") && strings.Contains(answer, "400 - Not found"): // nothing was looked up yet
-				case err != nil || strings.HasPrefix(answer, "error"):
+				case err != nil:
 					t.Errorf("%s: %v %s", c, err, answer)
 				}
 				for _, field := range shown[c] {
