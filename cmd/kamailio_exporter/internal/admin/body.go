@@ -48,9 +48,7 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, s *inForce, mo
 	if r.ContentLength > most {
 		return nil, tooMany
 	}
-	received := make(chan struct{})
-	defer close(received)
-	go h.endWithCredentials(w, r, s, received)
+	defer h.untilRevoked(r, s, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })()
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	switch {
 	case err == nil:
@@ -61,20 +59,25 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, s *inForce, mo
 	return nil, action.Malformed.Because("the body did not arrive")
 }
 
-// endWithCredentials ends the read of a body when a reload makes its sender unknown.
-func (h *handler) endWithCredentials(w http.ResponseWriter, r *http.Request, s *inForce, received <-chan struct{}) {
-	for {
-		select {
-		case <-received:
-			return
-		case <-s.replaced:
+// untilRevoked calls end when a reload makes the sender of a request unknown, unless stop
+// was called before.
+func (h *handler) untilRevoked(r *http.Request, s *inForce, end func()) (stop func()) {
+	stopped := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-stopped:
+				return
+			case <-s.replaced:
+			}
+			s = h.inForce()
+			if _, err := s.auth.identify(r); err != nil {
+				end()
+				return
+			}
 		}
-		s = h.inForce()
-		if _, err := s.auth.identify(r); err != nil {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
-			return
-		}
-	}
+	}()
+	return func() { close(stopped) }
 }
 
 // lengthTime is how long a body without a length is read.

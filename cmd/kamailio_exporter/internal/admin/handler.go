@@ -511,7 +511,10 @@ func (h *handler) alerts(w http.ResponseWriter, r *http.Request, s *inForce, who
 	if !who.user.Webhook || s.rules == nil {
 		return notFound.Because("") // since the body began
 	}
-	verdicts, p := h.runner.Notify(r.Context(), who.caller(r), text)
+	ctx, cancel := context.WithCancel(r.Context()) // it may have to wait for its turn
+	defer cancel()
+	defer h.untilRevoked(r, s, cancel)()
+	verdicts, p := h.runner.Notify(ctx, who.caller(r), text)
 	if p != nil {
 		return p
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
 // What an item of an htable was, if it is a text, is in no answer, no log and on no page:
@@ -128,6 +129,38 @@ func TestReloadEndsBodies(t *testing.T) {
 		if !strings.HasPrefix(string(answer), "HTTP/1.1 "+tc.status+" ") {
 			t.Errorf("%s: %s", name, answer)
 		}
+	}
+}
+
+// A notification that waits for its turn ends with its token; one whose turn it is goes on.
+func TestReloadEndsNotificationsThatWait(t *testing.T) {
+	b := newRuledEndpoint(t, "enforce", drainRule)
+	inside, leave := make(chan struct{}), make(chan struct{})
+	b.fake.HandleFunc("dispatcher.set_state", func(kamrpctest.Request) kamrpctest.Response {
+		close(inside)
+		<-leave
+		b.d.set(0, "DX")
+		return kamrpctest.Response{Result: `"ok"`}
+	})
+	first, second := make(chan string), make(chan string)
+	go func() { first <- b.says(b.fires(0)) }()
+	<-inside
+	go func() { second <- b.says(b.fires(1)) }()
+	b.write(strings.ReplaceAll(rulesText("enforce", drainRule), adminapi.HashToken(amToken), adminapi.HashToken("another")))
+	if err := b.server.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case got := <-second:
+		if got != "503 queue" && got != "401 unauthenticated" {
+			t.Errorf("the one that waits: %s", got)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it goes on waiting")
+	}
+	close(leave)
+	if got := <-first; got != "applied" {
+		t.Errorf("the one whose turn it is: %s", got)
 	}
 }
 

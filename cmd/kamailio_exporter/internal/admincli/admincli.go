@@ -197,7 +197,7 @@ func printReport(w io.Writer, report audit.Report) {
 func makeToken(w io.Writer) error {
 	token, hash := adminapi.NewToken()
 	_, err := fmt.Fprintf(w, "%s\n\n# Give the first line to the user; it is shown only here. For the configuration:\n    tokens: [{sha256: %s, expires: %s}]\n",
-		token, hash, time.Now().AddDate(1, 0, 0).Format("2006-01-02"))
+		token, hash, time.Now().UTC().AddDate(1, 0, 0).Format("2006-01-02"))
 	return err
 }
 

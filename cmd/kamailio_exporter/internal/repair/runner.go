@@ -138,9 +138,12 @@ func (m *Runner) handle(ctx context.Context, caller action.Caller, n notificatio
 	}
 	defer leave()
 	rules := m.rules()
-	if rules == nil {
+	if rules == nil || ctx.Err() != nil {
 		return nil, nil
 	}
+	// What has begun goes on when its sender leaves: a read that is cut off may still run
+	// in Kamailio.
+	ctx = context.WithoutCancel(ctx)
 	// Those that were looked at lately come last: they must not use up what the others need.
 	slices.SortStableFunc(n.alerts, func(a, b alert) int { return m.lately(a).Compare(m.lately(b)) })
 	seen := &snapshot{Kamailio: m.engine.Kamailio, known: map[string]*reading{}}
