@@ -227,7 +227,16 @@ func TestLoginsAreLimited(t *testing.T) {
 
 // The connection and the token have to be of the same user, as elsewhere.
 func TestLoginsAgreeWithTheConnection(t *testing.T) {
-	b := newEndpoint(t, policyText()+fmt.Sprintf("    local: {peer_uid: [%d], grants: [{action: pdt.reload}]}\n", os.Getuid())).start(nil)
+	policy := policyText() + fmt.Sprintf("    local: {peer_uid: [%d], tokens: [{sha256: %s}], grants: [{action: pdt.reload}]}\n", os.Getuid(), adminapi.HashToken(leadToken))
+	b := newEndpoint(t, policy).start(nil)
+	path, cookie := b.login(leadToken)
+	b.write(strings.Replace(policy, adminapi.HashToken(leadToken), adminapi.HashToken("another"), 1))
+	if err := b.server.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if b.sees(path, cookie) {
+		t.Error("its token was revoked, and the connection is no login")
+	}
 	if r := b.call("", "GET", "/", ""); r.Status != 200 || !strings.Contains(r.Text, "You are <b>local</b>") || strings.Contains(r.Text, "Log out") {
 		t.Errorf("known by the connection: %d %s", r.Status, r.Text)
 	}
