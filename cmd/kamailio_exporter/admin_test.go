@@ -307,7 +307,7 @@ func TestAdminCommands(t *testing.T) {
 		code int
 		says string
 	}{
-		{"list", []string{"list"}, 0, "htable.set-int\n  Sets an item to a number.\n    table=ipban  name of the htable\n    key=TEXT (up to 128 characters)  key of the item\n    value=0..9  the number\n    what there is: kamailio_exporter admin show htable\n"},
+		{"list", []string{"list"}, 0, "htable.set-int\n  Sets an item to a number.\n    table=ipban  name of the htable\n    key=TEXT (up to 128 characters)  key of the item\n    value=0..9  the number\n    existing targets: kamailio_exporter admin show htable\n"},
 		{"list, a number", []string{"list"}, 0, "    set=NUMBER  "},
 		{"list, an enum", []string{"list"}, 0, "    state=ip|ix|ap|ax|dx  "},
 		{"show", []string{"show"}, 0, "dispatcher\nhtable\n"},

@@ -412,7 +412,7 @@ func (c *Command) list(ctx context.Context, w io.Writer) error {
 			fmt.Fprintf(w, "    %s=%s  %s\n", p.Name, strings.Join(p.Granted, " or "), p.Help)
 		}
 		if a.Targets != "" {
-			fmt.Fprintf(w, "    what there is: %s admin show %s\n", cli.ProgramName, a.Targets)
+			fmt.Fprintf(w, "    existing targets: %s admin show %s\n", cli.ProgramName, a.Targets)
 		}
 		if a.Cooldown > 0 {
 			fmt.Fprintf(w, "    not for %d s yet\n", a.Cooldown)
