@@ -48,15 +48,13 @@ type loginData struct {
 	Why   string // it comes again
 }
 
-func newPages() *template.Template {
-	return template.Must(template.New("pages").Funcs(template.FuncMap{
-		"when":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-		"values": pageValues[audit.State],
-		"join":   func(s []string) string { return strings.Join(s, " or ") },
-		"params": pageValues[map[string]any],
-		"words":  func(o audit.Outcome) string { return strings.ReplaceAll(string(o), "_", " ") },
-	}).Parse(pageText))
-}
+var pages = template.Must(template.New("pages").Funcs(template.FuncMap{
+	"when":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+	"values": pageValues[audit.State],
+	"join":   func(s []string) string { return strings.Join(s, " or ") },
+	"params": pageValues[map[string]any],
+	"words":  func(o audit.Outcome) string { return strings.ReplaceAll(string(o), "_", " ") },
+}).Parse(pageText))
 
 func pageValues[M ~map[string]any](m M) []string {
 	parts := []string{}
@@ -68,7 +66,7 @@ func pageValues[M ~map[string]any](m M) []string {
 
 func writePage(w http.ResponseWriter, status int, name string, data any) {
 	var text bytes.Buffer
-	if err := newPages().ExecuteTemplate(&text, name, data); err != nil {
+	if err := pages.ExecuteTemplate(&text, name, data); err != nil {
 		http.Error(w, "the page cannot be made", http.StatusInternalServerError)
 		return
 	}
