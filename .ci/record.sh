@@ -46,6 +46,7 @@ params() {
 	dialplan.dump) echo '[1]' ;;
 	dlg.briefing) echo '["sSI"]' ;;
 	dlg.profile_get_size) echo '["inbound"]' ;;
+	htable.dump) echo '["trunks"]' ;;
 	rtpengine.show) echo '["all"]' ;;
 	stats.get_statistics) echo '["all"]' ;;
 	*) echo '[]' ;;

@@ -48,8 +48,15 @@ type Desc struct {
 	Help   string
 	Kind   prometheus.ValueType
 	Labels []string
+	// Bounds make it a histogram, and Kind nothing: the upper bounds of its buckets
+	// as le has them, the last one "+Inf". Its samples have one label value more,
+	// the bound of a cumulative count, or SumOfHistogram.
+	Bounds []string
 	Source string // where Kamailio tells it: a method and a field, or a statistic
 }
+
+// SumOfHistogram stands in place of a bound for the sum of what a histogram saw.
+const SumOfHistogram = "sum"
 
 // NewDesc makes a Desc. The name is whole: kamailio_<module>_<thing>_<unit>.
 func NewDesc(name, help string, kind prometheus.ValueType, source string, labels ...string) *Desc {
@@ -78,8 +85,12 @@ type batch struct {
 }
 
 func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
-	if len(labelValues) != len(d.Labels) {
-		b.err = fmt.Errorf("%s wants %d label values, got %d", d.Name, len(d.Labels), len(labelValues))
+	want := len(d.Labels)
+	if d.Bounds != nil {
+		want++
+	}
+	if len(labelValues) != want {
+		b.err = fmt.Errorf("%s wants %d label values, got %d", d.Name, want, len(labelValues))
 		return
 	}
 	var labels []string

@@ -3,6 +3,7 @@ package collector
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,8 @@ type family struct {
 	dto.MetricFamily
 	desc   *Desc
 	byName []int // the labels' indices in the order of their names
+	// ofHistogram are the labels of the histogram that samples are added to.
+	ofHistogram []string
 }
 
 // Add adds a sample. Its label values are valid UTF-8 ([LabelValue]), and no two
@@ -35,6 +38,10 @@ func (g *Families) Add(d *Desc, value float64, labelValues ...string) {
 		}
 		g.last = f
 	}
+	if d.Bounds != nil {
+		f.addToHistogram(value, labelValues[:len(d.Labels)], labelValues[len(d.Labels)])
+		return
+	}
 	m := &dto.Metric{Label: f.pairs(labelValues)}
 	switch d.Kind {
 	case prometheus.CounterValue:
@@ -47,14 +54,35 @@ func (g *Families) Add(d *Desc, value float64, labelValues ...string) {
 	f.Metric = append(f.Metric, m)
 }
 
+// addToHistogram adds a bucket or the sum to the histogram with these labels: it is
+// the last one, or a new one.
+func (f *family) addToHistogram(value float64, labelValues []string, bound string) {
+	if !slices.Equal(f.ofHistogram, labelValues) || len(f.Metric) == 0 {
+		f.ofHistogram = labelValues
+		f.Metric = append(f.Metric, &dto.Metric{Label: f.pairs(labelValues), Histogram: &dto.Histogram{}})
+	}
+	h := f.Metric[len(f.Metric)-1].Histogram
+	if bound == SumOfHistogram {
+		h.SampleSum = &value
+		return
+	}
+	count := uint64(value)
+	h.SampleCount = &count // the last bucket is all
+	if le, err := strconv.ParseFloat(bound, 64); err == nil {
+		h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: &count, UpperBound: &le})
+	}
+}
+
 func newFamily(d *Desc) *family {
 	f := &family{desc: d}
 	f.Name, f.Help = &d.Name, &d.Help
 	kind := dto.MetricType_UNTYPED
-	switch d.Kind {
-	case prometheus.CounterValue:
+	switch {
+	case d.Bounds != nil:
+		kind = dto.MetricType_HISTOGRAM
+	case d.Kind == prometheus.CounterValue:
 		kind = dto.MetricType_COUNTER
-	case prometheus.GaugeValue:
+	case d.Kind == prometheus.GaugeValue:
 		kind = dto.MetricType_GAUGE
 	}
 	f.Type = &kind

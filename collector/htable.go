@@ -1,19 +1,27 @@
 package collector
 
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
+)
+
 // htableModule is the sizes of the script's hash tables (htable/htable.c). What
 // is in them is the script's own business, and may be personal data.
 var htableModule = Module{
 	Subsystem: "htable",
 	Summary:   "Entries of the script's hash tables",
 	Queries: []Query{{
-		Method: "htable.listTables", Optional: true, Empty: []string{"No htables"},
+		Method: "htable.listTables", Optional: true, Empty: []string{noHTables},
 		Labels: []Label{{Name: "table", Field: "name"}},
 		Metrics: []Metric{
 			{Field: "expire", Name: "expire_seconds", Kind: gauge, Wrap32: true, Help: "Time after which an entry that is not renewed is removed (autoexpire); 0 is never."},
 			{Field: "size", Instead: "kamailio_htable_slots"},
 		},
 	}, {
-		Method: "htable.stats", Empty: []string{"No htables"},
+		Method: htableStatsMethod, Empty: []string{noHTables},
 		Labels: []Label{{Name: "table", Field: "name"}},
 		Metrics: []Metric{
 			{Field: "all", Name: "entries", Kind: gauge, Help: "Entries of the table, expired ones that are not yet removed included. Nodes that replicate a table (dmqreplicate) each have all of it."},
@@ -22,4 +30,54 @@ var htableModule = Module{
 			{Field: "min", Instead: "nothing: it is 0 on most tables"},
 		},
 	}},
+}
+
+const (
+	htableDumpMethod  = "htable.dump"
+	htableStatsMethod = "htable.stats"
+	noHTables         = "No htables"
+)
+
+// htables guards the dump of these tables by what htable.stats says of their size.
+func (l listLimits) htables(tables ...string) Guard {
+	g := l.guard(htableDumpMethod, nil)
+	if l.rows == 0 {
+		return g
+	}
+	g.Size = func(ctx context.Context, s *Session) (size float64, known bool, err error) {
+		for _, table := range tables {
+			n, _, err := entriesOf(ctx, s, table)
+			if err != nil {
+				return 0, false, err
+			}
+			size += n
+		}
+		return size, true, nil
+	}
+	return g
+}
+
+// entriesOf is how many entries a table has, and whether there is one of that name:
+// htable.dump of another is not called.
+func entriesOf(ctx context.Context, s *Session, table string) (entries float64, there bool, err error) {
+	stats, err := s.Call(ctx, htableStatsMethod)
+	if fault := (*kamrpc.Fault)(nil); errors.As(err, &fault) && strings.HasPrefix(fault.Message, noHTables) {
+		return 0, false, nil
+	}
+	for row := range stats.All("") {
+		if row.Get("name").Text() == table {
+			entries, there = row.Get("all").Float()
+		}
+	}
+	return entries, there, err
+}
+
+// htableIntegers yields the items of a table whose values are integers.
+func htableIntegers(ctx context.Context, s *Session, table string, yield func(key string, n float64) error) error {
+	return s.Rows(ctx, kamrpc.Rows{Path: "slot", Fields: []string{"name", "value", "type"}}, func(_ kamrpc.Above, row kamrpc.Value) error {
+		if n, ok := row.Get("value").Float(); ok && row.Get("type").Text() == "int" {
+			return yield(row.Get("name").Text(), n)
+		}
+		return nil
+	}, htableDumpMethod, table)
 }

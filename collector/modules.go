@@ -1,6 +1,9 @@
 package collector
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Options are what an operator can set of the collectors.
 type Options struct {
@@ -23,6 +26,10 @@ type Options struct {
 	TLSConnections int
 	// CfgVariables are the settings to show, each as group.name.
 	CfgVariables []string
+	// TrunksTable is the htable in which the script counts the calls to trunks.
+	TrunksTable string
+	// HTableItems are the htables whose integers are shown one by one.
+	HTableItems []string
 	// ListRows is how many rows a list may have whose size is not known
 	// beforehand: after a longer one it is not asked for an hour. 0 is no limit.
 	ListRows int
@@ -137,6 +144,7 @@ func All(o Options) []Collector {
 		lists.collector(rtpengineModule),
 		lists.collector(rtpproxyModule),
 		secfilterModule.Collector(),
+		trunks{lists, cmp.Or(o.TrunksTable, DefaultTrunksTable)},
 		uacModule.Collector(),
 		uacRegistrations{lists},
 		websocketModule.Collector(),

@@ -42,7 +42,7 @@ func emittedRaw(t *testing.T, c Collector, method, reply string) (string, error)
 	return emittedFrom(t, c, server, []string{method})
 }
 
-func emittedFrom(t *testing.T, c Collector, server *kamrpctest.Server, methods []string) (string, error) {
+func sessionTo(t *testing.T, server *kamrpctest.Server, methods []string) *Session {
 	t.Helper()
 	transport, err := kamrpc.Open(server.URI("http"), nil)
 	if err != nil {
@@ -52,8 +52,13 @@ func emittedFrom(t *testing.T, c Collector, server *kamrpctest.Server, methods [
 	if err != nil {
 		t.Fatal(err)
 	}
+	return NewSession(target, 5*time.Second, methods)
+}
+
+func emittedFrom(t *testing.T, c Collector, server *kamrpctest.Server, methods []string) (string, error) {
+	t.Helper()
 	var b batch
-	err = c.Update(context.Background(), NewSession(target, 5*time.Second, methods), b.emit)
+	err := c.Update(context.Background(), sessionTo(t, server, methods), b.emit)
 	if b.err != nil {
 		t.Error(b.err)
 	}

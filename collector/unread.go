@@ -10,7 +10,7 @@ func Unread() []UnreadMethod {
 		{"core.tcp_list", "one row for each connection, while all of TCP is locked (core/core_cmd.c); core.tcp_info and the statistics tcp tell the totals at constant cost"},
 		{"dialplan.dump", "without an id it is an error, and Kamailio does not list the ids: name them with --collector.dialplan.ids"},
 		{"dns.mem_info, dst_blocklist.mem_info", "over JSON-RPC the second of the two numbers, the limit, replaces the first, the memory in use (core/dns_cache.c, core/dst_blocklist.c); dns.view, dst_blocklist.view and their debug variants print all entries while these are locked"},
-		{"htable.dump", "what is in the script's tables is its own business, may be personal data, and grows with it; the numbers of entries are in htable.stats"},
+		{"htable.dump", "called for the tables that you name only: what a script stores may be personal data, and grows with it. The numbers of entries of all tables are in htable.stats"},
 		{"keepalive.list", "called, but over JSON-RPC each destination replaces the one before it, so that only the last is exported. Add a binrpc URI to export all"},
 		{"lcr.dump_rules", "reads the rules without a lock while lcr.reload frees them: it kills Kamailio 5.6, and 6.0 has the same code; over JSON-RPC it also tells the last LCR instance only"},
 		{"mtree.list", "kills every version when it races mtree.reload; mtree.summary tells the numbers"},

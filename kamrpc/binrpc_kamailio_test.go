@@ -22,6 +22,7 @@ var asked = map[string][][]any{
 	"rtpengine.show":          {{"all"}, {"udp:nowhere"}},
 	"core.shmmem":             {{}, {"k"}, {1}},
 	"dispatcher.list":         {{}, {"full"}, {"short"}},
+	"htable.dump":             {{"trunks"}, {"calls"}, {"no such table"}},
 	"dlg.dlg_list":            {{"no such call"}},
 	"dlg.profile_get_size":    {{"caller"}, {"no such profile"}},
 	"pike.top":                {{}, {"ALL"}},

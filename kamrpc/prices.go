@@ -108,6 +108,7 @@ var prices = []Price{
 	{Method: "drouting.gw_status", Cost: Growing, Of: "gateways", Note: "not in upstream Kamailio: some builds, or the operator's script"},
 	{Method: "drouting.reload", Effect: Reload, Cost: Growing, Of: "rules in the database", Note: "modules/drouting/drouting.c: two at once kill 5.6.3 and 6.0.1"},
 	{Method: "htable.delete", Effect: Action, Locks: "one slot of the table", Note: "modules/htable/htable.c"},
+	{Method: "htable.dump", Cost: Growing, Of: "entries of one table", Size: "htable.stats all", Locks: "one slot of the table at a time, while it prints it", Note: "modules/htable/htable.c; 2,000 take 8 ms, 5,000 30 ms, 20,000 0.16 s; ran against htable.reload unharmed"},
 	{Method: "htable.get", Locks: "one slot of the table", Note: "modules/htable/htable.c: one item"},
 	{Method: "htable.listTables", Note: "modules/htable/htable.c: parameters of the tables"},
 	{Method: "htable.reload", Effect: Reload, Cost: Growing, Of: "rows of one table in the database", Locks: "one slot of the table at a time, while it is replaced", Note: "modules/htable/htable.c"},

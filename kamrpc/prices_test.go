@@ -36,7 +36,7 @@ func TestPriceList(t *testing.T) {
 			t.Errorf("PriceOf(%s): %+v, %t", p.Method, got, ok)
 		}
 	}
-	for _, dangerous := range []string{"core.kill", "cfg.sets", "dispatcher.add", "uac.reg_add", "htable.dump", "ul.flush", "corex.shm_summary", "tls.kill", "", "core.Version"} {
+	for _, dangerous := range []string{"core.kill", "cfg.sets", "dispatcher.add", "uac.reg_add", "htable.flush", "ul.flush", "corex.shm_summary", "tls.kill", "", "core.Version"} {
 		if _, ok := PriceOf(dangerous); ok {
 			t.Errorf("%q has a price", dangerous)
 		}

@@ -27,6 +27,7 @@ var shapes = map[string]shape{
 	"domain.dump":              {lists: []string{"domains", "attributes", "attrs"}}, // modules/domain/domain_mod.c
 	"drouting.carrier_status":  {lists: []string{"Carriers"}},                       // not upstream: as in OpenSIPS
 	"drouting.gw_status":       {lists: []string{"Gateways"}},                       // not upstream: as in OpenSIPS
+	"htable.dump":              {whole: true, lists: []string{"slot"}},              // modules/htable/htable.c
 	"htable.listTables":        {whole: true},                                       // modules/htable/htable.c
 	"htable.stats":             {whole: true},                                       // modules/htable/htable.c
 	"keepalive.list":           {whole: true},                                       // modules/keepalive/keepalive_rpc.c: all, where JSON has the last

@@ -90,7 +90,7 @@ func compatibilityTable(t *testing.T) string {
 			page := readText(t, filepath.Join(top, "collector", "testdata", version, "metrics.prom"))
 			found := 0
 			for _, d := range c.Descs() {
-				if strings.Contains(page, "\n"+d.Name+"{") || strings.Contains(page, "\n"+d.Name+" ") {
+				if strings.Contains(page, "\n"+d.Name+"{") || strings.Contains(page, "\n"+d.Name+" ") || strings.Contains(page, "\n"+d.Name+"_bucket{") {
 					found++
 				}
 			}

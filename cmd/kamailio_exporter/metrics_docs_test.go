@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -236,9 +237,10 @@ func metricTable(b *strings.Builder, descs []*collector.Desc) {
 	descs = slices.SortedFunc(slices.Values(descs), func(x, y *collector.Desc) int { return strings.Compare(x.Name, y.Name) })
 	for _, d := range descs {
 		kind := map[prometheus.ValueType]string{prometheus.GaugeValue: "gauge", prometheus.CounterValue: "counter"}[d.Kind]
-		if kind == "" {
-			kind = "untyped"
+		if d.Bounds != nil {
+			kind = "histogram"
 		}
+		kind = cmp.Or(kind, "untyped")
 		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |\n", d.Name, kind, strings.Join(d.Labels, ", "), docCell(d.Help), docCell(d.Source))
 	}
 }

@@ -492,7 +492,7 @@ func settled(t *testing.T, address string) map[string]float64 {
 	return last
 }
 
-func counterValues(t *testing.T, address string) map[string]float64 {
+func metricsPage(t *testing.T, address string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -509,8 +509,13 @@ func counterValues(t *testing.T, address string) map[string]float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(text)
+}
+
+func counterValues(t *testing.T, address string) map[string]float64 {
+	t.Helper()
 	values := map[string]float64{}
-	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+	for lines := bufio.NewScanner(strings.NewReader(metricsPage(t, address))); lines.Scan(); {
 		if found := counters.FindStringSubmatch(lines.Text()); found != nil {
 			n, err := strconv.ParseFloat(found[3], 64)
 			if err != nil {

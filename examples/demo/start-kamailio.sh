@@ -104,7 +104,7 @@ full)
 			'verify_certificate = no' 'require_certificate = no'
 	done >"$dir/tls.cfg"
 	# Copied, so that a server in another root can read them too.
-	cp "$config_dir/kamailio.cfg" "$config_dir/drouting-gw-status.cfg" "$dir/"
+	cp "$config_dir/kamailio.cfg" "$config_dir/drouting-gw-status.cfg" "$config_dir/kamailio-trunks.cfg" "$dir/"
 	args+=(-f "$dir/kamailio.cfg"
 		--substdef "!WORK_DIR!$dir!g"
 		--substdef "!SIP_PORT!$sip_port!g"

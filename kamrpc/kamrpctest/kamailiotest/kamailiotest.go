@@ -424,6 +424,12 @@ func (s *Server) RPC(tb testing.TB, method string, params ...any) json.RawMessag
 	return result
 }
 
+// RPCError is the error of a call that is expected to fail.
+func (s *Server) RPCError(method string, params ...any) error {
+	_, err := s.rpc(method, params...)
+	return err
+}
+
 func (s *Server) rpc(method string, params ...any) (json.RawMessage, error) {
 	request, err := json.Marshal(struct {
 		Version string `json:"jsonrpc"`

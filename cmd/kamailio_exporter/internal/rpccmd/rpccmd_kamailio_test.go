@@ -24,7 +24,7 @@ func TestRPCOfRealKamailio(t *testing.T) {
 			}
 			parameters := map[string][]string{
 				"cfg.get": {"core", "debug"}, "stats.get_statistics": {"all"}, "uac.reg_info": {"l_uuid", "trunk-a"},
-				"dialplan.dump": {"1"}, "dlg.profile_get_size": {"calls"}, "htable.get": {"a", "b"},
+				"dialplan.dump": {"1"}, "dlg.profile_get_size": {"calls"}, "htable.dump": {"trunks"}, "htable.get": {"a", "b"},
 				"ul.lookup": {"location", "s:nobody@example.com"}, "dlg.dlg_list": {"no-such-call-id"}, "dlg.briefing": {"sSI"},
 			}
 			for _, price := range kamrpc.PriceList() {

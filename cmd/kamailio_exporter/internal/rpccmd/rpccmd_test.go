@@ -48,7 +48,7 @@ func TestRPCEnds(t *testing.T) {
 		{"a reload", []string{"dispatcher.reload"}, nil, cli.ExitRefused, "use kamailio_exporter admin run", "dispatcher.reload"},
 		{"an action", []string{"ul.rm", "location", "a"}, nil, cli.ExitRefused, "changes Kamailio (action)", "ul.rm"},
 		{"not priced", []string{"core.kill"}, nil, cli.ExitRefused, "not in the price list", "core.kill"},
-		{"not read on purpose", []string{"htable.dump"}, nil, cli.ExitRefused, "may be personal data", "htable.dump"},
+		{"not read on purpose", []string{"ws.dump"}, nil, cli.ExitRefused, "50 at the most", "ws.dump"},
 		{"dangerous on all versions", []string{"mtree.list"}, nil, cli.ExitRefused, "mtree.summary is safe", "mtree.list"},
 		{"dangerous on this version", []string{"permissions.addressDump"}, nil, cli.ExitRefused, "on version 5.6.3", "permissions.addressDump"},
 		{"dangerous without a parameter", []string{"secfilter.print"}, nil, cli.ExitRefused, "when it gets no parameter", "secfilter.print"},

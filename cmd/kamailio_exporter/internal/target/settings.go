@@ -128,6 +128,8 @@ func (f *Flags) Declare(app *kingpin.Application) {
 		Default(fmt.Sprint(collector.DefaultTLSConnections)).IntVar(&o.TLSConnections)
 	app.Flag("collector.cfg.variables", "Numeric setting to show, such as core.debug; repeatable.").
 		PlaceHolder("GROUP.NAME").StringsVar(&o.CfgVariables)
+	app.Flag("collector.trunks.table", "Name of the htable in which kamailio-trunks.cfg counts the calls to each trunk.").
+		Default(collector.DefaultTrunksTable).StringVar(&o.TrunksTable)
 	app.Flag("scrape.list-limit", "Longest list (of destinations, gateways, blocked addresses, domains, ...) that is asked for again; after a longer one it is not for an hour. 0 is no limit.").
 		Default(fmt.Sprint(collector.DefaultListRows)).IntVar(&o.ListRows)
 	app.Flag("scrape.growing-interval", "ul.dump, dlg.briefing, tls.list and lists that only a reload changes are asked at most this often; in between their last samples are served, with their age.").
@@ -296,6 +298,7 @@ type collectorsSpec struct {
 	Dialplans      []int    `yaml:"dialplans"`
 	PikeAddresses  *int     `yaml:"pike_addresses"`
 	CfgVariables   []string `yaml:"cfg_variables"`
+	TrunksTable    *string  `yaml:"trunks_table"`
 	Counters       []string `yaml:"statistics_counters"`
 	Gauges         []string `yaml:"statistics_gauges"`
 }
@@ -339,6 +342,7 @@ func (s Spec) Apply(t *Target) (errs []error) {
 	setList(&t.Options.Dialplans, s.Collectors.Dialplans)
 	set(&t.Options.PikeAddresses, s.Collectors.PikeAddresses)
 	setList(&t.Options.CfgVariables, s.Collectors.CfgVariables)
+	set(&t.Options.TrunksTable, s.Collectors.TrunksTable)
 	if s.Collectors.Counters != nil || s.Collectors.Gauges != nil {
 		errs = t.promote(s.Collectors.Counters, s.Collectors.Gauges)
 	}

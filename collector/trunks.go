@@ -1,0 +1,137 @@
+package collector
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// DefaultTrunksTable of [Options.TrunksTable]: the one of
+// examples/kamailio/kamailio-trunks.cfg.
+const DefaultTrunksTable = "trunks"
+
+func trunkCounter(name, help, item string, labels ...string) *Desc {
+	return NewDesc("kamailio_trunk_"+name+"_total", help, counter, htableDumpMethod+" "+item, append([]string{"trunk"}, labels...)...)
+}
+
+var (
+	trunkAttempts = trunkCounter("attempts", "INVITEs sent to the trunk. A call that fails over or forks is one attempt on each trunk.", "attempts")
+	trunkAnswered = trunkCounter("answered", "Attempts that the trunk answered with a 2xx.", "answered")
+	trunkRefused  = trunkCounter("refused", "Attempts that the trunk refused or redirected, by the code of its reply (3xx to 6xx without 487).", "refused", "code")
+	trunkTimeouts = trunkCounter("timeouts", "Attempts that Kamailio gave up without a final reply of the trunk, by stage: silent (no 18x) or ringing.", "timeout", "stage")
+	trunkCanceled = trunkCounter("canceled", "Attempts that ended before an answer because the caller hung up or another branch was answered.", "canceled")
+	trunkEnded    = trunkCounter("calls_ended", "Answered calls that ended. Needs TRUNKS_DIALOG in kamailio.cfg.", "ended")
+	trunkSeconds  = trunkCounter("call_duration_seconds", "Length of the answered calls that ended, together. Needs TRUNKS_DIALOG in kamailio.cfg.", "seconds")
+	trunkDelay    = &Desc{
+		Name:   "kamailio_trunk_post_dial_delay_seconds",
+		Help:   "Time from the INVITE to the first 18x reply, or to the 2xx if there was none.",
+		Bounds: []string{"0.1", "0.25", "0.5", "1", "2", "3", "5", "8", "12", "20", "+Inf"},
+		Labels: []string{"trunk"},
+		Source: htableDumpMethod + " delay, delay_ms",
+	}
+	// trunkDelayKeys are the same bounds in the table's keys.
+	trunkDelayKeys = []string{"100", "250", "500", "1000", "2000", "3000", "5000", "8000", "12000", "20000", "inf"}
+)
+
+// trunks reads what examples/kamailio/kamailio-trunks.cfg counts in an htable. The
+// table is never a part of itself: a table that was flushed begins at 0 again, as
+// counters do after a restart, and the include has no dbtable that a reload reads.
+type trunks struct {
+	listLimits
+	table string
+}
+
+func (trunks) Name() string      { return "trunks" }
+func (trunks) Methods() []string { return []string{htableDumpMethod, htableStatsMethod} }
+func (trunks) About() string {
+	return "Calls to each trunk: attempts, answers, refusals, timeouts, post-dial delay, length"
+}
+func (trunks) Descs() []*Desc {
+	return []*Desc{trunkAttempts, trunkAnswered, trunkRefused, trunkTimeouts, trunkCanceled, trunkEnded, trunkSeconds, trunkDelay}
+}
+
+func (t trunks) Guard() Guard { return t.htables(t.table) }
+
+// trunk is the counters of one trunk, by the first word of their keys.
+type trunk struct {
+	counts           map[string]float64
+	refused, timeout map[string]float64 // by code and stage
+	delay            map[string]float64 // by bound
+}
+
+func (t trunks) Update(ctx context.Context, s *Session, emit Emit) error {
+	if _, there, err := entriesOf(ctx, s, t.table); err != nil {
+		return err
+	} else if !there {
+		return ErrNoData
+	}
+	all := map[string]*trunk{}
+	err := htableIntegers(ctx, s, t.table, func(key string, n float64) error {
+		if n < 0 { // printed through a 32-bit integer
+			n += 1 << 32
+		}
+		what, name, _ := strings.Cut(key, "|")
+		detail := ""
+		switch what {
+		case "refused", "timeout", "delay":
+			detail, name, _ = strings.Cut(name, "|")
+		case "attempts", "answered", "canceled", "ended", "seconds", "delay_ms":
+		default:
+			return nil // the script's own
+		}
+		if what == "delay" && !slices.Contains(trunkDelayKeys, detail) {
+			return unknownShape(htableDumpMethod, "the table "+t.table+" has a delay up to "+detail+" ms: its bounds are not to be changed")
+		}
+		one := all[name]
+		if one == nil {
+			one = &trunk{map[string]float64{}, map[string]float64{}, map[string]float64{}, map[string]float64{}}
+			all[name] = one
+		}
+		into, key := one.counts, what
+		switch what {
+		case "refused":
+			into, key = one.refused, detail
+		case "timeout":
+			into, key = one.timeout, detail
+		case "delay":
+			into, key = one.delay, detail
+		}
+		into[key] = n
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	calls := false // whether the script counts them
+	for _, one := range all {
+		calls = calls || one.counts["ended"] > 0
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		all[name].emit(name, calls, emit)
+	}
+	return nil
+}
+
+func (t *trunk) emit(name string, calls bool, emit Emit) {
+	// What did not happen yet is 0: the first time is then an increase.
+	emit(trunkAttempts, t.counts["attempts"], name)
+	emit(trunkAnswered, t.counts["answered"], name)
+	emit(trunkCanceled, t.counts["canceled"], name)
+	for _, stage := range []string{"ringing", "silent"} {
+		emit(trunkTimeouts, t.timeout[stage], name, stage)
+	}
+	for _, code := range slices.Sorted(maps.Keys(t.refused)) {
+		emit(trunkRefused, t.refused[code], name, code)
+	}
+	if calls {
+		emit(trunkEnded, t.counts["ended"], name)
+		emit(trunkSeconds, t.counts["seconds"], name)
+	}
+	count := 0.0
+	for i, key := range trunkDelayKeys {
+		count += t.delay[key]
+		emit(trunkDelay, count, name, trunkDelay.Bounds[i])
+	}
+	emit(trunkDelay, t.counts["delay_ms"]/1000, name, SumOfHistogram)
+}

@@ -1,0 +1,575 @@
+package generate
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
+)
+
+// trunkProxy sends a call to the gateways that the called user names, at the ports
+// behind its own: serial-1-2 to one after the other, fork-1-2 to both at once, ds-1
+// by the dispatcher.
+const trunkProxy = `#!KAMAILIO
+debug=0
+log_stderror=yes
+children=4
+tcp_children=4
+auto_aliases=no
+dns=no
+loadmodule "jsonrpcs.so"
+loadmodule "kex.so"
+loadmodule "tm.so"
+loadmodule "tmx.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "textops.so"
+loadmodule "siputils.so"
+loadmodule "dialog.so"
+loadmodule "htable.so"
+loadmodule "cfgutils.so"
+loadmodule "dispatcher.so"
+loadmodule "corex.so"
+modparam("rr", "enable_full_lr", 0)
+modparam("tm", "failure_reply_mode", 3)
+modparam("tm", "fr_timer", 2000)
+modparam("tm", "fr_inv_timer", 4000)
+modparam("dispatcher", "list_file", "DISPATCHER_LIST")
+modparam("dispatcher", "reload_delta", 1)
+
+#!define TRUNKS_DIALOG
+INCLUDE
+
+route[TRUNK_NAME] {
+	$var(trunk) = "gateway|" + ($nh(p) - $Rp);
+}
+
+branch_route[TRUNK] {
+	route(TRUNKS_BRANCH);
+}
+
+onreply_route[TRUNK] {
+	route(TRUNKS_REPLY);
+}
+
+event_route[dialog:end] {
+	route(TRUNKS_CALL_END);
+}
+
+request_route {
+	if (is_method("CANCEL")) {
+		if (t_check_trans()) t_relay();
+		exit;
+	}
+	if (has_totag()) {
+		if (loose_route()) {
+			if (is_method("INVITE")) {
+				t_on_branch("TRUNK");
+				t_on_reply("TRUNK");
+			}
+			t_relay();
+		} else if (is_method("ACK") && t_check_trans()) {
+			t_relay();
+		}
+		exit;
+	}
+	if (!is_method("INVITE")) exit;
+	if (!t_check_trans()) t_newtran(); # a retransmission ends here
+	dlg_manage();
+	record_route();
+	$avp(kind) = $(rU{s.select,0,-});
+	$var(first) = $(rU{s.select,1,-}{s.int}) + $Rp;
+	$avp(second) = $(rU{s.select,2,-}{s.int}) + $Rp;
+	t_on_branch("TRUNK");
+	t_on_reply("TRUNK");
+	if ($avp(kind) == "serial") t_on_failure("NEXT");
+	if ($avp(kind) == "ds") {
+		ds_select_dst("1", "4");
+	} else {
+		$ru = "sip:" + $rU + "@127.0.0.1:" + $var(first) + ";transport=TRANSPORT";
+		if ($avp(kind) == "fork") append_branch("sip:fork@127.0.0.1:$avp(second);transport=TRANSPORT");
+	}
+	t_relay();
+}
+
+failure_route[NEXT] {
+	if (t_is_canceled()) exit;
+	$ru = "sip:next@127.0.0.1:" + $avp(second) + ";transport=TRANSPORT";
+	t_on_branch("TRUNK");
+	t_on_reply("TRUNK");
+	t_relay();
+}
+`
+
+// trunkGateways are what the gateways do, in the words of gatewayScenario.
+var trunkGateways = []struct {
+	does     string
+	timesOut bool // Kamailio cancels its calls, not the caller
+}{
+	1:  {does: "100ms 180 200ms 200 ACK BYE ok"},
+	2:  {does: "486 ACK"},
+	3:  {does: "503 ACK"},
+	4:  {does: ""},
+	5:  {does: "180 CANCEL ok 487 ACK", timesOut: true},
+	6:  {does: "180 CANCEL ok 487 ACK"},
+	7:  {does: "180 CANCEL ok 200 ACK BYE ok"},
+	8:  {does: "700ms 183 183 200ms 180 200 ACK BYE ok"},
+	9:  {does: "302 ACK"},
+	10: {does: "300ms 200 ACK BYE ok"},
+	11: {does: "100ms 180 CANCEL ok 487 ACK"},
+}
+
+// trunkCalls are the calls of the test; what the caller does is in the words of
+// callerScenario.
+var trunkCalls = []struct{ name, to, does string }{
+	{"answered", "one-1", "INVITE 200 ACK 1100ms BYE"},
+	{"by the dispatcher", "ds-1", "INVITE 200 ACK BYE"},
+	{"busy", "one-2", "INVITE 486 ACK"},
+	{"refused", "one-3", "INVITE 500 ACK"},
+	{"silent", "one-4", "INVITE 408 ACK"},
+	{"no answer", "one-5", "INVITE 408 ACK"},
+	{"canceled", "one-6", "INVITE 180 CANCEL 487 ACK"},
+	{"CANCEL crosses the 200", "one-7", "INVITE 180 CANCEL 200 ACK BYE"},
+	{"retransmitted replies", "one-8", "INVITE 200 ACK BYE"},
+	{"retransmitted INVITE", "one-1", "INVITE 100 INVITE 200 ACK BYE"},
+	{"redirected", "one-9", "INVITE 302 ACK"},
+	{"lost ACK", "one-10", "INVITE 200 1200ms BYE"},
+	{"failover", "serial-3-1", "INVITE 200 ACK BYE"},
+	{"failover of a silent gateway", "serial-4-10", "INVITE 200 ACK BYE"},
+	{"redirected, then the next", "serial-9-2", "INVITE 486 ACK"},
+	{"forked, one is canceled", "fork-10-11", "INVITE 200 ACK BYE"},
+	{"forked, busy and timeout", "fork-2-4", "INVITE 408 ACK"},
+}
+
+// What kamailio-trunks.cfg counts is what the gateways saw.
+func TestTrunksAreTrue(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: starts real servers")
+	}
+	sipp := needs(t, "sipp", "sip-tester")
+	exporter := buildExporter(t)
+	include := readText(t, "../../examples/kamailio/kamailio-trunks.cfg")
+	for _, version := range kamailiotest.Versions(t) {
+		for _, transport := range []string{"udp", "tcp"} {
+			t.Run(version+" "+transport, func(t *testing.T) {
+				list := filepath.Join(t.TempDir(), "dispatcher.list")
+				write(t, list, "")
+				server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(string) string {
+					return strings.NewReplacer("INCLUDE", include, "TRANSPORT", transport, "DISPATCHER_LIST", list).Replace(trunkProxy)
+				}})
+				first, err := strconv.Atoi(strings.TrimPrefix(server.SIPAddr, "127.0.0.1:"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, list, fmt.Sprintf("1 sip:127.0.0.1:%d;transport=%s\n", first+1, transport))
+				server.RPC(t, "dispatcher.reload")
+				reloaded := time.Now()
+				mode := map[string]string{"udp": "u1", "tcp": "t1"}[transport]
+				logs := map[int]string{}
+				for i, gateway := range trunkGateways {
+					if i == 0 {
+						continue
+					}
+					logs[i] = filepath.Join(t.TempDir(), "messages")
+					program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-p", strconv.Itoa(first+i), "-t", mode,
+						"-trace_msg", "-message_file", logs[i], "-sf", write(t, filepath.Join(t.TempDir(), "uas.xml"), gatewayScenario(gateway.does)))
+				}
+				caller := func(name, to, does string, args ...string) {
+					if out, err := callTrunks(t, sipp, server.SIPAddr, to, does, append(args, "-t", mode)...); err != nil {
+						t.Errorf("%s: SIPp: %v\n%s", name, err, out)
+					}
+				}
+				page := exporterAt(t, exporter, "--kamailio.uri=unix://"+server.SocketPath, "--scrape.growing-interval=100ms")
+				compare := func(when string) (want, got trunkCounts) {
+					if !until(20*time.Second, func() bool {
+						want, got = trunkTruth(t, logs), trunkMetrics(t, page)
+						return want.String() == got.String()
+					}) {
+						t.Errorf("%s: the gateways saw\n%sthe exporter exports\n%s", when, want, got)
+					}
+					return want, got
+				}
+				for _, c := range trunkCalls {
+					caller(c.name, c.to, c.does, "-m", "3", "-r", "10")
+					// Nothing is lost when destinations are reloaded. A second reload
+					// within reload_delta is an ERROR line.
+					if time.Since(reloaded) > 3*time.Second {
+						server.RPC(t, "dispatcher.reload")
+						reloaded = time.Now()
+					}
+				}
+				// Calls with the same Call-ID at the same time.
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					caller("same Call-ID", "one-1", "INVITE 200 ACK 1100ms BYE", "-m", "1", "-cid_str", "same@example.com")
+				}()
+				caller("same Call-ID", "one-10", "INVITE 200 ACK 300ms BYE", "-m", "1", "-cid_str", "same@example.com")
+				<-done
+				compare("after all calls")
+				// How fast SIPp reads on a busy machine is no delay of Kamailio's: the
+				// best of several times.
+				for _, c := range []struct{ to, does string }{{"one-1", "INVITE 200 ACK BYE"}, {"serial-4-10", "INVITE 200 ACK BYE"}, {"one-8", "INVITE 200 ACK BYE"}} {
+					off := ""
+					for range 5 {
+						before, counted := compare("before " + c.to)
+						caller("delays", c.to, c.does, "-m", "3", "-r", "10")
+						after, counts := compare("after " + c.to)
+						if off = trunkDelays(before, after, counted, counts); off == "" {
+							break
+						}
+					}
+					if off != "" {
+						t.Errorf("post-dial delays of calls to %s: %s", c.to, off)
+					}
+				}
+				if err := server.RPCError("htable.reload", "trunks"); err == nil {
+					t.Error("htable.reload trunks is possible: the counters would jump back and forth")
+				}
+				compare("after htable.reload")
+				server.RPC(t, "htable.flush", "trunks")
+				caller("after htable.flush", "one-2", "INVITE 486 ACK", "-m", "1")
+				want := trunkCounts{2: {attempts: 1, refused: map[string]int{"486": 1}}}.String()
+				if got := ""; !until(20*time.Second, func() bool { got = trunkMetrics(t, page).String(); return got == want }) {
+					t.Errorf("after htable.flush: got\n%swant\n%s", got, want)
+				}
+				if log := server.Log(); strings.Contains(log, "ERROR") {
+					t.Errorf("Kamailio's log:\n%s", log)
+				}
+			})
+		}
+	}
+}
+
+// The example of the guide counts.
+func TestTrunksGuide(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: starts real servers")
+	}
+	sipp := needs(t, "sipp", "sip-tester")
+	exporter := buildExporter(t)
+	include, guide := readText(t, "../../examples/kamailio/kamailio-trunks.cfg"), readText(t, "../../docs/trunks.md")
+	_, example, _ := strings.Cut(guide, "```kamailio\n")
+	example, _, ok := strings.Cut(example, "```")
+	if !ok {
+		t.Fatal("docs/trunks.md has no example")
+	}
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			refusing := kamailiotest.NewGateway(t, func(method string) (string, time.Duration) { return "486 Busy Here", 0 })
+			list := write(t, filepath.Join(t.TempDir(), "dispatcher.list"), "1 "+refusing.URI()+" 0 0 trunk=carrier-a\n")
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(string) string {
+				return strings.NewReplacer("listen=udp:127.0.0.1:5060\n", "", `include_file "kamailio-trunks.cfg"`, include, "/etc/kamailio/dispatcher.list", list,
+					`$nh(d) + ":" + $nh(p)`, `$(xavp(_dsdst_=>attrs){param.value,trunk})`).Replace(example)
+			}})
+			page := exporterAt(t, exporter, "--kamailio.uri=unix://"+server.SocketPath)
+			if out, err := callTrunks(t, sipp, server.SIPAddr, "anyone", "INVITE 486 ACK", "-m", "1"); err != nil {
+				t.Errorf("SIPp: %v\n%s", err, out)
+			}
+			for _, sample := range []string{`kamailio_trunk_attempts_total{trunk="carrier-a"} 1`, `kamailio_trunk_refused_total{code="486",trunk="carrier-a"} 1`} {
+				if !until(20*time.Second, func() bool { return strings.Contains(metricsPage(t, page), sample) }) {
+					t.Errorf("no %s", sample)
+				}
+			}
+		})
+	}
+}
+
+func readText(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// trunkCount is what became of the attempts on a trunk.
+type trunkCount struct {
+	attempts, answered, canceled, ringing, silent, ended int
+	refused                                              map[string]int
+	delays                                               int
+	delay                                                time.Duration
+}
+
+// trunkCounts are those by the number of the gateway.
+type trunkCounts map[int]*trunkCount
+
+func (c trunkCounts) of(gateway int) *trunkCount {
+	if c[gateway] == nil {
+		c[gateway] = &trunkCount{refused: map[string]int{}}
+	}
+	return c[gateway]
+}
+
+// String has all that must be equal.
+func (c trunkCounts) String() string {
+	var b strings.Builder
+	for _, gateway := range slices.Sorted(maps.Keys(c)) {
+		one := *c[gateway]
+		fmt.Fprintf(&b, "%d: attempts %d, answered %d, canceled %d, ringing %d, silent %d, refused %v, ended %d, delays %d\n",
+			gateway, one.attempts, one.answered, one.canceled, one.ringing, one.silent, one.refused, one.ended, one.delays)
+	}
+	return b.String()
+}
+
+var (
+	messageHead = regexp.MustCompile(`(?m)^-{20,} (\S+ \S+?)\s*$`)
+	viaBranch   = regexp.MustCompile(`(?m)^Via: .*branch=([^;\s]+)`)
+	toWithTag   = regexp.MustCompile(`(?m)^To: .*;tag=`)
+	callAndFrom = regexp.MustCompile(`(?m)^(?:Call-ID|From): .*$`)
+	trunkSample = regexp.MustCompile(`(?m)^kamailio_trunk_(\w+)\{(.*)\} (\S+)$`)
+)
+
+// trunkTruth reads what SIPp's gateways received and sent.
+func trunkTruth(t *testing.T, logs map[int]string) trunkCounts {
+	t.Helper()
+	counts := trunkCounts{}
+	for gateway, file := range logs {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // nothing yet
+		}
+		type attempt struct {
+			sent        time.Time
+			rang, final bool
+		}
+		attempts, byes := map[string]*attempt{}, map[string]bool{}
+		heads := messageHead.FindAllSubmatchIndex(text, -1)
+		for i, head := range heads {
+			end := len(text)
+			if i+1 < len(heads) {
+				end = heads[i+1][0]
+			}
+			message := string(text[head[1]:end])
+			at, err := time.Parse("2006-01-02 15:04:05.999999", string(text[head[2]:head[3]]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			how, sip, _ := strings.Cut(strings.TrimSpace(message), "\n")
+			sip = strings.ReplaceAll(strings.TrimSpace(sip), "\r", "")
+			via := viaBranch.FindStringSubmatch(sip)
+			if via == nil {
+				continue
+			}
+			received := strings.Contains(how, "received")
+			one := attempts[via[1]]
+			switch {
+			case received && strings.HasPrefix(sip, "INVITE ") && !toWithTag.MatchString(sip):
+				if one == nil {
+					attempts[via[1]] = &attempt{sent: at}
+					counts.of(gateway).attempts++
+				}
+			case received && strings.HasPrefix(sip, "BYE "):
+				if call := strings.Join(callAndFrom.FindAllString(sip, -1), ""); !byes[call] {
+					byes[call] = true
+					counts.of(gateway).ended++
+				}
+			case !received && one != nil && strings.Contains(sip, "INVITE\n") && !one.final:
+				status := strings.Fields(sip)[1]
+				c := counts.of(gateway)
+				if (status >= "180" && status < "300") && !one.rang {
+					one.rang = true
+					c.delays++
+					c.delay += at.Sub(one.sent)
+				}
+				if status < "200" {
+					continue
+				}
+				one.final = true
+				switch {
+				case status < "300":
+					c.answered++
+				case status == "487" && trunkGateways[gateway].timesOut:
+					c.ringing++
+				case status == "487":
+					c.canceled++
+				default:
+					c.refused[status]++
+				}
+			}
+		}
+		for _, one := range attempts {
+			if !one.final {
+				counts.of(gateway).silent++
+			}
+		}
+	}
+	return counts
+}
+
+// trunkMetrics reads the exporter's page.
+func trunkMetrics(t *testing.T, address string) trunkCounts {
+	t.Helper()
+	counts := trunkCounts{}
+	for _, found := range trunkSample.FindAllStringSubmatch(metricsPage(t, address), -1) {
+		labels := map[string]string{}
+		for _, pair := range strings.Split(found[2], ",") {
+			name, value, _ := strings.Cut(pair, "=")
+			labels[name] = strings.Trim(value, `"`)
+		}
+		gateway, err := strconv.Atoi(strings.TrimPrefix(labels["trunk"], "gateway|"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := strconv.ParseFloat(found[3], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, n := counts.of(gateway), int(value)
+		switch found[1] {
+		case "attempts_total":
+			c.attempts = n
+		case "answered_total":
+			c.answered = n
+		case "canceled_total":
+			c.canceled = n
+		case "timeouts_total":
+			if labels["stage"] == "ringing" {
+				c.ringing = n
+			} else {
+				c.silent = n
+			}
+		case "refused_total":
+			c.refused[labels["code"]] = n
+		case "calls_ended_total":
+			c.ended = n
+		case "post_dial_delay_seconds_count":
+			c.delays = n
+		case "post_dial_delay_seconds_sum":
+			c.delay = time.Duration(value * float64(time.Second))
+		}
+	}
+	return counts
+}
+
+// callTrunks makes calls with SIPp.
+func callTrunks(t *testing.T, sipp, server, to, does string, args ...string) ([]byte, error) {
+	t.Helper()
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, sipp, append([]string{"-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-s", to,
+		"-sf", write(t, filepath.Join(dir, "uac.xml"), callerScenario(does))}, append(args, server)...)...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	return out[max(0, len(out)-2000):], err
+}
+
+// write writes a file and returns its name.
+func write(t *testing.T, file, text string) string {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func scenario(steps []string) string {
+	return "<?xml version=\"1.0\"?>\n<!DOCTYPE scenario SYSTEM \"sipp.dtd\">\n<scenario name=\"trunks\">\n" + strings.Join(steps, "\n") + "\n</scenario>\n"
+}
+
+func sending(retransmit bool, lines ...string) string {
+	attribute := ""
+	if retransmit {
+		attribute = ` retrans="500"`
+	}
+	return "<send" + attribute + "><![CDATA[\n" + strings.Join(lines, "\n") + "\nContent-Length: 0\n\n]]></send>"
+}
+
+func pause(word string) (string, bool) {
+	ms, ok := strings.CutSuffix(word, "ms")
+	return `<pause milliseconds="` + ms + `"/>`, ok
+}
+
+// gatewayScenario receives an INVITE and does what the words say: a pause, a reply
+// to the INVITE, a reply to the request before (ok), or to wait for a request.
+func gatewayScenario(does string) string {
+	save := func(header, variable string, occurrence int) string {
+		return fmt.Sprintf(`<ereg regexp=".*" search_in="hdr" header="%s:" occurrence="%d" check_it="true" assign_to="%s"/>`, header, occurrence, variable)
+	}
+	steps := []string{`<recv request="INVITE"><action>` + save("Via", "via1", 1) + save("Via", "via2", 2) + save("Record-Route", "route", 1) + `</action></recv>`}
+	words := strings.Fields(does)
+	for i, word := range words {
+		ends := []string{"[last_From:]", "[last_To:];tag=[pid]g[call_number]", "[last_Call-ID:]"}
+		switch pause, isPause := pause(word); {
+		case isPause:
+			steps = append(steps, pause)
+		case word == "ok":
+			steps = append(steps, sending(false, append([]string{"SIP/2.0 200 OK", "[last_Via:]", "[last_CSeq:]"}, ends...)...))
+		case word[0] >= '1' && word[0] <= '6':
+			steps = append(steps, sending(word >= "200" && words[i+1] == "ACK", append([]string{"SIP/2.0 " + word + " Reply", "Via:[$via1]", "Via:[$via2]", "Record-Route:[$route]", "CSeq: 1 INVITE",
+				"Contact: <sip:[local_ip]:[local_port];transport=[transport]>"}, ends...)...))
+		default:
+			steps = append(steps, `<recv request="`+word+`"/>`)
+		}
+	}
+	if does == "" {
+		steps = append(steps, `<pause milliseconds="5000"/>`, `<Reference variables="via1,via2,route"/>`)
+	}
+	return scenario(steps)
+}
+
+// callerScenario sends the requests and waits for the replies that the words name.
+func callerScenario(does string) string {
+	var steps []string
+	words := strings.Fields(does)
+	for i, word := range words {
+		request := func(retransmit bool, uri, via string, lines ...string) {
+			steps = append(steps, sending(retransmit, append([]string{word + " " + uri + " SIP/2.0",
+				via, "From: <sip:caller@example.com>;tag=[pid]c[call_number]", "Call-ID: [call_id]", "Max-Forwards: 70"}, lines...)...))
+		}
+		const to, uri, via = "To: <sip:[service]@example.com>", "sip:[service]@example.com", "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch="
+		// All messages of the transaction of the INVITE have its branch.
+		const branch = "z9hG4bK-[pid]-[call_number]-[call_id]"
+		switch pause, isPause := pause(word); {
+		case isPause:
+			steps = append(steps, pause)
+		case word == "INVITE":
+			request(false, uri, via+branch, to, "CSeq: 1 INVITE", "Contact: <sip:caller@[local_ip]:[local_port];transport=[transport]>")
+		case word == "CANCEL":
+			request(false, uri, via+branch, to, "CSeq: 1 CANCEL")
+			// Kamailio answers it itself, before or after it relays what comes next.
+			steps = append(steps, `<recv response="200" rrs="true"/>`)
+		case word == "ACK" && words[i-1] != "200":
+			request(false, uri, via+branch, "[last_To:]", "CSeq: 1 ACK")
+		case word == "ACK":
+			request(false, "[next_url]", via+"[branch]", "[routes]", "[last_To:]", "CSeq: 1 ACK")
+		case word == "BYE":
+			request(true, "[next_url]", via+"[branch]", "[routes]", "[last_To:]", "CSeq: 2 BYE")
+			steps = append(steps, `<recv response="200"/>`)
+		default:
+			for _, optional := range []string{"100", "180", "183"} {
+				if word != optional {
+					steps = append(steps, `<recv response="`+optional+`" optional="true"/>`)
+				}
+			}
+			steps = append(steps, `<recv response="`+word+`" rrs="true"/>`)
+		}
+	}
+	return scenario(steps)
+}
+
+// trunkDelays says by how much the post-dial delays between two times are not what
+// the gateways saw; "" is less than 10 ms a call.
+func trunkDelays(seenBefore, seen, countedBefore, counted trunkCounts) (off string) {
+	for gateway := range seen {
+		want, got := seen.of(gateway).delay-seenBefore.of(gateway).delay, counted.of(gateway).delay-countedBefore.of(gateway).delay
+		calls := seen.of(gateway).delays - seenBefore.of(gateway).delays
+		if (got - want).Abs() > time.Duration(calls)*10*time.Millisecond {
+			off += fmt.Sprintf("gateway %d: %d calls, %v in all, counted %v; ", gateway, calls, want, got)
+		}
+	}
+	return off
+}
