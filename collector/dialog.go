@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
@@ -43,6 +44,9 @@ func dialogStates(name, help string) []Metric {
 var profileDesc = NewDesc("kamailio_dialog_profile_dialogs",
 	"Dialogs in a dialog profile, all values of it together. With enable_dmq the dialogs of the other nodes are among them.", gauge, "dlg.profile_get_size", "profile")
 
+var profileValueDesc = NewDesc("kamailio_dialog_profile_value_dialogs",
+	"Dialogs in a dialog profile with this value. With enable_dmq the dialogs of the other nodes are among them.", gauge, "dlg.profile_get_size", "profile", "value")
+
 // dialogProfiles counts the profiles that the operator names; Kamailio does not
 // list them.
 type dialogProfiles struct{ profiles []string }
@@ -52,11 +56,18 @@ func (dialogProfiles) About() string {
 	return "Sizes of the dialog profiles named by --collector.dialog_profile.names"
 }
 func (dialogProfiles) Methods() []string { return []string{"dlg.profile_get_size"} }
-func (dialogProfiles) Descs() []*Desc    { return []*Desc{profileDesc} }
+func (dialogProfiles) Descs() []*Desc    { return []*Desc{profileDesc, profileValueDesc} }
 
 func (c dialogProfiles) Update(ctx context.Context, s *Session, emit Emit) error {
-	for _, name := range c.profiles {
-		size, err := s.Call(ctx, "dlg.profile_get_size", name)
+	for _, profile := range c.profiles {
+		params, desc := []any{profile}, profileDesc
+		// A profile's name has letters, digits and _ only, a value any bytes.
+		name, value, hasValue := strings.Cut(profile, ":")
+		labels := []string{name}
+		if hasValue {
+			params, desc, labels = []any{name, value}, profileValueDesc, []string{name, value}
+		}
+		size, err := s.Call(ctx, "dlg.profile_get_size", params...)
 		if fault := (*kamrpc.Fault)(nil); errors.As(err, &fault) && fault.Code == 404 {
 			return fmt.Errorf("dialog profile %q is not defined in kamailio.cfg: %w", name, err)
 		}
@@ -64,7 +75,7 @@ func (c dialogProfiles) Update(ctx context.Context, s *Session, emit Emit) error
 			return err
 		}
 		if n, ok := size.Float(); ok {
-			emit(profileDesc, n, name)
+			emit(desc, n, labels...)
 		}
 	}
 	return nil

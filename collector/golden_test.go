@@ -15,7 +15,7 @@ func TestGoldenPages(t *testing.T) {
 			server := recorded(t, version)
 			c := collector.NewCoordinator(client(t, server),
 				collector.All(collector.Options{
-					DialogProfiles: []string{"caller"}, PikeAddresses: 1, DumpContacts: 1000, ListDialogs: 1000,
+					DialogProfiles: []string{"caller"}, HTableItems: []string{"trunks"}, PikeAddresses: 1, DumpContacts: 1000, ListDialogs: 1000,
 					TLSConnections: 1000, CfgVariables: []string{"core.debug"}, Dialplans: []int{1},
 				}),
 				collector.Limits{})

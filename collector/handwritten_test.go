@@ -183,8 +183,12 @@ func TestPike(t *testing.T) {
 }
 
 func TestDialogProfiles(t *testing.T) {
-	got, err := emitted(t, dialogProfiles{[]string{"a b"}}, map[string]string{"dlg.profile_get_size": "23"})
-	if want := "dialog_profile_dialogs a b 23\n"; got != want || err != nil {
+	server := kamrpctest.New(t)
+	server.HandleFunc("dlg.profile_get_size", func(r kamrpctest.Request) kamrpctest.Response {
+		return kamrpctest.Response{Result: map[string]string{"[a]": "23", "[a x:y z]": "7"}[fmt.Sprint(r.Params)]}
+	})
+	got, err := emittedFrom(t, dialogProfiles{[]string{"a", "a:x:y z"}}, server, []string{"dlg.profile_get_size"})
+	if want := "dialog_profile_dialogs a 23\ndialog_profile_value_dialogs a,x:y z 7\n"; got != want || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
 }

@@ -3,7 +3,10 @@ package collector
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
@@ -30,6 +33,40 @@ var htableModule = Module{
 			{Field: "min", Instead: "nothing: it is 0 on most tables"},
 		},
 	}},
+}
+
+var htableItem = NewDesc("kamailio_htable_item", "Value of an integer item of an htable that --collector.htable_items.table names.", prometheus.UntypedValue, htableDumpMethod, "table", "key")
+
+// htableItems shows the integers of the tables that the operator names.
+type htableItems struct {
+	listLimits
+	tables []string
+}
+
+func (htableItems) Name() string { return "htable_items" }
+func (htableItems) About() string {
+	return "Integer items of the htables named by --collector.htable_items.table"
+}
+func (htableItems) Methods() []string { return []string{htableDumpMethod, htableStatsMethod} }
+func (htableItems) Descs() []*Desc    { return []*Desc{htableItem} }
+func (c htableItems) Guard() Guard    { return c.htables(c.tables...) }
+
+func (c htableItems) Update(ctx context.Context, s *Session, emit Emit) error {
+	for _, table := range c.tables {
+		if _, there, err := entriesOf(ctx, s, table); err != nil {
+			return err
+		} else if !there {
+			return fmt.Errorf("htable %q is not defined in kamailio.cfg", table)
+		}
+		err := htableIntegers(ctx, s, table, func(key string, n float64) error {
+			emit(htableItem, n, table, key)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const (

@@ -7,8 +7,8 @@ import (
 
 // Options are what an operator can set of the collectors.
 type Options struct {
-	// DialogProfiles are the dialog profiles to count. Kamailio has no list of
-	// their names.
+	// DialogProfiles are the dialog profiles to count, PROFILE or PROFILE:VALUE.
+	// Kamailio has no list of their names.
 	DialogProfiles []string
 	// Dialplans are the ids of the dialplans to count. Kamailio has no list of
 	// them either.
@@ -129,6 +129,7 @@ func All(o Options) []Collector {
 		domains{slow},
 		drouting{lists},
 		htableModule.Collector(),
+		htableItems{lists, o.HTableItems},
 		kafkaModule.Collector(),
 		keepalive{lists},
 		lcr{lists},

@@ -9,7 +9,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-var everything = collector.Options{DialogProfiles: []string{"x"}, PikeAddresses: 1, DumpContacts: 1, TLSConnections: 1, CfgVariables: []string{"core.debug"}, Dialplans: []int{1}}
+var everything = collector.Options{DialogProfiles: []string{"x"}, HTableItems: []string{"x"}, PikeAddresses: 1, DumpContacts: 1, TLSConnections: 1, CfgVariables: []string{"core.debug"}, Dialplans: []int{1}}
 
 func TestCollectors(t *testing.T) {
 	seen := map[string]bool{}

@@ -141,3 +141,24 @@ x_seconds_count{trunk="T"} 4
 	}
 	equalText(t, out.String(), want)
 }
+
+func TestHTableItems(t *testing.T) {
+	for _, tc := range []struct{ name, stats, dump, want, err string }{
+		{"integers, not texts", statsOf("calls", 3), tableOfItems("a=5", `b="6"`, `c="x"`, "d e=-7"), "htable_item calls,a 5\nhtable_item calls,d e -7\n", ""},
+		{"empty", statsOf("calls", 0), "[]", "", ""},
+		{"no such table", statsOf("others", 0), "fault: No such htable", "", `htable "calls" is not defined`},
+		{"no tables", "fault: No htables", "fault: No such htable", "", `htable "calls" is not defined`},
+		{"an error", "fault: Internal error", "[]", "", "Internal error"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := emitted(t, htableItems{tables: []string{"calls"}}, map[string]string{htableStatsMethod: tc.stats, htableDumpMethod: tc.dump})
+			equalText(t, got, tc.want)
+			if text := fmt.Sprint(err); (err != nil) != (tc.err != "") || !strings.Contains(text, tc.err) {
+				t.Errorf("error %q, want %q", text, tc.err)
+			}
+		})
+	}
+	if got, err := emitted(t, htableItems{}, nil); got != "" || err != nil {
+		t.Errorf("without a table: %q, %v", got, err)
+	}
+}

@@ -36,7 +36,7 @@ func TestDocsOfMetrics(t *testing.T) {
 }
 
 // everything that an operator can ask for.
-var everything = collector.Options{DialogProfiles: []string{"x"}, PikeAddresses: 1, DumpContacts: 1, TLSConnections: 1, CfgVariables: []string{"core.debug"}, Dialplans: []int{1}}
+var everything = collector.Options{DialogProfiles: []string{"x"}, HTableItems: []string{"x"}, PikeAddresses: 1, DumpContacts: 1, TLSConnections: 1, CfgVariables: []string{"core.debug"}, Dialplans: []int{1}}
 
 // besideDescs are the metrics of the page that no collector has.
 func besideDescs() []*collector.Desc {

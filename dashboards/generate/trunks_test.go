@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -252,7 +253,8 @@ func TestTrunksAreTrue(t *testing.T) {
 	}
 }
 
-// The example of the guide counts.
+// The example of the guide counts, and an htable and the values of a profile are
+// exported.
 func TestTrunksGuide(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
@@ -267,17 +269,34 @@ func TestTrunksGuide(t *testing.T) {
 	}
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
-			refusing := kamailiotest.NewGateway(t, func(method string) (string, time.Duration) { return "486 Busy Here", 0 })
-			list := write(t, filepath.Join(t.TempDir(), "dispatcher.list"), "1 "+refusing.URI()+" 0 0 trunk=carrier-a\n")
+			var answers atomic.Bool
+			gateway := kamailiotest.NewGateway(t, func(method string) (string, time.Duration) {
+				if answers.Load() {
+					return "200 OK", 0
+				}
+				return "486 Busy Here", 0
+			})
+			list := write(t, filepath.Join(t.TempDir(), "dispatcher.list"), "1 "+gateway.URI()+" 0 0 trunk=carrier-a\n")
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(string) string {
 				return strings.NewReplacer("listen=udp:127.0.0.1:5060\n", "", `include_file "kamailio-trunks.cfg"`, include, "/etc/kamailio/dispatcher.list", list,
+					"\tdlg_manage();", "dlg_manage(); set_dlg_profile(\"carrier\", \"a b:c\");",
+					`loadmodule "dialog.so"`, `loadmodule "dialog.so"`+"\n"+`modparam("dialog", "profiles_with_value", "carrier")`,
 					`$nh(d) + ":" + $nh(p)`, `$(xavp(_dsdst_=>attrs){param.value,trunk})`).Replace(example)
 			}})
-			page := exporterAt(t, exporter, "--kamailio.uri=unix://"+server.SocketPath)
-			if out, err := callTrunks(t, sipp, server.SIPAddr, "anyone", "INVITE 486 ACK", "-m", "1"); err != nil {
-				t.Errorf("SIPp: %v\n%s", err, out)
+			page := exporterAt(t, exporter, "--kamailio.uri=unix://"+server.SocketPath, "--collector.htable_items.table=trunks",
+				"--collector.dialog_profile.names=carrier:a b:c", "--collector.dialog_profile.names=carrier:other", "--collector.dialog_profile.names=carrier")
+			for _, does := range []string{"INVITE 486 ACK", "INVITE 200 ACK"} {
+				if out, err := callTrunks(t, sipp, server.SIPAddr, "anyone", does, "-m", "1"); err != nil {
+					t.Errorf("SIPp: %v\n%s", err, out)
+				}
+				answers.Store(true)
 			}
-			for _, sample := range []string{`kamailio_trunk_attempts_total{trunk="carrier-a"} 1`, `kamailio_trunk_refused_total{code="486",trunk="carrier-a"} 1`} {
+			for _, sample := range []string{
+				`kamailio_trunk_attempts_total{trunk="carrier-a"} 2`, `kamailio_trunk_answered_total{trunk="carrier-a"} 1`, `kamailio_trunk_refused_total{code="486",trunk="carrier-a"} 1`,
+				`kamailio_htable_item{key="attempts|carrier-a",table="trunks"} 2`,
+				`kamailio_dialog_profile_value_dialogs{profile="carrier",value="a b:c"} 1`, `kamailio_dialog_profile_value_dialogs{profile="carrier",value="other"} 0`,
+				`kamailio_dialog_profile_dialogs{profile="carrier"} 1`,
+			} {
 				if !until(20*time.Second, func() bool { return strings.Contains(metricsPage(t, page), sample) }) {
 					t.Errorf("no %s", sample)
 				}

@@ -34,6 +34,7 @@ var useful = []usefulModule{
 var naming = map[string]string{
 	"cfg":            "--collector.cfg.variables=GROUP.NAME",
 	"dialog_profile": "--collector.dialog_profile.names=NAME",
+	"htable_items":   "--collector.htable_items.table=NAME",
 	"dialplan":       "--collector.dialplan.ids=ID",
 }
 

@@ -110,8 +110,8 @@ func (f *Flags) Declare(app *kingpin.Application) {
 		f.switches[c.Name()] = app.Flag("collector."+c.Name(), c.About()+".").Default("true").Bool()
 	}
 	o := &t.Options
-	app.Flag("collector.dialog_profile.names", "Dialog profile to count; repeatable.").
-		PlaceHolder("NAME").StringsVar(&o.DialogProfiles)
+	app.Flag("collector.dialog_profile.names", "Dialog profile to count, all its values together or one of them; repeatable.").
+		PlaceHolder("PROFILE[:VALUE]").StringsVar(&o.DialogProfiles)
 	app.Flag("collector.dialplan.ids", "Id of a dialplan whose rules to count; repeatable.").
 		PlaceHolder("ID").IntsVar(&o.Dialplans)
 	app.Flag("collector.pike.addresses", "Show up to so many blocked source addresses one by one. They are personal data, hence none by default.").
@@ -128,6 +128,8 @@ func (f *Flags) Declare(app *kingpin.Application) {
 		Default(fmt.Sprint(collector.DefaultTLSConnections)).IntVar(&o.TLSConnections)
 	app.Flag("collector.cfg.variables", "Numeric setting to show, such as core.debug; repeatable.").
 		PlaceHolder("GROUP.NAME").StringsVar(&o.CfgVariables)
+	app.Flag("collector.htable_items.table", "htable whose integer items to export one by one, as kamailio_htable_item, while it has at most --scrape.list-limit entries; repeatable. Its keys become label values: name no table with personal data in its keys.").
+		PlaceHolder("NAME").StringsVar(&o.HTableItems)
 	app.Flag("collector.trunks.table", "Name of the htable in which kamailio-trunks.cfg counts the calls to each trunk.").
 		Default(collector.DefaultTrunksTable).StringVar(&o.TrunksTable)
 	app.Flag("scrape.list-limit", "Longest list (of destinations, gateways, blocked addresses, domains, ...) that is asked for again; after a longer one it is not for an hour. 0 is no limit.").
@@ -299,6 +301,7 @@ type collectorsSpec struct {
 	PikeAddresses  *int     `yaml:"pike_addresses"`
 	CfgVariables   []string `yaml:"cfg_variables"`
 	TrunksTable    *string  `yaml:"trunks_table"`
+	HTableItems    []string `yaml:"htable_items"`
 	Counters       []string `yaml:"statistics_counters"`
 	Gauges         []string `yaml:"statistics_gauges"`
 }
@@ -343,6 +346,7 @@ func (s Spec) Apply(t *Target) (errs []error) {
 	set(&t.Options.PikeAddresses, s.Collectors.PikeAddresses)
 	setList(&t.Options.CfgVariables, s.Collectors.CfgVariables)
 	set(&t.Options.TrunksTable, s.Collectors.TrunksTable)
+	setList(&t.Options.HTableItems, s.Collectors.HTableItems)
 	if s.Collectors.Counters != nil || s.Collectors.Gauges != nil {
 		errs = t.promote(s.Collectors.Counters, s.Collectors.Gauges)
 	}
