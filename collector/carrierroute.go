@@ -10,7 +10,7 @@ const carrierrouteMethod = "cr.dump_routes"
 
 var (
 	carrierRoutes        = NewDesc("kamailio_carrierroute_routes", "Routes of a carrier in a routing domain.", gauge, carrierrouteMethod, "carrier", "domain")
-	carrierRoutesEnabled = NewDesc("kamailio_carrierroute_routes_enabled", "Routes of a carrier in a routing domain that are not switched off (cr.deactivate_host).", gauge, carrierrouteMethod+" status", "carrier", "domain")
+	carrierRoutesEnabled = NewDesc("kamailio_carrierroute_routes_enabled", "Enabled routes of a carrier in a routing domain (cr.deactivate_host disables one).", gauge, carrierrouteMethod+" status", "carrier", "domain")
 )
 
 // carrierroute counts routes (carrierroute/cr_rpc.c).

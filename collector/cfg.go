@@ -10,7 +10,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-var cfgValue = NewDesc("kamailio_cfg_value", "Value of a setting of Kamailio's configuration framework, of those named by --collector.cfg.variables.", gauge, cfgMethod, "group", "name")
+var cfgValue = NewDesc("kamailio_cfg_value", "Value of a runtime setting of Kamailio (cfg framework) that --collector.cfg.variables names.", gauge, cfgMethod, "group", "name")
 
 const cfgMethod = "cfg.get"
 
@@ -44,7 +44,7 @@ func (c cfgVariables) Update(ctx context.Context, s *Session, emit Emit) error {
 		}
 		value, ok := v.Float()
 		if !ok || v.Kind() != kamrpc.Number {
-			return fmt.Errorf("setting %s is not a number: remove it from --collector.cfg.variables", variable)
+			return fmt.Errorf("setting %s is not a number; remove it from --collector.cfg.variables", variable)
 		}
 		emit(cfgValue, value, group, name)
 	}

@@ -21,9 +21,9 @@ import (
 type Collector interface {
 	// Name is the module's name, as in collect[] and --collector.NAME.
 	Name() string
-	// About says in one line what it tells.
+	// About says in one line what it exports.
 	About() string
-	// Methods are those without which it cannot work. A server that lacks one
+	// Methods are the RPCs that it cannot work without. A server that lacks one
 	// is not supported, and nothing is asked.
 	Methods() []string
 	// Descs are all metrics that Update may emit.
@@ -40,7 +40,7 @@ type Emit func(d *Desc, value float64, labelValues ...string)
 
 // ErrNoData is what Update returns for a server that does not run the module,
 // where only the answer could tell.
-var ErrNoData = errors.New("the server has no such module")
+var ErrNoData = errors.New("the module is not loaded")
 
 // Desc describes one metric.
 type Desc struct {
@@ -48,11 +48,11 @@ type Desc struct {
 	Help   string
 	Kind   prometheus.ValueType
 	Labels []string
-	// Bounds make it a histogram, and Kind nothing: the upper bounds of its buckets
-	// as le has them, the last one "+Inf". Its samples have one label value more,
-	// the bound of a cumulative count, or SumOfHistogram.
+	// Bounds make it a histogram, for which Kind is ignored. They are the upper bounds
+	// of its buckets as in the label le, the last one "+Inf". Its samples have one more
+	// label value: the bound of a cumulative count, or SumOfHistogram.
 	Bounds []string
-	Source string // where Kamailio tells it: a method and a field, or a statistic
+	Source string // where Kamailio reports it: a method and a field, or a statistic
 }
 
 // SumOfHistogram stands in place of a bound for the sum of what a histogram saw.
@@ -90,7 +90,7 @@ func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
 		want++
 	}
 	if len(labelValues) != want {
-		b.err = fmt.Errorf("%s wants %d label values, got %d", d.Name, want, len(labelValues))
+		b.err = fmt.Errorf("%s needs %d label values, not %d", d.Name, want, len(labelValues))
 		return
 	}
 	var labels []string
@@ -144,7 +144,7 @@ func EscapeBytes(s, format string) string {
 	return out.String()
 }
 
-// isHexEscape tells whether s begins with \xHH.
+// isHexEscape reports whether s begins with \xHH.
 func isHexEscape(s string) bool {
 	if len(s) < 4 || s[1] != 'x' {
 		return false

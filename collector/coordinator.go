@@ -77,7 +77,7 @@ func Select(known, include, exclude []string) ([]string, error) {
 	}), nil
 }
 
-// Scrape asks Kamailio for what the named collectors read (all, without names)
+// Scrape queries Kamailio for what the named collectors read (all, without names)
 // and returns what there is when ctx is done, at the latest. Scrapes of the same
 // names at the same time are one. The error is an *UnknownCollectorError;
 // whatever fails at Kamailio is in the Snapshot.

@@ -30,7 +30,7 @@ func (s stub) Update(ctx context.Context, session *collector.Session, emit colle
 
 var stubDesc = collector.NewDesc("kamailio_stub", "A stub.", 2, "nowhere", "of")
 
-func TestFiftyScrapesAtOnceAreOne(t *testing.T) {
+func TestConcurrentScrapesShareOneRun(t *testing.T) {
 	server := recorded(t, "5.6.3")
 	arrived := make(chan struct{})
 	release := make(chan struct{})
@@ -67,7 +67,7 @@ func TestFiftyScrapesAtOnceAreOne(t *testing.T) {
 	}
 }
 
-func TestAFinishedScrapeIsServedAgainForAMoment(t *testing.T) {
+func TestFinishedScrapeIsReused(t *testing.T) {
 	for _, tc := range []struct {
 		reuse time.Duration
 		calls int
@@ -119,7 +119,7 @@ func TestOneFailureCostsNothingElse(t *testing.T) {
 	}
 }
 
-func TestACollectorThatPanicsOrOverrunsCostsNothingElse(t *testing.T) {
+func TestFailingCollectorDoesNotAffectOthers(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	good := stub{"good", nil, func(_ context.Context, _ *collector.Session, emit collector.Emit) error {
@@ -161,7 +161,7 @@ func TestACollectorThatPanicsOrOverrunsCostsNothingElse(t *testing.T) {
 	}
 }
 
-func TestKamailioIsNotThere(t *testing.T) {
+func TestKamailioUnreachable(t *testing.T) {
 	for name, breakIt := range map[string]func(*kamrpctest.Server){
 		"down":     func(s *kamrpctest.Server) { s.Down() },
 		"hung":     func(s *kamrpctest.Server) { s.Misbehave(kamrpctest.Silent) },
@@ -196,7 +196,7 @@ func TestKamailioIsNotThere(t *testing.T) {
 
 // What is not there is never asked for: each such call is an ERROR line in
 // Kamailio's log.
-func TestOnlyWhatIsThereIsAsked(t *testing.T) {
+func TestOnlySupportedMethodsAreCalled(t *testing.T) {
 	server := bare(t)
 	server.Handle("core.shmmem", `{"total":1}`)
 	c := collector.NewCoordinator(client(t, server), collector.All(collector.Options{}), collector.Limits{})
@@ -215,7 +215,7 @@ func TestOnlyWhatIsThereIsAsked(t *testing.T) {
 	}
 }
 
-func TestARestartIsMetAnew(t *testing.T) {
+func TestRestartResetsLearnedState(t *testing.T) {
 	server := bare(t)
 	c := collector.NewCoordinator(client(t, server), collector.All(collector.Options{}), collector.Limits{})
 	supported := func() bool {
@@ -239,7 +239,7 @@ func TestARestartIsMetAnew(t *testing.T) {
 	}
 }
 
-func TestWhatIsFixedIsAskedOncePerStart(t *testing.T) {
+func TestFixedRepliesAreReadOncePerStart(t *testing.T) {
 	server := recorded(t, "5.6.3")
 	c := collector.NewCoordinator(client(t, server), collector.All(collector.Options{}), collector.Limits{})
 	for start, version := range map[string]string{"Mon Nov 23 04:10:00 2026": "5.6.3", "Mon Nov 23 05:10:00 2026": "6.0.1"} {
@@ -257,7 +257,7 @@ func TestWhatIsFixedIsAskedOncePerStart(t *testing.T) {
 	}
 }
 
-func TestAMethodOfTheScriptIsLearnedOncePerStart(t *testing.T) {
+func TestScriptedMethodIsTriedOncePerStart(t *testing.T) {
 	for _, served := range []bool{true, false} {
 		server := bare(t)
 		server.Handle("system.listMethods", `["core.uptime","drouting.reload"]`)
@@ -294,7 +294,7 @@ func TestListMethodsFails(t *testing.T) {
 	}
 }
 
-func TestTheWorkEndsWithItsLastClient(t *testing.T) {
+func TestWorkStopsWithItsLastClient(t *testing.T) {
 	server := bare(t)
 	server.Misbehave(kamrpctest.Silent, "core.uptime")
 	began := make(chan struct{}, 10)
@@ -318,7 +318,7 @@ func TestTheWorkEndsWithItsLastClient(t *testing.T) {
 	go ask(second)
 	cancelFirst()
 	<-results
-	// Either the second joined the first's scrape, which then goes on for it, or
+	// Either the second joined the first's scrape, which then continues for it, or
 	// it came too late and began its own; both end when it goes.
 	cancelSecond()
 	<-results

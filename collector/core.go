@@ -23,21 +23,21 @@ var coreModule = Module{
 func sharedMemory(total, free, used, realUsed, maxUsed, fragments string, scale float64) []Metric {
 	return []Metric{
 		{Field: total, Name: "shm_total_bytes", Kind: gauge, Scale: scale, Help: "Size of the shared memory (command line option -m)."},
-		{Field: free, Name: "shm_free_bytes", Kind: gauge, Scale: scale, Help: "Shared memory that is free."},
-		{Field: used, Name: "shm_used_bytes", Kind: gauge, Scale: scale, Help: "Shared memory that holds data."},
-		{Field: realUsed, Name: "shm_real_used_bytes", Kind: gauge, Scale: scale, Help: "Shared memory that holds data, with the allocator's own overhead."},
-		{Field: maxUsed, Name: "shm_max_used_bytes", Kind: gauge, Scale: scale, Help: "Most shared memory in use at any time since the start."},
-		{Field: fragments, Name: "shm_fragments", Kind: gauge, Help: "Free fragments of the shared memory. Many small ones can make a large allocation fail while memory is free."},
+		{Field: free, Name: "shm_free_bytes", Kind: gauge, Scale: scale, Help: "Free shared memory."},
+		{Field: used, Name: "shm_used_bytes", Kind: gauge, Scale: scale, Help: "Shared memory in use, without the overhead of the allocator."},
+		{Field: realUsed, Name: "shm_real_used_bytes", Kind: gauge, Scale: scale, Help: "Shared memory in use, including the overhead of the allocator."},
+		{Field: maxUsed, Name: "shm_max_used_bytes", Kind: gauge, Scale: scale, Help: "Maximum of the shared memory in use since the start."},
+		{Field: fragments, Name: "shm_fragments", Kind: gauge, Help: "Free fragments of the shared memory. If there are many small ones, a large allocation can fail although memory is free."},
 	}
 }
 
 var (
 	startTimeDesc = NewDesc("kamailio_start_time_seconds",
-		"Unix time at which Kamailio was started.", gauge, "core.uptime up_since")
+		"Unix time at which Kamailio started.", gauge, "core.uptime up_since")
 	buildInfoDesc = NewDesc("kamailio_build_info",
-		"Always 1; the labels tell Kamailio's version and compiler.", gauge, "core.info", "version", "compiler")
+		"Always 1. The labels are Kamailio's version and compiler.", gauge, "core.info", "version", "compiler")
 	processesDesc = NewDesc("kamailio_core_processes",
-		"Kamailio's processes by what they do.", gauge, "core.psx DSC", "description")
+		"Kamailio's processes, by their task.", gauge, "core.psx DSC", "description")
 )
 
 // core adds to its table what is not a number in the reply.

@@ -61,10 +61,10 @@ func countRows(ctx context.Context, s *Session, rows kamrpc.Rows, count func(abo
 // unknownShape is the error of a reply in which nothing is where it should be: what
 // was renamed must not vanish in silence.
 func unknownShape(method, what string) error {
-	return fmt.Errorf("%s: %s: a Kamailio that is newer than this exporter?", method, what)
+	return fmt.Errorf("%s: %s; this Kamailio may be newer than the exporter", method, what)
 }
 
-// isFault tells whether Kamailio refused a call with just this text.
+// isFault reports whether Kamailio refused a call with just this text.
 func isFault(err error, message string) bool {
 	var fault *kamrpc.Fault
 	return errors.As(err, &fault) && fault.Message == message

@@ -15,20 +15,20 @@ import (
 // (dialog/dlg_dmq.c), so that active_dialogs stays above 0 for ever.
 var dialogModule = Module{
 	Subsystem: "dialog",
-	Summary:   "Calls: in memory and local to this server by state, processed, failed, expired",
+	Summary:   "Calls by state, in memory and local to this server; processed, failed and expired calls",
 	Queries: []Query{
 		{Method: "dlg.stats_active", Metrics: dialogStates("dialogs",
-			"Dialogs in memory by state: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing (call in progress). With enable_dmq the dialogs of the other nodes are among them: a sum over a cluster counts each call once per node.")},
+			"Dialogs in memory, by state: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing (call in progress). With enable_dmq, dialogs of the other nodes are included, so that a sum over a cluster counts each call once per node.")},
 		// Servers without this parameter ignore it and count all dialogs. It came
 		// with the same release as core.runinfo, which those servers do not list.
 		{Method: "dlg.stats_active", Params: []any{1}, With: "core.runinfo", Metrics: dialogStates("local_dialogs",
-			"Dialogs in memory that this server handles, by state, without those that DMQ replicated from other nodes: sum these over a cluster. Dialogs from before a restart that came back by DMQ are not among them. Needs Kamailio 5.6.")},
+			"Dialogs in memory that this server handles, by state, without those that DMQ replicated from other nodes. Use their sum over a cluster. Dialogs from before a restart that DMQ restored are not included. Requires Kamailio 5.6.")},
 		statistics("dialog",
 			Metric{Field: "dialog:active_dialogs", Instead: "kamailio_dialog_dialogs: with enable_dmq the statistic stays too high after a restart"},
 			Metric{Field: "dialog:early_dialogs", Instead: "kamailio_dialog_dialogs{state=\"connecting\"}: with enable_dmq the statistic is wrong after a restart"},
-			Metric{Field: "dialog:processed_dialogs", Name: "processed_total", Kind: counter, Help: "Dialogs begun: the call attempts that dlg_manage() saw on this server, replicated ones not included."},
-			Metric{Field: "dialog:failed_dialogs", Name: "failed_total", Kind: counter, Help: "Dialogs ended by a negative final reply (3xx to 6xx, a cancelled call's 487 included). Calls that the script refuses without a transaction are not counted."},
-			Metric{Field: "dialog:expired_dialogs", Name: "expired_total", Kind: counter, Help: "Dialogs ended by their timeout: their BYE or ACK was never seen."},
+			Metric{Field: "dialog:processed_dialogs", Name: "processed_total", Kind: counter, Help: "Dialogs created on this server: the call attempts for which dlg_manage() ran. Dialogs replicated from other nodes are not counted."},
+			Metric{Field: "dialog:failed_dialogs", Name: "failed_total", Kind: counter, Help: "Dialogs that ended with a negative final reply (3xx to 6xx, including the 487 of a canceled call). Calls that the script rejects statelessly are not counted."},
+			Metric{Field: "dialog:expired_dialogs", Name: "expired_total", Kind: counter, Help: "Dialogs that ended by their timeout, because their BYE or ACK was never received."},
 		),
 	},
 }
@@ -42,7 +42,7 @@ func dialogStates(name, help string) []Metric {
 }
 
 var profileDesc = NewDesc("kamailio_dialog_profile_dialogs",
-	"Dialogs in a dialog profile, all values of it together. With enable_dmq the dialogs of the other nodes are among them.", gauge, "dlg.profile_get_size", "profile")
+	"Dialogs in a dialog profile, for all of its values together. With enable_dmq, dialogs of the other nodes are included.", gauge, "dlg.profile_get_size", "profile")
 
 var profileValueDesc = NewDesc("kamailio_dialog_profile_value_dialogs",
 	"Dialogs in a dialog profile with this value. With enable_dmq the dialogs of the other nodes are among them.", gauge, "dlg.profile_get_size", "profile", "value")

@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	dialogOldest    = NewDesc("kamailio_dialog_oldest_dialog_seconds", "Age of the oldest dialog in the state, replicated ones (enable_dmq) included.", gauge, "dlg.briefing start_ts, init_ts", "state")
-	dialogOlderThan = NewDesc("kamailio_dialog_dialogs_older_than", "Dialogs in the state that are at least so many seconds old. An ongoing dialog of many hours is mostly a call whose end was never seen. With enable_dmq the dialogs of the other nodes are among them.", gauge, "dlg.briefing start_ts, init_ts", "state", "seconds")
+	dialogOldest    = NewDesc("kamailio_dialog_oldest_dialog_seconds", "Age of the oldest dialog in this state. With enable_dmq, dialogs of the other nodes are included.", gauge, "dlg.briefing start_ts, init_ts", "state")
+	dialogOlderThan = NewDesc("kamailio_dialog_dialogs_older_than", "Dialogs in this state that are at least this many seconds old. An ongoing dialog that is many hours old is usually a call whose BYE was lost. With enable_dmq, dialogs of the other nodes are included.", gauge, "dlg.briefing start_ts, init_ts", "state", "seconds")
 )
 
 const briefingMethod = "dlg.briefing"
@@ -88,7 +88,7 @@ func (c dialogAges) Update(ctx context.Context, s *Session, emit Emit) error {
 			if state == "deleted" || state == "other" {
 				continue
 			}
-			counts[state] = make([]float64, len(ageSteps)) // all dialogs were seen: there is none
+			counts[state] = make([]float64, len(ageSteps)) // all dialogs were seen, so this state has none
 		} else {
 			emit(dialogOldest, oldest[state], state)
 		}

@@ -19,26 +19,26 @@ func destinationDesc(name, help, field string) *Desc {
 
 var (
 	dispatcherSets = NewDesc("kamailio_dispatcher_sets", "Destination sets in use.", gauge, "dispatcher.list NRSETS")
-	setTotal       = NewDesc("kamailio_dispatcher_set_destinations", "Destinations of a set.", gauge, "dispatcher.list DEST", "set")
-	setUp          = NewDesc("kamailio_dispatcher_set_destinations_up", "Destinations of a set that get calls.", gauge, "dispatcher.list FLAGS", "set")
-	destUp         = destinationDesc("up", "1 while the destination gets calls (active or trying), 0 while it does not (inactive or disabled).", "FLAGS")
+	setTotal       = NewDesc("kamailio_dispatcher_set_destinations", "Destinations in a set.", gauge, "dispatcher.list DEST", "set")
+	setUp          = NewDesc("kamailio_dispatcher_set_destinations_up", "Destinations of a set that receive calls.", gauge, "dispatcher.list FLAGS", "set")
+	destUp         = destinationDesc("up", "1 while the destination receives calls (active or trying), 0 while it does not (inactive or disabled).", "FLAGS")
 	destState      = destinationDesc("state", "State of the destination: 0 inactive, 1 active, 2 trying (failed, below the threshold), 3 disabled by an operator.", "FLAGS")
 	destProbing    = destinationDesc("probing", "1 while Kamailio pings the destination with OPTIONS.", "FLAGS")
-	destPriority   = destinationDesc("priority", "Priority of the destination; the highest comes first.", "PRIORITY")
+	destPriority   = destinationDesc("priority", "Priority of the destination; the highest is used first.", "PRIORITY")
 	destWeight     = destinationDesc("weight", "Weight of the destination (attribute weight).", "ATTRS/WEIGHT")
 	destRelWeight  = destinationDesc("relative_weight", "Relative weight of the destination (attribute rweight).", "ATTRS/RWEIGHT")
-	destMaxLoad    = destinationDesc("max_dialogs", "Limit of dialogs for load distribution (attribute maxload); 0 is no limit.", "ATTRS/MAXLOAD")
-	destLoad       = destinationDesc("dialogs", "Dialogs that load distribution has on the destination.", "RUNTIME/DLGLOAD")
+	destMaxLoad    = destinationDesc("max_dialogs", "Maximum number of dialogs for load distribution (attribute maxload); 0 means no limit.", "ATTRS/MAXLOAD")
+	destLoad       = destinationDesc("dialogs", "Dialogs that load distribution currently assigns to the destination.", "RUNTIME/DLGLOAD")
 	destLatency    = []struct {
 		field string
 		desc  *Desc
 	}{
-		{"LATENCY/AVG", destinationDesc("latency_average_seconds", "Mean answer time of the destination to OPTIONS. None before one took a millisecond, which is as fine as Kamailio measures.", "LATENCY/AVG")},
-		{"LATENCY/EST", destinationDesc("latency_estimate_seconds", "Answer time of the destination to OPTIONS, recent ones weighing most.", "LATENCY/EST")},
-		{"LATENCY/STD", destinationDesc("latency_stddev_seconds", "Standard deviation of the destination's answer time to OPTIONS.", "LATENCY/STD")},
-		{"LATENCY/MAX", destinationDesc("latency_max_seconds", "Longest answer time of the destination to OPTIONS.", "LATENCY/MAX")},
+		{"LATENCY/AVG", destinationDesc("latency_average_seconds", "Mean response time of the destination to OPTIONS. Omitted until one takes at least 1 ms, the resolution of Kamailio's clock.", "LATENCY/AVG")},
+		{"LATENCY/EST", destinationDesc("latency_estimate_seconds", "Moving average of the destination's response time to OPTIONS.", "LATENCY/EST")},
+		{"LATENCY/STD", destinationDesc("latency_stddev_seconds", "Standard deviation of the destination's response time to OPTIONS.", "LATENCY/STD")},
+		{"LATENCY/MAX", destinationDesc("latency_max_seconds", "Maximum response time of the destination to OPTIONS.", "LATENCY/MAX")},
 	}
-	destTimeouts = NewDesc("kamailio_dispatcher_destination_ping_timeouts_total", "OPTIONS to the destination that were not answered.",
+	destTimeouts = NewDesc("kamailio_dispatcher_destination_ping_timeouts_total", "OPTIONS requests to the destination that got no reply.",
 		counter, "dispatcher.list LATENCY/TIMEOUT", destinationLabels...)
 )
 

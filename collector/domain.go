@@ -9,8 +9,8 @@ import (
 const domainMethod = "domain.dump"
 
 var (
-	domainDomains    = NewDesc("kamailio_domain_domains", "Domains that the domain module takes for its own (table domain).", gauge, domainMethod+" domains")
-	domainAttributes = NewDesc("kamailio_domain_attributes", "Attributes of these domains (table domain_attrs).", gauge, domainMethod+" attributes")
+	domainDomains    = NewDesc("kamailio_domain_domains", "Domains that the domain module has loaded as local (table domain).", gauge, domainMethod+" domains")
+	domainAttributes = NewDesc("kamailio_domain_attributes", "Domain attributes that the domain module has loaded (table domain_attrs).", gauge, domainMethod+" attributes")
 )
 
 // domains counts the domains served (domain/domain_mod.c).

@@ -10,10 +10,10 @@ import (
 )
 
 var (
-	drGatewayUp    = NewDesc("kamailio_drouting_gateway_up", "1 while the gateway gets calls, 0 while it does not.", gauge, "drouting.gw_status State", "gateway", "address")
+	drGatewayUp    = NewDesc("kamailio_drouting_gateway_up", "1 while the gateway receives calls, 0 while it does not.", gauge, "drouting.gw_status State", "gateway", "address")
 	drGatewayState = NewDesc("kamailio_drouting_gateway_state", "State of the gateway: 0 inactive, 1 active, 2 probing (failed, being tried), 3 disabled by an operator.", gauge, "drouting.gw_status State", "gateway", "address")
 	drGatewayType  = NewDesc("kamailio_drouting_gateway_type", "Type of the gateway (column type of dr_gateways).", gauge, "drouting.gw_status Type", "gateway", "address")
-	drCarrierUp    = NewDesc("kamailio_drouting_carrier_up", "1 while the carrier gets calls, 0 while it does not.", gauge, "drouting.carrier_status Enabled", "carrier")
+	drCarrierUp    = NewDesc("kamailio_drouting_carrier_up", "1 while the carrier receives calls, 0 while it does not.", gauge, "drouting.carrier_status Enabled", "carrier")
 )
 
 // drouting is dynamic routing's gateways. Upstream Kamailio has only
@@ -60,7 +60,7 @@ func (drouting) Update(ctx context.Context, s *Session, emit Emit) error {
 		}
 	}
 	if rows > 0 && known == 0 {
-		return errors.New(gwStatusMethod + ": no gateway has a state that is known")
+		return errors.New(gwStatusMethod + ": no gateway has a known state")
 	}
 	carriers, err := callListedOrNot(ctx, s, carrierStatusMethod)
 	if errors.Is(err, kamrpc.ErrMethodNotFound) {

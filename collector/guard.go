@@ -15,11 +15,11 @@ import (
 // Guard holds a collector in check whose call grows with what the server holds.
 type Guard struct {
 	Method string // the growing call, of kamrpc.PriceList
-	// Interval is how often it is made at the most; in between the last samples
+	// Interval is how often it is made at most; in between the last samples
 	// are served again, with their age.
 	Interval time.Duration
 	// Size tells beforehand, at constant cost, what the call grows with; nil
-	// where Kamailio does not tell. Above Limit the call is not made. Not known
+	// where Kamailio does not report. Above Limit the call is not made. Not known
 	// is not small: false holds it back too, for a reason of its own.
 	Size  func(ctx context.Context, s *Session) (size float64, known bool, err error)
 	Limit int
@@ -67,7 +67,7 @@ type Reason struct {
 	Since time.Time
 }
 
-// Holds tells whether the reason holds now.
+// Holds reports whether the reason holds now.
 func (r Reason) Holds() bool { return !r.Since.IsZero() }
 
 // The pause after a failure of a growing call: it doubles with each failure in a
@@ -160,7 +160,7 @@ func (g *guardState) admit(ctx context.Context, guard Guard, s *Session, now tim
 	case tooLarge || !known:
 		return held, false, nil
 	case paused:
-		return held, false, fmt.Errorf("%s is skipped until %s after %d failures, the last: %w",
+		return held, false, fmt.Errorf("%s is skipped until %s after %d failures; the last one: %w",
 			guard.Method, until.Format(time.TimeOnly), failures, failure)
 	case fresh:
 		held.HasAge = true
@@ -212,7 +212,7 @@ func (g *guardState) finish(err error, b *batch, guard Guard, now time.Time) {
 	g.pausedSince = since(g.pausedSince, true, now)
 }
 
-// short tells whether the call is known to be far from its limit, or does not grow
+// short reports whether the call is known to be far from its limit, or does not grow
 // at all: the length of its reply is not why it failed. It wants g.mu.
 func (g *guardState) short(guard Guard) bool {
 	if price, _ := kamrpc.PriceOf(guard.Method); price.Cost != kamrpc.Growing {

@@ -88,7 +88,7 @@ const (
 	counted     = "usrloc_contacts_by_transport location udp = 1"
 )
 
-func TestACostlyCallIsMadeOnceInItsInterval(t *testing.T) {
+func TestExpensiveCallIsMadeOncePerInterval(t *testing.T) {
 	g := newGuardedServer(t)
 	g.after(0, 1, age+"0\n", counted, success+"1", heldBySize+"0", heldByPause+"0")
 	g.after(time.Second, 1, age+"1\n", counted, success+"1")
@@ -96,7 +96,7 @@ func TestACostlyCallIsMadeOnceInItsInterval(t *testing.T) {
 	g.after(time.Second, 2, age+"0\n", counted)
 }
 
-func TestACostlyCallIsSkippedAboveItsLimit(t *testing.T) {
+func TestExpensiveCallIsSkippedAboveItsLimit(t *testing.T) {
 	g := newGuardedServer(t)
 	g.contacts(1001)
 	since := "scrape_skipped_since_timestamp_seconds usrloc_contacts ul.dump size = 1.8e+09"
@@ -110,7 +110,7 @@ func TestACostlyCallIsSkippedAboveItsLimit(t *testing.T) {
 }
 
 // A size that is not known is neither small nor too large.
-func TestACostlyCallOfUnknownSize(t *testing.T) {
+func TestExpensiveCallOfUnknownSizeIsSkipped(t *testing.T) {
 	for name, statistics := range map[string]string{
 		"no statistics":          `[]`,
 		"others only":            `["core:x = 1"]`,
@@ -135,7 +135,7 @@ func TestACostlyCallOfUnknownSize(t *testing.T) {
 	}
 }
 
-func TestACostlyCallPausesAfterFailures(t *testing.T) {
+func TestExpensiveCallPausesAfterFailures(t *testing.T) {
 	g := newGuardedServer(t)
 	g.contacts(501)
 	g.HandleFault(dumpMethod, 500, "Internal error")
@@ -153,7 +153,7 @@ func TestACostlyCallPausesAfterFailures(t *testing.T) {
 }
 
 // What is far from its limit did not fail for its length.
-func TestAShortListPausesAfterTwoFailuresInARow(t *testing.T) {
+func TestShortListPausesAfterTwoFailures(t *testing.T) {
 	g := newGuardedServer(t)
 	g.contacts(500)
 	answer := dump(contact(`"Socket":"udp:192.0.2.1:5060"`))
@@ -176,7 +176,7 @@ func TestAShortListPausesAfterTwoFailuresInARow(t *testing.T) {
 
 // The same of a list whose length only its rows tell: before the first answer it
 // may be a long one.
-func TestAListFailsOnce(t *testing.T) {
+func TestListThatFailsOnceIsRetried(t *testing.T) {
 	two := "[" + destination(`"a"`, "AP", "") + "," + destination(`"b"`, "AP", "") + "]"
 	for _, test := range []struct {
 		name        string
@@ -204,7 +204,7 @@ func TestAListFailsOnce(t *testing.T) {
 	}
 }
 
-func TestARestartEndsThePause(t *testing.T) {
+func TestRestartEndsThePause(t *testing.T) {
 	g := newGuardedServer(t)
 	g.contacts(501)
 	g.HandleFault(dumpMethod, 500, "Internal error")
@@ -215,18 +215,18 @@ func TestARestartEndsThePause(t *testing.T) {
 	g.after(time.Second, 2, success+"1", heldByPause+"0", counted)
 }
 
-func TestTheFailureBehindAPauseIsTold(t *testing.T) {
+func TestPauseReportsItsFailure(t *testing.T) {
 	g := newGuardedServer(t)
 	g.contacts(501)
 	g.HandleFault(dumpMethod, 500, "Out of memory")
 	g.after(0, 1)
 	s, _ := g.c.Scrape(context.Background())
-	if text := fmt.Sprint(s.Results[0].Err); !strings.Contains(text, "ul.dump is skipped until ") || !strings.Contains(text, "after 1 failures, the last: ul.dump: kamailio answered error 500: Out of memory") {
+	if text := fmt.Sprint(s.Results[0].Err); !strings.Contains(text, "ul.dump is skipped until ") || !strings.Contains(text, "after 1 failures; the last one: ul.dump: kamailio answered error 500: Out of memory") {
 		t.Error(text)
 	}
 }
 
-func TestAListThatWasTooLongIsNotAskedForAnHour(t *testing.T) {
+func TestTooLongListIsSkippedForAnHour(t *testing.T) {
 	g := newGuardedServer(t)
 	g.Handle("dispatcher.list", list(set("1", "["+destination(`"a"`, "AP", "")+","+destination(`"b"`, "AP", "")+"]")))
 	g.c.collectors = []Collector{dispatcher{listLimits{rows: 1, interval: listInterval}}}

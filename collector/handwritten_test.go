@@ -79,7 +79,7 @@ func TestDispatcher(t *testing.T) {
 			"destination_up 1,sip:[2001:db8::1]:5060,,,0 1\ndestination_state 1,sip:[2001:db8::1]:5060,,,0 1\ndestination_up 1,sip:\"x\"\n@y,,,0 1\ndestination_state 1,sip:\"x\"\n@y,,,0 1\ndestination_up 1,sip:Z\\xfcrich,,,0 1\ndestination_state 1,sip:Z\\xfcrich,,,0 1\nset_destinations 1 3\nset_destinations_up 1 3\nsets 1\n", ""},
 		{"an unknown state costs only itself", list(set("1", "["+destination(a, "Z", "")+","+destination(`"b"`, "A", "")+"]")),
 			"destination_up 1,b,,,0 1\ndestination_state 1,b,,,0 1\nset_destinations 1 2\nset_destinations_up 1 1\nsets 1\n", ""},
-		{"unknown states only", list(set("1", "["+destination(a, "Z", "")+"]")), "set_destinations 1 1\nset_destinations_up 1 0\n", "dispatcher.list: no destination has FLAGS that are known: a Kamailio that is newer than this exporter?"},
+		{"unknown states only", list(set("1", "["+destination(a, "Z", "")+"]")), "set_destinations 1 1\nset_destinations_up 1 0\n", "dispatcher.list: no destination has FLAGS that are known; this Kamailio may be newer than the exporter"},
 		{"another shape", `{"SETS":[]}`, "", "dispatcher.list via"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestDrouting(t *testing.T) {
 		{"other words", `[{"GWID":"a","ADDRESS":"x","STATE":"Probing"},{"GWID":"b","ADDRESS":"y","STATE":"Disabled MI"}]`, "",
 			"gateway_state a,x 2\ngateway_up a,x 0\ngateway_state b,y 3\ngateway_up b,y 0\n", ""},
 		{"no gateways", `{"Gateways":[]}`, "", "", ""},
-		{"unknown states", `{"Gateways":[{"ID":"1","IP":"x","State":"Sleeping"}]}`, "", "", "drouting.gw_status: no gateway has a state that is known"},
+		{"unknown states", `{"Gateways":[{"ID":"1","IP":"x","State":"Sleeping"}]}`, "", "", "drouting.gw_status: no gateway has a known state"},
 		{"nobody answers", "", "", "", ErrNoData.Error()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -15,21 +15,21 @@ import (
 // is in them is the script's own business, and may be personal data.
 var htableModule = Module{
 	Subsystem: "htable",
-	Summary:   "Entries of the script's hash tables",
+	Summary:   "Entries in the script's hash tables",
 	Queries: []Query{{
 		Method: "htable.listTables", Optional: true, Empty: []string{noHTables},
 		Labels: []Label{{Name: "table", Field: "name"}},
 		Metrics: []Metric{
-			{Field: "expire", Name: "expire_seconds", Kind: gauge, Wrap32: true, Help: "Time after which an entry that is not renewed is removed (autoexpire); 0 is never."},
+			{Field: "expire", Name: "expire_seconds", Kind: gauge, Wrap32: true, Help: "Lifetime of an entry that is not updated (autoexpire); 0 means unlimited."},
 			{Field: "size", Instead: "kamailio_htable_slots"},
 		},
 	}, {
 		Method: htableStatsMethod, Empty: []string{noHTables},
 		Labels: []Label{{Name: "table", Field: "name"}},
 		Metrics: []Metric{
-			{Field: "all", Name: "entries", Kind: gauge, Help: "Entries of the table, expired ones that are not yet removed included. Nodes that replicate a table (dmqreplicate) each have all of it."},
-			{Field: "slots", Name: "slots", Kind: gauge, Help: "Slots of the table: two to the power of its parameter size."},
-			{Field: "max", Name: "largest_slot_entries", Kind: gauge, Help: "Entries of the fullest slot. Much above entries per slot the table is too small, and slow."},
+			{Field: "all", Name: "entries", Kind: gauge, Help: "Entries in the table, including expired ones that are not removed yet. Nodes that replicate a table (dmqreplicate) each hold all of its entries."},
+			{Field: "slots", Name: "slots", Kind: gauge, Help: "Slots of the table: 2 to the power of its size parameter."},
+			{Field: "max", Name: "largest_slot_entries", Kind: gauge, Help: "Entries in the fullest slot. If this is far above the average per slot, the table has too few slots and lookups are slow."},
 			{Field: "min", Instead: "nothing: it is 0 on most tables"},
 		},
 	}},

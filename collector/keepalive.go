@@ -12,10 +12,10 @@ func keepaliveDesc(name, help, field string) *Desc {
 }
 
 var (
-	keepaliveUp       = keepaliveDesc("up", "1 while the destination answers pings, 0 while it does not. None before the first answer.", "state")
-	keepaliveState    = keepaliveDesc("state", "State of the destination: 0 not known yet, 1 up, 2 down.", "state")
+	keepaliveUp       = keepaliveDesc("up", "1 while the destination replies to pings, 0 while it does not. Omitted before the first reply.", "state")
+	keepaliveState    = keepaliveDesc("state", "State of the destination: 0 unknown, 1 up, 2 down.", "state")
 	keepaliveChecked  = keepaliveDesc("last_checked_timestamp_seconds", "Unix time of the last ping.", "last checked")
-	keepaliveLastUp   = keepaliveDesc("last_up_timestamp_seconds", "Unix time of the last ping that was answered with success.", "last up, last down")
+	keepaliveLastUp   = keepaliveDesc("last_up_timestamp_seconds", "Unix time of the last successful ping.", "last up, last down")
 	keepaliveLastDown = keepaliveDesc("last_down_timestamp_seconds", "Unix time of the last ping that was not.", "last up, last down")
 )
 
@@ -95,7 +95,7 @@ func (keepalive) Update(ctx context.Context, s *Session, emit Emit) error {
 		return err
 	}
 	if rows > 0 && known == 0 {
-		return unknownShape(keepaliveMethod, "no destination has a state that is known")
+		return unknownShape(keepaliveMethod, "no destination has a known state")
 	}
 	return nil
 }

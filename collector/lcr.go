@@ -11,8 +11,8 @@ func lcrDesc(name, help, field string) *Desc {
 }
 
 var (
-	lcrUp       = lcrDesc("up", "1 while the gateway gets calls; 0 while it is inactive (did not answer pings) or defunct.", "state, defunct_until")
-	lcrState    = lcrDesc("state", "State of the gateway by its pings: 0 inactive, 1 active, 2 failed, below the threshold. Without ping_interval always 1.", "state")
+	lcrUp       = lcrDesc("up", "1 while the gateway receives calls, 0 while it is inactive (no reply to pings) or defunct.", "state, defunct_until")
+	lcrState    = lcrDesc("state", "State of the gateway by its pings: 0 inactive, 1 active, 2 failing, below the threshold. Without ping_interval always 1.", "state")
 	lcrDefunct  = lcrDesc("defunct_until_timestamp_seconds", "Unix time until which the gateway gets no calls. Only while it does not.", "defunct_until")
 	lcrGateways = NewDesc("kamailio_lcr_gateways", "Gateways of an LCR instance.", gauge, lcrMethod, "lcr")
 )
@@ -62,7 +62,7 @@ func (lcr) Update(ctx context.Context, s *Session, emit Emit) error {
 		return err
 	}
 	if rows > 0 && known == 0 {
-		return unknownShape(lcrMethod, "no gateway has a state that is known")
+		return unknownShape(lcrMethod, "no gateway has a known state")
 	}
 	gateways.emit(lcrGateways, emit)
 	return nil

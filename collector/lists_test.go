@@ -21,7 +21,7 @@ func repeated(n int, format string) string {
 
 // unknown is the error of a reply in which nothing is known.
 func unknown(method string) string {
-	return method + ": none of the known fields is in the reply: a Kamailio that is newer than this exporter?"
+	return method + ": none of the known fields is in the reply; this Kamailio may be newer than the exporter"
 }
 
 // TestLists is what the collectors of lists and tables make of replies that the
@@ -141,7 +141,7 @@ func TestLists(t *testing.T) {
 }
 
 // A reply that ends in the middle is a failure, and never half a count.
-func TestAListThatIsCutOffIsNoCount(t *testing.T) {
+func TestTruncatedListIsNotCounted(t *testing.T) {
 	for method, tc := range map[string]struct {
 		collector Collector
 		reply     string
@@ -171,7 +171,7 @@ func TestAListThatIsCutOffIsNoCount(t *testing.T) {
 
 // What a version of Kamailio dies of is not asked there. It is no failure, the
 // rest is on the page, and the page says what is skipped.
-func TestADangerousCallIsSkipped(t *testing.T) {
+func TestDangerousCallIsSkipped(t *testing.T) {
 	const held = "scrape_skipped permissions permissions.addressDump danger = "
 	g := newGuardedServer(t)
 	g.c.collectors = []Collector{permissions{}}
@@ -196,7 +196,7 @@ func TestADangerousCallIsSkipped(t *testing.T) {
 // The same of a collector that has nothing else to tell: that is no failure
 // either, and no pause. 5.4 is one of the versions on which keepalive.list is
 // refused.
-func TestACollectorOfADangerousCallAlone(t *testing.T) {
+func TestCollectorWithOnlyADangerousCall(t *testing.T) {
 	g := newGuardedServer(t)
 	g.c.collectors = All(Options{GrowingInterval: time.Minute})
 	g.LoadDir("testdata/5.6.3")
@@ -231,7 +231,7 @@ func TestACollectorOfADangerousCallAlone(t *testing.T) {
 }
 
 // A module that is not loaded is not supported, and nothing is asked of it.
-func TestListsOfModulesThatAreNotThere(t *testing.T) {
+func TestListsOfMissingModules(t *testing.T) {
 	g := newGuardedServer(t)
 	g.c.collectors = nil
 	var lines []string

@@ -116,7 +116,7 @@ func TestManyContactsAreCountedInLittleMemory(t *testing.T) {
 }
 
 // A dump that is cut, or never ends, is a failure and no count.
-func TestHalfADumpIsNoCount(t *testing.T) {
+func TestTruncatedDumpIsNotCounted(t *testing.T) {
 	for _, scheme := range []string{"http", "fifo", "tcp"} {
 		for name, prepare := range map[string]func(*kamrpctest.Server){
 			"cut": func(s *kamrpctest.Server) {

@@ -34,7 +34,7 @@ type Options struct {
 	// beforehand: after a longer one it is not asked for an hour. 0 is no limit.
 	ListRows int
 	// GrowingInterval is how often ul.dump, dlg.briefing, tls.list and lists that
-	// are seldom different are asked at the most, and other growing lists if it is
+	// are seldom different are asked at most, and other growing lists if it is
 	// below 5 s, their own interval.
 	GrowingInterval time.Duration
 	// Promotions are the statistics that have metrics of their own; see

@@ -8,7 +8,7 @@ var mqueueModule = Module{
 		Method: "mqueue.get_sizes",
 		Labels: []Label{{Name: "queue", Field: "name"}},
 		Metrics: []Metric{
-			{Field: "size", Name: "messages", Kind: gauge, Help: "Messages that wait in the queue. One that only grows has nobody who fetches."},
+			{Field: "size", Name: "messages", Kind: gauge, Help: "Messages that wait in the queue. If it only grows, no process consumes them."},
 		},
 	}},
 }

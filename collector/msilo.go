@@ -3,7 +3,7 @@ package collector
 // msiloModule is stored instant messages (msilo/msilo.c).
 var msiloModule = Module{
 	Subsystem: "msilo",
-	Summary:   "Instant messages stored for users who are away",
+	Summary:   "Instant messages stored for offline users",
 	Queries: []Query{statistics("msilo",
 		Metric{Field: "msilo:stored_messages", Name: "stored_messages_total", Kind: counter, Help: "Messages stored."},
 		Metric{Field: "msilo:dumped_messages", Name: "delivered_messages_total", Kind: counter, Help: "Stored messages delivered."},

@@ -77,7 +77,7 @@ func TestStatisticsInParts(t *testing.T) {
 
 // What fits no transport is asked for once, until Kamailio restarts, and costs nothing
 // else on the page.
-func TestOutgrownIsNotAskedAgain(t *testing.T) {
+func TestOutgrownReplyIsNotRequestedAgain(t *testing.T) {
 	counters := map[string]int{"tmx": 10, "b": 3000}
 	server, c := counting(t, counters)
 	asked := func() int { return server.CallCount("stats.get_statistics") }

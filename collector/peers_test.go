@@ -27,7 +27,7 @@ func peerLists() map[string]Collector {
 	}
 }
 
-// What two of the lists are asked about besides.
+// Parameters of two of the lists.
 func withClock(replies map[string]string) map[string]string {
 	replies["core.version"] = `"kamailio 6.0.1 (x86_64/linux) "`
 	replies[uptimeMethod] = `{"now":"Mon Nov 23 04:05:05 2026","up_since":"Mon Nov 23 04:04:35 2026","uptime":30}`
@@ -91,7 +91,7 @@ func TestPeerLists(t *testing.T) {
 		{"states", lcrMethod, `{"gw":[{"lcr_id":1,"gw_id":3,"gw_name":"a","state":0,"defunct_until":"0"},{"lcr_id":1,"gw_id":4,"gw_name":"b","state":2,"defunct_until":"0"},{"lcr_id":2,"gw_id":5,"gw_name":"c","state":4,"defunct_until":"1000"},{"lcr_id":2,"gw_id":6,"gw_name":"d","state":0,"defunct_until":"4294967294"}]}`,
 			"gateway_state 1,3,a 1\ngateway_up 1,3,a 1\ngateway_state 1,4,b 0\ngateway_up 1,4,b 0\ngateway_state 2,5,c 2\ngateway_up 2,5,c 1\ngateway_state 2,6,d 1\ngateway_up 2,6,d 0\ngateway_defunct_until_timestamp_seconds 2,6,d 4.294967294e+09\ngateways 1 2\ngateways 2 2\n", ""},
 		{"one row without its list", lcrMethod, `{"gw":{"lcr_id":1,"gw_id":3,"gw_name":"a","state":1,"defunct_until":0}}`, "gateway_state 1,3,a 2\ngateway_up 1,3,a 1\ngateways 1 1\n", ""},
-		{"no states", lcrMethod, `{"gw":[{"lcr_id":1,"gw_id":3,"gw_name":"a","state":"odd"}]}`, "", "lcr.dump_gws: no gateway has a state that is known"},
+		{"no states", lcrMethod, `{"gw":[{"lcr_id":1,"gw_id":3,"gw_name":"a","state":"odd"}]}`, "", "lcr.dump_gws: no gateway has a known state"},
 
 		{"up", keepaliveMethod, `{"uri":"sip:a","owner":"_params","last checked":"Mon Nov 23 04:05:01 2026\n","last up":"Mon Nov 23 04:05:01 2026\n","last down":"Thu Jan  1 01:00:00 1970\n","state":1}`,
 			"destination_state sip:a,_params,0 1\ndestination_up sip:a,_params,0 1\ndestination_last_checked_timestamp_seconds sip:a,_params,0 T+1\ndestination_last_up_timestamp_seconds sip:a,_params,0 T+1\n", ""},
@@ -101,7 +101,7 @@ func TestPeerLists(t *testing.T) {
 			"destination_state sip:a,x,0 2\ndestination_up sip:a,x,0 0\ndestination_last_checked_timestamp_seconds sip:a,x,0 T+3\ndestination_last_down_timestamp_seconds sip:a,x,0 T+2\ndestination_last_up_timestamp_seconds sip:a,x,0 T+1\n", ""},
 		{"not yet checked, and a list, should it become one", keepaliveMethod, `[{"uri":"sip:a","owner":"x","last checked":"Wed Dec 31 19:00:00 1969","last up":"?","last down":null,"state":0},{"uri":"sip:a","owner":"x","state":0}]`,
 			"destination_state sip:a,x,0 0\ndestination_state sip:a,x,1 0\n", ""},
-		{"an unknown state", keepaliveMethod, `{"uri":"sip:a","owner":"x","state":9}`, "", "keepalive.list: no destination has a state that is known"},
+		{"an unknown state", keepaliveMethod, `{"uri":"sip:a","owner":"x","state":9}`, "", "keepalive.list: no destination has a known state"},
 
 		{"registered, disabled, running, failed", regDumpMethod, `[{"l_uuid":"a",` + registered + `},{"l_uuid":"b","expires":360,"flags":1,"diff_expires":-1795406706,"r_domain":"x","auth_proxy":"sip:me:pw@192.0.2.1:5080;transport=tls"},{"l_uuid":"c","expires":60,"flags":26,"diff_expires":19},{"l_uuid":"d","expires":60,"flags":20,"diff_expires":-5}]`,
 			"up a 1\nenabled a 1\nongoing a 0\nauth_sent a 0\nexpires_in_seconds a 250\nexpires_seconds a 300\ninfo a,example.com, 1\n" +
@@ -238,7 +238,7 @@ func TestCfgVariables(t *testing.T) {
 	for _, tc := range []struct{ name, reply, want, err string }{
 		{"a number", "-3", "cfg_value core,debug -3\ncfg_value tcp_conn[1],x.y -3\n", ""},
 		{"not there", "fault: Failed to get the variable", "", "setting core.debug: cfg.get: kamailio answered error 500: Failed to get the variable"},
-		{"a text, which may be a secret", `"12345"`, "", "setting core.debug is not a number: remove it from --collector.cfg.variables"},
+		{"a text, which may be a secret", `"12345"`, "", "setting core.debug is not a number; remove it from --collector.cfg.variables"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := emitted(t, c, map[string]string{cfgMethod: tc.reply})

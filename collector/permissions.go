@@ -34,19 +34,19 @@ func groupAbove(above kamrpc.Above, _ kamrpc.Value) string { return above.Text("
 
 var (
 	addressList = peerList{
-		desc:   NewDesc("kamailio_permissions_addresses", "Single addresses of the table address, by group.", gauge, addressMethod, "group"),
+		desc:   NewDesc("kamailio_permissions_addresses", "Single IP addresses in the table address, by group.", gauge, addressMethod, "group"),
 		method: addressMethod, rows: kamrpc.Rows{}, field: "group", group: groupOfRow, none: "No address table",
 	}
 	subnetList = peerList{
-		desc:   NewDesc("kamailio_permissions_subnets", "Subnets of the table address, by group.", gauge, subnetMethod, "group"),
+		desc:   NewDesc("kamailio_permissions_subnets", "Subnets in the table address, by group.", gauge, subnetMethod, "group"),
 		method: subnetMethod, rows: kamrpc.Rows{}, field: "group", group: groupOfRow, none: "No subnet table",
 	}
 	nameList = peerList{
-		desc:   NewDesc("kamailio_permissions_domains", "Domain names of the table address, by group.", gauge, namesMethod, "group"),
+		desc:   NewDesc("kamailio_permissions_domains", "Domain names in the table address, by group.", gauge, namesMethod, "group"),
 		method: namesMethod, rows: kamrpc.Rows{Path: "item", Fields: []string{"domain_name"}}, field: "domain_name", group: groupAbove, none: "No domain list table",
 	}
 	trustedList = peerList{
-		desc:   NewDesc("kamailio_permissions_trusted_peers", "Rows of the table trusted.", gauge, trustedMethod),
+		desc:   NewDesc("kamailio_permissions_trusted_peers", "Rows in the table trusted.", gauge, trustedMethod),
 		method: trustedMethod, rows: kamrpc.Rows{Path: "item", Fields: []string{"ip"}}, field: "ip", none: "No trusted table",
 	}
 )

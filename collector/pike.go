@@ -7,21 +7,21 @@ import (
 // pikeModule is what a table can say of pike (pike/pike_funcs.c, pike_rpc.c).
 var pikeModule = Module{
 	Subsystem: "pike",
-	Summary:   "Source addresses that pike blocks for sending too much",
+	Summary:   "Source addresses that pike blocks because they send too many requests",
 	Queries: []Query{
 		{Method: pikeMethod, Metrics: []Metric{
-			{Field: "max_hits", Name: "max_requests", Kind: gauge, Help: "Requests from one address in a sampling period above which it is blocked (reqs_density_per_unit)."},
+			{Field: "max_hits", Name: "max_requests", Kind: gauge, Help: "Maximum number of requests from an address in a sampling period (reqs_density_per_unit). Above it the address is blocked."},
 			{Field: "number_of_rows", Instead: "kamailio_pike_hot_addresses"},
 		}},
-		statistics("pike", Metric{Field: "pike:blocked_ips", Name: "blocked_total", Kind: counter, Help: "Times that an address was blocked."}),
+		statistics("pike", Metric{Field: "pike:blocked_ips", Name: "blocked_total", Kind: counter, Help: "Number of times that a source address was blocked."}),
 	},
 }
 
 const pikeMethod = "pike.top"
 
 var (
-	pikeHot  = NewDesc("kamailio_pike_hot_addresses", "Source addresses that are over the limit now.", gauge, "pike.top list")
-	pikeHits = NewDesc("kamailio_pike_address_requests", "Requests of a source address that is over the limit, in the present sampling period. Only with --collector.pike.addresses.", gauge, "pike.top leaf_hits_curr", "address")
+	pikeHot  = NewDesc("kamailio_pike_hot_addresses", "Source addresses that are currently over the limit.", gauge, "pike.top list")
+	pikeHits = NewDesc("kamailio_pike_address_requests", "Requests from a source address that is over the limit, in the current sampling period. Only with --collector.pike.addresses.", gauge, "pike.top leaf_hits_curr", "address")
 )
 
 // pike counts the rows of the list, which a table cannot.

@@ -8,7 +8,7 @@ import (
 
 const presenceMethod = "presence.presentity_list"
 
-var presentities = NewDesc("kamailio_presence_presentities", "Published states in memory (publ_cache), by event package. None are told where presence keeps them in the database only.", gauge, presenceMethod, "event")
+var presentities = NewDesc("kamailio_presence_presentities", "Published states in memory (publ_cache), by event package. Omitted if presence keeps them only in the database.", gauge, presenceMethod, "event")
 
 // presence counts what is published (presence/presence.c, presentity.c).
 // Kamailio lists it where it is in memory; without a cache the list is empty, and

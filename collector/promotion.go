@@ -11,7 +11,7 @@ import (
 )
 
 // Promotion makes a typed metric with a name and a help text of its own of a
-// Kamailio statistic: Kamailio does not tell what a statistic of the operator's
+// Kamailio statistic: Kamailio does not report what a statistic of the operator's
 // script means, nor whether it only grows; the operator knows.
 type Promotion struct {
 	Statistic string // "group:name", as Kamailio has it: any bytes
@@ -37,11 +37,11 @@ func ParsePromotion(text string, kind prometheus.ValueType) (Promotion, error) {
 	case !colon || group == "" || name == "":
 		return p, fmt.Errorf("%q is not GROUP:NAME, as in script:calls", statistic)
 	case metricWord(group) == "" || metricWord(name) == "":
-		return p, fmt.Errorf("there is no letter or digit in the group or the name of %q to make a metric's name of", statistic)
+		return p, fmt.Errorf("the group or the name of %q has no letter or digit for the name of a metric", statistic)
 	case !utf8.ValidString(p.Help):
 		return p, errors.New("the help text is not UTF-8")
 	case kind != counter && strings.HasSuffix(p.MetricName(), "_total"):
-		return p, fmt.Errorf("%s would be a gauge with the name of a counter: promote it as a counter, or leave it in kamailio_statistic", p.MetricName())
+		return p, fmt.Errorf("%s would be a gauge with the name of a counter; promote it as a counter, or leave it in kamailio_statistic", p.MetricName())
 	}
 	return p, nil
 }
@@ -119,7 +119,7 @@ func CheckPromotions(promotions []Promotion, reserved ...string) error {
 		case promoted[p.Statistic]:
 			return fmt.Errorf("the statistic %q is promoted twice", p.Statistic)
 		case known.metricOf(p.Statistic) != "":
-			return fmt.Errorf("the statistic %q has a metric already: %s", p.Statistic, known.metricOf(p.Statistic))
+			return fmt.Errorf("the statistic %q already has a metric: %s", p.Statistic, known.metricOf(p.Statistic))
 		case owners[family] != "":
 			return fmt.Errorf("the statistic %q would be named %s, which is taken by %s", p.Statistic, name, owners[family])
 		}

@@ -71,9 +71,9 @@ func TestCheckPromotions(t *testing.T) {
 		promotions []Promotion
 		want       string
 	}{
-		{parse(counter, "tmx:UAS_transactions"), "has a metric already: kamailio_tmx_uas_transactions_total"},
-		{parse(gauge, "shmem:fragments"), "has a metric already: kamailio_core_shm_fragments"},
-		{parse(counter, "usrloc:any table_contacts"), "has a metric already: kamailio_usrloc_contacts"},
+		{parse(counter, "tmx:UAS_transactions"), "already has a metric: kamailio_tmx_uas_transactions_total"},
+		{parse(gauge, "shmem:fragments"), "already has a metric: kamailio_core_shm_fragments"},
+		{parse(counter, "usrloc:any table_contacts"), "already has a metric: kamailio_usrloc_contacts"},
 		{parse(counter, "script:a", "script:a"), "promoted twice"},
 		{append(parse(counter, "script:a"), parse(gauge, "script:a")...), "promoted twice"},
 		{parse(counter, "script:Foo", "script:foo"), `would be named kamailio_script_foo_total, which is taken by the statistic "script:Foo"`},

@@ -11,15 +11,15 @@ var ratelimitModule = Module{
 		Method: "rl.get_pipes", Line: `PIPE\[(?P<pipe>[0-9]+)\]: [0-9]+:.* (?P<last_counter>-?[0-9]+)/(?P<limit>-?[0-9]+) \(drop rate: (?P<load>-?[0-9]+)\) \[(?P<counter>-?[0-9]+)\]`,
 		Labels: []Label{{Name: "pipe", Field: "pipe"}},
 		Metrics: []Metric{
-			{Field: "limit", Name: "pipe_limit", Kind: gauge, Help: "Limit of the pipe: requests per second, or percent of CPU (algorithm FEEDBACK), or bytes that wait to be read (NETWORK). " + lastPipe},
-			{Field: "counter", Name: "pipe_requests", Kind: gauge, Help: "Requests that came to the pipe in the present interval (timer_interval), refused ones included. " + lastPipe},
-			{Field: "last_counter", Name: "pipe_last_requests", Kind: gauge, Help: "Requests that came to the pipe in the last whole interval, refused ones included. " + lastPipe},
-			{Field: "load", Name: "pipe_load", Kind: gauge, Help: "Requests of the last interval as a multiple of the limit, rounded down: above 0 the pipe refuses some (algorithm RED). For algorithm NETWORK 1 is above the limit and -1 below. " + lastPipe},
+			{Field: "limit", Name: "pipe_limit", Kind: gauge, Help: "Limit of the pipe: requests per second, percent of CPU (algorithm FEEDBACK), or bytes that wait to be read (algorithm NETWORK). " + lastPipe},
+			{Field: "counter", Name: "pipe_requests", Kind: gauge, Help: "Requests to the pipe in the current interval (timer_interval), including rejected ones. " + lastPipe},
+			{Field: "last_counter", Name: "pipe_last_requests", Kind: gauge, Help: "Requests to the pipe in the last complete interval, including rejected ones. " + lastPipe},
+			{Field: "load", Name: "pipe_load", Kind: gauge, Help: "Requests of the last interval divided by the limit, rounded down. Above 0 the pipe rejects some of them (algorithm RED). With algorithm NETWORK, 1 means above the limit and -1 below. " + lastPipe},
 		},
 	}},
 }
 
-const lastPipe = "Over JSON-RPC only of the last pipe in use."
+const lastPipe = "Over JSON-RPC, only the last pipe is available."
 
 // lastOnly is said of what only BINRPC has whole.
 const lastOnly = "over JSON-RPC Kamailio reports only the last one, over a binrpc URI all"

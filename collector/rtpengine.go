@@ -31,7 +31,7 @@ var rtpengineModule = Module{
 				return node.Get("disabled").Text() == "1"
 			},
 			Metrics: []Metric{
-				{Field: "recheck_ticks", Name: "node_recheck_seconds", Kind: gauge, None: "-1", Help: "Time until Kamailio looks again at a node that it found dead; 0 is at the next call. Only for such a node."},
+				{Field: "recheck_ticks", Name: "node_recheck_seconds", Kind: gauge, None: "-1", Help: "Time until Kamailio checks a dead node again; 0 means at the next call. Omitted for nodes that are alive."},
 			},
 		},
 	},
@@ -47,12 +47,12 @@ func rtpengineNodes(up string, where func(kamrpc.Value) bool, metrics ...Metric)
 		Labels: relayLabels("set"), Index: true,
 		Where: where,
 		Metrics: append(metrics,
-			Metric{Field: "weight", Name: "node_weight", Kind: gauge, Help: "Weight of the node: its part of the calls of its set."},
+			Metric{Field: "weight", Name: "node_weight", Kind: gauge, Help: "Weight of the node, which determines its share of the calls of its set."},
 			Metric{Field: "index", Instead: "Kamailio's number of the node: not the label index"},
 		),
 		Counts: []Count{
-			{Name: "set_nodes", By: rtpengineSet, Help: "Nodes of a set."},
-			{Name: "set_nodes_up", By: rtpengineSet, Field: up, Map: isUp, Help: "Nodes of a set that get calls."},
+			{Name: "set_nodes", By: rtpengineSet, Help: "Nodes in a set."},
+			{Name: "set_nodes_up", By: rtpengineSet, Field: up, Map: isUp, Help: "Nodes in a set that receive calls."},
 		},
 	}
 }
@@ -64,7 +64,7 @@ func relayLabels(set string) []Label {
 }
 
 const (
-	rtpengineUpHelp      = "1 while the node gets calls; 0 when Kamailio found it dead or it is disabled. It is looked at when a call needs it, and from Kamailio 6.0 on also each ping_interval."
+	rtpengineUpHelp      = "1 while the node receives calls, 0 while it is dead or disabled. Kamailio checks a node when a call needs it, and since 6.0 also every ping_interval."
 	rtpengineEnabledHelp = "0 if an operator or the database disabled the node, else 1."
 )
 
@@ -81,7 +81,7 @@ var (
 )
 
 // rtpproxyModule is the same of the older relay (rtpproxy/rtpproxy.c,
-// rtpproxy_rpc_list). That an operator disabled a node is told by recheck: it is
+// rtpproxy_rpc_list). That an operator disabled a node is reported by recheck: it is
 // then the largest number there is, printed with %d.
 var rtpproxyModule = Module{
 	Subsystem: "rtpproxy",
@@ -90,8 +90,8 @@ var rtpproxyModule = Module{
 		Method: "rtpproxy.list", Stream: true,
 		Labels: relayLabels("setid"), Index: true,
 		Metrics: []Metric{
-			{Field: "disabled", Name: "node_up", Kind: gauge, Map: map[string]float64{"0": 1, "1": 0}, Help: "1 while the node gets calls; 0 when Kamailio found it dead or an operator disabled it. It is looked at when a call needs it."},
-			{Field: "weight", Name: "node_weight", Kind: gauge, Help: "Weight of the node: its part of the calls of its set."},
+			{Field: "disabled", Name: "node_up", Kind: gauge, Map: map[string]float64{"0": 1, "1": 0}, Help: "1 while the node receives calls, 0 while it is dead or an operator disabled it. Kamailio checks a node when a call needs it."},
+			{Field: "weight", Name: "node_weight", Kind: gauge, Help: "Weight of the node, which determines its share of the calls of its set."},
 			{Field: "recheck", Name: "node_enabled", Kind: gauge, Map: map[string]float64{"-1": 0, "4294967295": 0, "*": 1}, Help: "0 if an operator disabled the node, else 1."},
 			{Field: "index", Instead: "Kamailio's number of the node: not the label index"},
 		},

@@ -5,7 +5,7 @@ package collector
 // the last one, and that is empty.
 var secfilterModule = Module{
 	Subsystem: "secfilter",
-	Summary:   "Messages that secfilter blocked and let pass (Kamailio 6)",
+	Summary:   "Messages that secfilter blocked or allowed (Kamailio 6)",
 	Queries:   []Query{{Method: "secfilter.stats", MustTell: true, Metrics: secfilterMatches()}},
 }
 
@@ -26,7 +26,7 @@ func secfilterMatches() (all []Metric) {
 			all = append(all, Metric{
 				Field: list.field + "/" + kind, Const: []Label{{Name: "list", Value: list.label}, {Name: "kind", Value: kind}},
 				Source: "<list>/<kind>", Name: "matches_total", Kind: counter, Wrap32: true,
-				Help: "Checks that found a match, by list and by what was compared: blacklist and other blocked the message, whitelist let it pass.",
+				Help: "Checks that found a match, by list and by the compared element. The lists blacklist and other block the message, whitelist allows it.",
 			})
 		}
 	}

@@ -26,7 +26,7 @@ type Target interface {
 }
 
 // Session is one scrape's view of a Kamailio: it asks each question once,
-// whoever wants the answer, gives each call its own time-out, and never asks for
+// whoever wants the answer, gives each call its own timeout, and never asks for
 // what is not there.
 type Session struct {
 	target  Target
@@ -83,7 +83,7 @@ func newServer(start string, methods []string) *server {
 	return srv
 }
 
-// Has tells whether the server offers a method, without asking it.
+// Has reports whether the server offers a method, without asking it.
 func (s *Session) Has(method string) bool {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *Session) Has(method string) bool {
 	return s.server.methods == nil || s.server.methods[method]
 }
 
-// Lists tells whether the server is known to list a method.
+// Lists reports whether the server is known to list a method.
 func (s *Session) Lists(method string) bool { return s.server.methods[method] }
 
 // refusedSince tells since when a method is known to be dangerous on this
@@ -193,7 +193,7 @@ func (s *Session) allowed(method, key string) error {
 	return s.outgrown(key)
 }
 
-// dangerousAtAll tells whether a method is refused on some version, whatever its
+// dangerousAtAll reports whether a method is refused on some version, whatever its
 // parameters.
 func dangerousAtAll(method string) bool {
 	price, _ := kamrpc.PriceOf(method)

@@ -9,16 +9,16 @@ var slModule = Module{
 	Queries: []Query{
 		{Method: "sl.stats", Metrics: []Metric{
 			{Pattern: "([1-6][0-9x][0-9x]|xxx)", PatternLabels: []string{"code"}, Name: "replies_sent_by_code_total", Kind: counter, Wrap32: true,
-				Help: "Replies sent without a transaction, by status code. A code such as 4xx stands for all codes of its class that have no counter of their own, xxx for what is in no class."},
+				Help: "Replies sent without a transaction, by status code. A code such as 4xx stands for the codes of its class without a counter of their own; xxx stands for all others."},
 		}},
 		statistics("sl",
 			Metric{Field: "sl:1xx_replies", Const: []Label{{Name: "code", Value: "1xx"}}, Name: "replies_sent_by_code_total", Kind: counter,
-				Help: "Replies sent without a transaction, by status code. A code such as 4xx stands for all codes of its class that have no counter of their own, xxx for what is in no class."},
+				Help: "Replies sent without a transaction, by status code. A code such as 4xx stands for the codes of its class without a counter of their own; xxx stands for all others."},
 			Metric{Pattern: "sl:[2-6x][0-9x][0-9x]_replies", Instead: "kamailio_sl_replies_sent_by_code_total, from sl.stats"},
 			Metric{Field: "sl:sent_replies", Name: "replies_sent_total", Kind: counter, Help: "Replies sent without a transaction."},
 			Metric{Field: "sl:sent_err_replies", Name: "error_replies_sent_total", Kind: counter, Help: "Replies sent by sl_reply_error(), for internal errors."},
 			Metric{Field: "sl:failures", Name: "failures_total", Kind: counter, Help: "Replies that could not be sent."},
-			Metric{Field: "sl:received_ACKs", Name: "acks_received_total", Kind: counter, Help: "ACKs received for stateless replies: INVITEs that were refused without a transaction, challenges (407) included."},
+			Metric{Field: "sl:received_ACKs", Name: "acks_received_total", Kind: counter, Help: "ACKs received for stateless replies, that is, for INVITEs rejected without a transaction, including challenges (407)."},
 		),
 	},
 }

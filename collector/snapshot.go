@@ -24,6 +24,21 @@ type Result struct {
 	Refusals   []Refusal
 }
 
+// Skipped is the call that the collector skips now, and why; "" if it skips none.
+func (r Result) Skipped() (method, reason string) {
+	for _, h := range r.Held.Reasons {
+		if h.Holds() {
+			return r.Held.Method, h.Name
+		}
+	}
+	for _, h := range r.Refusals {
+		if h.Reason.Holds() {
+			return h.Method, h.Reason.Name
+		}
+	}
+	return "", ""
+}
+
 // Refusal is a call that is dangerous on some version of Kamailio; its reason
 // holds where it is on the version that runs.
 type Refusal struct {
@@ -44,18 +59,18 @@ type Snapshot struct {
 
 // Metrics about the scrape itself. The words are node_exporter's.
 var (
-	upDesc          = NewDesc("kamailio_up", "1 when Kamailio answered this scrape, 0 when it did not.", gauge, "core.uptime")
-	durationDesc    = NewDesc("kamailio_scrape_duration_seconds", "Time that this scrape took.", gauge, "the exporter")
-	supportedDesc   = NewDesc("kamailio_scrape_collector_supported", "1 when the server runs what this collector reads, 0 when it does not.", gauge, "system.listMethods", "collector")
-	successDesc     = NewDesc("kamailio_scrape_collector_success", "1 when the collector read all it wanted, 0 when it failed and its metrics are missing. The log tells why.", gauge, "the exporter", "collector")
-	collectTimeDesc = NewDesc("kamailio_scrape_collector_duration_seconds", "Time that the collector took.", gauge, "the exporter", "collector")
-	duplicateDesc   = NewDesc("kamailio_scrape_collector_duplicates", "Samples that were dropped because others had the same labels.", gauge, "the exporter", "collector")
+	upDesc          = NewDesc("kamailio_up", "1 if Kamailio replied to this scrape, else 0.", gauge, "core.uptime")
+	durationDesc    = NewDesc("kamailio_scrape_duration_seconds", "Duration of this scrape.", gauge, "the exporter")
+	supportedDesc   = NewDesc("kamailio_scrape_collector_supported", "1 if this Kamailio has the RPCs that the collector needs, else 0.", gauge, "system.listMethods", "collector")
+	successDesc     = NewDesc("kamailio_scrape_collector_success", "1 if the collector succeeded, 0 if it failed and its metrics are missing. The log reports why.", gauge, "the exporter", "collector")
+	collectTimeDesc = NewDesc("kamailio_scrape_collector_duration_seconds", "Duration of the collector.", gauge, "the exporter", "collector")
+	duplicateDesc   = NewDesc("kamailio_scrape_collector_duplicates", "Samples that were dropped because another one had the same labels.", gauge, "the exporter", "collector")
 
-	usableDesc = NewDesc("kamailio_scrape_uri_usable", "1 while Kamailio is queried at this URI, 0 while the URI is skipped because it does not answer or leads to another Kamailio than the URIs before it. The log reports why. Only where several URIs are configured.", gauge, "the exporter", "uri")
+	usableDesc = NewDesc("kamailio_scrape_uri_usable", "1 while the exporter uses this URI, 0 while it skips the URI because it does not reply or leads to another Kamailio than the URIs before it. The log reports why. Only if several URIs are configured.", gauge, "the exporter", "uri")
 
 	skippedDesc      = NewDesc("kamailio_scrape_skipped", "1 while the exporter skips a call, else 0: because the server holds more than the configured limit (size), because Kamailio does not report how much it holds (unknown), for a while after it failed (pause), or because it can kill this version of Kamailio (danger).", gauge, "the exporter", "collector", "method", "reason")
 	skippedSinceDesc = NewDesc("kamailio_scrape_skipped_since_timestamp_seconds", "Unix time since when a call has been skipped. Only while it is.", gauge, "the exporter", "collector", "method", "reason")
-	ageDesc          = NewDesc("kamailio_scrape_data_age_seconds", "Age of the samples of a collector whose costly call is not made at every scrape.", gauge, "the exporter", "collector")
+	ageDesc          = NewDesc("kamailio_scrape_data_age_seconds", "Age of the samples of a collector whose expensive call is not made at every scrape.", gauge, "the exporter", "collector")
 )
 
 // ScrapeDescs are the metrics of the scrape itself, on every page.

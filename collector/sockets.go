@@ -14,10 +14,10 @@ var socketsModule = Module{
 		Method: "core.sockets_list", Rows: "socket",
 		Labels: []Label{{Name: "protocol", Field: "proto"}, {Name: "address", Field: "address"}, {Name: "port", Field: "port"}},
 		Metrics: []Metric{
-			{Field: "proto", Name: "listen_socket_info", Kind: gauge, Map: map[string]float64{"*": 1}, Help: "Always 1, one for each socket that Kamailio listens on."},
+			{Field: "proto", Name: "listen_socket_info", Kind: gauge, Map: map[string]float64{"*": 1}, Help: "Always 1. One series for each socket that Kamailio listens on."},
 		},
 	}},
 }
 
-// socketsInterval is how often it is asked at the most.
+// socketsInterval is how often it is asked at most.
 const socketsInterval = time.Hour

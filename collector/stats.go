@@ -142,7 +142,7 @@ func newStatistics(known *claimed, promotions []Promotion) statisticsCollector {
 }
 
 var statisticDesc = NewDesc("kamailio_statistic",
-	"Value of a Kamailio statistic that has no metric of its own, such as the update_stat() counters of the configuration script. Whether it only grows is not known, hence untyped.",
+	"Value of a Kamailio statistic without a metric of its own, such as the update_stat() counters of the configuration script. It is untyped because the exporter does not know whether it is a counter or a gauge.",
 	prometheus.UntypedValue, "statistic <group>:<name>", "group", "name")
 
 func (statisticsCollector) Name() string { return "statistics" }

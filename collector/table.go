@@ -36,7 +36,7 @@ type Query struct {
 	// With is another method, which only servers list that know these Params.
 	// The query is for them only.
 	With string
-	// Fixed: the answer stays the same until Kamailio restarts, and is asked for
+	// Fixed: the reply stays the same until Kamailio restarts, and is read
 	// once per start.
 	Fixed bool
 	// Empty is how the errors begin that Kamailio answers where another server
@@ -112,10 +112,10 @@ type Metric struct {
 	// looks negative is 2^32 more (core/rpc: struct_add "d").
 	Wrap32 bool
 	// Tally: a number of things that Kamailio adds up from its processes while they
-	// go on: a negative one is a moment in which it does not know, and no sample.
+	// continue: a negative one is a moment in which it does not know, and no sample.
 	Tally bool
 
-	// Source is where Kamailio tells it, for a metric of many fields; without it
+	// Source is where Kamailio reports it, for a metric of many fields; without it
 	// it is the fields' names.
 	Source string
 
@@ -371,7 +371,7 @@ func (q *compiledQuery) parseLine(text string) kamrpc.Value {
 	return kamrpc.ObjectValue(fields)
 }
 
-// isEmpty tells whether an error stands for an empty list.
+// isEmpty reports whether an error stands for an empty list.
 func (q *compiledQuery) isEmpty(err error) bool {
 	fault := (*kamrpc.Fault)(nil)
 	return errors.As(err, &fault) && slices.ContainsFunc(q.Empty, func(begin string) bool { return strings.HasPrefix(fault.Message, begin) })

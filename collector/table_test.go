@@ -107,7 +107,7 @@ func TestTable(t *testing.T) {
 		{"known, not exported", `{"list":[{"item":{"id":"a","known":7}}]}`, "", ""},
 		{"no id", `{"list":[{"item":{"n":7}}]}`, "x_n ,k 7\n", ""},
 		{"a number as id", `{"list":[{"item":{"id":-3,"n":7}}]}`, "x_n -3,k 7\n", ""},
-		{"renamed fields", `{"list":[{"item":{"ident":"a","num":7}}]}`, "", "tm.stats: none of the known fields is in the reply: a Kamailio that is newer than this exporter?"},
+		{"renamed fields", `{"list":[{"item":{"ident":"a","num":7}}]}`, "", "tm.stats: none of the known fields is in the reply; this Kamailio may be newer than the exporter"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := emitted(t, rows.Collector(), map[string]string{"tm.stats": tc.reply})
@@ -197,7 +197,7 @@ func TestParseStatistics(t *testing.T) {
 		{"odd names", `["script:a = b = 1","script:q\"{}\n = 2","script:x:y = 3","noise"," = 4"]`,
 			"statistic script,a = b 1\nstatistic script,q\"{}\n 2\nstatistic script,x:y 3\nstatistic , 4\n", ""},
 		{"not a number", `["script:foo = many","script:bar = 1"]`, "statistic script,bar 1\n", ""},
-		{"another shape", `["a","b"]`, "", "stats.get_statistics: no line of the reply is a statistic: a Kamailio that is newer than this exporter?"},
+		{"another shape", `["a","b"]`, "", "stats.get_statistics: no line of the reply is a statistic; this Kamailio may be newer than the exporter"},
 		{"1,000", "[" + strings.Join(long, ",") + "]", "", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -220,7 +220,7 @@ func TestParseStatistics(t *testing.T) {
 
 // A name that a script chose can be that of a known statistic of another group,
 // and must not be taken for it.
-func TestAKnownStatisticIsNotGeneric(t *testing.T) {
+func TestKnownStatisticHasItsOwnMetric(t *testing.T) {
 	all := All(Options{})
 	got, err := emitted(t, all[len(all)-1], map[string]string{statisticsMethod: `["core:rcv_requests = 1","script:rcv_requests = 2","newmodule:things = 3","usrloc:my_table_users = 4","core:rcv_replies_2xx_invite = 5","core:brand_new = 6"]`})
 	if err != nil {
@@ -231,7 +231,7 @@ func TestAKnownStatisticIsNotGeneric(t *testing.T) {
 	}
 }
 
-func TestStatisticsOfAModuleThatIsNotLoaded(t *testing.T) {
+func TestStatisticsOfAMissingModule(t *testing.T) {
 	_, err := emitted(t, registrarModule.Collector(), map[string]string{statisticsMethod: `["core:rcv_requests = 1"]`})
 	if !errors.Is(err, ErrNoData) {
 		t.Errorf("got %v", err)

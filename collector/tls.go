@@ -10,12 +10,12 @@ import (
 // it has them as statistics too (tls/tls_mod.c).
 var tlsModule = Module{
 	Subsystem: "tls",
-	Summary:   "TLS connections in total, their limit, and bytes that wait",
+	Summary:   "TLS connections in total, their limit, and bytes queued",
 	Queries: []Query{
 		{Method: tlsInfoMethod, Metrics: []Metric{
 			{Field: "opened_connections", Name: "connections", Kind: gauge, Help: "Open TLS connections."},
-			{Field: "max_connections", Name: "max_connections", Kind: gauge, Help: "Limit of TLS connections."},
-			{Field: "clear_text_write_queued_bytes", Name: "write_queue_bytes", Kind: gauge, Wrap32: true, Help: "Bytes that wait to be encrypted and sent."},
+			{Field: "max_connections", Name: "max_connections", Kind: gauge, Help: "Maximum number of TLS connections."},
+			{Field: "clear_text_write_queued_bytes", Name: "write_queue_bytes", Kind: gauge, Wrap32: true, Help: "Bytes queued to be encrypted and sent."},
 		}},
 		statistics("tls",
 			Metric{Field: "tls:opened_connections", Instead: "kamailio_tls_connections"},
@@ -39,8 +39,8 @@ var tlsConnectionsModule = Module{
 	Queries: []Query{{
 		Method: tlsListMethod, Stream: true,
 		Counts: []Count{
-			{Name: "connections_by_state", By: []Label{{Name: "state", Field: "state", Word: tlsState}}, Help: "TLS connections by state: accept and connect are handshakes in progress, pre_init has not begun one."},
-			{Name: "connections_by_version", By: []Label{{Name: "version", Field: "cipher", Word: tlsVersion}}, Help: "TLS connections by the version that their cipher came with: TLSv1.3 is exact, any other is the lowest that it can be. Unknown before the handshake is done."},
+			{Name: "connections_by_state", By: []Label{{Name: "state", Field: "state", Word: tlsState}}, Help: "TLS connections by state. accept and connect are handshakes in progress; in pre_init the handshake has not started."},
+			{Name: "connections_by_version", By: []Label{{Name: "version", Field: "cipher", Word: tlsVersion}}, Help: "TLS connections by the TLS version that introduced their cipher. TLSv1.3 is exact; any other is the minimum version. It is unknown until the handshake is complete."},
 		},
 	}},
 }

@@ -13,9 +13,9 @@ var uacModule = Module{
 	Subsystem: "uac",
 	Summary:   "Outgoing registrations (uac module), in total",
 	Queries: []Query{statistics("uac",
-		Metric{Field: "uac:regtotal", Name: "registrations", Kind: gauge, Help: "Outgoing registrations that Kamailio keeps."},
-		Metric{Field: "uac:regactive", Name: "registrations_active", Kind: gauge, Help: "Outgoing registrations that are registered, as Kamailio counts them: the count can fall below zero."},
-		Metric{Field: "uac:regdisabled", Name: "registrations_disabled", Kind: gauge, Help: "Outgoing registrations that are switched off."},
+		Metric{Field: "uac:regtotal", Name: "registrations", Kind: gauge, Help: "Outgoing registrations in total."},
+		Metric{Field: "uac:regactive", Name: "registrations_active", Kind: gauge, Help: "Outgoing registrations that are registered. Kamailio's counter can fall below zero."},
+		Metric{Field: "uac:regdisabled", Name: "registrations_disabled", Kind: gauge, Help: "Outgoing registrations that are disabled."},
 	)},
 }
 
@@ -24,13 +24,13 @@ func registrationDesc(name, help, field string, more ...string) *Desc {
 }
 
 var (
-	regUp        = registrationDesc("up", "1 while the registration is accepted by the other server and not run out, else 0.", "flags, diff_expires")
-	regEnabled   = registrationDesc("enabled", "0 if the registration is switched off, by an operator or after a failure without reg_retry_interval, else 1.", "flags")
-	regOngoing   = registrationDesc("ongoing", "1 while Kamailio waits for the answer to a REGISTER. Stuck at 1, none comes.", "flags")
-	regAuthSent  = registrationDesc("auth_sent", "1 while Kamailio waits for the answer to a REGISTER with credentials.", "flags")
-	regExpiresIn = registrationDesc("expires_in_seconds", "Time until the registration runs out; Kamailio renews it before. Only while it is up.", "diff_expires")
-	regExpires   = registrationDesc("expires_seconds", "Lifetime that is asked for.", "expires")
-	regInfo      = registrationDesc("info", "Always 1; the labels tell the other server's domain, and the proxy that is asked in its place.", "r_domain, auth_proxy", "domain", "proxy")
+	regUp        = registrationDesc("up", "1 while the registration is accepted by the registrar and not expired, else 0.", "flags, diff_expires")
+	regEnabled   = registrationDesc("enabled", "0 if the registration is disabled, by an operator or after a failure without reg_retry_interval, else 1.", "flags")
+	regOngoing   = registrationDesc("ongoing", "1 while Kamailio waits for the reply to a REGISTER. If it stays at 1, the registrar does not reply.", "flags")
+	regAuthSent  = registrationDesc("auth_sent", "1 while Kamailio waits for the reply to a REGISTER with credentials.", "flags")
+	regExpiresIn = registrationDesc("expires_in_seconds", "Time until the registration expires. Kamailio renews it before. Omitted while it is not up.", "diff_expires")
+	regExpires   = registrationDesc("expires_seconds", "Lifetime that Kamailio requests.", "expires")
+	regInfo      = registrationDesc("info", "Always 1. The labels are the registrar's domain, and the outbound proxy if there is one.", "r_domain, auth_proxy", "domain", "proxy")
 )
 
 const regDumpMethod = "uac.reg_dump"

@@ -28,7 +28,7 @@ var usrlocModule = Module{
 
 const whereInMemory = "Omitted while kamailio_usrloc_in_memory is 0."
 
-var usrlocMemory = NewDesc("kamailio_usrloc_in_memory", "1 when Kamailio is known to keep registrations in its memory, so that it counts them. 0 while that is not known: all counts are 0 so far, and Kamailio may keep registrations in the database only (db_mode 3 of usrloc), of which it counts none.",
+var usrlocMemory = NewDesc("kamailio_usrloc_in_memory", "1 if Kamailio is known to keep registrations in memory, where it counts them. 0 while all counts are 0: Kamailio may keep registrations only in the database (db_mode 3 of usrloc), which it does not count.",
 	gauge, "statistics usrloc, core.modules, ul.db_users")
 
 // usrloc is that table, where its zeros mean that nobody is registered.
@@ -64,7 +64,7 @@ const (
 	dbUsersMethod = "ul.db_users"
 )
 
-// usrlocInMemory tells whether usrloc is known to count what is registered. With
+// usrlocInMemory reports whether usrloc is known to count what is registered. With
 // db_mode 3 its statistics are there, and stay 0 (usrloc/urecord.c, udomain.c): any
 // number shows that it is another mode. Before there is one only mode 0 can be told
 // from it: no module for a database is loaded, or else by how ul.db_users refuses a
@@ -109,16 +109,16 @@ func (s *Session) usrlocInMemory(ctx context.Context, statistics kamrpc.Value) (
 	return false, err
 }
 
-// isDatabase tells whether a module may be one that usrloc keeps registrations by.
+// isDatabase reports whether a module may be one that usrloc keeps registrations by.
 func isDatabase(module string) bool {
 	return strings.HasPrefix(module, "db_") || strings.HasPrefix(module, "db2_")
 }
 
 var (
-	contactsByTransport = NewDesc("kamailio_usrloc_contacts_by_transport", "Registered contacts by transport, of the contact's socket or URI.", gauge, "ul.dump", "domain", "transport")
-	contactsByAgent     = NewDesc("kamailio_usrloc_contacts_by_user_agent", "Registered contacts by family of user agent.", gauge, "ul.dump", "domain", "user_agent")
-	contactsByState     = NewDesc("kamailio_usrloc_contacts_by_state", "Registered contacts by what the database knows of them: new (not yet there), sync (the same there), dirty (changed since).", gauge, "ul.dump", "domain", "state")
-	contactsByLifetime  = NewDesc("kamailio_usrloc_contacts_by_lifetime", "Registered contacts by the seconds until they expire.", gauge, "ul.dump", "domain", "remaining")
+	contactsByTransport = NewDesc("kamailio_usrloc_contacts_by_transport", "Registered contacts, by transport of the contact's socket or URI.", gauge, "ul.dump", "domain", "transport")
+	contactsByAgent     = NewDesc("kamailio_usrloc_contacts_by_user_agent", "Registered contacts, by user agent family.", gauge, "ul.dump", "domain", "user_agent")
+	contactsByState     = NewDesc("kamailio_usrloc_contacts_by_state", "Registered contacts, by their state in the database: new (not written yet), sync (written), dirty (changed since).", gauge, "ul.dump", "domain", "state")
+	contactsByLifetime  = NewDesc("kamailio_usrloc_contacts_by_lifetime", "Registered contacts, by the remaining seconds until they expire.", gauge, "ul.dump", "domain", "remaining")
 )
 
 const dumpMethod = "ul.dump"

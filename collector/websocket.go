@@ -23,14 +23,14 @@ var websocketModule = Module{
 	Summary:   "WebSocket connections, handshakes and frames",
 	Queries: []Query{statistics("websocket",
 		wsMetric("current_connections", "connections", gauge, "Open WebSocket connections, by "+wsWhich),
-		wsMetric("max_concurrent_connections", "max_concurrent_connections", gauge, "Most WebSocket connections open at once since the start, by "+wsWhich),
-		wsMetric("failed_connections", "failed_connections_total", counter, "WebSocket connections that failed, by "+wsWhich),
+		wsMetric("max_concurrent_connections", "max_concurrent_connections", gauge, "Maximum number of concurrent WebSocket connections since the start, by "+wsWhich),
+		wsMetric("failed_connections", "failed_connections_total", counter, "Failed WebSocket connections, by "+wsWhich),
 		wsMetric("local_closed_connections", "local_closed_connections_total", counter, "WebSocket connections closed by Kamailio, by "+wsWhich),
 		wsMetric("remote_closed_connections", "remote_closed_connections_total", counter, "WebSocket connections closed by the peer, by "+wsWhich),
 		wsMetric("received_frames", "frames_received_total", counter, "WebSocket frames received, by "+wsWhich),
 		wsMetric("transmitted_frames", "frames_sent_total", counter, "WebSocket frames sent, by "+wsWhich),
-		wsMetric("successful_handshakes", "successful_handshakes_total", counter, "WebSocket handshakes that succeeded, by "+wsWhich),
-		Metric{Field: "websocket:ws_failed_handshakes", Name: "failed_handshakes_total", Kind: counter, Help: "WebSocket handshakes that failed."},
+		wsMetric("successful_handshakes", "successful_handshakes_total", counter, "Successful WebSocket handshakes, by "+wsWhich),
+		Metric{Field: "websocket:ws_failed_handshakes", Name: "failed_handshakes_total", Kind: counter, Help: "Failed WebSocket handshakes."},
 	)},
 }
 

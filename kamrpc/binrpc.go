@@ -47,14 +47,14 @@ func (t binrpc) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, e
 		return nil, err
 	}
 	if len(packet) > binrpcMaxRequest {
-		return nil, fmt.Errorf("request of %d bytes: ctl reads %d", len(packet), binrpcMaxRequest)
+		return nil, fmt.Errorf("the request has %d bytes; ctl reads at most %d", len(packet), binrpcMaxRequest)
 	}
 	conn, err := t.dialer.DialContext(ctx, t.network, t.address)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("%w: there is no such file: Kamailio is not running, or ctl is not loaded or has another path", ErrUnreachable)
+		return nil, fmt.Errorf("%w: the file does not exist: Kamailio is not running, or ctl is not loaded or uses another path", ErrUnreachable)
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("%w: no permission: ctl opens its socket to Kamailio's own user only: set mode and group of ctl (and be a member), or run the exporter as that user", ErrUnreachable)
+		return nil, fmt.Errorf("%w: permission denied: by default, ctl opens its socket only to Kamailio's user; set mode and group of ctl and add the exporter's user to that group, or run the exporter as Kamailio's user", ErrUnreachable)
 	case err != nil:
 		return nil, unreachable(err)
 	}
@@ -144,14 +144,14 @@ func appendBinrpcNumber(b []byte, number string) ([]byte, error) {
 	if strings.ContainsAny(number, ".eE") {
 		f, err := strconv.ParseFloat(number, 64)
 		if err != nil || math.Abs(f) > math.MaxInt64/1000 {
-			return nil, fmt.Errorf("parameter %s: BINRPC carries no such number", number)
+			return nil, fmt.Errorf("parameter %s: BINRPC cannot encode this number", number)
 		}
 		b = append(b, 8<<4|binrpcDouble)
 		return binary.BigEndian.AppendUint64(b, uint64(int64(math.Round(f*1000)))), nil //nolint:gosec // two's complement is meant
 	}
 	i, err := strconv.ParseInt(number, 10, 32)
 	if err != nil {
-		return nil, fmt.Errorf("parameter %s: BINRPC carries integers of 32 bits", number)
+		return nil, fmt.Errorf("parameter %s: BINRPC integers have 32 bits", number)
 	}
 	b = append(b, 4<<4|binrpcInt)
 	return binary.BigEndian.AppendUint32(b, uint32(i)), nil //nolint:gosec // two's complement is meant

@@ -33,7 +33,7 @@ type binrpcReader struct {
 	shape  shape
 	err    error // for good
 
-	out   []byte // JSON that is not yet taken, from taken on
+	out   []byte // JSON that has not been read yet, starting at taken
 	taken int
 
 	at      int64 // bytes read
@@ -55,7 +55,7 @@ type binrpcLevel struct {
 	kind    byte  // [ or {, 0 before the first record
 	values  int   // so far
 	named   bool  // the name of the value to come is written
-	wrapped bool  // and it has an object of its own
+	wrapped bool  // and it has its own object
 	buffer  int64 // bytes that Kamailio has collected
 }
 
@@ -115,7 +115,7 @@ func cutOff(err error) error {
 	return err
 }
 
-// number reads a big-endian one of so many bytes.
+// number reads a big-endian one of this many bytes.
 func (r *binrpcReader) number(size int64) (n uint64, err error) {
 	for range size {
 		b, err := r.byte()
@@ -430,8 +430,8 @@ const (
 	binrpcStructSlack = 8
 )
 
-// full tells that what a buffer holds may have been cut: ctl sends what it has.
-// How large the buffers are nobody tells: the default, or twice it, and so on.
+// full reports that a buffer may have been truncated: ctl sends what fits.
+// Their size is unknown: it is the default, or twice the default, and so on.
 func full(n, buffer, slack int64) bool {
 	for buffer < n {
 		buffer *= 2
@@ -516,7 +516,7 @@ func (r *binrpcReader) string(size int64, zero bool) error {
 	return nil
 }
 
-// copyText copies what has come of a string.
+// copyText copies the part of a string that has been received.
 func (r *binrpcReader) copyText() error {
 	if _, err := r.in.Peek(1); err != nil {
 		return cutOff(err)

@@ -186,8 +186,8 @@ func TestBinrpcRequest(t *testing.T) {
 		{[]any{}, "", ""},
 		{[]any{"all", ""}, str("all") + str(""), ""},
 		{[]any{7, int64(-1), 0.5, -1.25}, "\x40\x00\x00\x00\x07\x40\xff\xff\xff\xff\x82\x00\x00\x00\x00\x00\x00\x01\xf4\x82\xff\xff\xff\xff\xff\xff\xfb\x1e", ""},
-		{[]any{int64(math.MaxInt32) + 1}, "", "parameter 2147483648: BINRPC carries integers of 32 bits"},
-		{[]any{1e300}, "", "parameter 1e+300: BINRPC carries no such number"},
+		{[]any{int64(math.MaxInt32) + 1}, "", "parameter 2147483648: BINRPC integers have 32 bits"},
+		{[]any{1e300}, "", "parameter 1e+300: BINRPC cannot encode this number"},
 	} {
 		request, err := encode(0x7fffffff, "tm.stats", test.params)
 		if err != nil {

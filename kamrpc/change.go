@@ -68,6 +68,6 @@ func (c *Client) send(ctx context.Context, method string, params []any) (result 
 
 // resender is a Transport whose RoundTrip may send a request more than once.
 type resender interface {
-	// once is the same transport, which sends it one time at the most.
+	// once is the same transport, but sends a request at most once.
 	once() Transport
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-func TestReadsAndChangesAreApart(t *testing.T) {
+func TestReadsAndChangesUseDifferentMethods(t *testing.T) {
 	fake := newFake(t)
 	fake.Handle("dispatcher.reload", `"ok"`)
 	c := client(t, nil, fake.URI("http"))
@@ -39,7 +39,7 @@ func TestReadsAndChangesAreApart(t *testing.T) {
 	}
 }
 
-// What may have been done is told apart from what was not, and sent once.
+// An unknown outcome is distinguished from a failure, and the request is sent once.
 func TestOutcomes(t *testing.T) {
 	for _, scheme := range kamrpctest.Schemes() {
 		for name, mode := range map[string]kamrpctest.Mode{
@@ -100,7 +100,7 @@ func TestChangeOverTheNextTransport(t *testing.T) {
 
 // A kept connection that Kamailio closed is no reason to send a change twice, or
 // not to know what became of it.
-func TestChangeMeetsNoStaleConnection(t *testing.T) {
+func TestChangeUsesNoStaleConnection(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -209,7 +209,7 @@ func TestNoReadWhileReloading(t *testing.T) {
 }
 
 // Only the module that reloads waits.
-func TestOtherModulesAreReadMeanwhile(t *testing.T) {
+func TestReloadBlocksOnlyItsModule(t *testing.T) {
 	fake := newFake(t)
 	inside, leave := make(chan struct{}), make(chan struct{})
 	fake.HandleFunc("dispatcher.reload", func(kamrpctest.Request) kamrpctest.Response {
@@ -304,7 +304,7 @@ func TestNoReadsAfterAnUnknownReload(t *testing.T) {
 }
 
 // A read that was given up may still run inside Kamailio: no reload of its module
-// is sent meanwhile, and what is told says for how long.
+// is sent meanwhile, and the error says for how long.
 func TestNoReloadAfterAnUnansweredRead(t *testing.T) {
 	for _, scheme := range kamrpctest.Schemes() {
 		t.Run(scheme, func(t *testing.T) {
@@ -331,7 +331,7 @@ func TestNoReloadAfterAnUnansweredRead(t *testing.T) {
 			if errors.Is(err, kamrpc.ErrUnknownOutcome) || fake.CallCount("dispatcher.reload") != 0 {
 				t.Errorf("sent %d times: %v", fake.CallCount("dispatcher.reload"), err)
 			}
-			// Reads of it go on, another read of it that is answered is no proof of
+			// Reads of it continue, another read of it that is answered is no proof of
 			// the first, and other modules have nothing to do with it.
 			fake.Misbehave(kamrpctest.OK, "dispatcher.list")
 			if _, err := scrapes.Call(within(t, patience), "dispatcher.list"); err != nil {

@@ -1,8 +1,8 @@
-// Package kamrpc asks a running Kamailio over JSON-RPC, over each of the transports that
+// Package kamrpc queries a running Kamailio over JSON-RPC, over each of the transports that
 // its jsonrpcs module offers: HTTP, the unix or UDP datagram socket, the FIFO and
 // (Kamailio 6) TCP; or over BINRPC, which its ctl module offers.
 //
-// A reply is foreign data: it is bounded in bytes, depth and number of values,
+// A reply is untrusted input: it is bounded in bytes, depth and number of values,
 // matched to its request by id, and kept byte for byte. The package knows
 // nothing of metrics, flags or logs.
 package kamrpc
@@ -40,7 +40,7 @@ type Transport interface {
 	// one reply (a late one to an earlier request): the caller picks its own.
 	// A request that could not be delivered is an ErrUnreachable.
 	RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error)
-	// Traits tells what this transport can carry.
+	// Traits describes what this transport can carry.
 	Traits() Traits
 	// String is the URI, without anything secret.
 	String() string
@@ -51,7 +51,7 @@ type Traits struct {
 	MaxReply int64  // bytes of the largest reply that Kamailio can send; 0: no known limit
 	Scripted bool   // kamailio.cfg can answer here methods that Kamailio does not list
 	Complete bool   // also of a method of which JSON-RPC loses a part, see [Price.JSONLoses]
-	Silence  string // what no answer may mean here, and how to mend it
+	Silence  string // what a missing reply may mean here, and how to fix it
 }
 
 // Config of a [Client]. Zero limits mean the defaults.
@@ -235,7 +235,7 @@ func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, ro
 		// The id comes last: rows of a late answer to another request would be
 		// mixed with ours.
 		if results++; results > 1 {
-			return fmt.Errorf("%w: behind another request's", ErrBadReply)
+			return fmt.Errorf("%w: after that to another request", ErrBadReply)
 		}
 		return d.rows(rows, yield)
 	})
@@ -264,7 +264,7 @@ func (c *Client) read(ctx context.Context, members []*member, method string, par
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
 	}
-	answered := true // nothing is asked yet
+	answered := true // nothing has been sent yet
 	defer func() { done(answered) }()
 	leave, err := c.enter(ctx, method)
 	if err != nil {
@@ -285,13 +285,13 @@ func (c *Client) enter(ctx context.Context, method string) (leave func(), err er
 	}
 	if ctx.Err() != nil { // select picks by chance when both are ready
 		leave()
-		return nil, fmt.Errorf("%s: given up: %w", method, ctx.Err())
+		return nil, fmt.Errorf("%s: canceled: %w", method, ctx.Err())
 	}
 	return leave, nil
 }
 
 // try asks over one transport after another, until one answers. read decodes the result,
-// of which limit bytes are read at the most. Not answered means that Kamailio may
+// of which limit bytes are read at most. Not answered means that Kamailio may
 // still be at it. A change is sent once; not sent means that nothing was asked.
 func (c *Client) try(ctx context.Context, members []*member, method string, params []any, limit int64, read func(*decoder) error) (sent, answered bool, err error) {
 	price, _ := PriceOf(method)
@@ -397,7 +397,7 @@ func (c *Client) explain(ctx context.Context, transport Transport, method string
 		return err
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return fmt.Errorf("given up: %w", context.Canceled)
+		return fmt.Errorf("canceled: %w", context.Canceled)
 	}
 	if errors.Is(err, ErrUnreachable) {
 		return err
@@ -454,7 +454,7 @@ func decodeReply(r *limitedReader, id uint32, method string, read func(*decoder)
 			_, err := d.dec.ReadToken()
 			switch {
 			case errors.Is(err, io.EOF) && others > 0:
-				return fmt.Errorf("%w: it carries another request's id", ErrBadReply)
+				return fmt.Errorf("%w: its id is that of another request", ErrBadReply)
 			case err == nil:
 				return fmt.Errorf("%w: not a JSON object", ErrBadReply)
 			}

@@ -95,7 +95,7 @@ func leavesNoLog(t *testing.T, s *kamailiotest.Server, uri string) {
 }
 
 // hung stops the processes, as a deadlock would: whoever asks gets an error in
-// time, and an answer when it goes on.
+// time, and an answer when it continues.
 func hung(t *testing.T, s *kamailiotest.Server, uri string) {
 	t.Helper()
 	c := client(t, nil, uri)

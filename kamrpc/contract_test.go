@@ -294,27 +294,27 @@ func TestMisbehaviour(t *testing.T) {
 		{name: "silent, BINRPC", mode: kamrpctest.Silent, schemes: "binrpc+unix binrpc+tcp", deadline: soon, is: kamrpc.ErrNoAnswer, says: "kamailio hangs, or the reply is larger than ctl can send without waiting (then name a socket of jsonrpcs as a further URI)"},
 		{name: "trickling", mode: kamrpctest.Trickle(20 * time.Millisecond), deadline: soon, is: kamrpc.ErrNoAnswer, says: "no answer before the deadline"},
 		{name: "trickling but in time", mode: kamrpctest.Trickle(10 * time.Microsecond), want: "right"},
-		{name: "empty, stream", mode: kamrpctest.Empty, schemes: "http tcp binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "bad reply: cut off"},
+		{name: "empty, stream", mode: kamrpctest.Empty, schemes: "http tcp binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "invalid reply: cut off"},
 		{name: "empty, datagram", mode: kamrpctest.Empty, schemes: "unix udp", deadline: soon, is: kamrpc.ErrNoAnswer, says: datagram},
-		{name: "garbage, BINRPC", mode: kamrpctest.Garbage, schemes: "binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "bad reply: not BINRPC at byte 0"},
-		{name: "garbage", mode: kamrpctest.Garbage, schemes: "http unix udp fifo tcp", is: kamrpc.ErrBadReply, says: "bad reply: not JSON at byte 0"},
-		{name: "cut off, stream", mode: kamrpctest.Truncate, schemes: "http fifo tcp binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "bad reply: cut off"},
+		{name: "garbage, BINRPC", mode: kamrpctest.Garbage, schemes: "binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "invalid reply: not BINRPC at byte 0"},
+		{name: "garbage", mode: kamrpctest.Garbage, schemes: "http unix udp fifo tcp", is: kamrpc.ErrBadReply, says: "invalid reply: not JSON at byte 0"},
+		{name: "cut off, stream", mode: kamrpctest.Truncate, schemes: "http fifo tcp binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "invalid reply: cut off"},
 		{name: "cut off, datagram", mode: kamrpctest.Truncate, schemes: "unix udp", deadline: soon, is: kamrpc.ErrNoAnswer, says: datagram},
-		{name: "other id, stream", mode: kamrpctest.OtherID, schemes: "http fifo tcp", is: kamrpc.ErrBadReply, says: "bad reply: it carries another request's id"},
+		{name: "other id, stream", mode: kamrpctest.OtherID, schemes: "http fifo tcp", is: kamrpc.ErrBadReply, says: "invalid reply: its id is that of another request"},
 		{name: "other id, datagram", mode: kamrpctest.OtherID, schemes: "unix udp", deadline: soon, is: kamrpc.ErrNoAnswer, says: datagram},
 		{name: "other id, connection open", mode: kamrpctest.OtherID, schemes: "binrpc+unix binrpc+tcp", deadline: soon, is: kamrpc.ErrNoAnswer, says: "no answer before the deadline"},
 		{name: "late, then right", mode: kamrpctest.LateThenRight, want: "right"},
-		{name: "deep, stream", mode: kamrpctest.Deep, schemes: "http fifo tcp binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "bad reply: nested deeper than 64 levels"},
+		{name: "deep, stream", mode: kamrpctest.Deep, schemes: "http fifo tcp binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "invalid reply: nested deeper than 64 levels"},
 		{name: "endless", mode: kamrpctest.Endless, is: kamrpc.ErrTooLarge, says: "reply too large: more than"},
 		{name: "Latin-1", mode: kamrpctest.Latin1, want: "Z\xfcrich"},
-		{name: "redirect", mode: kamrpctest.Redirect, schemes: "http", is: kamrpc.ErrBadReply, says: "bad reply: HTTP status 307"},
-		{name: "gzip bomb", mode: kamrpctest.GzipBomb, schemes: "http", is: kamrpc.ErrBadReply, says: "bad reply: not JSON at byte 0"},
+		{name: "redirect", mode: kamrpctest.Redirect, schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: HTTP status 307"},
+		{name: "gzip bomb", mode: kamrpctest.GzipBomb, schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: not JSON at byte 0"},
 		{name: "length of 1 TiB", mode: kamrpctest.Announce, schemes: "http", want: "right"},
-		{name: "401", mode: kamrpctest.HTTPError(401), schemes: "http", is: kamrpc.ErrBadReply, says: "bad reply: HTTP status 401: give user and password in the HTTP configuration file"},
-		{name: "403", mode: kamrpctest.HTTPError(403), schemes: "http", is: kamrpc.ErrBadReply, says: "bad reply: HTTP status 403: event_route[xhttp:request] in kamailio.cfg does not allow this address or path"},
-		{name: "404", mode: kamrpctest.HTTPError(404), schemes: "http", is: kamrpc.ErrBadReply, says: "bad reply: HTTP status 404: is this the path that event_route[xhttp:request] in kamailio.cfg serves?"},
-		{name: "502", mode: kamrpctest.HTTPError(502), schemes: "http", is: kamrpc.ErrBadReply, says: "bad reply: HTTP status 502"},
-		{name: "a page with status 200", mode: kamrpctest.HTTPError(200), schemes: "http", is: kamrpc.ErrBadReply, says: "bad reply: not JSON at byte 0"},
+		{name: "401", mode: kamrpctest.HTTPError(401), schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: HTTP status 401: give user and password in the HTTP configuration file"},
+		{name: "403", mode: kamrpctest.HTTPError(403), schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: HTTP status 403: event_route[xhttp:request] in kamailio.cfg does not allow this address or path"},
+		{name: "404", mode: kamrpctest.HTTPError(404), schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: HTTP status 404: is this the path that event_route[xhttp:request] in kamailio.cfg serves?"},
+		{name: "502", mode: kamrpctest.HTTPError(502), schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: HTTP status 502"},
+		{name: "a page with status 200", mode: kamrpctest.HTTPError(200), schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: not JSON at byte 0"},
 	} {
 		schemes := kamrpctest.Schemes()
 		if test.schemes != "" {
@@ -357,7 +357,7 @@ func TestMisbehaviour(t *testing.T) {
 }
 
 // Not in parallel: it counts what the whole process holds.
-func TestMisbehaviourLeavesNothing(t *testing.T) {
+func TestMisbehaviorLeaksNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("17,000 calls")
 	}
@@ -538,7 +538,7 @@ func TestLongRequest(t *testing.T) {
 			fake := newFake(t)
 			c := client(t, nil, fake.URI(scheme))
 			_, err := c.Call(within(t, patience), "stats.get_statistics", strings.Repeat("x", 70_000))
-			if err == nil || !strings.Contains(err.Error(), "request of 70") {
+			if err == nil || !strings.Contains(err.Error(), "the request has 70") {
 				t.Errorf("got %v", err)
 			}
 			if n := len(fake.Calls()); n != 0 {
@@ -623,14 +623,14 @@ func TestUnreachable(t *testing.T) {
 	stale.Close()
 
 	const (
-		nobody = "kamailio is not reachable: nobody is listening: Kamailio is not running, or has no such listener"
-		noFile = "kamailio is not reachable: there is no such file: Kamailio is not running, or jsonrpcs has another path"
+		nobody = "kamailio is not reachable: connection refused: Kamailio is not running, or does not listen there"
+		noFile = "kamailio is not reachable: the file does not exist: Kamailio is not running, or jsonrpcs uses another path"
 	)
 	for _, test := range []struct{ name, uri, says string }{
 		{"http", "http://" + unused(t, "tcp") + "/RPC", nobody},
 		{"tcp", "tcp://" + unused(t, "tcp"), nobody},
 		{"binrpc+tcp", "binrpc+tcp://" + unused(t, "tcp"), nobody},
-		{"binrpc+unix, no file", "binrpc+unix://" + short + "/none", "kamailio is not reachable: there is no such file: Kamailio is not running, or ctl is not loaded or has another path"},
+		{"binrpc+unix, no file", "binrpc+unix://" + short + "/none", "kamailio is not reachable: the file does not exist: Kamailio is not running, or ctl is not loaded or uses another path"},
 		{"binrpc+unix, not a socket", "binrpc+unix://" + in("regular"), nobody},
 		{"udp", "udp://" + unused(t, "udp"), nobody},
 		{"unix, no file", "unix://" + short + "/none", noFile},
@@ -640,7 +640,7 @@ func TestUnreachable(t *testing.T) {
 		{"fifo, nobody", "fifo://" + in("lonely"), nobody},
 		{"fifo, not a FIFO", "fifo://" + in("regular"), "kamailio is not reachable: " + in("regular") + " is not a FIFO"},
 		{"fifo, a directory", "fifo://" + dir, "kamailio is not reachable: open " + dir + ": is a directory"},
-		{"fifo, no reply directory", "fifo://" + in("read") + "?reply_dir=/none", "kamailio is not reachable: cannot make a reply FIFO in /none (jsonrpcs fifo_reply_dir): no such file or directory"},
+		{"fifo, no reply directory", "fifo://" + in("read") + "?reply_dir=/none", "kamailio is not reachable: cannot create a reply FIFO in /none (fifo_reply_dir of jsonrpcs): no such file or directory"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := client(t, nil, test.uri)
@@ -677,7 +677,7 @@ func TestHungFIFO(t *testing.T) {
 	}
 	for range 10 {
 		_, err := c.Call(within(t, patience), "core.version")
-		if !errors.Is(err, kamrpc.ErrUnreachable) || !strings.Contains(err.Error(), "kamailio has not yet read an earlier request from the FIFO") {
+		if !errors.Is(err, kamrpc.ErrUnreachable) || !strings.Contains(err.Error(), "an earlier request is still in the FIFO") {
 			t.Errorf("a later call: %v", err)
 		}
 	}
@@ -693,7 +693,7 @@ func TestHungFIFO(t *testing.T) {
 }
 
 // A peer that accepts and reads nothing, as a stopped process does by its kernel.
-func TestAcceptedAndForgotten(t *testing.T) {
+func TestAcceptedButUnanswered(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -68,7 +68,7 @@ const maxRequest = 65_456
 // to an earlier one has nowhere to go.
 func askDatagram(ctx context.Context, dialer *net.Dialer, network, address string, request []byte) (io.ReadCloser, error) {
 	if len(request) > maxRequest {
-		return nil, fmt.Errorf("request of %d bytes: a datagram takes %d", len(request), maxRequest)
+		return nil, fmt.Errorf("the request has %d bytes; a datagram carries at most %d", len(request), maxRequest)
 	}
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
@@ -104,7 +104,7 @@ func (r *datagramReply) Read(p []byte) (int, error) {
 		}
 		n, err := r.conn.Read(*r.buffer)
 		if err != nil {
-			if isRefused(err) { // ICMP: nobody had this port
+			if isRefused(err) { // ICMP: the port is closed
 				err = unreachable(err)
 			}
 			return 0, err

@@ -13,13 +13,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// What one reply may cost us. A reply is foreign data: depth bounds the stack
+// What one reply may cost us. A reply is untrusted input: depth bounds the stack
 // (a Go stack overflow cannot be recovered), values bound the memory that a
 // small text can be blown up to.
 const (
 	maxDepth  = 64
 	maxValues = 1 << 20
-	// valueBytes of a reply's limit are for one value each: so many has the
+	// valueBytes of a reply's limit are for one value each: this many has the
 	// default limit, and less room for text is room for fewer values.
 	valueBytes = DefaultMaxReplyBytes / maxValues
 	minValues  = 1 << 10

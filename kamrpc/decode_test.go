@@ -47,7 +47,7 @@ func TestUnquoteIsEncodingJSONs(t *testing.T) {
 	}
 }
 
-func TestBytesAreBytes(t *testing.T) {
+func TestStringsKeepTheirBytes(t *testing.T) {
 	for _, text := range []string{"Z\xfcrich", "\xff", "\xe4\xf6\xfc", "a\xc3", "\xed\xa0\x80", "\x80\\", "\xfc\n"} {
 		quoted := `"` + strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(text) + `"`
 		if got := mustDecode(t, quoted).Text(); got != text {
@@ -147,21 +147,21 @@ func TestDecodeReply(t *testing.T) {
 		{name: "unknown method", reply: `{"error":{"code":500,"message":"Method Not Found"},"id":7}`, wantErr: "m: kamailio answered error 500: Method Not Found", is: ErrMethodNotFound},
 		{name: "unknown method, JSON-RPC's own code", reply: `{"error":{"code":-32601,"message":"nope"},"id":7}`, wantErr: "m: kamailio answered error -32601: nope", is: ErrMethodNotFound},
 		{name: "a fault without code", reply: `{"error":"bad","id":7}`, wantErr: "m: kamailio answered error 0: "},
-		{name: "another id", reply: `{"result":"no","id":6}`, wantErr: "bad reply: it carries another request's id", is: ErrBadReply},
-		{name: "an id like it", reply: `{"result":"no","id":7.0}`, wantErr: "bad reply: it carries another request's id", is: ErrBadReply},
-		{name: "no id", reply: `{"result":"no"}`, wantErr: "bad reply: it carries another request's id", is: ErrBadReply},
-		{name: "empty object", reply: `{}`, wantErr: "bad reply: it carries another request's id", is: ErrBadReply},
-		{name: "nothing", reply: ``, wantErr: "bad reply: cut off", is: ErrBadReply},
-		{name: "a list", reply: `[{"result":"no","id":7}]`, wantErr: "bad reply: not a JSON object", is: ErrBadReply},
-		{name: "a string", reply: `"no"`, wantErr: "bad reply: not a JSON object", is: ErrBadReply},
-		{name: "a page", reply: `<html>`, wantErr: "bad reply: not JSON at byte 0", is: ErrBadReply},
-		{name: "SIP", reply: "SIP/2.0 200 OK\r\n", wantErr: "bad reply: not JSON at byte 0", is: ErrBadReply},
-		{name: "broken inside", reply: `{"result":{"a":secret},"id":7}`, wantErr: "bad reply: not JSON at byte 15", is: ErrBadReply},
-		{name: "cut in a string", reply: `{"result":"ye`, wantErr: "bad reply: cut off", is: ErrBadReply},
-		{name: "cut in an object", reply: `{"result":{"a":1,`, wantErr: "bad reply: cut off", is: ErrBadReply},
-		{name: "cut before the id", reply: `{"result":"yes",`, wantErr: "bad reply: cut off", is: ErrBadReply},
-		{name: "the connection breaks", reply: `{"result":"yes",`, readErr: errReset, wantErr: "bad reply: connection reset by peer", is: ErrBadReply},
-		{name: "too deep", reply: `{"result":` + strings.Repeat("[", 70), wantErr: "bad reply: nested deeper than 64 levels", is: ErrBadReply},
+		{name: "another id", reply: `{"result":"no","id":6}`, wantErr: "invalid reply: its id is that of another request", is: ErrBadReply},
+		{name: "an id like it", reply: `{"result":"no","id":7.0}`, wantErr: "invalid reply: its id is that of another request", is: ErrBadReply},
+		{name: "no id", reply: `{"result":"no"}`, wantErr: "invalid reply: its id is that of another request", is: ErrBadReply},
+		{name: "empty object", reply: `{}`, wantErr: "invalid reply: its id is that of another request", is: ErrBadReply},
+		{name: "nothing", reply: ``, wantErr: "invalid reply: cut off", is: ErrBadReply},
+		{name: "a list", reply: `[{"result":"no","id":7}]`, wantErr: "invalid reply: not a JSON object", is: ErrBadReply},
+		{name: "a string", reply: `"no"`, wantErr: "invalid reply: not a JSON object", is: ErrBadReply},
+		{name: "a page", reply: `<html>`, wantErr: "invalid reply: not JSON at byte 0", is: ErrBadReply},
+		{name: "SIP", reply: "SIP/2.0 200 OK\r\n", wantErr: "invalid reply: not JSON at byte 0", is: ErrBadReply},
+		{name: "broken inside", reply: `{"result":{"a":secret},"id":7}`, wantErr: "invalid reply: not JSON at byte 15", is: ErrBadReply},
+		{name: "cut in a string", reply: `{"result":"ye`, wantErr: "invalid reply: cut off", is: ErrBadReply},
+		{name: "cut in an object", reply: `{"result":{"a":1,`, wantErr: "invalid reply: cut off", is: ErrBadReply},
+		{name: "cut before the id", reply: `{"result":"yes",`, wantErr: "invalid reply: cut off", is: ErrBadReply},
+		{name: "the connection breaks", reply: `{"result":"yes",`, readErr: errReset, wantErr: "invalid reply: connection reset by peer", is: ErrBadReply},
+		{name: "too deep", reply: `{"result":` + strings.Repeat("[", 70), wantErr: "invalid reply: nested deeper than 64 levels", is: ErrBadReply},
 	} {
 		for _, chunk := range []string{"whole", "byte by byte"} {
 			t.Run(test.name+"/"+chunk, func(t *testing.T) {

@@ -49,20 +49,20 @@ var (
 	// ErrOutgrown is a reply that did not fit into the buffers of the ctl module:
 	// Kamailio could not send it whole over BINRPC, and logged an error for each
 	// value that it left out.
-	ErrOutgrown = errors.New("the reply has outgrown ctl's buffers: raise its binrpc_max_body_size and binrpc_struct_max_body_size (to powers of two), or name a socket of jsonrpcs as a further URI")
+	ErrOutgrown = errors.New("the reply does not fit ctl's buffers: raise its binrpc_max_body_size and binrpc_struct_max_body_size (to powers of two), or add a socket of jsonrpcs as another URI")
 	// ErrBadReply is an answer that is not a JSON-RPC reply to the request:
 	// not JSON, cut off, or with another id.
-	ErrBadReply = errors.New("bad reply")
+	ErrBadReply = errors.New("invalid reply")
 	// ErrDangerous is a call that the price list forbids on the running version.
 	ErrDangerous = errors.New("dangerous")
 	// ErrOtherKamailio is a URI that leads to another Kamailio than those before it.
 	ErrOtherKamailio = errors.New("leads to another Kamailio")
 	// ErrReloading is a read that was not made because its module reloads, or may.
-	ErrReloading = errors.New("the module reloads")
+	ErrReloading = errors.New("the module is being reloaded")
 	// ErrUnknownOutcome is a change that was sent, and it is not known whether
 	// Kamailio did it.
 	ErrUnknownOutcome = errors.New("outcome unknown")
 	// ErrNotPriced is a method that the price list does not have, or not for this
-	// use: a read that is none. See [PriceList].
+	// use, such as a change that was called as a read. See [PriceList].
 	ErrNotPriced = errors.New("method is not in the price list")
 )

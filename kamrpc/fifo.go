@@ -97,7 +97,7 @@ func (t *fifo) makeReply(requests *os.File) (*fifoReply, string, error) {
 	name := "kamailio_exporter_" + hex.EncodeToString(random[:])
 	path := filepath.Join(t.replyDir, name)
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		return nil, "", fmt.Errorf("%w: cannot make a reply FIFO in %s (jsonrpcs fifo_reply_dir): %w", ErrUnreachable, t.replyDir, err)
+		return nil, "", fmt.Errorf("%w: cannot create a reply FIFO in %s (fifo_reply_dir of jsonrpcs): %w", ErrUnreachable, t.replyDir, err)
 	}
 	r := &fifoReply{path: path, ended: func(answered bool) { t.abandoned.Store(!answered) }, release: func() {}}
 	err := letGroupWrite(path, requests)
@@ -134,10 +134,10 @@ func letGroupWrite(path string, requests *os.File) error {
 // have just written, and still wait for, is no such thing.
 func (t *fifo) deliver(requests *os.File, request []byte) error {
 	if len(request) > maxFIFORequest {
-		return fmt.Errorf("request of %d bytes: the FIFO takes %d", len(request), maxFIFORequest)
+		return fmt.Errorf("the request has %d bytes; the FIFO carries at most %d", len(request), maxFIFORequest)
 	}
 	if t.abandoned.Load() && unread(requests) > 0 {
-		return fmt.Errorf("%w: kamailio has not yet read an earlier request from the FIFO", ErrUnreachable)
+		return fmt.Errorf("%w: an earlier request is still in the FIFO", ErrUnreachable)
 	}
 	if _, err := requests.Write(request); err != nil {
 		return unreachable(err)

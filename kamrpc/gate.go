@@ -86,7 +86,7 @@ func (g *gate) read(ctx context.Context, module string) (done func(answered bool
 		}
 	}
 	if left := time.Until(m.until); left > 0 {
-		return nil, fmt.Errorf("%w: a reload of %s was not answered and may still run: no reads of it for %s", ErrReloading, module, left.Round(time.Second))
+		return nil, fmt.Errorf("%w: a reload of %s got no reply and may still run; the module is not read for %s", ErrReloading, module, left.Round(time.Second))
 	}
 	m.readers++
 	return func(answered bool) {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What got no answer is taken to be over after settle.
+// A call without a reply is assumed to be over after settle.
 func TestGateOpensAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, ctx := newGate(), context.Background()

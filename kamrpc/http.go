@@ -24,7 +24,7 @@ type httpJSON struct {
 	client *http.Client
 	// stale is when a kept connection last turned out to be closed, as Unix time.
 	stale *atomic.Int64
-	// single: a request is sent one time at the most.
+	// single: a request is sent at most once.
 	single bool
 }
 

@@ -45,7 +45,7 @@ type Process struct {
 	Description string
 }
 
-// Same tells whether both are the same running Kamailio. Of the processes those
+// Same reports whether both are the same running Kamailio. Of the processes those
 // are compared that both have: while Kamailio starts, they become more.
 func (i Identity) Same(other Identity) bool {
 	n := min(len(i.Processes), len(other.Processes))
@@ -80,7 +80,7 @@ func (i Identity) String() string {
 // member is one transport of a client, and what is known of its URI.
 type member struct {
 	Transport
-	once  Transport // the same, which sends a request one time at the most
+	once  Transport // the same, but sends a request at most once
 	state *uriState
 }
 
@@ -177,7 +177,7 @@ func (c *Client) usable(ctx context.Context, m *member) error {
 	return c.check(ctx, m)
 }
 
-// check asks at a URI who is there, and compares that with the others. The caller
+// check identifies the Kamailio at a URI, and compares it with the others. The caller
 // holds roster.checking.
 func (c *Client) check(ctx context.Context, m *member) error {
 	r := c.roster
@@ -202,7 +202,7 @@ func (c *Client) check(ctx context.Context, m *member) error {
 		}
 		answering, more := c.find(ctx, others)
 		if ctx.Err() != nil {
-			return fmt.Errorf("given up: %w", ctx.Err())
+			return fmt.Errorf("canceled: %w", ctx.Err())
 		}
 		for _, s := range append(silent, more...) {
 			r.failed(s, answering != nil)
@@ -236,7 +236,7 @@ func (c *Client) check(ctx context.Context, m *member) error {
 	return r.strange(m.state, fmt.Errorf("%w (%s) than %s (%s): all URIs must lead to the same one", ErrOtherKamailio, id, reference, again))
 }
 
-// unanswered is a URI that was asked who is there, and did not answer.
+// unanswered is a URI that did not reply to the check of its identity.
 type unanswered struct {
 	*member
 	err    error
@@ -312,7 +312,7 @@ func (r *roster) verdict(s *uriState) (err error, known bool) { //nolint:revive 
 	return nil, false
 }
 
-// mayServe tells whether a call that gets no answer elsewhere could go by this
+// mayServe reports whether a call that gets no answer elsewhere could go by this
 // one.
 func (r *roster) mayServe(s *uriState) bool {
 	err, known := r.verdict(s)
@@ -325,14 +325,14 @@ func (r *roster) isChecked(s *uriState) bool {
 	return s.checked
 }
 
-// eligible tells whether a URI may be the one that the others are compared with.
+// eligible reports whether a URI may be the one that the others are compared with.
 func (r *roster) eligible(s *uriState) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return !s.stranger && !r.now().Before(s.until)
 }
 
-// before tells whether a URI wins against another where they lead to two
+// before reports whether a URI wins against another where they lead to two
 // Kamailios: it comes first, and has not led elsewhere before.
 func (r *roster) before(s, other *uriState) bool {
 	r.mu.Lock()
@@ -356,7 +356,7 @@ func (r *roster) first(s *uriState, id Identity) error {
 	return nil
 }
 
-// leadsTo tells whether an identity is that of the Kamailio that is used.
+// leadsTo reports whether an identity is that of the Kamailio that is used.
 func (r *roster) leadsTo(id Identity) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

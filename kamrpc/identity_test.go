@@ -225,7 +225,7 @@ func TestMuteFIFO(t *testing.T) {
 }
 
 // A change is not sent over a transport that does not answer.
-func TestChangeMeetsNoMuteFIFO(t *testing.T) {
+func TestChangeAvoidsMuteFIFO(t *testing.T) {
 	fake := started(t, monday, 100)
 	c := client(t, nil, muteFIFO(t, fake), fake.URI("unix"))
 	if v, err := c.Do(within(t, patience), "dispatcher.reload"); err != nil || v.Text() != "reloaded by 100" {

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Cost tells how the work of a call grows inside Kamailio.
+// Cost is how the work of a call grows inside Kamailio.
 type Cost uint8
 
-// The costs, from cheap to dear.
+// The costs, from cheap to expensive.
 const (
 	// Constant: the same however busy or full the server is.
 	Constant Cost = iota
@@ -26,7 +26,7 @@ func (c Cost) String() string {
 	return [...]string{"constant", "walk", "growing"}[c]
 }
 
-// Effect tells what a call does to Kamailio.
+// Effect is what a call does to Kamailio.
 type Effect uint8
 
 // The effects. [Client.Call] makes reads only, [Client.Do] the others.

@@ -72,7 +72,7 @@ func (d *decoder) rows(rows Rows, yield func(Above, Value) error) error {
 		return err
 	}
 	if !w.found && w.members {
-		return fmt.Errorf("%w: nothing at %s: a Kamailio that is newer than this program?", ErrBadReply, rows.Path)
+		return fmt.Errorf("%w: it has nothing at %s; this Kamailio may be newer than the exporter", ErrBadReply, rows.Path)
 	}
 	return nil
 }

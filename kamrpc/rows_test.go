@@ -30,7 +30,7 @@ func TestRows(t *testing.T) {
 		{"a row with none of the fields", `{"Domains":{"Domain":{"Domain":"l1","AoRs":{"Info":{"AoR":"u","Contacts":[{"Contact":{"Addr":1}}]}}}}}`, "l1 u  =", ""},
 		{"an empty string", `""`, "", ""},
 		{"null in the path", `{"Domains":[{"Domain":null}]}`, "", ""},
-		{"another shape", `{"Tables":[{"Table":1}]}`, "", "bad reply: nothing at Domains/Domain/AoRs/Info/Contacts/Contact: a Kamailio that is newer than this program?"},
+		{"another shape", `{"Tables":[{"Table":1}]}`, "", "invalid reply: it has nothing at Domains/Domain/AoRs/Info/Contacts/Contact; this Kamailio may be newer than the exporter"},
 		{"deep off the path", `{"Domains":[],"Other":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `}`, " is empty", ""},
 		{"deep on the path", `{"Domains":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `}`, "", "nested deeper than 64 levels"},
 	} {

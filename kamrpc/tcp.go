@@ -22,7 +22,7 @@ func (t tcpStream) Traits() Traits { return Traits{} }
 
 func (t tcpStream) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
 	if len(request) > maxRequest {
-		return nil, fmt.Errorf("request of %d bytes: jsonrpcs reads %d", len(request), maxRequest)
+		return nil, fmt.Errorf("the request has %d bytes; jsonrpcs reads at most %d", len(request), maxRequest)
 	}
 	conn, err := t.dialer.DialContext(ctx, "tcp", t.address)
 	if err != nil {

@@ -40,15 +40,15 @@ func OpenOver(uri string, httpClient *http.Client, dialer *net.Dialer) (Transpor
 	u, err := url.Parse(uri)
 	if err != nil || u.Opaque != "" || u.Scheme == "" {
 		// Neither err nor the URI itself: they may hold a password.
-		return nil, errors.New("not a URI: want for example unix:///run/kamailio/kamailio_rpc.sock or http://127.0.0.1:5060/RPC")
+		return nil, errors.New("not a URI; write for example unix:///run/kamailio/kamailio_rpc.sock or http://127.0.0.1:5060/RPC")
 	}
 	if u.User != nil {
-		return nil, fmt.Errorf("%s://%s: no user or password in a URI: put them into the HTTP configuration file", u.Scheme, u.Host)
+		return nil, fmt.Errorf("%s://%s: the URI must not contain a user or password; put them into the HTTP configuration file", u.Scheme, u.Host)
 	}
 	switch u.Scheme {
 	case "http", "https":
 		if u.Hostname() == "" {
-			return nil, fmt.Errorf("%s: no host: want for example http://127.0.0.1:5060/RPC", u.Scheme)
+			return nil, fmt.Errorf("%s: the host is missing; write for example http://127.0.0.1:5060/RPC", u.Scheme)
 		}
 		return newHTTP(u, httpClient), nil
 	case "unix", "binrpc+unix":
@@ -57,7 +57,7 @@ func OpenOver(uri string, httpClient *http.Client, dialer *net.Dialer) (Transpor
 			return nil, err
 		}
 		if len(path) > maxUnixPath {
-			return nil, fmt.Errorf("%s: a unix socket's path has at most %d bytes", u, maxUnixPath)
+			return nil, fmt.Errorf("%s: the path is too long; a unix socket's path has at most %d bytes", u, maxUnixPath)
 		}
 		if u.Scheme == "unix" {
 			return unixDatagram{path}, nil
@@ -85,11 +85,11 @@ func OpenOver(uri string, httpClient *http.Client, dialer *net.Dialer) (Transpor
 		}
 		replyDir := u.Query().Get("reply_dir")
 		if replyDir != "" && !filepath.IsAbs(replyDir) {
-			return nil, fmt.Errorf("%s: reply_dir: want an absolute path", u)
+			return nil, fmt.Errorf("%s: reply_dir must be an absolute path", u)
 		}
 		return newFIFO(path, replyDir), nil
 	}
-	return nil, fmt.Errorf("unknown scheme %q: use http, https, unix, udp, tcp, fifo, binrpc+unix or binrpc+tcp", u.Scheme)
+	return nil, fmt.Errorf("unknown scheme %q; use http, https, unix, udp, tcp, fifo, binrpc+unix or binrpc+tcp", u.Scheme)
 }
 
 // maxUnixPath is what sockaddr_un holds on Linux, with its final NUL.
@@ -97,17 +97,17 @@ const maxUnixPath = 107
 
 func localPath(u *url.URL, parameters ...string) (string, error) {
 	if u.Host != "" || len(u.Path) < 2 {
-		return "", fmt.Errorf("%s: want three slashes and an absolute path: %s:///run/kamailio/…", u, u.Scheme)
+		return "", fmt.Errorf("%s: the path must be absolute; write three slashes, as in %s:///run/kamailio/…", u, u.Scheme)
 	}
 	return u.Path, onlyParameters(u, parameters...)
 }
 
 func hostPort(u *url.URL) error {
 	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 || u.Hostname() == "" {
-		return fmt.Errorf("%s: want a host and a port: %s://127.0.0.1:8090", u, u.Scheme)
+		return fmt.Errorf("%s: host and port are required, as in %s://127.0.0.1:8090", u, u.Scheme)
 	}
 	if u.Path != "" && u.Path != "/" {
-		return fmt.Errorf("%s: no path here: %s://%s", u, u.Scheme, u.Host)
+		return fmt.Errorf("%s: a path is not allowed; write %s://%s", u, u.Scheme, u.Host)
 	}
 	return onlyParameters(u)
 }
@@ -143,11 +143,11 @@ func unreachable(err error) error {
 	var reason string
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		reason = "there is no such file: Kamailio is not running, or jsonrpcs has another path"
+		reason = "the file does not exist: Kamailio is not running, or jsonrpcs uses another path"
 	case errors.Is(err, os.ErrPermission):
 		reason = "no permission: run the exporter as a member of the group that the file belongs to (kamailio on Debian; else see dgram_group and fifo_group of jsonrpcs)"
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENXIO):
-		reason = "nobody is listening: Kamailio is not running, or has no such listener"
+		reason = "connection refused: Kamailio is not running, or does not listen there"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		reason = "no connection before the deadline"
 	default:

@@ -9,7 +9,7 @@ import (
 )
 
 func TestOpen(t *testing.T) {
-	const notURI = "not a URI: want for example unix:///run/kamailio/kamailio_rpc.sock or http://127.0.0.1:5060/RPC"
+	const notURI = "not a URI; write for example unix:///run/kamailio/kamailio_rpc.sock or http://127.0.0.1:5060/RPC"
 	for _, test := range []struct {
 		uri     string
 		want    string // String()
@@ -42,31 +42,31 @@ func TestOpen(t *testing.T) {
 		{uri: "http://admin:s3%zzcret@localhost/RPC", wantErr: notURI},
 		{uri: "http://a b/", wantErr: notURI},
 		{uri: "http://h/\x01s3cret", wantErr: notURI},
-		{uri: "http://admin:s3cret@localhost:5060/RPC", wantErr: "http://localhost:5060: no user or password in a URI: put them into the HTTP configuration file"},
-		{uri: "https://s3cret@localhost/RPC", wantErr: "https://localhost: no user or password in a URI: put them into the HTTP configuration file"},
-		{uri: "udp://admin:s3cret@localhost:1", wantErr: "udp://localhost:1: no user or password in a URI: put them into the HTTP configuration file"},
-		{uri: "http:///RPC", wantErr: "http: no host: want for example http://127.0.0.1:5060/RPC"},
-		{uri: "http://:5060/RPC", wantErr: "http: no host: want for example http://127.0.0.1:5060/RPC"},
-		{uri: "http:/admin:s3cret@localhost/RPC", wantErr: "http: no host: want for example http://127.0.0.1:5060/RPC"},
-		{uri: "unix://run/kamailio.sock", wantErr: "unix://run/kamailio.sock: want three slashes and an absolute path: unix:///run/kamailio/…"},
-		{uri: "unix://", wantErr: "unix:: want three slashes and an absolute path: unix:///run/kamailio/…"},
-		{uri: "unix:///", wantErr: "unix:///: want three slashes and an absolute path: unix:///run/kamailio/…"},
-		{uri: "unix:///" + strings.Repeat("x", 107), wantErr: "unix:///" + strings.Repeat("x", 107) + ": a unix socket's path has at most 107 bytes"},
+		{uri: "http://admin:s3cret@localhost:5060/RPC", wantErr: "http://localhost:5060: the URI must not contain a user or password; put them into the HTTP configuration file"},
+		{uri: "https://s3cret@localhost/RPC", wantErr: "https://localhost: the URI must not contain a user or password; put them into the HTTP configuration file"},
+		{uri: "udp://admin:s3cret@localhost:1", wantErr: "udp://localhost:1: the URI must not contain a user or password; put them into the HTTP configuration file"},
+		{uri: "http:///RPC", wantErr: "http: the host is missing; write for example http://127.0.0.1:5060/RPC"},
+		{uri: "http://:5060/RPC", wantErr: "http: the host is missing; write for example http://127.0.0.1:5060/RPC"},
+		{uri: "http:/admin:s3cret@localhost/RPC", wantErr: "http: the host is missing; write for example http://127.0.0.1:5060/RPC"},
+		{uri: "unix://run/kamailio.sock", wantErr: "unix://run/kamailio.sock: the path must be absolute; write three slashes, as in unix:///run/kamailio/…"},
+		{uri: "unix://", wantErr: "unix:: the path must be absolute; write three slashes, as in unix:///run/kamailio/…"},
+		{uri: "unix:///", wantErr: "unix:///: the path must be absolute; write three slashes, as in unix:///run/kamailio/…"},
+		{uri: "unix:///" + strings.Repeat("x", 107), wantErr: "unix:///" + strings.Repeat("x", 107) + ": the path is too long; a unix socket's path has at most 107 bytes"},
 		{uri: "unix:///run/k.sock?reply_dir=/tmp", wantErr: `unix:///run/k.sock?reply_dir=/tmp: unknown parameter "reply_dir"`},
-		{uri: "fifo://run/k.fifo", wantErr: "fifo://run/k.fifo: want three slashes and an absolute path: fifo:///run/kamailio/…"},
+		{uri: "fifo://run/k.fifo", wantErr: "fifo://run/k.fifo: the path must be absolute; write three slashes, as in fifo:///run/kamailio/…"},
 		{uri: "fifo:///run/k.fifo?replydir=/tmp", wantErr: `fifo:///run/k.fifo?replydir=/tmp: unknown parameter "replydir"`},
-		{uri: "fifo:///run/k.fifo?reply_dir=tmp", wantErr: "fifo:///run/k.fifo?reply_dir=tmp: reply_dir: want an absolute path"},
-		{uri: "udp://localhost", wantErr: "udp://localhost: want a host and a port: udp://127.0.0.1:8090"},
-		{uri: "udp://localhost:99999", wantErr: "udp://localhost:99999: want a host and a port: udp://127.0.0.1:8090"},
-		{uri: "tcp://localhost:0", wantErr: "tcp://localhost:0: want a host and a port: tcp://127.0.0.1:8090"},
-		{uri: "tcp://:8090", wantErr: "tcp://:8090: want a host and a port: tcp://127.0.0.1:8090"},
-		{uri: "tcp://localhost:8090/RPC", wantErr: "tcp://localhost:8090/RPC: no path here: tcp://localhost:8090"},
+		{uri: "fifo:///run/k.fifo?reply_dir=tmp", wantErr: "fifo:///run/k.fifo?reply_dir=tmp: reply_dir must be an absolute path"},
+		{uri: "udp://localhost", wantErr: "udp://localhost: host and port are required, as in udp://127.0.0.1:8090"},
+		{uri: "udp://localhost:99999", wantErr: "udp://localhost:99999: host and port are required, as in udp://127.0.0.1:8090"},
+		{uri: "tcp://localhost:0", wantErr: "tcp://localhost:0: host and port are required, as in tcp://127.0.0.1:8090"},
+		{uri: "tcp://:8090", wantErr: "tcp://:8090: host and port are required, as in tcp://127.0.0.1:8090"},
+		{uri: "tcp://localhost:8090/RPC", wantErr: "tcp://localhost:8090/RPC: a path is not allowed; write tcp://localhost:8090"},
 		{uri: "tcp://localhost:8090?x=1", wantErr: `tcp://localhost:8090?x=1: unknown parameter "x"`},
-		{uri: "binrpc+unix://run/kamailio_ctl", wantErr: "binrpc+unix://run/kamailio_ctl: want three slashes and an absolute path: binrpc+unix:///run/kamailio/…"},
-		{uri: "binrpc+unix:///" + strings.Repeat("x", 107), wantErr: "binrpc+unix:///" + strings.Repeat("x", 107) + ": a unix socket's path has at most 107 bytes"},
-		{uri: "binrpc+tcp://localhost", wantErr: "binrpc+tcp://localhost: want a host and a port: binrpc+tcp://127.0.0.1:8090"},
-		{uri: "binrpc+tcp://localhost:2046/ctl", wantErr: "binrpc+tcp://localhost:2046/ctl: no path here: binrpc+tcp://localhost:2046"},
-		{uri: "binrpc:///run/kamailio/kamailio_ctl", wantErr: `unknown scheme "binrpc": use http, https, unix, udp, tcp, fifo, binrpc+unix or binrpc+tcp`},
+		{uri: "binrpc+unix://run/kamailio_ctl", wantErr: "binrpc+unix://run/kamailio_ctl: the path must be absolute; write three slashes, as in binrpc+unix:///run/kamailio/…"},
+		{uri: "binrpc+unix:///" + strings.Repeat("x", 107), wantErr: "binrpc+unix:///" + strings.Repeat("x", 107) + ": the path is too long; a unix socket's path has at most 107 bytes"},
+		{uri: "binrpc+tcp://localhost", wantErr: "binrpc+tcp://localhost: host and port are required, as in binrpc+tcp://127.0.0.1:8090"},
+		{uri: "binrpc+tcp://localhost:2046/ctl", wantErr: "binrpc+tcp://localhost:2046/ctl: a path is not allowed; write binrpc+tcp://localhost:2046"},
+		{uri: "binrpc:///run/kamailio/kamailio_ctl", wantErr: `unknown scheme "binrpc"; use http, https, unix, udp, tcp, fifo, binrpc+unix or binrpc+tcp`},
 	} {
 		t.Run(test.uri, func(t *testing.T) {
 			transport, err := kamrpc.Open(test.uri, nil)

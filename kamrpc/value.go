@@ -47,7 +47,7 @@ func StringValue(s string) Value { return Value{kind: String, text: s} }
 // ObjectValue makes an Object of members, in that order.
 func ObjectValue(members []Member) Value { return Value{kind: Object, list: members} }
 
-// Kind tells the JSON type.
+// Kind is the JSON type.
 func (v Value) Kind() Kind { return v.kind }
 
 // Exists is false for what a path did not find and for null.
@@ -104,7 +104,7 @@ func parseNumber(s string) (float64, bool) {
 }
 
 // Get is the first value that [Value.All] finds, without flattening a final
-// array; the zero Value when there is none.
+// array; the zero Value if there is none.
 func (v Value) Get(path string) Value {
 	name, rest, more := strings.Cut(path, "/")
 	if v.kind == Array {

@@ -166,7 +166,7 @@ func TestPaths(t *testing.T) {
 		})
 	}
 	for range mustDecode(t, dispatcher).All("RECORDS/SET/TARGETS/DEST") {
-		break // must not panic: an iterator that goes on after a break does
+		break // must not panic: an iterator that continues after a break does
 	}
 	if n := mustDecode(t, `{"r":[1,2]}`).Get("r").Len(); n != 2 {
 		t.Errorf("Get of a list: %d elements, want the list itself", n)

@@ -26,7 +26,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 gz() { gzip -9n >"$1"; }
 
-# What is in the packages and not in the tree, or otherwise.
+# Files of the packages that are not in the tree, or differ from it.
 unit=$work/kamailio-exporter.service
 sed 's#/usr/local/bin/#/usr/bin/#' examples/systemd/kamailio-exporter.service >"$unit"
 grep -q '^ExecStart=/usr/bin/kamailio_exporter$' "$unit" || fail "the unit's ExecStart= is not what was expected"
@@ -76,6 +76,8 @@ CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "$ldflags" -o "$work/n
 		\fBkamailio\fR(8), /usr/share/doc/kamailio-exporter/README.md
 	END
 } | gz "$work/kamailio_exporter.1.gz"
+"$work/native" --completion-script-bash >"$work/completion.bash"
+"$work/native" --completion-script-zsh >"$work/completion.zsh"
 
 for arch in "${arches[@]}"; do
 	name=kamailio_exporter-$version.linux-$arch

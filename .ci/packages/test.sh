@@ -124,6 +124,11 @@ is "the version" "$(within kamailio_exporter --version | sed -n '1s/.* version \
 within kamailio_exporter assets --list | sed 's#^#./usr/share/doc/kamailio-exporter/#' | sort >"$dir/assets"
 missing=$(dpkg-deb --fsys-tarfile "$deb" | tar -t | sort | comm -23 "$dir/assets" -)
 is "what the deb lacks of its documents" "$missing" ""
+# shellcheck disable=SC2016 # expanded by the inner bash
+is "what bash completes" "$(within bash -c '. /usr/share/bash-completion/completions/kamailio_exporter
+	COMP_WORDS=(kamailio_exporter doctor --kamailio.u) COMP_CWORD=2
+	_kamailio_exporter_bash_autocomplete; echo "${COMPREPLY[@]}"')" --kamailio.uri
+zcat "$r/usr/share/man/man1/kamailio_exporter.1.gz" | grep -q '^\\fBdoctor ' || fail "the manual does not have the commands"
 is "the user's groups" "$(within id -Gn kamailio-exporter)" "kamailio-exporter kamailio"
 is "the user's shell" "$(within getent passwd kamailio-exporter | cut -d: -f6,7)" "/nonexistent:/usr/sbin/nologin"
 wants=$r/etc/systemd/system/multi-user.target.wants/kamailio-exporter.service
@@ -153,7 +158,7 @@ grep -q '^kamailio_core_requests_received_by_method_total' "$dir/page" || fail "
 echo "collectors that work: $(grep -c '^kamailio_scrape_collector_success.* 1$' "$dir/page")"
 pid=$(pgrep -x -f "$(settings kamailio-exporter.service ExecStart)")
 within kamailio_exporter doctor >"$dir/doctor" 2>&1 || fail "doctor is not content: $(cat "$dir/doctor")"
-grep -q 'with the module dialog' "$dir/doctor" || fail "doctor does not say what more could be had: $(cat "$dir/doctor")"
+grep -q 'the module dialog would add' "$dir/doctor" || fail "doctor does not say what more could be had: $(cat "$dir/doctor")"
 is "the user of the process" "$(stat -c %u "/proc/$pid")" "$(within id -u kamailio-exporter)"
 kill -TERM "$pid"
 wait "$exporter" || fail "the exporter does not end well: $(cat "$dir"/*exporter*.log)"

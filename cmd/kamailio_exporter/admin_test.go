@@ -141,7 +141,7 @@ func TestAdminStarts(t *testing.T) {
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	e.stderr.waitFor(t, "is not in force")
+	e.stderr.waitFor(t, "keeping the previous configuration")
 	if _, page := e.get(t, "/metrics"); !strings.Contains(page, "kamailio_exporter_admin_config_last_reload_successful 0") {
 		t.Error("not on the page")
 	}
@@ -157,7 +157,7 @@ func TestAdminStarts(t *testing.T) {
 }
 
 // admin verify asks the running exporter what it wrote last.
-func TestVerifyAsksTheExporter(t *testing.T) {
+func TestVerifyQueriesTheExporter(t *testing.T) {
 	dir, file := adminDir(t, "")
 	server := changeable(t)
 	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file)
@@ -189,7 +189,7 @@ func TestVerifyAsksTheExporter(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Where it cannot be asked, only the chain is checked, and that is said.
+	// If the exporter cannot be queried, only the chain is checked, and the output says so.
 	out, err := adminRun(t, filepath.Join(dir, "none.sock"), "verify", log)
 	if err != nil || !strings.Contains(out, "not compared with the running exporter: ") {
 		t.Errorf("%v\n%s", err, out)
@@ -202,7 +202,7 @@ func TestVerifyAsksTheExporter(t *testing.T) {
 // A second start, by mistake, ends with one line before it writes into the log of the
 // first: with the same file, and with another socket but the same log. So does one whose
 // address is taken.
-func TestSecondStartLeavesTheLogAlone(t *testing.T) {
+func TestSecondStartDoesNotTouchTheLog(t *testing.T) {
 	dir, file := adminDir(t, "")
 	server := changeable(t)
 	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file)
@@ -228,7 +228,7 @@ func TestSecondStartLeavesTheLogAlone(t *testing.T) {
 		return path
 	}
 	second := func(file string) error {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // one that starts would go on
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // one that starts would continue
 		defer cancel()
 		var out bytes.Buffer
 		return run(ctx, []string{"--web.listen-address=127.0.0.1:0", "--no-runtime.idle-priority", "--kamailio.uri=" + server.URI("http"), "--admin.config.file=" + file}, &out, &out)

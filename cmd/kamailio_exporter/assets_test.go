@@ -28,7 +28,7 @@ var notAssets = map[string]string{
 }
 
 // The program has each file of these folders, unchanged, except those above.
-func TestAssetsAreTheTree(t *testing.T) {
+func TestAssetsEqualTheRepository(t *testing.T) {
 	names, err := assets.Names()
 	if err != nil {
 		t.Fatal(err)

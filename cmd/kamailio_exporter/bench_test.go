@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
@@ -43,7 +42,7 @@ func BenchmarkScrape(b *testing.B) {
 	} {
 		b.Run(tc.name, func(b *testing.B) {
 			uris := tc.uris
-			s, err := cli.Parse(tc.flags, io.Discard)
+			s, err := settings(tc.flags...)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -124,7 +123,7 @@ func BenchmarkScrapeMemory(b *testing.B) {
 	}
 }
 
-// discard is a client that looks at nothing.
+// discard is a client that ignores the response.
 type discard struct{}
 
 func (discard) Header() http.Header         { return http.Header{} }

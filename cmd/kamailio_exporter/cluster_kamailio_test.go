@@ -79,7 +79,7 @@ func TestReplicatedCallsOfRealKamailios(t *testing.T) {
 			nodeB.Restart()
 			expect("B was restarted", b, calls, 0)
 			expect("B was restarted", a, calls, calls)
-			// What no server calls its own any more goes on, and both know of it:
+			// What no server calls its own any more continues, and both know of it:
 			// the rule job:kamailio_calls:sum takes the most that a node knows.
 			nodeA.Restart()
 			expect("A was restarted", a, calls, 0)

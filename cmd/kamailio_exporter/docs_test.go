@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -20,10 +21,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/admincli"
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/assets"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/doctor"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/xhttpprom"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
@@ -43,7 +41,7 @@ func TestDocs(t *testing.T) {
 	for file, parts := range map[string]map[string]string{
 		readmeFile: {"doctor": "```\n" + shortened(report) + "```\n"},
 		filepath.Join(docsDir, "troubleshooting.md"): {"doctor": "```\n" + report + "```\n"},
-		filepath.Join(docsDir, "configuration.md"):   {"flags": flagTables(t)},
+		filepath.Join(docsDir, "configuration.md"):   {"flags": flagTables(t), "exit-codes": exitCodeTable()},
 		filepath.Join(docsDir, "collectors.md"):      {"collectors": collectorTable(t)},
 		filepath.Join(docsDir, "compatibility.md"):   {"versions": compatibilityTable(t)},
 		filepath.Join(docsDir, "script-metrics.md"):  {"xhttp_prom-errors": pageFaultTable()},
@@ -196,57 +194,60 @@ func replacePart(t *testing.T, text, name, with string) string {
 // flagModels are the flags that set something.
 func flagModels(t *testing.T) []*kingpin.FlagModel {
 	t.Helper()
-	app := cli.NewApp(&cli.Settings{})
-	if _, err := app.ParseContext(nil); err != nil { // names the environment variables
-		t.Fatal(err)
-	}
-	return slices.DeleteFunc(app.Model().Flags, func(f *kingpin.FlagModel) bool {
-		return f.Hidden || f.Name == "help" || f.Name == "version"
-	})
+	app, s := cli.NewApp(), &cli.Settings{}
+	s.Declare(app.Command("serve", ""))
+	return app.Model().Commands[0].Flags
 }
 
 // flagTables has a table for each group of flags, by the first part of their names;
 // those that only switch a collector are one row.
 func flagTables(t *testing.T) string {
 	t.Helper()
-	titles := map[string]string{
-		"kamailio": "Connection to Kamailio", "scrape": "Scrapes", "collector": "Collectors", "xhttp_prom": "Page of xhttp_prom", "sip": "SIP probes",
-		"web": "HTTP server", "config": "Many servers", "admin": "Admin endpoint", "runtime": "Process", "log": "Log",
-	}
-	rows := map[string]string{}
-	var groups []string
-	for _, f := range flagModels(t) {
-		name, byDefault := "--"+f.Name, f.Default
-		if f.IsBoolFlag() {
-			name = "--[no-]" + f.Name
-			if len(byDefault) == 0 {
-				byDefault = []string{"false"}
-			}
-		}
-		group, rest, _ := strings.Cut(f.Name, ".")
-		if !slices.Contains(groups, group) {
-			groups = append(groups, group)
-		}
-		if group == "collector" && f.IsBoolFlag() && !strings.Contains(rest, ".") {
-			if rows[group] == "" {
-				rows[group] = "| `--[no-]collector.NAME` | `KAMAILIO_EXPORTER_COLLECTOR_NAME` | `true` | Enables one of the [collectors](collectors.md). |\n"
-			}
-			continue
-		}
-		variable := ""
-		if f.Envar != "" {
-			variable = "`" + f.Envar + "`"
-		}
-		rows[group] += fmt.Sprintf("| `%s` | %s | %s | %s |\n", name, variable, codes(byDefault), tableCell(f.Help))
-	}
 	var b strings.Builder
-	for _, group := range groups {
-		if titles[group] == "" {
-			t.Errorf("no title for the flags --%s", group)
+	for _, group := range cli.GroupFlags(flagModels(t)) {
+		fmt.Fprintf(&b, "\n### %s\n\n| flag | environment variable | default | meaning |\n| --- | --- | --- | --- |\n", group.Title)
+		collectors := false
+		for _, f := range group.Flags {
+			name, byDefault, variable := "--"+f.Name, f.Default, ""
+			if f.IsBoolFlag() {
+				name = "--[no-]" + f.Name
+				if len(byDefault) == 0 {
+					byDefault = []string{"false"}
+				}
+			}
+			if group.Name == "collector" && f.IsBoolFlag() && strings.Count(f.Name, ".") == 1 {
+				if !collectors {
+					b.WriteString("| `--[no-]collector.NAME` | `KAMAILIO_EXPORTER_COLLECTOR_NAME` | `true` | Enables one of the [collectors](collectors.md). |\n")
+				}
+				collectors = true
+				continue
+			}
+			if f.Envar != "" {
+				variable = "`" + f.Envar + "`"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, variable, codes(byDefault), tableCell(f.Help))
 		}
-		fmt.Fprintf(&b, "\n### %s\n\n| flag | environment variable | default | meaning |\n| --- | --- | --- | --- |\n%s", titles[group], rows[group])
 	}
 	return b.String() + "\n"
+}
+
+// exitCodeTable has what each command's exit codes mean.
+func exitCodeTable() string {
+	commands := []string{"serve", "doctor", "rpc", "admin", "assets"}
+	var b strings.Builder
+	b.WriteString("| code | `" + strings.Join(commands, "` | `") + "` |\n| ---" + strings.Repeat(" | ---", len(commands)) + " |\n")
+	for code := range 7 {
+		fmt.Fprintf(&b, "| %d |", code)
+		for _, command := range commands {
+			meaning := ""
+			if all := cli.ExitCodes(command); code < len(all) {
+				meaning = all[code]
+			}
+			fmt.Fprintf(&b, " %s |", meaning)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
 }
 
 func collectorTable(t *testing.T) string {
@@ -282,7 +283,7 @@ func tableCell(s string) string {
 // All that list the collectors list the same.
 func TestCollectorsAreNamedEverywhere(t *testing.T) {
 	var help bytes.Buffer
-	if _, err := cli.Parse([]string{"--help"}, &help); err != nil {
+	if err := run(t.Context(), []string{"--help"}, &help, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	landing := httptest.NewRecorder()
@@ -429,18 +430,19 @@ var foreignFlags = map[string]bool{
 }
 
 func TestDocumentedFlagsExist(t *testing.T) {
-	models := flagModels(t)
-	client := admincli.NewApp(&admincli.Command{}).Model()
-	clientFlags := append(client.Flags, assets.NewApp(&assets.Command{}).Model().Flags...)
-	for _, command := range client.Commands {
-		clientFlags = append(clientFlags, command.Flags...)
+	app, _ := newApp()
+	var all []*kingpin.FlagModel
+	for _, command := range app.Model().Commands {
+		all = append(all, command.Flags...)
+		for _, below := range command.Commands {
+			all = append(all, below.Flags...)
+		}
 	}
-	clientFlags = append(clientFlags, doctor.NewApp(&cli.Settings{}, &doctor.Options{}).Model().Flags...)
 	exists := func(name string) bool {
-		if slices.ContainsFunc(clientFlags, func(f *kingpin.FlagModel) bool { return name == f.Name || f.IsBoolFlag() && name == "no-"+f.Name }) || foreignFlags[name] || name == "help" || name == "version" {
+		if foreignFlags[name] || name == "help" || name == "version" {
 			return true
 		}
-		return slices.ContainsFunc(models, func(f *kingpin.FlagModel) bool {
+		return slices.ContainsFunc(all, func(f *kingpin.FlagModel) bool {
 			// collector. is what is left of --no-collector.NAME and --[no-]collector.NAME.
 			return name == f.Name || f.IsBoolFlag() && name == "no-"+f.Name || (name == "no-collector." || name == "collector.") && strings.HasPrefix(f.Name, "collector.")
 		})
@@ -456,15 +458,15 @@ func TestDocumentedFlagsExist(t *testing.T) {
 			}
 		}
 	}
-	all := ""
+	named := ""
 	for file, text := range documents(t) {
 		if strings.HasPrefix(file, "docs/") || file == "README.md" {
-			all += strings.ReplaceAll(text, "KAMAILIO_EXPORTER_COLLECTOR_NAME", "")
+			named += strings.ReplaceAll(text, "KAMAILIO_EXPORTER_COLLECTOR_NAME", "")
 		}
 	}
 	env := readText(t, filepath.Join("..", "..", "examples", "systemd", "kamailio-exporter.env"))
-	for _, name := range regexp.MustCompile(`KAMAILIO_EXPORTER_[A-Z0-9_]+`).FindAllString(all+env, -1) {
-		if !slices.ContainsFunc(models, func(f *kingpin.FlagModel) bool { return f.Envar == name }) {
+	for _, name := range regexp.MustCompile(`KAMAILIO_EXPORTER_[A-Z0-9_]+`).FindAllString(named+env, -1) {
+		if !slices.ContainsFunc(all, func(f *kingpin.FlagModel) bool { return f.Envar == name }) {
 			t.Errorf("no flag is set by %s", name)
 		}
 	}

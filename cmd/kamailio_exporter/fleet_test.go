@@ -223,15 +223,15 @@ func TestNoOpenProxy(t *testing.T) {
 		{none, address, 404, "no target of this name"},
 		{none, "file:///etc/passwd", 400, "unknown scheme"},
 		{none, "gopher://" + address, 400, "unknown scheme"},
-		{none, "http://user:s3cret@" + address + "/RPC", 400, "no user or password in a URI"},
-		{none, "http://:@" + address + "/RPC", 400, "no user or password in a URI"},
+		{none, "http://user:s3cret@" + address + "/RPC", 400, "the URI must not contain a user or password"},
+		{none, "http://:@" + address + "/RPC", 400, "the URI must not contain a user or password"},
 		{others, "http://" + address + "/RPC", 403, "its address is not in allow: networks"},
 		{others, "https://" + address + "/RPC", 403, "its address is not in allow: networks"},
 		{others, "tcp://" + address, 403, "its address is not in allow: networks"},
 		{others, "udp://" + address, 403, "its address is not in allow: networks"},
 		{others, "binrpc+tcp://" + address, 403, "its address is not in allow: networks"},
 		{others, "unix://" + socket, 403, "a path is asked"},
-		{others, "http://user:s3cret@192.0.2.1/RPC", 400, "no user or password in a URI"},
+		{others, "http://user:s3cret@192.0.2.1/RPC", 400, "the URI must not contain a user or password"},
 		{others, "http://192.0.2.1/RPC?x=1", 403, "this path is not in allow: paths"},
 		{others, "http://192.0.2.1/admin", 403, "this path is not in allow: paths"},
 		{others, "http://192.0.2.1/RPC/../admin", 403, "this path is not in allow: paths"},
@@ -342,7 +342,7 @@ func TestReload(t *testing.T) {
 	before := stamp()
 
 	rewrite(t, file, "targets: {first: {uris: [%q]}, second: {urls: [%q]}}", first.URI("http"), second.URI("http"))
-	reload(500, "line 1: field urls not found")
+	reload(500, "line 1: unknown key urls; did you mean uris?")
 	good("0")
 	if stamp() != before {
 		t.Error("a bad file moved the time of success")
@@ -350,7 +350,7 @@ func TestReload(t *testing.T) {
 	if resp, _ := e.get(t, "/probe?target=first"); resp.StatusCode != 200 {
 		t.Errorf("the configuration before is not in force: %s", resp.Status)
 	}
-	if !strings.Contains(e.stderr.String(), `msg="the configuration was read anew and is not in force"`) {
+	if !strings.Contains(e.stderr.String(), `msg="reload failed; keeping the previous configuration"`) {
 		t.Errorf("not in the log:\n%s", e.stderr.String())
 	}
 
@@ -358,7 +358,7 @@ func TestReload(t *testing.T) {
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	e.stderr.waitFor(t, `msg="the configuration was read anew" targets=2`)
+	e.stderr.waitFor(t, `msg="configuration reloaded" targets=2`)
 	good("1")
 	if stamp() == before {
 		t.Error("the time of success stands still")
@@ -468,12 +468,12 @@ func TestConfigCheck(t *testing.T) {
 		want string
 	}{
 		{"--config.check", "--config.check needs --config.file"},
-		{"--web.enable-lifecycle", "is for --config.file"},
-		{"--web.telemetry-path=/probe --config.file=" + good, "is taken with --config.file"},
-		{"--sip.probe=udp:192.0.2.1:5060 --config.file=" + good, "are for --kamailio.uri, which is not given"},
+		{"--web.enable-lifecycle", "needs --config.file"},
+		{"--web.telemetry-path=/probe --config.file=" + good, "is used for targets when --config.file is set"},
+		{"--sip.probe=udp:192.0.2.1:5060 --config.file=" + good, "apply to --kamailio.uri, which is not set"},
 		{"--config.file=/nonexistent", "no such file"},
 		{"--config.file=" + bad, "module: there is no module"},
-		{"--config.file=" + good + " --admin.config.file=" + adminFileFor(t), "needs --kamailio.uri beside --config.file"},
+		{"--config.file=" + good + " --admin.config.file=" + adminFileFor(t), "needs --kamailio.uri in addition to --config.file"},
 		{"--config.file=" + good + " --kamailio.uri=tcp://192.0.2.1:8091 --admin.config.file=" + adminFileFor(t), "is the admin endpoint's"},
 	} {
 		err := run(t.Context(), append(strings.Fields(tc.args), "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard)
@@ -665,8 +665,8 @@ func TestHangupReadsBothFiles(t *testing.T) {
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	e.stderr.waitFor(t, `msg="the configuration was read anew" targets=1`)
-	e.stderr.waitFor(t, `msg="admin endpoint: the configuration was read anew"`)
+	e.stderr.waitFor(t, `msg="configuration reloaded" targets=1`)
+	e.stderr.waitFor(t, `msg="admin endpoint: configuration reloaded"`)
 }
 
 // SIGHUP does not end an exporter that has neither file.
@@ -675,7 +675,7 @@ func TestHangupWithoutFiles(t *testing.T) {
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	e.stderr.waitFor(t, "there is no file to read anew")
+	e.stderr.waitFor(t, "nothing to reload")
 	if resp, _ := e.get(t, "/metrics"); resp.StatusCode != http.StatusOK {
 		t.Errorf("status %d", resp.StatusCode)
 	}
@@ -720,7 +720,7 @@ targets:
 	if code != 0 || !strings.Contains(out, "The target here of "+file) || !strings.Contains(out, proxy.URL) || strings.Contains(out, password) {
 		t.Errorf("%d:\n%s", code, out)
 	}
-	if out, code := ask("doctor", "--target=here", listen, "--output=json"); code != 0 || !strings.Contains(out, "2 work, with") || !json.Valid([]byte(out)) {
+	if out, code := ask("doctor", "--target=here", listen, "--output=json"); code != 0 || !strings.Contains(out, "2 collectors work, with") || !json.Valid([]byte(out)) {
 		t.Errorf("its module has two collectors; %d:\n%s", code, out)
 	}
 	if out, code := ask("doctor", "--target=locked", listen); code != doctor.ExitBroken || !strings.Contains(out, "401") {
@@ -739,7 +739,7 @@ targets:
 			}
 		}
 	}
-	if err := run(t.Context(), []string{"doctor", "--target=here"}, io.Discard, io.Discard); err == nil || cli.ExitCode(err) != doctor.ExitUsage || !strings.Contains(err.Error(), "--target is for --config.file") {
+	if err := run(t.Context(), []string{"doctor", "--target=here"}, io.Discard, io.Discard); err == nil || cli.ExitCode(err) != doctor.ExitUsage || !strings.Contains(err.Error(), "--target needs --config.file") {
 		t.Error(err)
 	}
 	// The Kamailio of the flags, beside the file.

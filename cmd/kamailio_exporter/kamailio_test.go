@@ -352,7 +352,7 @@ func gatewayPort(page, id string) string {
 	return found[1]
 }
 
-// checkAgainstServer asks Kamailio itself, by another client, what the page says.
+// checkAgainstServer compares the page with what another client reads from Kamailio.
 func checkAgainstServer(t *testing.T, server *kamailiotest.Server, page string) {
 	t.Helper()
 	uptime := string(server.RPC(t, "core.version"))
@@ -532,7 +532,7 @@ func scrapeStock(t *testing.T, server *kamailiotest.Server, uris []string) {
 	}
 }
 
-// TestRealTroubles hangs, stops and restarts a server, and goes on scraping.
+// TestRealTroubles hangs, stops and restarts a server, and continues scraping.
 func TestRealTroubles(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {

@@ -246,7 +246,7 @@ func measure(t *testing.T, kamailio []int, phones *phones, c *loadCase, rate int
 
 // TestAnswerTimesInTurn compares Kamailio's answer times with and without scrapes
 // as closely as a machine that is never quiet allows: in each run a scraper comes
-// and goes every few seconds while the calls go on, so that what else the machine
+// and goes every few seconds while the calls continue, so that what else the machine
 // does falls on all sides. Every third window has the scrapes of an exporter that
 // runs at normal priority.
 func TestAnswerTimesInTurn(t *testing.T) {

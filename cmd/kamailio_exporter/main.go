@@ -9,7 +9,10 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
+
+	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/admincli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/assets"
@@ -35,23 +38,25 @@ func main() {
 	}
 }
 
-// run picks the command, and without one serves until ctx is done.
+// run executes the command that the arguments select; without one it serves until ctx
+// is done.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 {
-		switch command, args := args[0], args[1:]; command {
-		case "admin":
-			return admincli.RunCommand(ctx, args, stdout)
-		case "assets":
-			return assets.RunCommand(args, stdout)
-		case "doctor":
-			return doctor.RunCommand(ctx, args, stdout)
-		case "rpc":
-			return rpccmd.RunCommand(ctx, args, stdout)
-		}
-	}
-	s, err := cli.Parse(args, stdout)
-	if err != nil || s == nil { // nil: --help or --version
+	app, commands := newApp()
+	name, err := cli.Parse(app, args, stdout)
+	if err != nil || name == "" {
 		return err
 	}
-	return serve.Run(ctx, s, stdout, stderr)
+	first, _, _ := strings.Cut(name, " ")
+	return commands[first](ctx, name, stdout, stderr)
+}
+
+func newApp() (*kingpin.Application, map[string]cli.Run) {
+	app := cli.NewApp()
+	return app, map[string]cli.Run{
+		"serve":  serve.Declare(app),
+		"doctor": doctor.Declare(app),
+		"rpc":    rpccmd.Declare(app),
+		"admin":  admincli.Declare(app),
+		"assets": assets.Declare(app),
+	}
 }

@@ -60,6 +60,16 @@ func (b *logBuffer) String() string {
 
 var listening = regexp.MustCompile(`address"?[=:]"?(127\.0\.0\.1:\d+)`) // in logfmt and in JSON
 
+// settings are those of the service with these flags.
+func settings(args ...string) (*cli.Settings, error) {
+	app, s := cli.NewApp(), &cli.Settings{}
+	s.Declare(app.Command("serve", "").Default())
+	if _, err := cli.Parse(app, args, io.Discard); err != nil {
+		return nil, err
+	}
+	return s, s.Complete()
+}
+
 // start runs the exporter on a free port until the test ends. It runs at normal priority:
 // that would be the whole test.
 func start(t testing.TB, args ...string) *exporter {
@@ -187,7 +197,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-func TestKamailioDownIsNoErrorOfTheExporter(t *testing.T) {
+func TestKamailioDownIsNotAnExporterError(t *testing.T) {
 	server := fake(t)
 	server.Down()
 	e := start(t, "--kamailio.uri="+server.URI("unix"), "--kamailio.uri="+server.URI("fifo"), "--scrape.reuse=0s")
@@ -211,12 +221,12 @@ func TestKamailioDownIsNoErrorOfTheExporter(t *testing.T) {
 	if n := strings.Count(log, `msg="kamailio answers again"`); n != 2 {
 		t.Errorf("%d lines for 2 recoveries:\n%s", n, log)
 	}
-	if !strings.Contains(log, "there is no such file: Kamailio is not running") {
+	if !strings.Contains(log, "the file does not exist: Kamailio is not running") {
 		t.Errorf("the log does not say why:\n%s", log)
 	}
 }
 
-func TestAFailingCollectorIsOneLine(t *testing.T) {
+func TestFailingCollectorLogsOneLine(t *testing.T) {
 	server := fake(t)
 	server.HandleFault("tm.stats", 500, "Internal error")
 	e := start(t, "--kamailio.uri="+server.URI("http"), "--scrape.reuse=0s", "--log.format=json")
@@ -226,7 +236,7 @@ func TestAFailingCollectorIsOneLine(t *testing.T) {
 	server.Handle("tm.stats", `{"current":1}`)
 	e.get(t, "/metrics")
 	log := e.stderr.String()
-	for _, want := range []string{`"msg":"collector failed"`, `"msg":"collector works again"`, `"collector":"tm"`, `tm.stats: kamailio answered error 500: Internal error`} {
+	for _, want := range []string{`"msg":"collector failed"`, `"msg":"collector recovered"`, `"collector":"tm"`, `tm.stats: kamailio answered error 500: Internal error`} {
 		if strings.Count(log, `"msg":"collector failed"`) != 1 || !strings.Contains(log, want) {
 			t.Errorf("no single line with %s:\n%s", want, log)
 		}
@@ -304,8 +314,12 @@ func TestMistakes(t *testing.T) {
 		args string
 		has  []string
 	}{
-		{"--nosuch", []string{"unknown long flag '--nosuch'", "try --help"}},
-		{"something", []string{"unexpected something", "try --help"}},
+		{"--nosuch", []string{"unknown long flag '--nosuch'", "see kamailio_exporter --help"}},
+		{"--kamailio.timeot=3s", []string{"did you mean --kamailio.timeout?"}},
+		{"--no-collector.dispacher", []string{"did you mean --no-collector.dispatcher?"}},
+		{"--kamailio.scrape-uri=unix:/x", []string{"another exporter", "--kamailio.uri=binrpc+unix:///PATH", "docs/migrating.md"}},
+		{"dcotor", []string{`unknown command "dcotor"; did you mean doctor? (see kamailio_exporter --help)`}},
+		{"something", []string{`unknown command "something"`, "see kamailio_exporter --help"}},
 		{"--scrape.timeout=soon", []string{`--scrape.timeout: "soon" is not a duration`, "such as 3s"}},
 		{"--scrape.timeout=10", []string{`--scrape.timeout: "10" is not a duration`, "such as 3s"}},
 		{"--scrape.timeout=0s", []string{"--scrape.timeout must be from 1ms to 1h, not 0s"}},
@@ -318,7 +332,7 @@ func TestMistakes(t *testing.T) {
 		{"--collector.pike.addresses=-1", []string{"--collector.pike.addresses must be"}},
 		{"--collector.usrloc_contacts.limit=-1", []string{"--collector.usrloc_contacts.limit must be"}},
 		{"--collector.tls_connections.limit=-1", []string{"--collector.tls_connections.limit must be"}},
-		{"--collector.cfg.variables=debug", []string{"--collector.cfg.variables is a group and a name, such as core.debug", `"debug"`}},
+		{"--collector.cfg.variables=debug", []string{"--collector.cfg.variables must be GROUP.NAME, such as core.debug", `"debug"`}},
 		{"--collector.dialog_age.limit=-1", []string{"--collector.dialog_age.limit must be"}},
 		{"--scrape.growing-interval=-1s", []string{"--scrape.growing-interval must be"}},
 		{"--xhttp_prom.url=127.0.0.1:5060/metrics", []string{"--xhttp_prom.url", "http://127.0.0.1:5060/metrics"}},
@@ -331,7 +345,7 @@ func TestMistakes(t *testing.T) {
 		{"--collector.statistics.counter=tmx:UAS_transactions=X.", []string{"--collector.statistics.counter", "kamailio_tmx_uas_transactions_total"}},
 		{"--collector.statistics.counter=exporter:build_info=X.", []string{"--collector.statistics.counter", "the exporter's own"}},
 		{"--web.telemetry-path=metrics", []string{"--web.telemetry-path must be"}},
-		{"--web.telemetry-path=/-/ready", []string{"not free"}},
+		{"--web.telemetry-path=/-/ready", []string{"is reserved"}},
 		{"--log.level=loud", []string{"loud"}},
 		{"--kamailio.uri=gopher://x", []string{"--kamailio.uri", "gopher", "use http, https, unix, udp, tcp, fifo, binrpc+unix or binrpc+tcp"}},
 		{"--kamailio.uri=localhost:5060", []string{"--kamailio.uri", "not a URI", "unix:///run"}},
@@ -368,6 +382,41 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// The landing page has the result of the last scrape, by collector, and links to the
+// documentation.
+func TestLandingPage(t *testing.T) {
+	server := fake56(t)
+	h := handlerFor(t, "--kamailio.uri="+server.URI("http"), "--no-collector.pike", "--scrape.reuse=0s")
+	landing := func() string {
+		t.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		return w.Body.String()
+	}
+	has := func(page string, wants ...string) {
+		t.Helper()
+		for _, want := range wants {
+			if !regexp.MustCompile(want).MatchString(page) {
+				t.Errorf("the page has no %q:\n%s", want, page)
+			}
+		}
+	}
+	has(landing(), "There was no scrape yet", `<a href="https://github.com/[^"]*/blob/main/docs/troubleshooting.md">`, regexp.QuoteMeta(server.URI("http")))
+	calls := server.CallCount("core.uptime")
+	server.HandleFault("tm.stats", 500, "Server error")
+	scrapePage(h, "10")
+	scraped := server.CallCount("core.uptime")
+	page := landing()
+	has(page, "<code>kamailio_up 1</code> at the last scrape, 0s ago", "<code>core</code></td><td>ok, [1-9][0-9]* samples",
+		"<code>tm</code></td><td><strong>failed</strong>: see the log", "<code>pike</code></td><td>disabled", "<code>permissions</code></td><td>skips permissions.addressDump \\(danger\\)")
+	if scraped == calls || server.CallCount("core.uptime") != scraped {
+		t.Error("the page queries Kamailio")
+	}
+	server.Down()
+	scrapePage(h, "10")
+	has(landing(), "<code>kamailio_up 0</code>")
+}
+
 func TestHelpAndVersion(t *testing.T) {
 	for arg, want := range map[string]string{"--help": "--[no-]collector.dispatcher", "--version": "kamailio_exporter, version"} {
 		var out bytes.Buffer
@@ -381,7 +430,7 @@ func TestFlagsFromTheEnvironment(t *testing.T) {
 	t.Setenv("KAMAILIO_EXPORTER_KAMAILIO_URI", "http://127.0.0.1:1/RPC\nfifo:///x")
 	t.Setenv("KAMAILIO_EXPORTER_COLLECTOR_DISPATCHER", "false")
 	t.Setenv("KAMAILIO_EXPORTER_VERSION", "1.2.3") // an image may well set this for its own use
-	s, err := cli.Parse([]string{}, io.Discard)
+	s, err := settings()
 	if err != nil || s == nil {
 		t.Fatal(s, err)
 	}
@@ -422,14 +471,14 @@ func TestPromotedStatistics(t *testing.T) {
 		}
 	}
 	checkMetrics(t, page)
-	_, err := cli.Parse([]string{"--no-collector.statistics", "--collector.statistics.gauge=a:b=C."}, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "switched off") {
+	_, err := settings("--no-collector.statistics", "--collector.statistics.gauge=a:b=C.")
+	if err == nil || !strings.Contains(err.Error(), "is disabled") {
 		t.Errorf("without the collector: %v", err)
 	}
 }
 
 func TestDefaultsAreTheStockSockets(t *testing.T) {
-	s, err := cli.Parse(nil, io.Discard)
+	s, err := settings()
 	if err != nil {
 		t.Fatal(err)
 	}

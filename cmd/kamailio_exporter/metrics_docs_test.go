@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/serve"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/sipprobe"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/xhttpprom"
@@ -100,7 +99,7 @@ func TestNames(t *testing.T) {
 // of a Kamailio that is not there.
 func ownMetrics(t *testing.T, args ...string) []*dto.MetricFamily {
 	t.Helper()
-	s, err := cli.Parse(args, io.Discard)
+	s, err := settings(args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,10 +260,10 @@ func TestDocsMetricNames(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.Replace(text, "127.0.0.1:9443", "127.0.0.1:0", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := cli.Parse([]string{
-		"--kamailio.uri=unix:///none", "--admin.config.file=" + file,
-		"--config.file=" + fleetFile(t, "targets: {a: {uris: ['tcp://192.0.2.1:8091']}}"),
-	}, io.Discard)
+	s, err := settings(
+		"--kamailio.uri=unix:///none", "--admin.config.file="+file,
+		"--config.file="+fleetFile(t, "targets: {a: {uris: ['tcp://192.0.2.1:8091']}}"),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

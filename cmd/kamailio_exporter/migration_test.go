@@ -141,3 +141,22 @@ func TestMigratingDocs(t *testing.T) {
 	}
 	writeDocument(t, migratingFile, text, want)
 }
+
+// Each flag of another exporter is either one of ours, or its error says what to use.
+func TestForeignFlags(t *testing.T) {
+	_, text, _ := strings.Cut(readText(t, filepath.Join(docsDir, "migrating.md")), "\n## Flags\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	found := 0
+	for _, row := range regexp.MustCompile(`(?m)^\| ([^|]*) \|`).FindAllStringSubmatch(text, -1) {
+		for _, flag := range regexp.MustCompile("--([A-Za-z][A-Za-z_.-]+)").FindAllStringSubmatch(row[1], -1) {
+			_, err := settings(flag[0] + "=x")
+			if err != nil && strings.Contains(err.Error(), "unknown long flag") && !strings.Contains(err.Error(), "it belongs to another exporter; here it is ") {
+				t.Errorf("%s: %v", flag[0], err)
+			}
+			found++
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d flags found", found)
+	}
+}

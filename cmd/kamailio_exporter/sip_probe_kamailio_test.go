@@ -82,7 +82,7 @@ func TestSIPProbesOfARealKamailio(t *testing.T) {
 				}
 			}
 			for _, target := range targets {
-				for _, says := range []string{"a SIP socket does not answer", "a SIP socket answers again"} {
+				for _, says := range []string{"SIP probe failed", "SIP probe succeeds again"} {
 					if n := strings.Count(e.stderr.String(), fmt.Sprintf("msg=%q socket=%s", says, target)); n != 1 {
 						t.Errorf("%d lines with %q of %s:\n%s", n, says, target, e.stderr.String())
 					}

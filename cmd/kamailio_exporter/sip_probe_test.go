@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
@@ -47,7 +46,7 @@ func TestSIPProbeOnThePage(t *testing.T) {
 		}
 		wholePage(t, page)
 	}
-	for _, line := range []string{`msg="a SIP socket does not answer" socket=udp:` + address + ` err="no answer in time"`, `msg="a SIP socket answers again" socket=udp:` + address} {
+	for _, line := range []string{`msg="SIP probe failed" socket=udp:` + address + ` err="no reply in time"`, `msg="SIP probe succeeds again" socket=udp:` + address} {
 		if strings.Count(e.stderr.String(), line) != 1 {
 			t.Errorf("not one line with %s:\n%s", line, e.stderr.String())
 		}
@@ -56,7 +55,7 @@ func TestSIPProbeOnThePage(t *testing.T) {
 
 // No request by a scrape that names its collectors, nor without --sip.probe. (That
 // scrapes share one is a test of the package serve.)
-func TestSIPIsAskedWhereItIsWanted(t *testing.T) {
+func TestSIPProbesOnlyIfSelected(t *testing.T) {
 	release := make(chan struct{})
 	address, asked := sipServer(t, always("200 OK"), func() { <-release })
 	args := []string{"--kamailio.uri=" + fake(t).URI("http"), "--sip.probe=udp:" + address, "--scrape.reuse=0s", "--sip.timeout=20s"}
@@ -101,15 +100,15 @@ func TestSIPFlags(t *testing.T) {
 	}
 	for flags, says := range map[string]string{
 		"--sip.probe=127.0.0.1:5060":                                                                `--sip.probe: "127.0.0.1:5060" is not TRANSPORT:HOST:PORT`,
-		"--sip.probe=udp:127.0.0.1:5060 --sip.probe=udp:127.0.0.1:5060":                             "--sip.probe: udp:127.0.0.1:5060 is there twice",
-		"--sip.probe=tls:127.0.0.1:5061?server_name=a --sip.probe=tls:127.0.0.1:5061?server_name=a": "--sip.probe: tls:127.0.0.1:5061?server_name=a is there twice",
-		"--sip.probe=udp:127.0.0.1:5060?server_name=a":                                              "server_name is the name that a TLS socket has a certificate for",
+		"--sip.probe=udp:127.0.0.1:5060 --sip.probe=udp:127.0.0.1:5060":                             "--sip.probe: udp:127.0.0.1:5060 is given twice",
+		"--sip.probe=tls:127.0.0.1:5061?server_name=a --sip.probe=tls:127.0.0.1:5061?server_name=a": "--sip.probe: tls:127.0.0.1:5061?server_name=a is given twice",
+		"--sip.probe=udp:127.0.0.1:5060?server_name=a":                                              "server_name must be a host name in the certificate of a TLS socket",
 		"--sip.probe=udp:127.0.0.1:5060 --sip.timeout=0s":                                           "--sip.timeout must be from 1ms to 1h, not 0s",
 		"--sip.probe=udp:127.0.0.1:5060 --sip.request-uri=ping":                                     `--sip.request-uri: "ping" is not a SIP URI`,
 		"--sip.probe=udp:127.0.0.1:5060 --sip.tls-ca-file=/nosuch.pem":                              "--sip.tls-ca-file: open /nosuch.pem",
 		"--sip.probe=udp:127.0.0.1:5060 --sip.tls-ca-file=" + none:                                  "no certificate in PEM format",
 		"--sip.request-uri=sip:ping@example.com":                                                    "need --sip.probe",
-		"--sip.probe=udp:127.0.0.1:5060 --sip.request-uri=sip:me:s3cret@localhost":                  "a SIP URI with a password is not asked for",
+		"--sip.probe=udp:127.0.0.1:5060 --sip.request-uri=sip:me:s3cret@localhost":                  "the SIP URI must not contain a password",
 	} {
 		err := run(t.Context(), append(strings.Fields(flags), "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "s3cret") {
@@ -117,7 +116,7 @@ func TestSIPFlags(t *testing.T) {
 		}
 	}
 	t.Setenv("KAMAILIO_EXPORTER_SIP_PROBE", "udp:127.0.0.1:5060\ntls:[::1]:5061")
-	s, err := cli.Parse(nil, io.Discard)
+	s, err := settings()
 	if err != nil || strings.Join(s.Target.SIP.Probe, " ") != "udp:127.0.0.1:5060 tls:[::1]:5061" {
 		t.Errorf("from the environment: %q, %v", s.Target.SIP.Probe, err)
 	}

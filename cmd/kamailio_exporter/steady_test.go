@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/serve"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
@@ -20,7 +19,7 @@ import (
 // handlerFor is the program's handler without its listener.
 func handlerFor(tb testing.TB, args ...string) http.Handler {
 	tb.Helper()
-	s, err := cli.Parse(args, newLogBuffer())
+	s, err := settings(args...)
 	if err != nil {
 		tb.Fatal(err)
 	}

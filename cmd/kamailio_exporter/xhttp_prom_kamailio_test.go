@@ -55,7 +55,7 @@ func pageError(t *testing.T, url string) error {
 }
 
 // TestPageFaultsOfARealKamailio makes a Kamailio's page fail in each of the ways in
-// which it can, and sees that each is told from the others.
+// which it can, and checks that each is distinguished from the others.
 func TestPageFaultsOfARealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -117,7 +117,7 @@ modparam("xhttp_prom", "xhttp_prom_buf_size", 433)
 	}
 }
 
-// A page over TLS whose certificate nobody knows, a host that is none, and HTTP
+// A page over TLS with an untrusted certificate, a host name that does not resolve, and HTTP
 // where HTTPS is wanted.
 func TestPageFaultsOfConnections(t *testing.T) {
 	secure := scriptServer(t, textPage("my_a 1\n"))

@@ -131,7 +131,7 @@ func wholePage(t *testing.T, page string) {
 			line = line[:strings.LastIndexByte(line, ' ')]
 		}
 		if seen[line] {
-			t.Errorf("%s is there twice", line)
+			t.Errorf("%s is given twice", line)
 		}
 		seen[line] = true
 	}
@@ -151,7 +151,7 @@ func TestBrokenPage(t *testing.T) {
 			_, _ = io.WriteString(w, "<html><body>Hello</body></html>\n")
 		}, "not text/plain"},
 		"bytes":             {textPage("my_a\x00 1\n"), "not text"},
-		"cut off in a line": {textPage("my_a 1\nmy_b 12"), "cut off"},
+		"cut off in a line": {textPage("my_a 1\nmy_b 12"), "truncated"},
 		"cut off by length": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			_, _ = io.WriteString(w, "my_a 1\n")
@@ -197,7 +197,7 @@ func TestBrokenPage(t *testing.T) {
 					t.Errorf("got\n%s\n%.300s", got, page)
 				}
 			}
-			if log := e.stderr.String(); strings.Count(log, `msg="the page of xhttp_prom cannot be read"`) != 1 || !strings.Contains(log, tc.says) {
+			if log := e.stderr.String(); strings.Count(log, `msg="reading the xhttp_prom page failed"`) != 1 || !strings.Contains(log, tc.says) {
 				t.Errorf("no single line with %q:\n%s", tc.says, log)
 			}
 		})
@@ -206,7 +206,7 @@ func TestBrokenPage(t *testing.T) {
 
 // The page is asked for once, however many scrapes wait for it; not at all by one
 // that names its collectors, and not again at once after it was too large.
-func TestPageIsAskedForOnce(t *testing.T) {
+func TestPageIsReadOnce(t *testing.T) {
 	var asked atomic.Int32
 	release := make(chan struct{})
 	large := atomic.Bool{}
@@ -263,7 +263,7 @@ func TestPageLog(t *testing.T) {
 		e.get(t, "/metrics")
 	}
 	log := e.stderr.String()
-	for _, want := range []string{`msg="metrics of the page of xhttp_prom are left out" collision=kamailio_up invalid=my_b`, "cannot be read", "can be read again"} {
+	for _, want := range []string{`msg="skipping metrics of the xhttp_prom page" collision=kamailio_up invalid=my_b`, "reading the xhttp_prom page failed", "reading the xhttp_prom page works again"} {
 		if strings.Count(log, want) != 1 {
 			t.Errorf("not one line with %s:\n%s", want, log)
 		}

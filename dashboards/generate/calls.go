@@ -6,18 +6,18 @@ func calls() Dashboard {
 	return Dashboard{
 		UID:   "kamailio-calls",
 		Title: "Calls & SIP indicators",
-		About: "How many calls there are, how they end, and the indicators of RFC 6076 as far as Kamailio can tell them.",
+		About: "How many calls there are, how they end, and the indicators of RFC 6076 that Kamailio allows to compute.",
 		Rows: []row{
 			{title: "Now", panels: []panel{
 				{
 					kind: kindStat, width: 4, height: 5, title: "In progress",
-					help: "Answered calls that are not ended. " + callsHelp,
+					help: "Answered calls in progress. " + callsHelp,
 					unit: number, none: "dialog is not loaded", steps: always(blue),
 					queries: []query{{expr: callsNow("", `,state=~"answering|ongoing"`, ""), legend: "in progress"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Ringing",
-					help: "Dialogs that ring: a provisional reply was seen, no final one. Much more than usual: a gateway that rings and never answers.",
+					help: "Ringing dialogs, with a provisional reply and no final one. If there are many more than usual, a gateway may ring without ever answering.",
 					unit: number, none: "dialog is not loaded", steps: always(blue),
 					queries: []query{{expr: callsNow("", `,state="connecting"`, ""), legend: "ringing"}},
 				},
@@ -33,7 +33,7 @@ func calls() Dashboard {
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Mean call length",
-					help: "Calls in progress by calls answered per second, over the last hour (Little's law): right while traffic is steady, wrong for some call lengths after it began or stopped. A sudden fall means calls that break off.",
+					help: "Calls in progress by calls answered per second, over the last hour (Little's law): correct while traffic is steady, and wrong for a few call lengths after it starts or stops. A sudden fall means that calls are cut off.",
 					unit: seconds, none: "No answered calls in the last hour", steps: always(blue), places: new(0.0),
 					queries: []query{{expr: callLength, legend: "length"}},
 				},
@@ -47,14 +47,14 @@ func calls() Dashboard {
 			{title: "Calls", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Calls by state",
-					help: "Calls by state: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing. Answering is normally 0 or 1: more of it means that ACKs are lost. " + callsHelp,
+					help: "Calls by state: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing. Answering is normally 0 or 1; more means that ACKs are lost. " + callsHelp,
 					unit: number, none: "dialog is not loaded", stacked: true,
 					colors:  stateColors,
 					queries: []query{{expr: callsNow("state", "", ""), legend: "{{state}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Calls and last week",
-					help: "Calls that are not ended, ringing ones included, and the same time last week.",
+					help: "Calls in progress, including ringing ones, and the same time last week.",
 					unit: number, none: "dialog is not loaded",
 					queries: []query{
 						{expr: callsNow("", "", ""), legend: "active", style: good},
@@ -63,7 +63,7 @@ func calls() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "New calls by outcome",
-					help: "Calls per second, each counted once, however often its messages are sent again. Failed calls got 300 to 699: busy, cancelled and unanswered ones too. Refused stateless are INVITEs that the script refuses without a transaction: if it does so after dlg_manage(), they are attempts that never fail, and answered may be too high by that many. While it is 0, answered is exact. A call counts as an attempt when it begins and as failed when it ends, so the two can be apart for a moment.",
+					help: "Calls per second; retransmissions are not counted. Failed calls ended with 300 to 699, including busy, canceled and unanswered ones. Refused stateless are INVITEs that the script rejects without a transaction: if it does so after dlg_manage(), they count as attempts but never as failed, and answered can be too high by their number. While it is 0, answered is exact. A call counts as an attempt when it starts and as failed when it ends, so the two can differ for a moment.",
 					unit: rate, none: "dialog is not loaded",
 					queries: []query{
 						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "attempts", style: neutral},
@@ -75,7 +75,7 @@ func calls() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Attempts and last week",
-					help: "Call attempts per second, and the same time last week. Far below last week: an upstream outage, or a holiday.",
+					help: "Call attempts per second, and the same time last week. A value far below last week's means an upstream outage, or a holiday.",
 					unit: rate, none: "dialog is not loaded",
 					queries: []query{
 						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "attempts", style: neutral},
@@ -95,7 +95,7 @@ func calls() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Cancelled calls",
-					help: "CANCEL requests received by call attempts: callers that hung up before an answer. More than usual: long ringing, no ring tone, or a dialer. A CANCEL that is sent again counts again.",
+					help: "CANCEL requests received, divided by call attempts: callers who hung up before an answer. A rise means long ringing, no ring tone, or an automatic dialer. Retransmitted CANCELs count again.",
 					unit: ratio, none: "No calls", min: new(0.0),
 					queries: []query{
 						{expr: `sum(rate(kamailio_core_requests_received_by_method_total{S,method="CANCEL"}[15m])) / (sum(rate(kamailio_dialog_processed_total{S}[15m])) > 0)`, legend: "cancelled"},
@@ -116,25 +116,25 @@ func calls() Dashboard {
 			{title: "Replies", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Final replies to INVITE",
-					help: "Final replies to INVITE per second, as they arrive from gateways and phones. Retransmissions count: when ACKs are lost, 2xx is many times the number of calls. Replies that Kamailio makes itself (a 408, a 503) are not in it.",
+					help: "Final replies to INVITE per second, as they arrive from gateways and phones. Retransmissions are included: if ACKs are lost, 2xx is many times the number of calls. Replies that Kamailio generates itself (such as 408 or 503) are not included.",
 					unit: rate, none: "None, or kex is not loaded", stacked: true, colors: classColors,
 					queries: []query{{expr: `sum by (class) (rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class!="1xx"}[R])) > 0`, legend: "{{class}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Replies by code",
-					help: "Replies per second with a code that this Kamailio counts, to requests of all methods. 5.6 counts 401, 404, 407, 480, 486 and 18x only. A wave of 404 or 401 is somebody who tries numbers or passwords.",
+					help: "Replies per second with a code that this Kamailio counts, to requests of all methods. 5.6 counts 401, 404, 407, 480, 486 and 18x only. A sudden rise of 404 or 401 means that someone guesses numbers or passwords.",
 					unit: rate, none: "None, or kex is not loaded",
 					queries: []query{{expr: `sum by (code) (rate(kamailio_core_replies_received_by_code_total{S}[R])) > 0`, legend: "{{code}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Replies of Kamailio's own",
-					help: "Replies sent without a transaction, per second by code: what the script refuses (403, 404, 405, 483), what it asks a password for (401, 407), and what went wrong inside (500, 5xx). Replies of xhttp count as 200 here, so the exporter's own calls over HTTP do too.",
+					help: "Replies sent without a transaction, per second by code: rejections by the script (403, 404, 405, 483), challenges (401, 407) and internal errors (500, 5xx). Replies of xhttp are counted as 200, including those to the exporter's RPCs over HTTP.",
 					unit: rate, none: "None, or sl is not loaded",
 					queries: []query{{expr: `sum by (code) (rate(kamailio_sl_replies_sent_by_code_total{S}[R])) > 0`, legend: "{{code}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Transactions by final reply",
-					help: "Transactions ended per second by the class of their final reply, of all methods, with the replies that Kamailio made itself. A BYE's 200 counts as much as an INVITE's, so no call ratio can be had from it.",
+					help: "Transactions ended per second by the class of their final reply, for all methods, including the replies that Kamailio generated itself. The 200 to a BYE counts like the 200 to an INVITE, so that this does not show the ratio of answered calls.",
 					unit: rate, none: "None, or tm is not loaded", stacked: true, colors: classColors,
 					queries: []query{{expr: `sum by (class) (rate(kamailio_tm_transactions_completed_total{S}[R])) > 0`, legend: "{{class}}"}},
 				},
@@ -142,13 +142,13 @@ func calls() Dashboard {
 			{title: "Long calls", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Oldest call",
-					help: "Age of the oldest dialog in each state. Ongoing for many hours is mostly a call whose BYE was never seen: it ends by the dialog timeout. Answering for more than a minute: its ACK was lost.",
+					help: "Age of the oldest dialog in each state. A call that is ongoing for many hours has usually lost its BYE, and ends by the dialog timeout. A call that is answering for more than a minute has lost its ACK.",
 					unit: seconds, none: "No dialogs; or dialog is not loaded, or there are more than --collector.dialog_age.limit", colors: stateColors,
 					queries: []query{{expr: `max by (state) (kamailio_dialog_oldest_dialog_seconds{S,state=~"starting|connecting|answering|ongoing"})`, legend: "{{state}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Calls older than",
-					help: "Calls in progress that last at least so long. " + onceHelp,
+					help: "Calls in progress that have lasted at least this long. " + onceHelp,
 					unit: number, none: "dialog is not loaded, or there are more dialogs than --collector.dialog_age.limit",
 					queries: []query{
 						{expr: eachDialogOnce("", `kamailio_dialog_dialogs_older_than{S,state="ongoing",seconds="300"}`), legend: "5 min"},
@@ -173,9 +173,9 @@ var stateColors = []color{{"starting", blue}, {"connecting", yellow}, {"answerin
 
 const (
 	seerHelp = "Session Establishment Effectiveness Ratio (RFC 6076, 4.7; NER is nearly the same): the share of attempts that reached the callee, " +
-		"who answered, was busy (486), away (480) or declined (6xx). What is missing to 100% is the network's or a gateway's fault. " +
-		"The codes are counted for all methods and for each gateway tried, so it can be somewhat too high; it is not cut off at 100%. " +
-		"A 480 or 486 that the script sends itself is not in it."
+		"who answered, was busy (486), was away (480) or declined (6xx). The rest failed in the network or at a gateway. " +
+		"The codes are counted for all methods and for each gateway that was tried, so that the value can be somewhat too high, even above 100%. " +
+		"A 480 or 486 that the script sends itself is not included."
 )
 
 var (
@@ -189,9 +189,9 @@ var (
 	callLength = `sum(avg_over_time(kamailio_dialog_local_dialogs{S,state="ongoing"}[1h]) or avg_over_time(kamailio_dialog_dialogs{S,state="ongoing"}[1h]))` +
 		` / (avg_over_time(sum(` + answered("[5m]") + `)[1h:1m]) > 0)`
 
-	callsHelp = "Calls that DMQ replicates (enable_dmq) count once for each job, however many nodes have them."
+	callsHelp = "Calls that DMQ replicates (enable_dmq) are counted once for each job, not once for each node."
 
-	onceHelp = "Kamailio does not tell replicated dialogs (enable_dmq) apart here: in a job that replicates, it is the number of the node that has most."
+	onceHelp = "Kamailio cannot distinguish replicated dialogs (enable_dmq) here: for a job that replicates, this is the highest number of any node."
 
 	answers = `sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="2xx"}[15m]))` +
 		` / (sum(rate(kamailio_core_requests_received_by_method_total{S,method="INVITE"}[15m]))` +
@@ -199,9 +199,9 @@ var (
 		` - (sum(rate(kamailio_sl_acks_received_total{S}[15m])) or vector(0)) > 0)`
 )
 
-const answersHelp = "Replies 2xx to INVITE received by INVITEs that were not refused, re-INVITEs among them: 1 when every answer arrives once. " +
-	"Above 1.3 answers are sent again because their ACKs are lost. Look at the path of the ACK: Record-Route, NAT, firewall. " +
-	"Below 1 INVITEs are sent again, dropped, or refused before dlg_manage()."
+const answersHelp = "2xx replies to INVITE, divided by the INVITEs (including re-INVITEs) that were not rejected. It is 1 if every answer arrives once. " +
+	"Above 1.3, answers are retransmitted because their ACKs are lost: check the path of the ACK (Record-Route, NAT, firewall). " +
+	"Below 1, INVITEs are retransmitted, dropped, or rejected before dlg_manage()."
 
 // callsNow is the number of calls, by a label or in total. Each server knows which
 // dialogs are its own (Kamailio 5.6 and later), and the sum of these is the number

@@ -15,7 +15,7 @@ var mayBeEmpty = map[string]string{
 	"kamailio-overview/Alerts/A":                       "no rules are loaded",
 	"kamailio-resources/Memory lasts/A":                "needs an hour",
 	"kamailio-resources/Shared memory in four hours/B": "needs an hour",
-	"kamailio-exporter/Skipped/A":                    "nothing is skipped",
+	"kamailio-exporter/Skipped/A":                      "nothing is skipped",
 	"kamailio-exporter/Failed RPCs/B":                  "nothing fails",
 	"kamailio-exporter/Probes/A":                       "no exporter has many targets",
 	"kamailio-exporter/Refused probes/A":               "no exporter has many targets",

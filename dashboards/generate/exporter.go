@@ -4,43 +4,43 @@ func exporter() Dashboard {
 	return Dashboard{
 		UID:   "kamailio-exporter",
 		Title: "Exporter",
-		About: "Whether the exporter sees all it should, what it costs Kamailio, and which calls it skips so as to do no harm.",
+		About: "Whether the exporter exports everything it should, what it costs Kamailio, and which expensive calls it skips.",
 		From:  "now-1h",
 		Rows: []row{
 			{title: "Now", panels: []panel{
 				{
 					kind: kindStat, width: 4, height: 5, title: "Kamailio",
-					help: "Whether each Kamailio answers its exporter; the worst of them. If not, the exporter's log tells why.",
+					help: "The worst state of the chosen servers: whether Kamailio replies to its exporter. If it does not, the exporter's log reports why.",
 					unit: words, none: "No exporter is scraped", steps: []step{{0, red}, {1, green}}, states: serverStates,
 					queries: []query{{expr: `min(` + up + `)`, legend: "state"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Collectors",
-					help: "Collectors whose module is there and that could not be read at the last scrape: their metrics are missing, the others are whole.",
+					help: "Collectors that failed at the last scrape although their module is loaded. Their metrics are missing; those of the other collectors are complete.",
 					unit: "suffix: failing", none: "No exporter is scraped", steps: noneMay(red),
 					queries: []query{{expr: `sum(kamailio_scrape_collector_success{S} == bool 0 and kamailio_scrape_collector_supported{S} == 1)`, legend: "failing"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Skipped",
-					help: "Costly calls that are not made now, because the server holds more than the limit or because they failed.",
+					help: "Expensive calls that are currently skipped, because the server holds more than the limit or because they failed.",
 					unit: number, none: "No exporter is scraped", steps: noneMay(orange),
 					queries: []query{{expr: `sum(kamailio_scrape_skipped{S})`, legend: "skipped"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Slowest scrape",
-					help: "Time that a scrape takes, at the slowest server. Above Prometheus' time-out nothing arrives any more.",
+					help: "Duration of a scrape, at the slowest server. If it exceeds Prometheus' timeout, the metrics are lost.",
 					unit: seconds, none: "No exporter is scraped", steps: badAbove(2, 5),
 					queries: []query{{expr: `max(kamailio_scrape_duration_seconds{S})`, legend: "scrape"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "RPCs",
-					help: "RPCs per second, of all exporters chosen. Each occupies a Kamailio process while it lasts.",
+					help: "RPCs per second of all selected exporters. Each RPC occupies a Kamailio process while it runs.",
 					unit: rate, none: "Exporter metrics are switched off", steps: always(blue), places: new(2.0),
 					queries: []query{{expr: `sum(rate(kamailio_exporter_rpc_requests_total{S}[R]))`, legend: "RPCs"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Samples",
-					help: "Samples of the last scrape, of all exporters chosen.",
+					help: "Samples of the last scrape, of all selected exporters.",
 					unit: number, none: "No exporter is scraped", steps: always(blue),
 					queries: []query{{expr: `sum(scrape_samples_scraped{S} and on (job, instance) kamailio_up{S})`, legend: "samples"}},
 				},
@@ -48,19 +48,19 @@ func exporter() Dashboard {
 			{title: "Collectors", panels: []panel{
 				{
 					kind: kindTimeline, width: 12, height: 24, title: "Collectors",
-					help: "Whether each collector could read its module. Those without their module on the server are not shown.",
+					help: "Whether each collector succeeded. Collectors whose module is not loaded are not shown.",
 					unit: words, none: "No exporter is scraped", states: []state{{0, "Failed", red}, {1, "OK", green}},
 					queries: []query{{expr: `min by (collector) (kamailio_scrape_collector_success{S} and kamailio_scrape_collector_supported{S} == 1)`, legend: "{{collector}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 24, title: "Time by collector",
-					help: "Time that each collector takes. They run side by side, so the scrape takes about as long as the slowest.",
+					help: "Duration of each collector. They run in parallel, so that a scrape takes about as long as the slowest one.",
 					unit: seconds, none: "No exporter is scraped", legendTable: true,
 					queries: []query{{expr: `max by (collector) (kamailio_scrape_collector_duration_seconds{S} and kamailio_scrape_collector_supported{S} == 1)`, legend: "{{collector}}"}},
 				},
 				{
 					kind: kindTable, width: 12, height: 8, title: "Skipped",
-					help: "Costly calls that are not made. size: the server holds more than the limit of the collector's flag. pause: the call failed, and is not made again for a minute, then two, four, up to an hour.",
+					help: "Expensive calls that are skipped. size: the server holds more than the limit of the collector's flag. pause: the call failed, and is skipped for one minute, then two, four, and so on up to an hour.",
 					unit: words, none: "Nothing is skipped", sort: "Collector", hidden: []string{"job"},
 					queries: []query{{expr: `max by (job, instance, collector, method, reason) (kamailio_scrape_skipped{S}) == 1`}},
 					columns: []column{
@@ -72,7 +72,7 @@ func exporter() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Age of the samples",
-					help: "Age of the samples of collectors whose costly call is not made at every scrape. Up to --scrape.growing-interval (1 minute) is normal.",
+					help: "Age of the samples of collectors whose expensive call is not made at every scrape. Up to --scrape.growing-interval (1 minute) is normal.",
 					unit: seconds, none: "All collectors ask at every scrape",
 					queries: []query{{expr: `max by (collector) (kamailio_scrape_data_age_seconds{S})`, legend: "{{collector}}"}},
 				},
@@ -80,19 +80,19 @@ func exporter() Dashboard {
 			{title: "Calls to Kamailio", panels: []panel{
 				{
 					kind: kindTimeline, width: 24, height: 6, title: "URIs",
-					help: "Where several URIs are configured: whether each is used. One that does not answer, or that leads to another Kamailio than those before it, is skipped; the exporter's log reports why.",
+					help: "Whether each URI is used, if several are configured. A URI that does not reply, or that leads to another Kamailio than those before it, is skipped; the exporter's log reports why.",
 					unit: words, none: "One URI is configured", states: []state{{0, "Not used", red}, {1, "Used", green}},
 					queries: []query{{expr: `min by (instance, uri) (kamailio_scrape_uri_usable{S})`, legend: "{{uri}} · {{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "RPCs by method",
-					help: "Calls per second that the exporter makes.",
+					help: "RPCs per second that the exporter sends.",
 					unit: rate, none: "Exporter metrics are switched off", legendTable: true,
 					queries: []query{{expr: `sum by (method) (rate(kamailio_exporter_rpc_requests_total{S}[R]))`, legend: "{{method}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Failed RPCs",
-					help: "Calls per second that got no answer, a bad one, or an error. Should be 0; the exporter's log tells more.",
+					help: "RPCs per second that got no reply, an invalid reply, or an error. Should be 0; the exporter's log has the details.",
 					unit: rate, none: "Exporter metrics are switched off",
 					queries: []query{
 						{expr: `sum(rate(kamailio_exporter_rpc_failures_total{S}[R]))`, legend: "all", style: good},
@@ -101,7 +101,7 @@ func exporter() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Bytes of replies",
-					help: "What Kamailio answers, per second. A call whose reply grows with traffic grows here.",
+					help: "Bytes per second that Kamailio sends to the exporter, by RPC. It rises if the reply of an RPC grows with traffic.",
 					unit: "Bps", none: "Exporter metrics are switched off", legendTable: true,
 					queries: []query{{expr: `sum by (method) (rate(kamailio_exporter_rpc_reply_bytes_total{S}[R]))`, legend: "{{method}}"}},
 				},
@@ -116,7 +116,7 @@ func exporter() Dashboard {
 				},
 				{
 					kind: kindTimeline, width: 24, height: 5, title: "CPU priority",
-					help: "At idle priority the exporter runs only while a CPU has nothing else to do, so that calls do not wait for scrapes. On a busy host it runs at normal priority; so it does where idle priority is not permitted, which its log says at startup.",
+					help: "At idle priority the exporter runs only while a CPU has nothing else to do, so that calls do not wait for scrapes. On a busy host it runs at normal priority, and also where idle priority is not permitted; the log reports that at startup.",
 					unit: words, none: "Exporter metrics are switched off", states: []state{{0, "Normal", blue}, {1, "Idle", green}},
 					queries: []query{{expr: `min by (instance) (kamailio_exporter_idle_priority{S})`, legend: "{{instance}}"}},
 				},
@@ -124,13 +124,13 @@ func exporter() Dashboard {
 			{title: "Many targets of one exporter", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 7, title: "Probes",
-					help: "Probes per second of an exporter with many targets (--config.file), by what came of them: up is an answer, down none from Kamailio, canceled that Prometheus went away before it. Its own metrics come from its /metrics: choose all jobs and instances, or those of the exporter itself.",
+					help: "Probes per second of an exporter with many targets (--config.file), by result: up means that Kamailio replied, down that it did not, canceled that Prometheus disconnected first. These metrics are on /metrics of the exporter: select all jobs and instances, or those of the exporter itself.",
 					unit: rate, none: "No exporter has many targets",
 					queries: []query{{expr: `sum by (result) (rate(kamailio_exporter_probes_total{S}[R]))`, legend: "{{result}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 7, title: "Refused probes",
-					help: "Probes per second that were refused, by reason. unknown_target is a Prometheus with an old list of targets; not_allowed, file or credentials is one that is not set up right, or somebody who tries doors.",
+					help: "Probes per second that were refused, by reason. unknown_target means that Prometheus has an outdated list of targets; not_allowed, file and credentials mean that a client is misconfigured, or that someone probes for access.",
 					unit: rate, none: "No exporter has many targets",
 					queries: []query{{expr: `sum by (reason) (rate(kamailio_exporter_probes_refused_total{S}[R]))`, legend: "{{reason}}"}},
 				},
@@ -138,25 +138,25 @@ func exporter() Dashboard {
 			{title: "Rules for alerts", panels: []panel{
 				{
 					kind: kindTimeline, width: 12, height: 7, title: "Rules",
-					help: "Whether each rule for alerts works. Open: its breaker has stopped it, until somebody runs remediation.reset. In dry run a rule only tells what it would do.",
+					help: "Whether each rule for alerts works. Open: its breaker has stopped it until an operator runs remediation.reset. In dry-run mode, a rule only reports what it would do.",
 					unit: words, none: "No rules for alerts", states: []state{{0, "Dry run", blue}, {1, "Acts", green}, {2, "Open", red}, {3, "Open", red}},
 					queries: []query{{expr: `max by (rule) (kamailio_exporter_remediation_enforced{S}) + 2 * max by (rule) (kamailio_exporter_remediation_breaker_open{S})`, legend: "{{rule}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 7, title: "What rules did",
-					help: "Actions of rules, by what became of them; dry_run is what would have been done. do: the alert fired. undo: it was resolved. Should be rare.",
+					help: "Actions of rules, by result; dry_run shows what would have been done. do: the alert fired. undo: it was resolved. Should be rare.",
 					unit: number, none: "Rules did nothing",
 					queries: []query{{expr: `sum by (rule, step, outcome) (increase(kamailio_exporter_remediation_actions_total{S}[R])) > 0`, legend: "{{rule}} · {{step}} · {{outcome}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 7, title: "What kept rules from acting",
-					help: "Alerts that a rule did not act on, by the guard rail. duplicate is normal: Alertmanager sends each alert again. guard and budget, again and again, open the breaker.",
+					help: "Alerts that a rule did not act on, by the guard rail. duplicate is normal, because Alertmanager repeats alerts. Repeated guard and budget open the breaker.",
 					unit: number, none: "Nothing kept a rule from acting",
 					queries: []query{{expr: `sum by (rule, guard) (increase(kamailio_exporter_remediation_refused_total{S}[R])) > 0`, legend: "{{rule}} · {{guard}}"}},
 				},
 				{
 					kind: kindTable, width: 12, height: 7, title: "Rules now",
-					help: "What each rule may still do in the time of its budget, and what it did and has not taken back: a gateway that is out of service.",
+					help: "How many actions each rule may still run within its budget, and the actions that are not undone yet, such as a gateway that is out of service.",
 					unit: number, none: "No rules for alerts", sort: "Rule", hidden: []string{"job"},
 					queries: []query{
 						{expr: `max by (job, instance, rule) (kamailio_exporter_remediation_open_changes{S})`},
@@ -173,7 +173,7 @@ func exporter() Dashboard {
 			{title: "The exporter's process", panels: []panel{
 				{
 					kind: kindGraph, width: 8, height: 7, title: "CPU",
-					help: "CPU time that the exporter uses, of one core.",
+					help: "CPU time of the exporter, as a share of one core.",
 					unit: ratio, none: "Exporter metrics are switched off",
 					queries: []query{{expr: `sum by (instance) (rate(process_cpu_seconds_total{S}[R]) and on (job, instance) kamailio_exporter_build_info{S})`, legend: "{{instance}}"}},
 				},
@@ -185,13 +185,13 @@ func exporter() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 8, height: 7, title: "Goroutines",
-					help: "Goroutines of the exporter. A line that climbs is a bug: report it.",
+					help: "Goroutines of the exporter. A line that keeps rising is a bug: please report it.",
 					unit: number, none: "Exporter metrics are switched off",
 					queries: []query{{expr: `sum by (instance) (go_goroutines{S} and on (job, instance) kamailio_exporter_build_info{S})`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindTable, width: 24, height: 6, title: "Versions",
-					help: "Versions of the exporters and of the Kamailios. Different ones within a cluster: an upgrade that is not finished.",
+					help: "Versions of the exporters and of Kamailio. Different versions within a cluster mean that an upgrade is not finished.",
 					unit: words, none: "No exporter is scraped", sort: "Instance",
 					queries: []query{
 						{expr: `max by (job, instance, exporter, goversion) (label_replace(kamailio_exporter_build_info{S}, "exporter", "$1", "version", "(.*)"))`},

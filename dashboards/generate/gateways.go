@@ -11,25 +11,25 @@ func gateways() Dashboard {
 			{title: "Now", panels: []panel{
 				{
 					kind: kindStat, width: 4, height: 5, title: "Gateways down",
-					help: "Destinations of dispatcher and gateways of drouting that get no calls because they do not answer. Those that an operator disabled are not counted.",
+					help: "Destinations of dispatcher and gateways of drouting that receive no calls because they do not reply. Those that an operator disabled are not counted.",
 					unit: number, none: "No gateways known", steps: noneMay(red),
 					queries: []query{{expr: `sum(` + gatewaysDown + `)`, legend: "down"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Disabled",
-					help: "Destinations and gateways that somebody switched off. Forgotten ones are missed in the next peak.",
+					help: "Destinations and gateways that an operator disabled. If they are forgotten, capacity is missing at the next peak.",
 					unit: number, none: "No gateways known", steps: noneMay(blue),
 					queries: []query{{expr: `sum(kamailio_dispatcher_destination_state{S} == bool 3 or kamailio_drouting_gateway_state{S} == bool 3)`, legend: "disabled"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Worst set",
-					help: "The dispatcher set with the smallest share of destinations that get calls. At 0% the set's calls fail.",
+					help: "The dispatcher set with the smallest share of destinations that receive calls. At 0% the set's calls fail.",
 					unit: ratio, none: "dispatcher is not loaded", steps: badBelow(0.01, 1), min: new(0.0), max: new(1.0),
 					queries: []query{{expr: `min(kamailio_dispatcher_set_destinations_up{S} / (kamailio_dispatcher_set_destinations{S} > 0))`, legend: "up"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Relays down",
-					help: "rtpengine nodes that are enabled and do not answer. Without a relay there are calls without sound.",
+					help: "rtpengine nodes that are enabled and do not reply. Without a relay, calls have no audio.",
 					unit: number, none: "rtpengine is not loaded", steps: noneMay(red),
 					queries: []query{{expr: `sum(kamailio_rtpengine_node_up{S} == bool 0 unless kamailio_rtpengine_node_enabled{S} == 0)`, legend: "down"}},
 				},
@@ -41,7 +41,7 @@ func gateways() Dashboard {
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Nodes down",
-					help: "DMQ nodes that this node cannot reach: their state (dialogs, registrations, hash tables) drifts apart.",
+					help: "DMQ nodes that this node cannot reach: the state of the nodes (dialogs, registrations, hash tables) diverges.",
 					unit: number, none: "dmq is not loaded, or the node is alone", steps: noneMay(red),
 					queries: []query{{expr: `sum(kamailio_dmq_node_up{S,local="0"} == bool 0)`, legend: "down"}},
 				},
@@ -49,13 +49,13 @@ func gateways() Dashboard {
 			{title: "Dispatcher", panels: []panel{
 				{
 					kind: kindTimeline, width: 24, height: 9, title: "Destinations",
-					help: "State of each destination over time. Trying: it failed, is below the threshold, and still gets calls. Inactive: it gets none until it answers OPTIONS. Many short changes are packet loss or a ping threshold that is too low.",
+					help: "State of each destination over time. Trying: it failed, is below the threshold, and still receives calls. Inactive: it receives no calls until it replies to OPTIONS. Many short changes mean packet loss, or a ping threshold that is too low.",
 					unit: words, none: "dispatcher is not loaded, or it has no destinations", states: gatewayStates,
 					queries: []query{{expr: destination(`max by (instance, set, uri, duid, socket, index) (kamailio_dispatcher_destination_state{S})`), legend: "set {{set}} · {{uri}}{{id}}{{nth}} · {{instance}}"}},
 				},
 				{
 					kind: kindTable, width: 24, height: 9, title: "Destinations, now",
-					help: "Id is the attribute duid. Answer times are to OPTIONS. Timeouts and changes of state are of the last hour.",
+					help: "Id is the attribute duid. Response times are those to OPTIONS. Timeouts and state changes are those of the last hour.",
 					unit: number, none: "dispatcher is not loaded, or it has no destinations", sort: "Set", hidden: []string{"index", "socket"},
 					queries: []query{
 						{expr: `max by (job, instance, set, uri, duid, socket, index) (kamailio_dispatcher_destination_state{S})`},
@@ -83,13 +83,13 @@ func gateways() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 15, height: 9, title: "Answer time to OPTIONS",
-					help: "Recent answer times weigh most. Kamailio measures in milliseconds. Slow answers come before none.",
+					help: "Moving average of the response time, in which recent values weigh most. Kamailio's resolution is 1 ms. Slow replies are often a sign that a gateway is about to fail.",
 					unit: seconds, none: "dispatcher is not loaded, or without ds_ping_latency_stats=1", legendTable: true,
 					queries: []query{{expr: destination(`max by (set, uri, duid, socket, index) (kamailio_dispatcher_destination_latency_estimate_seconds{S})`), legend: "set {{set}} · {{uri}}{{id}}{{nth}}"}},
 				},
 				{
 					kind: kindGraph, width: 9, height: 9, title: "Destinations up, by set",
-					help: "Share of a set's destinations that get calls. Disabled ones count as not up.",
+					help: "Share of a set's destinations that receive calls. Disabled destinations count as down.",
 					unit: ratio, none: "dispatcher is not loaded, or it has no destinations", min: new(0.0), max: new(1.0),
 					queries: []query{{expr: `sum by (set) (kamailio_dispatcher_set_destinations_up{S}) / (sum by (set) (kamailio_dispatcher_set_destinations{S}) > 0)`, legend: "set {{set}}"}},
 				},
@@ -97,7 +97,7 @@ func gateways() Dashboard {
 			{title: "Dynamic routing", panels: []panel{
 				{
 					kind: kindTimeline, width: 24, height: 7, title: "Gateways of drouting",
-					help: "State of each gateway over time, where the server tells it: upstream Kamailio needs examples/kamailio/drouting-gw-status.cfg for that.",
+					help: "State of each gateway over time. Kamailio exports it only if kamailio.cfg includes examples/kamailio/drouting-gw-status.cfg.",
 					unit: words, none: "drouting is not loaded, or does not tell the state of its gateways (see drouting-gw-status.cfg)",
 					states:  []state{{0, "Inactive", red}, {1, "Active", green}, {2, "Probing", orange}, {3, "Disabled", blue}},
 					queries: []query{{expr: `max by (instance, gateway, address) (kamailio_drouting_gateway_state{S})`, legend: "{{gateway}} · {{address}} · {{instance}}"}},
@@ -106,7 +106,7 @@ func gateways() Dashboard {
 			{title: "Media relays, trunks, cluster, keepalive", panels: []panel{
 				{
 					kind: kindTimeline, width: 12, height: 7, title: "rtpengine nodes",
-					help: "Whether each media relay answers, or an operator disabled it.",
+					help: "Whether each media relay replies, or an operator disabled it.",
 					unit: words, none: "rtpengine is not loaded", states: append(slices.Clone(upDown), state{2, "Disabled", blue}),
 					queries: []query{{expr: nth(`max by (instance, set, url, index) ((kamailio_rtpengine_node_enabled{S} == 0) + 2 or kamailio_rtpengine_node_up{S})`), legend: "set {{set}} · {{url}}{{nth}} · {{instance}}"}},
 				},
@@ -118,7 +118,7 @@ func gateways() Dashboard {
 				},
 				{
 					kind: kindTable, width: 12, height: 7, title: "Trunks (outgoing registrations)",
-					help: "Registrations that Kamailio keeps at other servers. The time left is until it must be renewed; below 0 it has run out.",
+					help: "Registrations of Kamailio at other servers. The time left is the time until it expires; below 0 it has expired.",
 					unit: number, none: "uac is not loaded, or it keeps no registrations", sort: "Trunk", hidden: []string{"job"},
 					queries: []query{
 						{expr: `max by (job, instance, uuid) (kamailio_uac_registration_up{S})`},

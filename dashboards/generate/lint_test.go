@@ -152,7 +152,7 @@ func TestDashboards(t *testing.T) {
 }
 
 // Grafana fills these in, and they would differ after each export.
-func TestFilesHaveNoNoise(t *testing.T) {
+func TestGeneratedFilesAreStable(t *testing.T) {
 	for _, d := range All() {
 		text, err := os.ReadFile(d.File())
 		if err != nil {

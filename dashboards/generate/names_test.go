@@ -23,7 +23,7 @@ func parse(t *testing.T, where, expr string) parser.Expr {
 	return parsed
 }
 
-// selectsInstance tells whether each selector has the variables job and instance.
+// selectsInstance reports whether each selector has the variables job and instance.
 func selectsInstance(expr string) bool {
 	parsed, err := mixin.Parse(strings.NewReplacer("$__rate_interval", "1m", "$__range", "1h").Replace(expr))
 	if err != nil {
@@ -115,7 +115,7 @@ func rateAround(path []parser.Node) string {
 	return ""
 }
 
-// counted tells whether only the number of series matters.
+// counted reports whether only the number of series matters.
 func counted(path []parser.Node) bool {
 	return slices.ContainsFunc(path, func(node parser.Node) bool {
 		a, ok := node.(*parser.AggregateExpr)
@@ -149,7 +149,7 @@ func TestLegends(t *testing.T) {
 	}
 }
 
-// keepsLabel tells whether some aggregation or label_replace of an expression
+// keepsLabel reports whether some aggregation or label_replace of an expression
 // has the label in its result.
 func keepsLabel(expr parser.Expr, label string) bool {
 	kept := false

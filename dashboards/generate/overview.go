@@ -54,28 +54,28 @@ func ser(by, window string) string {
 var serverStates = []state{{-1, "No exporter", red}, {0, "Down", red}, {1, "Up", green}}
 
 const serHelp = "Session Establishment Ratio (RFC 6076, 4.6; ASR is nearly the same): the share of call attempts that were answered, over 15 minutes. " +
-	"Attempts are the calls that dlg_manage() sees; those that the script refuses before it are not in here. " +
-	"It is exact, unless the script refuses calls without a transaction and re-INVITEs or lost ACKs come at the same time: then it is too high. " +
-	"With t_newtran() before the replies of the script it is always exact. " +
-	"Without the dialog module it counts messages, and re-INVITEs and lost ACKs make it too high. " +
-	"Busy and unanswered calls lower it too: know your usual value, and worry when it leaves it. Empty while there are no calls."
+	"Attempts are the calls for which dlg_manage() runs; calls that the script rejects before it are not included. " +
+	"The value is too high if the script rejects calls without a transaction while there are re-INVITEs or lost ACKs; " +
+	"with t_newtran() before the script's replies it is always exact. " +
+	"Without the dialog module it is based on messages, and re-INVITEs and lost ACKs make it too high. " +
+	"Busy and unanswered calls lower it too: compare it with your usual value. Empty while there are no calls."
 
 func overview() Dashboard {
 	return Dashboard{
 		UID:   "kamailio-overview",
 		Title: "Overview",
-		About: "Is it up, are there calls, do they succeed, and what is about to break? The screen for the wall.",
+		About: "Whether Kamailio is up, whether calls succeed, and what is about to fail. For a wall screen.",
 		Rows: []row{
 			{title: "Status", panels: []panel{
 				{
 					kind: kindStat, width: 3, height: 5, title: "Servers",
-					help: "The worst of the chosen servers. Down: the exporter runs and Kamailio does not answer it. No exporter: it was scraped in the time shown and no longer is.",
+					help: "The worst state of the selected servers. Down: the exporter runs, and Kamailio does not reply to it. No exporter: it was scraped in the selected time range and no longer is.",
 					unit: words, none: "No exporter is scraped", steps: []step{{0, red}, {1, green}}, states: []state{{-1, "No exporter", red}, {0, "Down", red}, {1, "All up", green}},
 					queries: []query{{expr: `min(` + up + `)`, legend: "state"}},
 				},
 				{
 					kind: kindStat, width: 3, height: 5, title: "Calls",
-					help: "Calls that are not ended yet, ringing ones included. Compare with last week's line below. " + callsHelp,
+					help: "Calls in progress, including ringing ones. Compare the value with last week's line below. " + callsHelp,
 					unit: number, none: "dialog is not loaded", steps: always(blue),
 					queries: []query{{expr: callsNow("", "", ""), legend: "calls"}},
 				},
@@ -98,19 +98,19 @@ func overview() Dashboard {
 				},
 				{
 					kind: kindStat, width: 3, height: 5, title: "Gateways",
-					help: "Destinations of dispatcher and gateways of drouting that get no calls because they do not answer. Those that an operator disabled are not counted.",
+					help: "Destinations of dispatcher and gateways of drouting that receive no calls because they do not reply. Those that an operator disabled are not counted.",
 					unit: "suffix: down", none: "None known", steps: noneMay(red),
 					queries: []query{{expr: `sum(` + gatewaysDown + `)`, legend: "down"}},
 				},
 				{
 					kind: kindStat, width: 3, height: 5, title: "Memory",
-					help: "Shared memory in use, of the server where it is fullest. At 100% calls and registrations fail with 500; raise -m before.",
+					help: "Shared memory in use, of the server with the highest share. At 100%, calls and registrations fail with 500; raise -m before that.",
 					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(` + sharedMemory + `)`, legend: "used"}},
 				},
 				{
 					kind: kindStat, width: 3, height: 5, title: "Alerts",
-					help: "Alerts named Kamailio… that fire now in this Prometheus. \"None\" is also what it says where the rules are not loaded.",
+					help: "Alerts named Kamailio… that are firing in this Prometheus. It also shows \"None\" if the rules are not loaded.",
 					unit: "suffix: firing", none: "None", steps: noneMay(red),
 					queries: []query{{expr: `count(ALERTS{A,alertname=~"Kamailio.+",alertstate="firing"})`, legend: "alerts"}},
 				},
@@ -118,7 +118,7 @@ func overview() Dashboard {
 			{title: "Traffic", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Calls",
-					help: "Calls that are not ended, those of them that ring, and the same time last week. Worry when it leaves last week's line, in either direction.",
+					help: "Calls in progress, the ringing ones among them, and the same time last week. Investigate if it deviates from last week's line in either direction.",
 					unit: number, none: "dialog is not loaded",
 					queries: []query{
 						{expr: callsNow("", "", ""), legend: "active", style: good},
@@ -127,7 +127,7 @@ func overview() Dashboard {
 					},
 				},
 				{
-					kind: kindGraph, width: 12, height: 8, title: "New calls", help: "Call attempts per second, and those that were answered. Each call counts once, however often its messages are sent again. Failed calls got 300 to 699, so busy and cancelled ones are in it; calls that the script refuses without a transaction are not.",
+					kind: kindGraph, width: 12, height: 8, title: "New calls", help: "Call attempts per second, and those that were answered. Retransmissions are not counted. Failed calls ended with 300 to 699, including busy and canceled ones, but not calls that the script rejects without a transaction.",
 					unit: rate, none: "dialog is not loaded",
 					queries: []query{
 						{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "attempts", style: neutral},
@@ -146,13 +146,13 @@ func overview() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 8, height: 8, title: "Requests received",
-					help: "SIP requests per second by method, as they arrive: retransmissions count. Many more INVITE, ACK or BYE than calls mean that messages are lost; many REGISTER or OPTIONS from few addresses are scanners.",
+					help: "SIP requests per second by method, including retransmissions. Many more INVITE, ACK or BYE than calls mean that messages are lost; many REGISTER or OPTIONS from few addresses are scanners.",
 					unit: requests, none: "None, or kex is not loaded", stacked: true, colors: methodColors,
 					queries: []query{{expr: `sum by (method) (rate(kamailio_core_requests_received_by_method_total{S}[R])) > 0`, legend: "{{method}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 8, title: "Replies received",
-					help: "SIP replies per second by class, as they arrive: retransmissions count. 4xx are mostly busy, unknown or asked for a password; 5xx and 6xx come from a gateway in trouble. Replies that Kamailio makes itself are not in it.",
+					help: "SIP replies per second by class, including retransmissions. Most 4xx are busy, unknown numbers or challenges; 5xx and 6xx come from gateways with problems. Replies that Kamailio generates itself are not included.",
 					unit: rate, none: "None, or kex is not loaded", stacked: true, colors: classColors,
 					queries: []query{{expr: `sum by (class) (rate(kamailio_core_replies_received_by_class_total{S}[R])) > 0`, legend: "{{class}}"}},
 				},
@@ -161,7 +161,7 @@ func overview() Dashboard {
 			{title: "Trouble", panels: []panel{
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Internal errors",
-					help: "Replies 500 and other 5xx that the script or a module made itself: no route, no memory, no database. Those with a transaction are what ended with 5xx beyond the 5xx that peers sent. Should be 0.",
+					help: "Replies 500 and other 5xx that the script or a module generated: no route, no memory, no database. For transactions, this is the number that ended with 5xx minus the 5xx that peers sent. Should be 0.",
 					unit: rate, none: "sl is not loaded", steps: anyIsBad(),
 					queries: []query{
 						{expr: ownErrors, legend: "{{instance}}"},
@@ -177,25 +177,25 @@ func overview() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Calls that expired",
-					help: "Dialogs ended by their timeout: the BYE or the ACK never came. Lost packets, or a peer that ignores Record-Route. Should be 0.",
+					help: "Dialogs that ended by their timeout, because the BYE or the ACK was never received: packets were lost, or a peer ignores Record-Route. Should be 0.",
 					unit: rate, none: "dialog is not loaded",
 					queries: []query{{expr: `sum by (instance) (rate(kamailio_dialog_expired_total{S}[R]))`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Failed TCP connects",
-					help: "TCP and TLS connections that Kamailio tried to open in vain: the peer is down, a firewall is in between, or a phone has gone.",
+					help: "TCP and TLS connections that Kamailio failed to open: the peer is down, a firewall blocks it, or a phone is gone.",
 					unit: rate, none: "No server answers, or TCP is off",
 					queries: []query{{expr: `sum by (instance) (rate(kamailio_tcp_connects_failed_total{S}[R]))`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Failed DNS look-ups",
-					help: "Look-ups that failed. A worker waits for the answer, so a dead resolver slows everything down.",
+					help: "DNS lookups that failed. A worker waits for each of them, so a dead resolver slows down everything.",
 					unit: rate, none: "No DNS statistics",
 					queries: []query{{expr: `sum by (instance) (rate(kamailio_dns_failed_requests_total{S}[R]))`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 6, title: "Blocked addresses",
-					help: "Times that pike blocked a source address for sending too much: scanners and floods, or a customer behind one address and a limit that is too low.",
+					help: "How often pike blocked a source address because it sent too many requests. These are scanners and floods, or many phones behind one address while the limit is too low.",
 					unit: rate, none: "pike is not loaded",
 					queries: []query{{expr: `sum by (instance) (rate(kamailio_pike_blocked_total{S}[R]))`, legend: "{{instance}}"}},
 				},
@@ -217,7 +217,7 @@ var methodColors = []color{
 func serverTable() panel {
 	return panel{
 		kind: kindTable, width: 24, height: 6, title: "Servers",
-		help: "One row for each server; the links behind its name lead to its other dashboards. Calls are those that the server handles itself, without replicated ones. New calls are per second over 5 minutes, SER over 15. Shm is the shared memory, Pkg the private one of the fullest process, Gw down the gateways that get no calls.",
+		help: "One row for each server; the links at its name lead to its other dashboards. Calls are those that the server handles itself, without replicated ones. New calls are per second over 5 minutes; SER is over 15 minutes. Shm is the shared memory, Pkg the private memory of the fullest process, Gw down the number of gateways that receive no calls.",
 		unit: number, none: "No exporter is scraped", sort: "Instance",
 		queries: []query{
 			{expr: `min by (job, instance) (` + up + `)`},

@@ -140,7 +140,7 @@ func startRepairs(t *testing.T, version string) *repairs {
 		}
 	})
 
-	// What Alertmanager is told is the example, with the addresses of here and quicker.
+	// Alertmanager gets the example's configuration, with local addresses and shorter intervals.
 	alertmanager := written(t, dir, "alertmanager.yml", replaced(t, repairFiles+"alertmanager.yml",
 		"sbc1.example.net:9494", r.exporter, "127.0.0.1:9443", adminAddress, "/etc/alertmanager/kamailio-repair.token", token,
 		"group_wait: 10s", "group_wait: 1s", "group_interval: 1m", "group_interval: 1s", "repeat_interval: 5m", "repeat_interval: 2s"))
@@ -325,7 +325,7 @@ func repair(t *testing.T, r *repairs) {
 		t.Fatalf("no calls: %s", r.RPC(t, "dispatcher.list"))
 	}
 
-	// Dry run: all faults at once, and all is told.
+	// Dry run: all faults at once, and each is reported.
 	r.sql(fmt.Sprintf("UPDATE uacreg SET auth_proxy='sip:%s' WHERE l_uuid='trunk-dead';", r.SIPAddr)) // the carrier is back
 	third.failing.Store(true)
 	announce := func(n int) { // as a pipeline does

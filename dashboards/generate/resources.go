@@ -9,37 +9,37 @@ func resources() Dashboard {
 			{title: "Now", panels: []panel{
 				{
 					kind: kindStat, width: 4, height: 5, title: "Shared memory",
-					help: "Shared memory in use, of the server where it is fullest. At 100% calls and registrations fail with 500; raise -m before.",
+					help: "Shared memory in use, of the server with the highest share. At 100%, calls and registrations fail with 500; raise -m before that.",
 					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(` + sharedMemory + `)`, legend: "used"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Memory lasts",
-					help: "Time until the shared memory is full if it goes on as in the last hour. \"Steady\": it does not grow, or Kamailio is up for less than an hour.",
+					help: "Time until the shared memory is full, if it grows as in the last hour. \"Steady\": it does not grow, or Kamailio is up for less than an hour.",
 					unit: seconds, none: "Steady", steps: []step{{0, red}, {4 * 3600, orange}, {24 * 3600, green}}, places: new(1.0),
 					queries: []query{{expr: `min(kamailio_core_shm_free_bytes{S} / (-deriv(kamailio_core_shm_free_bytes{S}[1h]) > 1000)` + upForAnHour + `)`, legend: "time left"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Fullest process",
-					help: "Private memory in use, of the process where it is fullest. When it is full that one worker fails, and its calls with it; raise -M.",
+					help: "Private memory in use, of the process with the highest share. When it is full, that worker and its calls fail; raise -M.",
 					unit: ratio, none: "No sizes of private memory", steps: badAbove(0.8, 0.9), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`, legend: "used"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Transactions",
-					help: "Transactions in memory. Much more than usual: a peer, a database or a DNS server that is slow.",
+					help: "Transactions in memory. Many more than usual mean that a peer, a database or a DNS server is slow.",
 					unit: number, none: "tm is not loaded", steps: always(blue),
 					queries: []query{{expr: `sum(kamailio_tm_transactions_current{S})`, legend: "transactions"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "TCP connections",
-					help: "Open TCP and TLS connections by their limit (tcp_max_connections), of the server that is nearest to it. At the limit new ones are refused.",
+					help: "Open TCP and TLS connections as a share of their limit (tcp_max_connections), of the server with the highest share. At the limit, new connections are refused.",
 					unit: ratio, none: "TCP is off, or no server answers", steps: badAbove(0.7, 0.85), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(kamailio_tcp_connections{S} / (kamailio_tcp_max_connections{S} > 0))`, legend: "of the limit"}},
 				},
 				{
 					kind: kindStat, width: 4, height: 5, title: "Youngest server",
-					help: "Time since the last start of any of the chosen servers. Short and not planned: look for a core dump, or for the kernel's out-of-memory killer.",
+					help: "Time since the last start of any of the chosen servers. If a restart was not planned, look for a core dump, or for the kernel's out-of-memory killer.",
 					unit: seconds, none: "No server answers", steps: []step{{0, orange}, {3600, green}}, places: new(1.0),
 					queries: []query{{expr: `min(time() - kamailio_start_time_seconds{S})`, legend: "up for"}},
 				},
@@ -47,7 +47,7 @@ func resources() Dashboard {
 			{title: "Memory", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Shared memory",
-					help: "Used with the allocator's overhead, the most that ever was used, and the size. A line that climbs day by day is a leak, or a hash table, dialogs or contacts that never end.",
+					help: "Memory in use including the allocator's overhead, its maximum since the start, and the size. If it rises day by day, there is a leak, or hash table entries, dialogs or contacts never expire.",
 					unit: octets, none: "No server answers", min: new(0.0),
 					queries: []query{
 						{expr: `sum by (instance) (kamailio_core_shm_real_used_bytes{S})`, legend: "used · {{instance}}"},
@@ -57,7 +57,7 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Shared memory in four hours",
-					help: "Free shared memory, and what is left of it in four hours if it goes on as in the last hour. Below 0: act now. There is no forecast in the first hour after a start.",
+					help: "Free shared memory, and the forecast for four hours from now, based on the last hour. If the forecast is below 0, act now. There is no forecast in the first hour after a start.",
 					unit: octets, none: "No server answers",
 					queries: []query{
 						{expr: `sum by (instance) (kamailio_core_shm_free_bytes{S})`, legend: "free · {{instance}}"},
@@ -66,13 +66,13 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Fragments of shared memory",
-					help: "Free pieces of the shared memory. Many small ones can make a large allocation fail while memory is free. It grows after the start and then stays; worry when it does not stay.",
+					help: "Free fragments of the shared memory. If there are many small ones, a large allocation can fail although memory is free. The number grows after the start and then stabilizes; investigate if it keeps growing.",
 					unit: number, none: "No server answers",
 					queries: []query{{expr: `sum by (instance) (kamailio_core_shm_fragments{S})`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Private memory, fullest processes",
-					help: "Private memory in use, of the ten processes where it is fullest. Each process has its own, and one that is full fails alone.",
+					help: "Private memory in use, of the ten processes with the highest share. Each process has its own private memory, and fails alone when it is full.",
 					unit: ratio, none: "No sizes of private memory", min: new(0.0), legendTable: true,
 					queries: []query{{expr: `max by (instance, process) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S}) and topk(10, max by (instance, process) (kamailio_pkg_real_used_bytes{S} @ end() / kamailio_pkg_total_bytes{S} @ end()))`, legend: "{{process}}"}},
 				},
@@ -80,7 +80,7 @@ func resources() Dashboard {
 			{title: "Transactions", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Transactions in memory",
-					help: "All in memory, and those of them that are complete and wait for late retransmissions. Growth without more traffic: something that Kamailio waits for is slow.",
+					help: "All transactions in memory, and those that are complete and wait for late retransmissions. If they grow without more traffic, Kamailio waits for something slow.",
 					unit: number, none: "tm is not loaded",
 					queries: []query{
 						{expr: `sum(kamailio_tm_transactions_current{S})`, legend: "in memory", style: neutral},
@@ -90,7 +90,7 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Transactions begun",
-					help: "Per second: begun by requests that came in, and by Kamailio itself (pings of gateways, its own registrations, presence).",
+					help: "Transactions per second that were started by received requests, and by Kamailio itself (pings of gateways, its own registrations, presence).",
 					unit: rate, none: "tm is not loaded",
 					queries: []query{
 						{expr: `sum(rate(kamailio_tm_transactions_total{S}[R]))`, legend: "all", style: neutral},
@@ -99,13 +99,13 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Retransmissions absorbed",
-					help: "Replies received for a transaction that were not passed on, per second: mostly retransmissions. A rise is packet loss, or a side that does not acknowledge.",
+					help: "Replies received for a transaction that were not relayed, per second: mostly retransmissions. A rise means packet loss, or a peer that does not acknowledge.",
 					unit: rate, none: "tmx or kex is not loaded",
 					queries: []query{{expr: `sum by (instance) (rate(kamailio_tmx_replies_absorbed_total{S}[R]))`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Transactions created and freed",
-					help: "The two lines lie on each other. Created above freed for long: transactions leak, or do not end.",
+					help: "The two lines normally overlap. If created stays above freed, transactions leak or do not end.",
 					unit: rate, none: "tm is not loaded",
 					queries: []query{
 						{expr: `sum(rate(kamailio_tm_cells_created_total{S}[R]))`, legend: "created", style: neutral},
@@ -116,7 +116,7 @@ func resources() Dashboard {
 			{title: "Connections", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "TCP, TLS and WebSocket connections",
-					help: "Open connections. TCP has TLS and WebSocket in it.",
+					help: "Open connections. TCP includes TLS and WebSocket.",
 					unit: number, none: "TCP is off, or no server answers",
 					queries: []query{
 						{expr: `sum(kamailio_tcp_connections{S})`, legend: "TCP", style: neutral},
@@ -126,7 +126,7 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "TCP trouble",
-					help: "Per second: connects in vain, resets by the peer, idle time-outs, connections refused (at the limit), sends that found the queue full. Idle time-outs are normal.",
+					help: "Per second: failed connects, resets by the peer, idle timeouts, connections refused (at the limit) and sends with a full queue. Idle timeouts are normal.",
 					unit: rate, none: "TCP is off, or no server answers",
 					colors: []color{{"connect failed", red}, {"reset by peer", orange}, {"idle", blue}, {"refused", "dark-red"}, {"send queue full", "purple"}, {"send timed out", "light-purple"}},
 					queries: []query{
@@ -140,7 +140,7 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Waiting to be sent",
-					help: "Bytes that wait in TCP and TLS connections for a slow receiver. Should fall back to 0 at once.",
+					help: "Bytes queued in TCP and TLS connections for a slow receiver. Should return to 0 at once.",
 					unit: octets, none: "TCP is off, or no server answers",
 					queries: []query{
 						{expr: `sum by (instance) (kamailio_tcp_write_queue_bytes{S})`, legend: "{{instance}}"},
@@ -148,7 +148,7 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "DNS",
-					help: "Look-ups per second that failed or were slow. A worker waits for each, so a dead resolver slows everything down.",
+					help: "DNS lookups per second that failed or were slow. A worker waits for each of them, so a dead resolver slows down everything.",
 					unit: rate, none: "No DNS statistics",
 					queries: []query{
 						{expr: `sum(rate(kamailio_dns_failed_requests_total{S}[R]))`, legend: "failed", style: bad},
@@ -159,19 +159,19 @@ func resources() Dashboard {
 			{title: "SIP sockets", panels: []panel{
 				{
 					kind: kindTimeline, width: 8, height: 8, title: "SIP answers",
-					help: "Whether each probed SIP socket gave a final answer to OPTIONS, with any status code. If not while Kamailio is up: its SIP workers hang or are all busy.",
+					help: "Whether each probed SIP socket sent a final reply to OPTIONS, with any status code. If it did not while Kamailio is up, its SIP workers hang or are all busy.",
 					unit: words, none: "Nothing is probed: --sip.probe", states: []state{{0, "No answer", red}, {1, "OK", green}},
 					queries: []query{{expr: `min by (instance, transport, address, server_name) (kamailio_sip_probe_success{S})`, legend: "{{transport}}:{{address}} {{server_name}}"}},
 				},
 				{
 					kind: kindGraph, width: 8, height: 8, title: "Answer time of SIP",
-					help: "Time until the final answer to OPTIONS; with connecting over TCP, and with the handshake over TLS. A rise: workers are busy, or wait for something slow.",
+					help: "Time until the final reply to OPTIONS, including the connection setup (TCP) and the handshake (TLS). A rise means that workers are busy, or wait for something slow.",
 					unit: seconds, none: "Nothing is probed, or nothing answers: --sip.probe", min: new(0.0),
 					queries: []query{{expr: `max by (instance, transport, address, server_name) (kamailio_sip_probe_duration_seconds{S})`, legend: "{{transport}}:{{address}} {{server_name}}"}},
 				},
 				{
 					kind: kindTable, width: 8, height: 8, title: "Certificates",
-					help: "Time until the certificates expire that the probed TLS sockets show, and whether they are trusted and have the expected name. After a renewal, tls.reload loads the new one.",
+					help: "Time until the certificates of the probed TLS sockets expire, and whether they are trusted and have the expected name. After a renewal, tls.reload loads the new one.",
 					unit: seconds, none: "No TLS socket is probed: --sip.probe", sort: "Expires in", hidden: []string{"job", "transport"},
 					queries: []query{
 						{expr: `min by (job, instance, transport, address, server_name) (kamailio_sip_probe_tls_certificate_not_after_timestamp_seconds{S} - time())`},
@@ -189,7 +189,7 @@ func resources() Dashboard {
 			{title: "Processes", panels: []panel{
 				{
 					kind: kindTable, width: 12, height: 9, title: "Processes",
-					help: "Kamailio's processes by what they do. The number only changes with the configuration.",
+					help: "Kamailio's processes, by task. Their number changes only with the configuration.",
 					unit: number, none: "No server answers", sort: "Process", hidden: []string{"job"},
 					queries: []query{{expr: `sum by (job, instance, description) (kamailio_core_processes{S})`}},
 					columns: []column{
@@ -217,7 +217,7 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 24, height: 7, title: "Uptime",
-					help: "Time since each server's start. Every fall to 0 is a restart.",
+					help: "Time since each server's start. Each drop to 0 is a restart.",
 					unit: seconds, none: "No server answers",
 					queries: []query{{expr: `sum by (instance) (time() - kamailio_start_time_seconds{S})`, legend: "{{instance}}"}},
 				},

@@ -6,7 +6,7 @@ func security() Dashboard {
 	return Dashboard{
 		UID:   "kamailio-security",
 		Title: "Registrations & security",
-		About: "Who is registered, who is refused, and who tries what they should not.",
+		About: "Registrations, refused requests, and signs of attacks.",
 		Rows: []row{
 			{title: "Registrations", panels: []panel{
 				{
@@ -17,25 +17,25 @@ func security() Dashboard {
 				},
 				{
 					kind: kindStat, width: 6, height: 5, title: "Contacts for each user",
-					help: "Registered contacts by registered users. A rise without new users: phones that change their address and do not take the old one back, often behind a NAT.",
+					help: "Registered contacts by registered users. A rise without new users means that phones change their address without removing the old contact, often behind a NAT.",
 					unit: number, none: notCounted + ", or nobody is registered", steps: badAbove(3, 6), places: new(2.0),
 					queries: []query{{expr: registrations("", `kamailio_usrloc_contacts{S}`) + " / (" + registrations("", `kamailio_usrloc_users{S}`) + " > 0)", legend: "contacts"}},
 				},
 				{
 					kind: kindStat, width: 6, height: 5, title: "Registrations refused",
-					help: "Share of registrations that save() refused, over 15 minutes: too many contacts, or a database that fails. What the script refuses before is not in it.",
+					help: "Share of registrations that save() rejected, over 15 minutes, because of too many contacts or a failing database. Rejections by the script before save() are not included.",
 					unit: ratio, none: "registrar is not loaded, or nobody registers", steps: badAbove(0.05, 0.2), places: new(1.0),
 					queries: []query{{expr: refused, legend: "refused"}},
 				},
 				{
 					kind: kindStat, width: 6, height: 5, title: "Blocked addresses",
-					help: "Source addresses that are over pike's limit now.",
+					help: "Source addresses that are currently over pike's limit.",
 					unit: number, none: "pike is not loaded", steps: anyIsBad(),
 					queries: []query{{expr: `sum(kamailio_pike_hot_addresses{S})`, legend: "addresses"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Registered users",
-					help: "Registered users by domain (location table), and all of them last week. A sharp fall is a network outage or a restart without a database; a sharp rise after it is everybody coming back at once. " + usersHelp,
+					help: "Registered users by domain (location table), and all of them last week. A sharp fall means a network outage, or a restart without a database; a sharp rise after it means that all phones register again at once. " + usersHelp,
 					unit: number, none: notCounted,
 					queries: []query{
 						{expr: registrations("domain", `kamailio_usrloc_users{S}`), legend: "{{domain}}"},
@@ -44,7 +44,7 @@ func security() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts",
-					help: "Registered contacts by domain, and all of them last week. A user with two phones has two. " + usersHelp,
+					help: "Registered contacts by domain, and all of them last week. A user with two phones has two contacts. " + usersHelp,
 					unit: number, none: notCounted,
 					queries: []query{
 						{expr: registrations("domain", `kamailio_usrloc_contacts{S}`), legend: "{{domain}}"},
@@ -53,7 +53,7 @@ func security() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Registrations",
-					help: "Per second: REGISTER requests received, and what became of them. Received without accepted: the script asks for passwords (each registration comes twice then), or refuses.",
+					help: "REGISTER requests received per second, and their results. If more are received than accepted, the script challenges them (so that each registration is sent twice), or rejects them.",
 					unit: rate, none: "kex or registrar is not loaded",
 					queries: []query{
 						{expr: `sum(rate(kamailio_core_requests_received_by_method_total{S,method="REGISTER"}[R]))`, legend: "received", style: neutral},
@@ -64,13 +64,13 @@ func security() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts by transport",
-					help: "Registered contacts by transport, looked at once a minute.",
+					help: "Registered contacts by transport, updated once a minute.",
 					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or " + notCounted, stacked: true,
 					queries: []query{{expr: registrations("transport", `kamailio_usrloc_contacts_by_transport{S}`), legend: "{{transport}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Contacts by user agent",
-					help: "Registered contacts by family of user agent. A family that vanishes after a day is often a firmware that was rolled out.",
+					help: "Registered contacts by family of user agent. A family that disappears within a day often means that a new firmware was rolled out.",
 					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or " + notCounted, legendTable: true,
 					queries: []query{{expr: registrations("user_agent", `kamailio_usrloc_contacts_by_user_agent{S}`), legend: "{{user_agent}}"}},
 				},
@@ -92,7 +92,7 @@ func security() Dashboard {
 			{title: "Security", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Refused requests",
-					help: "Replies 401, 403, 404 and 407 that Kamailio sent without a transaction, per second. 401 and 407 are normal in step with traffic; a wave of them, or of 404, is somebody who tries passwords or numbers.",
+					help: "Replies 401, 403, 404 and 407 that Kamailio sent without a transaction, per second. 401 and 407 are normal in step with traffic; a sudden rise of these, or of 404, means that someone guesses passwords or numbers.",
 					unit: rate, none: "sl is not loaded",
 					queries: []query{{expr: `sum by (code) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"401|403|404|407"}[R]))`, legend: "{{code}}"}},
 				},
@@ -107,7 +107,7 @@ func security() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Malformed messages",
-					help: "Messages per second with a bad header or URI, or a method that Kamailio does not know. A little of it is the Internet; a lot is a scanner or a broken peer.",
+					help: "Messages per second with a bad header or URI, or a method that Kamailio does not know. A few are normal on the Internet; many come from a scanner or a broken peer.",
 					unit: rate, none: "kex is not loaded",
 					queries: []query{
 						{expr: `sum(rate(kamailio_core_bad_headers_total{S}[R]))`, legend: "bad header"},
@@ -117,7 +117,7 @@ func security() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Hash tables",
-					help: "Entries of the script's hash tables, such as lists of banned addresses and counters of tries.",
+					help: "Entries of the script's hash tables, such as banned addresses and counters of login attempts.",
 					unit: number, none: "htable is not loaded, or the script has no tables", legendTable: true,
 					queries: []query{{expr: `max by (instance, table) (kamailio_htable_entries{S})`, legend: "{{table}} · {{instance}}"}},
 				},
@@ -129,7 +129,7 @@ func security() Dashboard {
 const refused = `sum(rate(kamailio_registrar_rejected_total{S}[15m]))` +
 	` / (sum(rate(kamailio_registrar_accepted_total{S}[15m])) + sum(rate(kamailio_registrar_rejected_total{S}[15m])) > 0)`
 
-const usersHelp = "Where dmq_usrloc replicates registrations, all nodes of a job count the same ones: the number of the node that has most is taken."
+const usersHelp = "If dmq_usrloc replicates registrations, all nodes of a job count the same ones, and the highest number of any node is shown."
 
 // registrations sums what counts users or contacts, by a label or in total. Nodes
 // that replicate registrations count the same ones: the node that has most of them

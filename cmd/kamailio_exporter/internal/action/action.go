@@ -201,7 +201,7 @@ func NewCatalogue(local ...Action) *Catalogue {
 	c := &Catalogue{byName: map[string]*Action{}}
 	for _, a := range append(rows(), local...) {
 		if c.byName[a.Name] != nil {
-			panic(fmt.Sprintf("catalogue: %s is there twice", a.Name))
+			panic(fmt.Sprintf("catalogue: %s is given twice", a.Name))
 		}
 		if err := a.complete(); err != nil {
 			panic(fmt.Sprintf("catalogue: %s: %v", a.Name, err))

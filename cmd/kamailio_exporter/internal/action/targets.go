@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
@@ -243,7 +244,7 @@ func (e *Engine) Nearest(ctx context.Context, a *Action, args Args, may func(Arg
 	}
 	far := func(t Target) (sum int) {
 		for name, value := range t.Args {
-			sum += distance(fmt.Sprint(value), fmt.Sprint(args[name]))
+			sum += conf.Distance(fmt.Sprint(value), fmt.Sprint(args[name]))
 		}
 		return sum
 	}
@@ -260,28 +261,3 @@ func (e *Engine) Nearest(ctx context.Context, a *Action, args Args, may func(Arg
 	}
 	return fmt.Sprintf("there are %d that you may name, the nearest first: %s", all, strings.Join(texts, ", "))
 }
-
-// distance is how many bytes have to be changed, put in or left out to make one text of
-// another, as far as maxDistance bytes of each.
-func distance(a, b string) int {
-	a, b = a[:min(len(a), maxDistance)], b[:min(len(b), maxDistance)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
-const maxDistance = 64

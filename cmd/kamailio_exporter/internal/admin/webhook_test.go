@@ -666,7 +666,7 @@ func TestRemediationConfigurations(t *testing.T) {
 		"mode":                       {"mode: enforce", "mode: yes", "dry_run or enforce"},
 		"no match":                   {"match: {instance: 'sip1:9494'}", "match: {}", "tells this Kamailio's alerts"},
 		"no alertname":               {"match: {alertname: GatewayFails}", "match: {severity: critical}", "alertname"},
-		"unknown key":                {"undo_on_resolved: true", "undo: true", "undo not found"},
+		"unknown key":                {"undo_on_resolved: true", "undo: true", "unknown key undo; the keys here are action, "},
 		"unknown action":             {"      action: dispatcher.set-state", "      action: core.kill", "no action"},
 		"a reset":                    {"      action: dispatcher.set-state", "      action: remediation.reset", "no action"},
 		"a label without constraint": {"uri: {label: uri, any: true}", "uri: {label: uri}", "may hold anything"},

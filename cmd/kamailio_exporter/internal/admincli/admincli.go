@@ -1,6 +1,6 @@
 // Package admincli is the client of the admin endpoint: kamailio_exporter admin.
 //
-//	RunCommand ─► list, run, log or rules ─► ask ─► the endpoint
+//	exec ─► list, run, log or rules ─► ask ─► the endpoint
 //	report on stdout, and the exit code ◄─ Result, or Problem ◄─┘
 package admincli
 
@@ -35,8 +35,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 )
 
-// Command is the client of the admin endpoint, and what it is told.
-type Command struct {
+// command is the client of the admin endpoint, and what it is told.
+type command struct {
 	url       string
 	tokenFile string
 	cert, key string
@@ -57,57 +57,48 @@ type Command struct {
 	files     []string
 }
 
-// NewApp declares the flags and commands of the client.
-func NewApp(c *Command) *kingpin.Application {
-	app := kingpin.New(cli.ProgramName+" admin", "Client of the exporter's admin endpoint. It ends with 0 when all is well, 1 when nobody was asked, 2 when it was refused, 3 when Kamailio says no, 4 when Kamailio says it is done and nothing shows it, 5 when nobody knows, 6 when Kamailio says it is done and it does not look so.")
-	app.HelpFlag.Short('h')
-	app.Flag("url", "Where the endpoint listens: unix:/path, http://… or https://…").
+// Declare declares the command and its subcommands.
+func Declare(app *kingpin.Application) cli.Run {
+	c := &command{}
+	cmd := cli.NewCommand(app, "admin", "Client of the exporter's admin endpoint.")
+	cmd.Flag("url", "Where the endpoint listens: unix:/path, http://… or https://…").
 		Envar("KAMAILIO_EXPORTER_ADMIN_URL").Default(adminapi.DefaultListen).StringVar(&c.url)
-	app.Flag("token-file", "File with the token. Without one the endpoint goes by who is at the other end of its socket.").
+	cmd.Flag("token-file", "File with the token. Without one the endpoint goes by who is at the other end of its socket.").
 		Envar("KAMAILIO_EXPORTER_ADMIN_TOKEN_FILE").PlaceHolder("FILE").StringVar(&c.tokenFile)
-	app.Flag("tls-cert", "Client certificate, for https.").PlaceHolder("FILE").StringVar(&c.cert)
-	app.Flag("tls-key", "Its key.").PlaceHolder("FILE").StringVar(&c.key)
-	app.Flag("tls-ca", "CA of the endpoint's certificate.").PlaceHolder("FILE").StringVar(&c.ca)
-	app.Flag("output", "text, for people, or json, as the endpoint answers.").Default("text").EnumVar(&c.output, "text", "json")
-	app.Flag("timeout", "Longest time to wait; an action may take more than a minute.").Default("120s").DurationVar(&c.timeout)
+	cmd.Flag("tls-cert", "Client certificate, for https.").PlaceHolder("FILE").StringVar(&c.cert)
+	cmd.Flag("tls-key", "Its key.").PlaceHolder("FILE").StringVar(&c.key)
+	cmd.Flag("tls-ca", "CA of the endpoint's certificate.").PlaceHolder("FILE").StringVar(&c.ca)
+	cmd.Flag("output", "text, for people, or json, as the endpoint answers.").Default("text").EnumVar(&c.output, "text", "json")
+	cmd.Flag("timeout", "Longest time to wait; an action may take more than a minute.").Default("120s").DurationVar(&c.timeout)
 
-	app.Command("list", "List what you may run.")
-	show := app.Command("show", "List what actions can be about, such as the destinations of dispatcher.")
+	cmd.Command("list", "List what you may run.")
+	show := cmd.Command("show", "List what actions can be about, such as the destinations of dispatcher.")
 	show.Arg("kind", "What to list. Without it: the kinds.").StringVar(&c.kind)
-	run := app.Command("run", "Run an action.")
+	run := cmd.Command("run", "Run an action.")
 	run.Arg("action", "Its name, from list.").Required().StringVar(&c.action)
 	run.Arg("parameter", "NAME=VALUE for each of its parameters.").StringsVar(&c.params)
 	run.Flag("dry-run", "Check everything, and send nothing to Kamailio.").BoolVar(&c.dryRun)
 	run.Flag("require-verified", "End with 4 when nothing that can be read shows that it was done. On; --no-require-verified ends with 0 then.").Default("true").BoolVar(&c.verified)
 	run.Flag("reason", "Why, for the audit log: the number of a ticket.").StringVar(&c.reason)
 	run.Flag("key", "Idempotency-Key: the same key never does the same twice. Without one, a new one is made.").StringVar(&c.idem)
-	log := app.Command("log", "Show the last operations, or one.")
+	log := cmd.Command("log", "Show the last operations, or one.")
 	log.Arg("operation", "The one to show.").StringVar(&c.operation)
 	log.Flag("limit", "How many.").Default("20").IntVar(&c.limit)
-	app.Command("rules", "Show the rules for alerts: what they do, what is left of their budgets, and open breakers.")
-	app.Command("token", "Make a token, and what to write into the configuration.")
-	verify := app.Command("verify", "Check the chain of audit logs, and compare them with what the running exporter wrote.")
+	cmd.Command("rules", "Show the rules for alerts: what they do, what is left of their budgets, and open breakers.")
+	cmd.Command("token", "Make a token, and what to write into the configuration.")
+	verify := cmd.Command("verify", "Check the chain of audit logs, and compare them with what the running exporter wrote.")
 	verify.Arg("file", "The files of one log, oldest first. Without any: all that the exporter at --url writes.").StringsVar(&c.files)
-	return app
+	return c.exec
 }
 
-// RunCommand is the command.
-func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
-	c := &Command{}
-	app := NewApp(c)
-	command, printed, err := cli.ParseArgs(app, args, stdout)
-	switch {
-	case printed:
-		return nil
-	case err != nil:
-		return fmt.Errorf("%w, try %s admin --help", err, cli.ProgramName)
-	}
+// exec runs a subcommand.
+func (c *command) exec(ctx context.Context, name string, stdout, _ io.Writer) error {
 	if err := conf.Timeout(c.timeout); err != nil {
 		return fmt.Errorf("--timeout %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	switch command {
+	switch strings.TrimPrefix(name, "admin ") {
 	case "list":
 		return c.list(ctx, stdout)
 	case "show":
@@ -125,7 +116,7 @@ func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
 }
 
 // verify checks audit logs. The running exporter knows how they have to end.
-func (c *Command) verify(ctx context.Context, w io.Writer) error {
+func (c *command) verify(ctx context.Context, w io.Writer) error {
 	var running adminapi.AuditLogs
 	_, err := c.get(ctx, adminapi.AuditPath, &running)
 	if len(c.files) == 0 {
@@ -162,7 +153,7 @@ func (c *Command) verify(ctx context.Context, w io.Writer) error {
 }
 
 // verifyRunning checks one of the logs of the running exporter.
-func (c *Command) verifyRunning(ctx context.Context, w io.Writer, log int, files func() []string) error {
+func (c *command) verifyRunning(ctx context.Context, w io.Writer, log int, files func() []string) error {
 	report, err := audit.VerifyRunning(files, func() (audit.Head, error) {
 		var now adminapi.AuditLogs
 		if _, err := c.get(ctx, adminapi.AuditPath, &now); err != nil {
@@ -202,7 +193,7 @@ func makeToken(w io.Writer) error {
 }
 
 // client makes an HTTP client, and the URL to put paths behind.
-func (c *Command) open() (*http.Client, string, error) {
+func (c *command) open() (*http.Client, string, error) {
 	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 16 << 10}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	if path, ok := strings.CutPrefix(c.url, "unix:"); ok {
@@ -239,7 +230,7 @@ func (c *Command) open() (*http.Client, string, error) {
 }
 
 // ask makes one request. After an error with sent, the endpoint may have got it.
-func (c *Command) ask(ctx context.Context, method, path string, body []byte, key string) (status int, text []byte, sent bool, err error) {
+func (c *command) ask(ctx context.Context, method, path string, body []byte, key string) (status int, text []byte, sent bool, err error) {
 	httpClient, base, err := c.open()
 	if err != nil {
 		return 0, nil, false, err
@@ -360,7 +351,7 @@ func asJSON(w io.Writer, text []byte) error {
 var errNoAnswer = errors.New("this is no answer of an admin endpoint")
 
 // get asks for something to read.
-func (c *Command) get(ctx context.Context, path string, into any) (text []byte, err error) {
+func (c *command) get(ctx context.Context, path string, into any) (text []byte, err error) {
 	status, text, _, err := c.ask(ctx, http.MethodGet, path, nil, "")
 	if err != nil {
 		return nil, err
@@ -376,7 +367,7 @@ func (c *Command) get(ctx context.Context, path string, into any) (text []byte, 
 }
 
 // show asks for something to read, and prints it if that is to be JSON.
-func (c *Command) show(ctx context.Context, w io.Writer, path string, into any) (printed bool, err error) {
+func (c *command) show(ctx context.Context, w io.Writer, path string, into any) (printed bool, err error) {
 	text, err := c.get(ctx, path, into)
 	if err != nil || c.output != "json" {
 		return false, err
@@ -395,7 +386,7 @@ func (a answered) words() string {
 	return words
 }
 
-func (c *Command) list(ctx context.Context, w io.Writer) error {
+func (c *command) list(ctx context.Context, w io.Writer) error {
 	var all adminapi.Actions
 	if printed, err := c.show(ctx, w, adminapi.ActionsPath, &all); printed || err != nil {
 		return err
@@ -410,9 +401,6 @@ func (c *Command) list(ctx context.Context, w io.Writer) error {
 		fmt.Fprintf(w, "%s\n  %s\n", a.Name, a.Summary)
 		for _, p := range a.Params {
 			fmt.Fprintf(w, "    %s=%s  %s\n", p.Name, strings.Join(p.Granted, " or "), p.Help)
-			for _, value := range slices.Sorted(maps.Keys(p.Bounds)) {
-				fmt.Fprintf(w, "        for %s: %s\n", value, p.Bounds[value])
-			}
 		}
 		if a.Targets != "" {
 			fmt.Fprintf(w, "    existing targets: %s admin show %s\n", cli.ProgramName, a.Targets)
@@ -425,7 +413,7 @@ func (c *Command) list(ctx context.Context, w io.Writer) error {
 }
 
 // targets lists what actions can be about.
-func (c *Command) targets(ctx context.Context, w io.Writer) error {
+func (c *command) targets(ctx context.Context, w io.Writer) error {
 	if c.kind == "" {
 		var all adminapi.Kinds
 		if printed, err := c.show(ctx, w, adminapi.TargetsPath, &all); printed || err != nil {
@@ -460,7 +448,7 @@ func (c *Command) targets(ctx context.Context, w io.Writer) error {
 }
 
 // body makes the request: each parameter with the type that the action says.
-func (c *Command) body(ctx context.Context) ([]byte, error) {
+func (c *command) body(ctx context.Context) ([]byte, error) {
 	var all adminapi.Actions
 	if _, err := c.get(ctx, adminapi.ActionsPath, &all); err != nil {
 		return nil, err
@@ -502,7 +490,7 @@ func (c *Command) body(ctx context.Context) ([]byte, error) {
 	return json.Marshal(adminapi.Request{Params: params, Reason: c.reason})
 }
 
-func (c *Command) run(ctx context.Context, w io.Writer) error {
+func (c *command) run(ctx context.Context, w io.Writer) error {
 	body, err := c.body(ctx)
 	if err != nil {
 		return err
@@ -600,7 +588,7 @@ func valueOr(m map[string]any, name string) string {
 	return "-"
 }
 
-func (c *Command) log(ctx context.Context, w io.Writer) error {
+func (c *command) log(ctx context.Context, w io.Writer) error {
 	if c.operation != "" {
 		var r audit.Record
 		if printed, err := c.show(ctx, w, adminapi.OperationsPath+"/"+url.PathEscape(c.operation), &r); printed || err != nil {
@@ -636,7 +624,7 @@ func (c *Command) log(ctx context.Context, w io.Writer) error {
 }
 
 // rules shows what becomes of alerts (docs/remediation.md).
-func (c *Command) rules(ctx context.Context, w io.Writer) error {
+func (c *command) rules(ctx context.Context, w io.Writer) error {
 	var all adminapi.Rules
 	if printed, err := c.show(ctx, w, adminapi.RulesPath, &all); printed || err != nil {
 		return err

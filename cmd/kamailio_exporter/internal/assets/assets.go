@@ -4,6 +4,7 @@ package assets
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,35 +21,26 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 )
 
-// Command is what the flags say.
-type Command struct {
+// command is its flags.
+type command struct {
 	dir   string
 	list  bool
 	force bool
 }
 
-// NewApp declares them.
-func NewApp(c *Command) *kingpin.Application {
-	app := kingpin.New(cli.ProgramName+" assets", "Writes the Grafana dashboards, the alert and recording rules with their runbooks, the documents, and the example configurations of exactly this version.")
-	app.HelpFlag.Short('h')
-	app.Flag("output-dir", "Where to write them; it is made if there is none.").PlaceHolder("DIR").StringVar(&c.dir)
-	app.Flag("list", "Print their names, and write nothing.").BoolVar(&c.list)
-	app.Flag("force", "Overwrite files that are there and differ.").BoolVar(&c.force)
-	return app
+// Declare declares the command.
+func Declare(app *kingpin.Application) cli.Run {
+	c := &command{}
+	cmd := cli.NewCommand(app, "assets", "Write the Grafana dashboards, the rules with their runbooks, the documentation and the example configurations of exactly this version.")
+	cmd.Flag("output-dir", "Directory to write to. It is created if it does not exist.").PlaceHolder("DIR").StringVar(&c.dir)
+	cmd.Flag("list", "List the files, and write nothing.").BoolVar(&c.list)
+	cmd.Flag("force", "Overwrite existing files that differ.").BoolVar(&c.force)
+	return func(_ context.Context, _ string, stdout, _ io.Writer) error { return c.run(stdout) }
 }
 
-// RunCommand is the command.
-func RunCommand(args []string, stdout io.Writer) error {
-	c := &Command{}
-	app := NewApp(c)
-	_, printed, err := cli.ParseArgs(app, args, stdout)
-	switch {
-	case printed:
-		return nil
-	case err != nil:
-		return fmt.Errorf("%w, try %s assets --help", err, cli.ProgramName)
-	case !c.list && c.dir == "":
-		return errors.New("where to? name a directory with --output-dir, or see what there is with --list")
+func (c *command) run(stdout io.Writer) error {
+	if !c.list && c.dir == "" {
+		return errors.New("no directory given: add --output-dir=DIR, or --list to see the files")
 	}
 	names, err := Names()
 	if err != nil {
@@ -75,7 +67,7 @@ func Names() ([]string, error) {
 
 // write looks at all files before it writes the first: it is all or nothing, where
 // that is up to it.
-func (c *Command) write(names []string, stdout io.Writer) error {
+func (c *command) write(names []string, stdout io.Writer) error {
 	if err := os.MkdirAll(c.dir, 0o755); err != nil { //nolint:gosec // Grafana and Prometheus read there
 		return fmt.Errorf("--output-dir: %w", err)
 	}
@@ -101,7 +93,7 @@ func (c *Command) write(names []string, stdout io.Writer) error {
 		}
 	}
 	if len(differ) > 0 && !c.force {
-		return fmt.Errorf("nothing written: files in %s differ from those of this version: %s; --force overwrites them", c.dir, strings.Join(differ, ", "))
+		return fmt.Errorf("nothing was written, because files in %s differ from those of this version: %s; --force overwrites them", c.dir, strings.Join(differ, ", "))
 	}
 	for _, name := range append(missing, differ...) {
 		if err := writeAsset(dir, name); err != nil {

@@ -2,18 +2,53 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 )
 
-// What the process ends with after "admin run", and in part after "rpc"; 0 is
-// applied, and nothing to do.
+// Exit codes of "admin run", and in part of "rpc"; 0 is success.
 const (
-	ExitTrouble      = 1 // wrong usage, or nobody was asked
+	ExitTrouble      = 1 // usage error, or the request was not sent
 	ExitRefused      = 2
 	ExitFailed       = 3
-	ExitUnverified   = 4 // nothing shows whether it was done
+	ExitUnverified   = 4 // nothing shows whether the action took effect
 	ExitUnknown      = 5
-	ExitContradicted = 6 // what is read says that it was not done
+	ExitContradicted = 6 // what was read back contradicts the reply
 )
+
+const usageError = "usage error"
+
+// ExitCodes are the exit codes of a command and what they mean, in the order of the
+// codes from 0 on.
+func ExitCodes(command string) []string {
+	return map[string][]string{
+		"serve":  {"stopped by a signal", usageError + ", invalid file, or the port is in use"},
+		"doctor": {"healthy", "degraded", "broken: no metrics from Kamailio, or the exporter cannot start", usageError},
+		"rpc":    {"Kamailio replied", usageError, "refused, Kamailio was not called", "Kamailio replied with an error", "no reply"},
+		"admin":  {"success", usageError + ", or the request was not sent", "refused", "Kamailio replied with an error", "Kamailio reports success, and nothing shows it", "the outcome is unknown", "Kamailio reports success, and its state contradicts that"},
+		"assets": {"success", usageError + ", or a file cannot be written"},
+	}[command]
+}
+
+// exitHelp is the last sentence of a command's help.
+func exitHelp(command string) string {
+	var all []string
+	for code, meaning := range ExitCodes(command) {
+		all = append(all, fmt.Sprintf("%d %s", code, meaning))
+	}
+	return " Exit codes: " + strings.Join(all, "; ") + "."
+}
+
+// UsageError is an error in what the user typed, with the exit code that the command has
+// for it.
+func UsageError(command string, err error) error {
+	for code, meaning := range ExitCodes(command) {
+		if err != nil && strings.HasPrefix(meaning, usageError) {
+			return Exit(code, err.Error())
+		}
+	}
+	return err
+}
 
 type codedError struct {
 	code int
@@ -22,10 +57,11 @@ type codedError struct {
 
 func (e *codedError) Error() string { return e.text }
 
-// Exit ends the process with this code. Without a text there is nothing more to say.
+// Exit is an error that ends the process with a code. If the text is empty, nothing is
+// printed.
 func Exit(code int, text string) error { return &codedError{code, text} }
 
-// ExitCode is what the process ends with after an error.
+// ExitCode is the exit code of the process after an error.
 func ExitCode(err error) int {
 	if coded := (*codedError)(nil); errors.As(err, &coded) {
 		return coded.code
@@ -33,5 +69,5 @@ func ExitCode(err error) int {
 	return ExitTrouble
 }
 
-// IsCoded tells whether an error has a code of its own.
+// IsCoded reports whether an error has an exit code of its own.
 func IsCoded(err error) bool { return errors.As(err, new(*codedError)) }

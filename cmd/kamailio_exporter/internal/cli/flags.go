@@ -5,22 +5,18 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	"github.com/alecthomas/units"
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
-	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	webflag "github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/admin"
-	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/fleet"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/target"
 )
@@ -51,144 +47,115 @@ type Settings struct {
 	Log                    promslog.Config
 
 	flags      target.Flags
-	targetName string // of a command
+	targetName string // of --target
 }
 
-// NewApp declares the flags. Each can come from the environment too, for
-// containers: --kamailio.uri from KAMAILIO_EXPORTER_KAMAILIO_URI.
-func NewApp(s *Settings) *kingpin.Application {
-	app := kingpin.New(ProgramName, "Prometheus exporter for the Kamailio SIP server. Every flag can also be set in the environment; a repeatable one then has one value a line. Its commands: doctor examines Kamailio and the exporter's settings, rpc asks Kamailio one thing, admin is the client of the admin endpoint, assets writes the dashboards, rules and examples of this version; kamailio_exporter COMMAND --help.")
-	app.DefaultEnvars()
-	app.HelpFlag.Short('h').NoEnvar()
-	app.Version(version.Print(ProgramName))
-	app.VersionFlag.NoEnvar()
-
-	s.flags.Declare(app)
-
-	app.Flag("web.telemetry-path", "Path of the metrics.").
+// Declare declares the flags of the service on a command that uses them. Those that
+// select a mode (--config.check) are not read from the environment.
+func (s *Settings) Declare(cmd *kingpin.CmdClause) {
+	s.flags.Declare(cmd)
+	cmd.Flag("web.telemetry-path", "Path of the metrics.").
 		Default("/metrics").StringVar(&s.TelemetryPath)
-	app.Flag("web.disable-exporter-metrics", "Leave out the metrics about the exporter itself (go_*, process_*, kamailio_exporter_*).").
+	cmd.Flag("web.disable-exporter-metrics", "Omit the metrics about the exporter itself (go_*, process_*, kamailio_exporter_*).").
 		BoolVar(&s.DisableExporterMetrics)
-	app.Flag("config.file", "YAML file with many Kamailios, each served at /probe?target=NAME (docs/multi-target.md). Then /metrics asks a Kamailio only if --kamailio.uri is given too.").
-		PlaceHolder("FILE").StringVar(&s.ConfigFile)
-	app.Flag("config.check", "Check the file of --config.file and end.").
-		NoEnvar().BoolVar(&s.CheckConfig)
-	app.Flag("web.enable-lifecycle", "Let POST /-/reload read the file of --config.file anew, as SIGHUP does.").
+	cmd.Flag("web.enable-lifecycle", "Reload the file of --config.file on POST /-/reload, as on SIGHUP.").
 		BoolVar(&s.Lifecycle)
-	app.Flag("admin.config.file", "YAML file of the admin endpoint, which runs reloads and actions for named users (docs/admin.md). Without it there is none.").
+	s.Web = webflag.AddFlags(cmd, ":9494")
+	cmd.Flag("config.file", "YAML file with many Kamailio servers, each served at /probe?target=NAME (docs/multi-target.md). If it is set, /metrics has a Kamailio only if --kamailio.uri is set too.").
+		PlaceHolder("FILE").StringVar(&s.ConfigFile)
+	cmd.Flag("admin.config.file", "YAML file of the admin endpoint, which runs reloads and actions for authenticated users (docs/admin.md). Without it the endpoint is disabled.").
 		PlaceHolder("FILE").StringVar(&s.AdminConfigFile)
-	app.Flag("admin.check", "Check the file of --admin.config.file and end.").
-		NoEnvar().BoolVar(&s.CheckAdmin)
-	app.Flag("admin.print-grants", "Print what the file of --admin.config.file lets each user do, and end.").
-		NoEnvar().BoolVar(&s.PrintGrants)
-	app.Flag("runtime.idle-priority", "Run at idle CPU priority (SCHED_IDLE) while the host has CPU time to spare, so that calls do not wait for scrapes.").
+	cmd.Flag("runtime.idle-priority", "Run at idle CPU priority (SCHED_IDLE) while the host has CPU time to spare, so that calls do not wait for scrapes.").
 		Default("true").BoolVar(&s.IdlePriority)
-	s.Web = webflag.AddFlags(app, ":9494")
-	promslogflag.AddFlags(app, &s.Log)
-	return app
-}
-
-// Parse returns nil settings when all there was to do was to print.
-func Parse(args []string, stdout io.Writer) (*Settings, error) {
-	s := &Settings{}
-	return s.Parse(NewApp(s), args, stdout)
-}
-
-// Parse is the function Parse for an application that NewApp made of these
-// settings.
-func (s *Settings) Parse(app *kingpin.Application, args []string, stdout io.Writer) (*Settings, error) {
-	_, printed, err := ParseArgs(app, args, stdout)
-	switch {
-	case printed:
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("%w, try --help", err)
+	s.Log = promslog.Config{Level: promslog.NewLevel(), Format: promslog.NewFormat()}
+	cmd.Flag(promslogflag.LevelFlagName, promslogflag.LevelFlagHelp).Default("info").SetValue(s.Log.Level)
+	cmd.Flag(promslogflag.FormatFlagName, promslogflag.FormatFlagHelp).Default("logfmt").SetValue(s.Log.Format)
+	for _, f := range cmd.Model().Flags {
+		cmd.GetFlag(f.Name).Envar(variable(f.Name))
 	}
+	cmd.Flag("config.check", "Check the file of --config.file, then exit.").BoolVar(&s.CheckConfig)
+	cmd.Flag("admin.check", "Check the file of --admin.config.file, then exit.").BoolVar(&s.CheckAdmin)
+	cmd.Flag("admin.print-grants", "Print what each user may do according to --admin.config.file, then exit.").BoolVar(&s.PrintGrants)
+}
+
+// variable is the environment variable of a flag.
+func variable(flag string) string {
+	return strings.ToUpper(ProgramName + "_" + strings.NewReplacer(".", "_", "-", "_").Replace(flag))
+}
+
+// DeclareClient declares the flags of the service on a command that examines a Kamailio
+// as the service does. It accepts all of them, so that they can be copied from the
+// service; its help has those that begin with one of shown.
+func (s *Settings) DeclareClient(cmd *kingpin.CmdClause, shown ...string) {
+	s.Declare(cmd)
+	shown = append(shown, "config.file")
+	for _, f := range cmd.Model().Flags {
+		if !slices.ContainsFunc(shown, func(s string) bool { return strings.HasPrefix(f.Name, s) }) {
+			cmd.GetFlag(f.Name).Hidden()
+		}
+	}
+	cmd.Flag("target", "Target of --config.file to examine (docs/multi-target.md).").
+		PlaceHolder("NAME").StringVar(&s.targetName)
+}
+
+// TargetName is the target that --target selects; "" for the Kamailio of the flags.
+func (s *Settings) TargetName() string { return s.targetName }
+
+// Chosen is the Kamailio that a command examines: that of the flags, or a target of
+// --config.file with the settings of its module.
+func (s *Settings) Chosen() (target.Target, error) {
+	if s.targetName == "" && len(s.Target.URIs) > 0 {
+		return s.Target, nil
+	}
+	if s.ConfigFile == "" {
+		return target.Target{}, errors.New("--target needs --config.file, which defines the targets")
+	}
+	cfg, err := fleet.Load(s.ConfigFile, s.FleetBase())
+	if err != nil {
+		return target.Target{}, fmt.Errorf("--config.file: %w", err)
+	}
+	var names []string
+	for _, t := range cfg.Targets {
+		if t.Name == s.targetName {
+			return cfg.Modules[t.Module].Narrow(t.Target), nil
+		}
+		names = append(names, t.Name)
+	}
+	const most = 20
+	if more := len(names) - most; more > 0 {
+		names = append(names[:most], fmt.Sprintf("%d more", more))
+	}
+	return target.Target{}, fmt.Errorf("--target must be a target of %s, not %q; its targets: %s", s.ConfigFile, s.targetName, strings.Join(names, ", "))
+}
+
+// Complete reads what the flags name, and checks them, once they are parsed.
+func (s *Settings) Complete() (err error) {
 	if s.Target, err = s.flags.Target(); err != nil {
-		return s, err
+		return err
 	}
 	s.HTTPConfigFile = s.flags.HTTPConfigFile
 	if s.ConfigFile != "" && !s.flags.URIsGiven && os.Getenv(uriVariable) == "" {
 		s.Target.URIs = nil
 	}
-	return s, s.check()
+	return s.check()
 }
 
-// ParseArgs tells whether all there was to do was to print: --help, --version.
-func ParseArgs(app *kingpin.Application, args []string, stdout io.Writer) (command string, printed bool, err error) {
-	app.UsageWriter(stdout)
-	app.Terminate(func(int) {
-		printed = true
-		app.UsageWriter(io.Discard) // kingpin goes on, and would print it again
-	})
-	command, err = app.Parse(args)
-	if err != nil && !printed {
-		if bad := badValue(app, args); bad != nil {
-			err = bad
-		}
-	}
-	return command, printed, err
-}
-
-// badValue is the error of the first value that does not parse, with the name of
-// its flag or variable: kingpin tells only what is wrong with it.
-func badValue(app *kingpin.Application, args []string) error {
-	parsed, err := app.ParseContext(args)
-	if err != nil {
-		return nil // not about a value, and kingpin names the flag
-	}
-	given := map[string]bool{}
-	for _, e := range parsed.Elements {
-		if f, ok := e.Clause.(*kingpin.FlagClause); ok && e.Value != nil {
-			m := f.Model()
-			given[m.Name] = true
-			if err := setValue(m, *e.Value); err != nil {
-				return fmt.Errorf("--%s: %w", m.Name, err)
-			}
-		}
-	}
-	for _, m := range app.Model().Flags {
-		if v := os.Getenv(m.Envar); v != "" && !given[m.Name] {
-			if err := setValue(m, v); err != nil {
-				return fmt.Errorf("%s: %w", m.Envar, err)
-			}
-		}
-	}
-	return nil
-}
-
-// setValue gives a flag a value; of a quantity its error tells how one is written.
-func setValue(m *kingpin.FlagModel, text string) error {
-	err := m.Value.Set(text)
-	getter, ok := m.Value.(kingpin.Getter)
-	if err == nil || !ok {
-		return err
-	}
-	switch getter.Get().(type) {
-	case time.Duration:
-		return conf.NoDuration(text)
-	case units.Base2Bytes:
-		return conf.NoSize(text)
-	}
-	return err
-}
-
-// check refuses what parses and cannot be meant.
+// check refuses settings that parse but cannot be used.
 func (s *Settings) check() error {
 	path := s.TelemetryPath
 	switch {
 	case !strings.HasPrefix(path, "/") || path == "/":
 		return fmt.Errorf("--web.telemetry-path must be a path below /, such as /metrics, not %q", path)
 	case strings.HasPrefix(path, "/-/") || strings.ContainsAny(path, " {}"):
-		return fmt.Errorf("--web.telemetry-path %q is not free for metrics", path)
+		return fmt.Errorf("--web.telemetry-path %q is reserved; choose another, such as /metrics", path)
 	case s.ConfigFile != "" && (path == "/probe" || path == "/sd"):
-		return fmt.Errorf("--web.telemetry-path %q is taken with --config.file: choose another", path)
+		return fmt.Errorf("--web.telemetry-path %q is used for targets when --config.file is set; choose another", path)
 	case s.ConfigFile != "" && len(s.Target.URIs) == 0 && (s.HTTPConfigFile != "" || s.Target.Script.URL != "" || len(s.Target.SIP.Probe) > 0):
-		return errors.New("--kamailio.http-config-file, --xhttp_prom.url and --sip.probe are for --kamailio.uri, which is not given: those of a target are in the file of --config.file")
+		return errors.New("--kamailio.http-config-file, --xhttp_prom.url and --sip.probe apply to --kamailio.uri, which is not set; for a target, set them in the file of --config.file")
 	case s.ConfigFile == "" && s.CheckConfig:
 		return errors.New("--config.check needs --config.file")
 	case s.ConfigFile == "" && s.Lifecycle:
-		return errors.New("--web.enable-lifecycle is for --config.file, which is what /-/reload reads")
+		return errors.New("--web.enable-lifecycle needs --config.file, the file that /-/reload reloads")
 	}
 	return nil
 }
@@ -221,19 +188,19 @@ func (s *Settings) AdminConfig() (*admin.Config, error) {
 		return nil, fmt.Errorf("--admin.config.file: %w", err)
 	}
 	if cfg != nil && len(s.Target.URIs) == 0 {
-		return nil, errors.New("--admin.config.file needs --kamailio.uri beside --config.file: it is that Kamailio which the admin endpoint changes")
+		return nil, errors.New("--admin.config.file needs --kamailio.uri in addition to --config.file: the admin endpoint changes that Kamailio")
 	}
 	if cfg != nil {
 		for _, address := range *s.Web.WebListenAddresses {
 			if sameAddress(address, cfg.Listen) {
-				return nil, fmt.Errorf("--admin.config.file: listen: %s is the address of the metrics: choose another", cfg.Listen)
+				return nil, fmt.Errorf("--admin.config.file: listen: %s is the address of the metrics; choose another", cfg.Listen)
 			}
 		}
 	}
 	return cfg, nil
 }
 
-// sameAddress tells whether one listener would take connections for the other.
+// sameAddress reports whether one listener would take connections for the other.
 func sameAddress(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)

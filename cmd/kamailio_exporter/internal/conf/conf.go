@@ -35,7 +35,7 @@ func Decode(text []byte, to any) []error {
 	if typed := (*yaml.TypeError)(nil); errors.As(err, &typed) {
 		for _, line := range typed.Errors {
 			if !strings.HasSuffix(line, " into time.Duration") { // it is among those without a unit
-				problems = append(problems, clean(line))
+				problems = append(problems, clean(explainKey(line, reflect.TypeOf(to))))
 			}
 		}
 	} else if err != nil && len(problems) == 0 { // a bad size ends the reading

@@ -50,7 +50,8 @@ func TestDecode(t *testing.T) {
 		{"named: {a: {timeout: 3}, b: {size: 5}}", []string{`named: a: timeout: "3"` + duration, `named: b: size: "5"` + size}},
 		{"rules: [{name: x, max_age: 24}, {max_age: 7}]", []string{`rules: x: max_age: "24"` + duration, `rules: 2: max_age: "7"` + duration}},
 		{"named: {a: &a {timeout: 3}, b: {<<: *a}}", []string{`named: a: timeout: "3"` + duration, `named: b: timeout: "3"` + duration}},
-		{"timeout: 3\nnosuch: 1\nrules: 5", []string{`timeout: "3"` + duration, "line 2: field nosuch not found", "line 3: cannot unmarshal !!int `5` into []conf.rule"}},
+		{"timeout: 3\nnosuch: 1\nrules: 5", []string{`timeout: "3"` + duration, "line 2: unknown key nosuch; the keys here are named, pause, rules, size, timeout", "line 3: cannot unmarshal !!int `5` into []conf.rule"}},
+		{"timout: 3s\nrules: [{nam: x}]", []string{"line 1: unknown key timout; did you mean timeout?", "line 2: unknown key nam; did you mean name?"}},
 		{"timeout: 3s\ntimeout: 4s", []string{`line 2: field timeout already set`}},
 		{"timeout: [", []string{"line 1: did not find expected node content"}},
 	} {

@@ -36,11 +36,11 @@ var manageCalls = []string{
 	"# in request_route, after authentication, before the first reply to a call:",
 	`if (is_method("INVITE") && !has_totag()) {`,
 	"\tdlg_manage();",
-	"\tt_newtran();  # behind it",
+	"\tt_newtran();  # after dlg_manage()",
 	"}",
 }
 
-// checkAnswered tells whether calls that the script refuses may count as answered.
+// checkAnswered reports whether calls that the script refuses may count as answered.
 // The dialog module counts failed calls in a callback of tm (dialog/dlg_handlers.c),
 // so it misses those that are refused without a transaction.
 func checkAnswered(_ context.Context, p *patient) []Finding {
@@ -65,13 +65,13 @@ func checkAnswered(_ context.Context, p *patient) []Finding {
 	challenges, _ := p.total("kamailio_sl_replies_sent_by_code_total", "407")
 	enough := func(calls float64) bool { return calls >= manyRefused && calls >= shareRefused*processed }
 	fix := kamailioCfg(append(slices.Clone(manageCalls), `# and send_reply("404", "Not Found") in place of sl_send_reply(), which never uses the transaction`)...)
-	later := or(kamailioCfg("dlg_manage();  # after the last check that refuses calls: what is refused before is no attempt"))
+	later := or(kamailioCfg("dlg_manage();  # after the last check that rejects calls: calls rejected before it do not count as attempts"))
 	switch {
 	case enough(refused):
-		return []Finding{{Level: Warn, Fixes: []Fix{fix, later}, Text: fmt.Sprintf("at least %.0f of %.0f calls were refused by the script after dlg_manage() and without a transaction. "+
+		return []Finding{{Level: Warn, Fixes: []Fix{fix, later}, Text: fmt.Sprintf("the script rejected at least %.0f of %.0f calls after dlg_manage() and without a transaction. "+
 			"Kamailio never counts these as failed: the number of answered calls, SER and SEER can be too high", refused, processed)}}
 	case enough(acks - challenges):
-		return []Finding{{Level: Note, Fixes: []Fix{fix, later}, Text: fmt.Sprintf("%.0f INVITEs were refused without a transaction, and %.0f calls processed. "+
+		return []Finding{{Level: Note, Fixes: []Fix{fix, later}, Text: fmt.Sprintf("%.0f INVITEs were rejected without a transaction, and %.0f calls processed. "+
 			"If the script does so after dlg_manage(), Kamailio never counts these calls as failed: the number of answered calls, SER and SEER can be too high", acks-challenges, processed)}}
 	}
 	return nil

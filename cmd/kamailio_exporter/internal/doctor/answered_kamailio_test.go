@@ -99,12 +99,12 @@ request_route {
 		refusedCalls(t, s, "before", 2*manyRefused)
 		settled(t, func() bool { // sl renews its statistics each second
 			f := answered()
-			return len(f) == 1 && f[0].Level == Note && strings.Contains(f[0].Text, "40 INVITEs were refused without a transaction, and 40 calls processed")
+			return len(f) == 1 && f[0].Level == Note && strings.Contains(f[0].Text, "40 INVITEs were rejected without a transaction, and 40 calls processed")
 		})
 		refusedCalls(t, s, "after", manyRefused)
 		r := examined(t, cfg)
 		outcome(t, r, Degraded)
-		has(t, r, "answered", Warn, "at least 20 of 60 calls were refused by the script after dlg_manage() and without a transaction",
+		has(t, r, "answered", Warn, "the script rejected at least 20 of 60 calls after dlg_manage() and without a transaction",
 			"kamailio.cfg: dlg_manage();", "kamailio.cfg: \tt_newtran();")
 	})
 }

@@ -39,7 +39,7 @@ const (
 	sectionTransports = "Transports"
 	sectionCollectors = "Collectors"
 	sectionExporter   = "Exporter"
-	sectionMore       = "What more could be had"
+	sectionMore       = "More metrics"
 )
 
 // checks are all checks: a new one is a row here.
@@ -79,22 +79,22 @@ func checkProcesses(_ context.Context, p *patient) (all []Finding) {
 	var others []string
 	trials := p.answering()
 	for _, k := range p.processes {
-		who := "it"
+		who := "Kamailio"
 		switch {
 		case len(trials) == 0 || trials[0].id.MainPID() == "": // whether that is it is not known
-			who = "a Kamailio"
+			who = "a Kamailio server"
 		case k.pid != p.mainPID:
 			others = append(others, fmt.Sprintf("pid %d with %s", k.pid, k.config))
 			continue
 		}
-		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("%s runs here as %s (pid %d), with %s", who, k.user, k.pid, k.config)})
+		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("%s runs on this host as user %s (pid %d), with %s", who, k.user, k.pid, k.config)})
 	}
 	if len(others) > 0 {
-		all = append(all, Finding{Level: Note, Text: "Kamailios run here that the URIs do not lead to: " + strings.Join(others, "; ")})
+		all = append(all, Finding{Level: Note, Text: "other Kamailio servers run on this host, and no configured URI leads to them: " + strings.Join(others, "; ")})
 	}
 	local := slices.ContainsFunc(p.trials, func(t *trial) bool { return localPath(t.given) != "" && t.Flag })
 	if len(p.processes) == 0 && local && len(p.answering()) == 0 {
-		all = one(Fail, "no process of Kamailio is seen on this machine", shell("systemctl start kamailio", "journalctl -u kamailio -e  # if it ends again"))
+		all = one(Fail, "no Kamailio process runs on this host", shell("systemctl start kamailio", "journalctl -u kamailio -e  # if it stops again"))
 	}
 	return all
 }
@@ -108,7 +108,7 @@ func checkVersion(_ context.Context, p *patient) []Finding {
 	}
 	text := "version " + p.version
 	if p.client == nil {
-		text = "the one that was found: " + text
+		text = "the Kamailio that was found: " + text
 	}
 	if p.up.Exists() {
 		text += ", up for " + roughly(p.uptime)
@@ -118,10 +118,10 @@ func checkVersion(_ context.Context, p *patient) []Finding {
 	}
 	all := one(OK, text)
 	if !slices.ContainsFunc(tested, func(v string) bool { return strings.HasPrefix(p.version, v+".") }) {
-		all = append(all, Finding{Level: Note, Text: "the exporter is tested against " + strings.Join(tested, " and ") + "; what another version calls otherwise is missing on the page"})
+		all = append(all, Finding{Level: Note, Text: "the exporter is tested against " + strings.Join(tested, " and ") + "; metrics that this version names differently are missing"})
 	}
 	if p.up.Exists() && p.uptime < time.Minute {
-		all = append(all, Finding{Level: Note, Text: "it has just been started: lists that it loads at start may not be there yet"})
+		all = append(all, Finding{Level: Note, Text: "it started less than a minute ago, and may still load its lists"})
 	}
 	return all
 }
@@ -138,7 +138,7 @@ func roughly(d time.Duration) string {
 	return fmt.Sprintf("%d seconds", d/time.Second)
 }
 
-// maxSkew is what a clock may differ: Kamailio tells whole seconds.
+// maxSkew is what a clock may differ: Kamailio reports whole seconds.
 const maxSkew = 3 * time.Second
 
 // checkClock compares Kamailio's clock with ours. core.uptime tells the time of
@@ -152,13 +152,13 @@ func checkClock(_ context.Context, p *patient) []Finding {
 	offset := time.Duration(collector.ZoneOffset(local, float64(p.upAt.Unix()))) * time.Second
 	skew := local.Add(offset + time.Second/2).Sub(p.upAt) // it was cut to whole seconds
 	if skew.Abs() <= maxSkew {
-		return one(OK, "its clock is right, by this machine's")
+		return one(OK, "its clock agrees with this host's")
 	}
 	side := "ahead of"
 	if skew < 0 {
 		side = "behind"
 	}
-	return one(Warn, fmt.Sprintf("its clock is about %s %s this machine's: ages and expiry times on the page are wrong by that", skew.Abs().Round(time.Second), side),
+	return one(Warn, fmt.Sprintf("its clock is about %s %s this host's clock, so ages and expiry times in the metrics are wrong by that much", skew.Abs().Round(time.Second), side),
 		shell("timedatectl set-ntp true"))
 }
 
@@ -192,7 +192,7 @@ func checkTransports(_ context.Context, p *patient) (all []Finding) {
 			continue
 		}
 		if t.Answers {
-			text := fmt.Sprintf("%s answers in %.1f ms", t.URI, t.Seconds*1000)
+			text := fmt.Sprintf("%s replies in %.1f ms", t.URI, t.Seconds*1000)
 			if t.MaxReply > 0 {
 				text += ", replies up to " + size(t.MaxReply)
 			} else {
@@ -204,7 +204,7 @@ func checkTransports(_ context.Context, p *patient) (all []Finding) {
 		level, text := Fail, t.URI+": "+t.Error
 		switch {
 		case t.via == nil:
-			text = "the exporter does not start: " + t.URI + ": " + t.Error
+			text = "the exporter cannot start: " + t.URI + ": " + t.Error
 		case some:
 			level = Warn
 		}
@@ -216,7 +216,7 @@ func checkTransports(_ context.Context, p *patient) (all []Finding) {
 			text += ". The module " + module + " is not loaded"
 		}
 		if some && t.via != nil {
-			text += ". The exporter skips this URI, and uses the others"
+			text += ". The exporter skips this URI and uses the others"
 		}
 		all = append(all, Finding{Level: level, Text: text, Fixes: p.mend(t)})
 	}
@@ -230,7 +230,7 @@ func size(bytes int64) string {
 	return fmt.Sprintf("%d KiB", (bytes+1<<9)>>10)
 }
 
-// mend says how a transport that does not answer could be fixed.
+// mend proposes fixes for a transport that does not reply.
 func (p *patient) mend(t *trial) (fixes []Fix) {
 	scheme, path := schemeOf(t.URI), localPath(t.URI)
 	switch {
@@ -240,8 +240,8 @@ func (p *patient) mend(t *trial) (fixes []Fix) {
 		if o, err := currentAccount().reach(path, mayWrite); o != nil || errors.Is(err, fs.ErrPermission) {
 			return p.open(currentAccount(), t.URI, o)
 		}
-		if strings.Contains(t.Error, "nobody is listening") {
-			return []Fix{shell("systemctl restart kamailio  # it left this file when it ended")}
+		if strings.Contains(t.Error, "connection refused") {
+			return []Fix{shell("systemctl restart kamailio  # the file is left from a Kamailio that stopped")}
 		}
 		if strings.Contains(t.Error, syscall.EPROTOTYPE.Error()) {
 			other := map[string]string{"unix": "binrpc+unix", "binrpc+unix": "unix"}[scheme] // datagrams or a stream
@@ -266,7 +266,7 @@ func (p *patient) mend(t *trial) (fixes []Fix) {
 	case "binrpc+tcp":
 		return []Fix{kamailioCfg(`loadmodule "ctl.so"`, fmt.Sprintf(`modparam("ctl", "binrpc", "tcp:%s")`, hostOf(t.URI)))}
 	}
-	return []Fix{shell("journalctl -u kamailio -e  # why does it hang?")}
+	return []Fix{shell("journalctl -u kamailio -e  # look for why it hangs")}
 }
 
 func hostOf(uri string) string {
@@ -291,7 +291,7 @@ func (p *patient) elsewhere(t *trial) (fixes []Fix) {
 		}
 	}
 	if len(p.processes) == 0 && len(p.answering()) == 0 && len(p.instances(false)) == 0 {
-		return nil // nobody could open it
+		return nil // no process could open it
 	}
 	path := localPath(t.URI)
 	if scheme == "binrpc+unix" {
@@ -317,7 +317,7 @@ func replyDir(uri string) string {
 func (p *patient) mendReplyDir(t *trial) []Fix {
 	dir := strings.TrimRight(replyDir(t.given), "/")
 	if errors.Is(t.err, kamrpc.ErrUnreachable) {
-		return []Fix{shell("install -d -o kamailio -g kamailio -m 2770 " + dir + "  # where the exporter makes its reply FIFOs")}
+		return []Fix{shell("install -d -o kamailio -g kamailio -m 2770 " + dir + "  # where the exporter creates its reply FIFOs")}
 	}
 	for _, k := range p.processes {
 		if !p.isIt(k) {
@@ -329,7 +329,7 @@ func (p *patient) mendReplyDir(t *trial) []Fix {
 		ours, ourErr := os.Stat(dir)
 		if err == nil && ourErr == nil && !os.SameFile(theirs, ours) {
 			return []Fix{
-				shell("systemctl edit kamailio  # Kamailio sees another "+dir+": add the two lines", "[Service]", "PrivateTmp=no"),
+				shell("systemctl edit kamailio  # Kamailio has a private "+dir+": add these two lines", "[Service]", "PrivateTmp=no"),
 				or(kamailioCfg(`modparam("jsonrpcs", "fifo_reply_dir", "/run/kamailio/")`)),
 				or(byFlag("--kamailio.uri=" + t.URI + "?reply_dir=/run/kamailio")),
 			}
@@ -339,7 +339,7 @@ func (p *patient) mendReplyDir(t *trial) []Fix {
 		named := strings.TrimRight(theirs, "/")
 		var fixes []Fix
 		if named == theirs {
-			fixes = append(fixes, kamailioCfg(fmt.Sprintf(`modparam("jsonrpcs", "fifo_reply_dir", "%s/")  # the slash was missing`, named)))
+			fixes = append(fixes, kamailioCfg(fmt.Sprintf(`modparam("jsonrpcs", "fifo_reply_dir", "%s/")  # the slash at the end was missing`, named)))
 		}
 		if named != dir {
 			fixes = append(fixes, byFlag("--kamailio.uri="+t.URI+"?reply_dir="+named))
@@ -349,8 +349,8 @@ func (p *patient) mendReplyDir(t *trial) []Fix {
 		}
 	}
 	return []Fix{
-		kamailioCfg(fmt.Sprintf(`modparam("jsonrpcs", "fifo_reply_dir", "%s/")  # with the slash`, dir)),
-		or(byFlag("--kamailio.uri=" + t.URI + "?reply_dir=DIRECTORY  # of fifo_reply_dir")),
+		kamailioCfg(fmt.Sprintf(`modparam("jsonrpcs", "fifo_reply_dir", "%s/")  # with a slash at the end`, dir)),
+		or(byFlag("--kamailio.uri=" + t.URI + "?reply_dir=DIRECTORY  # the value of fifo_reply_dir")),
 	}
 }
 
@@ -390,20 +390,20 @@ func (p *patient) mendHTTP(t *trial) []Fix {
 	}
 	switch {
 	case strings.Contains(t.Error, "HTTP status 401"):
-		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with user and password")}
+		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with basic_auth: {username: …, password: …}")}
 	case strings.Contains(t.Error, "HTTP status 403"):
-		return []Fix{kamailioCfg("# in event_route[xhttp:request], before it refuses others:", "if (src_ip == ADDRESS_OF_THE_EXPORTER && $hu == \""+u.Path+"\") {", "\tjsonrpc_dispatch();", "\texit;", "}")}
+		return []Fix{kamailioCfg("# in event_route[xhttp:request], before it rejects other addresses:", "if (src_ip == ADDRESS_OF_THE_EXPORTER && $hu == \""+u.Path+"\") {", "\tjsonrpc_dispatch();", "\texit;", "}")}
 	case strings.Contains(t.Error, "HTTP status 404"):
 		return []Fix{
 			kamailioCfg("# in event_route[xhttp:request], before other paths:", "if ($hu == \""+u.Path+"\") {", "\tjsonrpc_dispatch();", "\texit;", "}"),
-			or(byFlag("--kamailio.uri=" + u.Scheme + "://" + u.Host + "/PATH  # that it serves")),
+			or(byFlag("--kamailio.uri=" + u.Scheme + "://" + u.Host + "/PATH  # a path that Kamailio serves")),
 		}
 	case strings.Contains(t.Error, "x509:"):
 		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with tls_config: {ca_file: …}")}
 	case strings.Contains(t.Error, "no such host"):
-		return []Fix{byFlag("--kamailio.uri=" + u.Scheme + "://HOST" + u.Path + "  # a host that is known here")}
+		return []Fix{byFlag("--kamailio.uri=" + u.Scheme + "://HOST" + u.Path + "  # a host name that resolves")}
 	}
-	return []Fix{kamailioCfg("#!define WITH_JSONRPC  # in Debian's, which has the rest"), or(kamailioCfg(
+	return []Fix{kamailioCfg("#!define WITH_JSONRPC  # in Debian's kamailio.cfg, which has the rest"), or(kamailioCfg(
 		"listen=tcp:"+u.Host,
 		"tcp_accept_no_cl=yes",
 		`loadmodule "xhttp.so"`,
@@ -428,7 +428,7 @@ func (p *patient) open(who account, uri string, o *obstacle) []Fix {
 	if o != nil && o.groupHelps() {
 		group := groupName(o.group)
 		fixes := []Fix{shell(fmt.Sprintf("usermod -aG %s %s  # then restart the exporter", group, who.name))}
-		return append(fixes, or(shell("systemctl edit "+serviceName+"  # add the two lines", "[Service]", "SupplementaryGroups="+group)))
+		return append(fixes, or(shell("systemctl edit "+serviceName+"  # add these two lines", "[Service]", "SupplementaryGroups="+group)))
 	}
 	group := "kamailio"
 	if o != nil && o.need == maySearch { // a directory
@@ -447,7 +447,7 @@ func (p *patient) open(who account, uri string, o *obstacle) []Fix {
 // checkPermissions looks at the sockets with the eyes of the service's user.
 func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 	if p.whoErr != nil {
-		return one(Warn, "whose permissions? "+p.whoErr.Error(), byFlag("--user="+serviceName))
+		return one(Warn, "permissions were not checked: "+p.whoErr.Error(), byFlag("--user="+serviceName))
 	}
 	var fine []string
 	answer := false // over a transport that he may use
@@ -467,7 +467,7 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 		if o == nil && schemeOf(t.URI) == "fifo" && t.Answers {
 			o, err = p.who.need(replyDir(t.given), mayWrite|maySearch)
 			if err != nil {
-				all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("there is no directory %s for the replies of the FIFO", replyDir(t.given)), Fixes: p.mendReplyDir(t)})
+				all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("the directory %s for the replies of the FIFO does not exist", replyDir(t.given)), Fixes: p.mendReplyDir(t)})
 				continue
 			}
 		}
@@ -479,7 +479,7 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 		if p.who.self && !t.Answers {
 			continue // it was tried
 		}
-		all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("%s (known by %s) may not use %s: %s", p.who.name, p.who.from, t.URI, o), Fixes: p.open(p.who, t.URI, o)})
+		all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("user %s (from %s) may not use %s: %s", p.who.name, p.who.from, t.URI, o), Fixes: p.open(p.who, t.URI, o)})
 	}
 	if len(p.answering()) > 0 && !answer {
 		for i := range all {
@@ -488,9 +488,9 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 	}
 	switch {
 	case p.who.self && p.who.uid == 0 && len(fine) > 0:
-		all = append(all, Finding{Level: Note, Text: "permissions were not looked at: this is root, and there is no user " + serviceName, Fixes: []Fix{byFlag("--user=NAME  # whom the exporter runs as")}})
+		all = append(all, Finding{Level: Note, Text: "permissions were not checked: doctor runs as root, and there is no user " + serviceName, Fixes: []Fix{byFlag("--user=NAME  # the user that the exporter runs as")}})
 	case len(fine) > 0 && !p.who.self:
-		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("%s (known by %s) may use %s", p.who.name, p.who.from, strings.Join(fine, ", "))})
+		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("user %s (from %s) may use %s", p.who.name, p.who.from, strings.Join(fine, ", "))})
 	}
 	return all
 }
@@ -498,8 +498,8 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 func checkClosedConnections(_ context.Context, p *patient) (all []Finding) {
 	for _, t := range p.answering() {
 		if t.dials > 1 {
-			all = append(all, Finding{Level: Note, Text: t.URI + " closes each connection after its reply, as Debian's kamailio.cfg does: each call takes about twice as long",
-				Fixes: []Fix{kamailioCfg("# in event_route[xhttp:request], take out:", "set_reply_close();")}})
+			all = append(all, Finding{Level: Note, Text: t.URI + " closes each connection after its reply, as Debian's kamailio.cfg does, so that each call takes about twice as long",
+				Fixes: []Fix{kamailioCfg("# in event_route[xhttp:request], remove:", "set_reply_close();")}})
 		}
 	}
 	return all
@@ -515,12 +515,12 @@ func checkWorkers(_ context.Context, p *patient) []Finding {
 	if workers == 0 || p.cfg.MaxConcurrent < workers {
 		return nil
 	}
-	return one(Warn, fmt.Sprintf("--kamailio.max-concurrent-rpcs is %d, and Kamailio has %d TCP workers: a scrape can keep all of them from SIP", p.cfg.MaxConcurrent, workers),
+	return one(Warn, fmt.Sprintf("--kamailio.max-concurrent-rpcs is %d, and Kamailio has %d TCP workers: a scrape can occupy all of them, and delay SIP over TCP", p.cfg.MaxConcurrent, workers),
 		kamailioCfg(fmt.Sprintf("tcp_children=%d", max(4, p.cfg.MaxConcurrent*2))),
 		or(byFlag(fmt.Sprintf("--kamailio.max-concurrent-rpcs=%d", max(1, workers-1)))))
 }
 
-// checkReplySizes compares what came with what can come.
+// checkReplySizes compares the sizes of replies with the limits of the transports.
 func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
 	trials := p.answering()
 	if p.snapshot == nil || len(trials) == 0 {
@@ -538,7 +538,7 @@ func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
 			method = m
 		}
 	}
-	text := fmt.Sprintf("the largest reply of a scrape is %s's, with %s", method, size(p.largest[method]))
+	text := fmt.Sprintf("the largest reply of a scrape is that of %s (%s)", method, size(p.largest[method]))
 	for m, n := range p.largest {
 		limit := first
 		if price, _ := kamrpc.PriceOf(m); price.Cost == kamrpc.Growing {
@@ -551,7 +551,7 @@ func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
 		if most == 0 || most > limit {
 			continue
 		}
-		f := Finding{Level: Warn, Text: fmt.Sprintf("the reply of %s has %s, and this transport carries %s: when it grows it is lost", m, size(n), size(limit)),
+		f := Finding{Level: Warn, Text: fmt.Sprintf("the reply of %s has %s, and this transport carries at most %s: if the reply grows, it is lost", m, size(n), size(limit)),
 			Fixes: []Fix{byFlag("--kamailio.uri="+trials[0].given, p.largeTransport())}}
 		if loaded, known := p.loads("jsonrpcs"); loaded || !known {
 			f.Fixes = append(f.Fixes, or(kamailioCfg(`modparam("jsonrpcs", "pretty_format", 0)  # smaller replies`)))
@@ -570,7 +570,7 @@ func checkCollectors(_ context.Context, p *patient) (all []Finding) {
 		return nil
 	}
 	if !p.snapshot.Up {
-		return one(Fail, "a scrape fails: "+p.snapshot.Err.Error())
+		return one(Fail, "the scrape failed: "+p.snapshot.Err.Error())
 	}
 	var works []string
 	samples := 0
@@ -580,18 +580,18 @@ func checkCollectors(_ context.Context, p *patient) (all []Finding) {
 			samples += c.Samples
 		}
 	}
-	all = one(OK, fmt.Sprintf("%d work, with %d metrics in %d ms: %s", len(works), samples, p.snapshot.Duration.Milliseconds(), strings.Join(works, ", ")))
+	all = one(OK, fmt.Sprintf("%d collectors work, with %d samples in %d ms: %s", len(works), samples, p.snapshot.Duration.Milliseconds(), strings.Join(works, ", ")))
 	for _, r := range p.snapshot.Results {
-		method, reason := held(r)
+		method, reason := r.Skipped()
 		switch {
 		case !r.Supported:
 		case r.Err != nil:
 			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("%s fails: %v", r.Collector, r.Err), Fixes: p.failure(r)})
 		case reason == "danger":
-			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is not called, since it can kill Kamailio %s; another version may be safe (docs/rpc-costs.md)", r.Collector, method, p.version)})
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is skipped because it can crash Kamailio %s; other versions may be safe (docs/rpc-costs.md)", r.Collector, method, p.version)})
 		case reason == "unknown":
 			price, _ := kamrpc.PriceOf(method)
-			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is not called, since Kamailio does not report the number of %s", r.Collector, method, price.Of)})
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s is skipped because Kamailio does not report the number of %s", r.Collector, method, price.Of)})
 		}
 	}
 	return all
@@ -610,7 +610,7 @@ func (p *patient) failure(r collector.Result) []Fix {
 	case errors.Is(r.Err, kamrpc.ErrTooLarge):
 		return []Fix{byFlag("--kamailio.max-reply-size=64MiB"), or(byFlag("--no-collector." + r.Collector))}
 	case errors.Is(r.Err, kamrpc.ErrNoAnswer), errors.Is(r.Err, context.DeadlineExceeded):
-		return []Fix{byFlag("--kamailio.timeout=5s  # and scrape_timeout in prometheus.yml above it"), or(byFlag("--no-collector." + r.Collector))}
+		return []Fix{byFlag("--kamailio.timeout=5s  # and a longer scrape_timeout in prometheus.yml"), or(byFlag("--no-collector." + r.Collector))}
 	}
 	return nil
 }
@@ -623,14 +623,14 @@ func checkLimits(_ context.Context, p *patient) (all []Finding) {
 		price, _ := kamrpc.PriceOf(g.guard.Method)
 		switch {
 		case g.guard.Limit == 0:
-			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s=0 keeps %s from being called", g.name, name, g.guard.Method)})
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: %s=0 disables %s", g.name, name, g.guard.Method)})
 		case g.size > limit:
-			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: there are %.0f %s, above %s=%d, so %s is not called; their number is on the page. What it costs: %s", g.name, g.size, price.Of, name, g.guard.Limit, g.guard.Method, price.Note),
-				Fixes: []Fix{byFlag(fmt.Sprintf("%s=%.0f  # if Kamailio can bear that", name, math.Ceil(g.size*1.25/1000)*1000))}})
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: there are %.0f %s, more than %s=%d, so that %s is skipped. Their number is exported. Cost of the call: %s", g.name, g.size, price.Of, name, g.guard.Limit, g.guard.Method, price.Note),
+				Fixes: []Fix{byFlag(fmt.Sprintf("%s=%.0f  # if Kamailio can afford it", name, math.Ceil(g.size*1.25/1000)*1000))}})
 		case g.size > limit*0.8:
-			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: there are %.0f %s; from %s=%d on %s is not called", g.name, g.size, price.Of, name, g.guard.Limit, g.guard.Method)})
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("%s: there are %.0f %s; above %s=%d, %s is skipped", g.name, g.size, price.Of, name, g.guard.Limit, g.guard.Method)})
 		default:
-			all = append(all, Finding{Level: OK, Text: fmt.Sprintf("%s: %.0f %s, of at most %d", g.name, g.size, price.Of, g.guard.Limit)})
+			all = append(all, Finding{Level: OK, Text: fmt.Sprintf("%s: %.0f %s, the limit is %d", g.name, g.size, price.Of, g.guard.Limit)})
 		}
 	}
 	return all
@@ -639,17 +639,17 @@ func checkLimits(_ context.Context, p *patient) (all []Finding) {
 func checkStartup(_ context.Context, p *patient) (all []Finding) {
 	for _, err := range p.cfg.Startup {
 		if errors.Is(err, fs.ErrPermission) {
-			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("the exporter does not start as %s: %s", currentAccount().name, conf.OneLine(err)), Fixes: []Fix{shell("sudo kamailio_exporter doctor  # looks with the eyes of the service's user")}})
+			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("the exporter cannot start as user %s: %s", currentAccount().name, conf.OneLine(err)), Fixes: []Fix{shell("sudo kamailio_exporter doctor  # checks with the permissions of the service's user")}})
 			continue
 		}
-		all = append(all, Finding{Level: Fail, Text: "the exporter does not start: " + conf.OneLine(err)})
+		all = append(all, Finding{Level: Fail, Text: "the exporter cannot start: " + conf.OneLine(err)})
 	}
 	if p.who.self {
 		return all
 	}
 	for _, file := range p.cfg.Files {
 		if o, err := p.who.reach(file, mayRead); err == nil && o != nil {
-			all = append(all, Finding{Level: Fail, Text: fmt.Sprintf("the exporter does not start as %s (known by %s), who may not read %s: %s", p.who.name, p.who.from, file, o), Fixes: []Fix{p.who.letRead(o)}})
+			all = append(all, Finding{Level: Fail, Text: fmt.Sprintf("the exporter cannot start as user %s (from %s), which may not read %s: %s", p.who.name, p.who.from, file, o), Fixes: []Fix{p.who.letRead(o)}})
 		}
 	}
 	return all
@@ -674,12 +674,12 @@ func checkPort(ctx context.Context, p *patient) (all []Finding) {
 		switch {
 		case err == nil:
 			listener.Close()
-			all = append(all, Finding{Level: OK, Text: "port " + address + " is free: the exporter can listen there, and does not yet"})
+			all = append(all, Finding{Level: OK, Text: "port " + address + " is free: the exporter can listen there, but is not running"})
 		case errors.Is(err, syscall.EADDRINUSE) && isExporter(ctx, address):
-			all = append(all, Finding{Level: OK, Text: "an exporter listens on " + address + " already"})
+			all = append(all, Finding{Level: OK, Text: "an exporter is listening on " + address})
 		case errors.Is(err, syscall.EADDRINUSE):
-			all = append(all, Finding{Level: Warn, Text: "port " + address + " is in use by another program, or by an exporter with TLS or a password",
-				Fixes: []Fix{shell("ss -ltnp 'sport = :" + portOf(address) + "'"), byFlag("--web.listen-address=:9495  # if it is another program's")}})
+			all = append(all, Finding{Level: Warn, Text: "port " + address + " is in use, by another program or by an exporter with TLS or a password",
+				Fixes: []Fix{shell("ss -ltnp 'sport = :" + portOf(address) + "'"), byFlag("--web.listen-address=:9495  # if another program uses it")}})
 		default:
 			all = append(all, Finding{Level: Fail, Text: "the exporter cannot listen on " + address + ": " + err.Error(), Fixes: []Fix{byFlag("--web.listen-address=:9494")}})
 		}
@@ -692,7 +692,7 @@ func portOf(address string) string {
 	return port
 }
 
-// isExporter asks for the landing page.
+// isExporter requests the landing page.
 func isExporter(ctx context.Context, address string) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -736,7 +736,7 @@ func checkEnvironment(_ context.Context, p *patient) []Finding {
 	if len(missing) == 0 {
 		return nil
 	}
-	return one(Note, fmt.Sprintf("the service has settings in %s that this examination does not have: %s", p.cfg.System.EnvFile, strings.Join(missing, ", ")),
+	return one(Note, fmt.Sprintf("your shell does not have these settings of the service from %s: %s", p.cfg.System.EnvFile, strings.Join(missing, ", ")),
 		shell("(set -a; . "+p.cfg.System.EnvFile+"; kamailio_exporter doctor)"))
 }
 
@@ -744,10 +744,10 @@ func checkSIP(_ context.Context, p *patient) (all []Finding) {
 	for _, probe := range p.probes {
 		target := probe.String()
 		if probe.Err != nil {
-			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("SIP at %s is not answered: %v", target, probe.Err), Fixes: mendSIP(probe)})
+			all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("SIP probe of %s failed: %v", target, probe.Err), Fixes: mendSIP(probe)})
 			continue
 		}
-		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("SIP at %s is answered with %d in %.1f ms", target, probe.Status, probe.Duration.Seconds()*1000)})
+		all = append(all, Finding{Level: OK, Text: fmt.Sprintf("SIP probe of %s: status %d in %.1f ms", target, probe.Status, probe.Duration.Seconds()*1000)})
 		switch left := time.Until(probe.NotAfter); {
 		case probe.NotAfter.IsZero():
 		case left < 0:
@@ -757,7 +757,7 @@ func checkSIP(_ context.Context, p *patient) (all []Finding) {
 		}
 		if probe.VerifyErr != nil {
 			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("the certificate of %s is not trusted: %v", target, probe.VerifyErr),
-				Fixes: []Fix{byFlag("--sip.tls-ca-file=FILE  # of an authority of your own"), or(byFlag("--sip.probe=" + probe.Transport + ":" + probe.Address + "?server_name=NAME  # that it is made out to"))}})
+				Fixes: []Fix{byFlag("--sip.tls-ca-file=FILE  # the certificate of your own CA"), or(byFlag("--sip.probe=" + probe.Transport + ":" + probe.Address + "?server_name=NAME  # a name in the certificate"))}})
 		}
 	}
 	return all
@@ -767,22 +767,22 @@ func checkSIP(_ context.Context, p *patient) (all []Finding) {
 func mendSIP(probe sipprobe.Result) []Fix {
 	switch dns := (*net.DNSError)(nil); {
 	case errors.As(probe.Err, &dns):
-		return []Fix{byFlag("--sip.probe=" + probe.Transport + ":HOST:PORT  # a host that is known here")}
+		return []Fix{byFlag("--sip.probe=" + probe.Transport + ":HOST:PORT  # a host name that resolves")}
 	case errors.Is(probe.Err, syscall.ECONNREFUSED):
 		return []Fix{
 			kamailioCfg("listen=" + probe.Transport + ":" + probe.Address),
-			or(byFlag("--sip.probe=TRANSPORT:HOST:PORT  # an address that it listens on")),
+			or(byFlag("--sip.probe=TRANSPORT:HOST:PORT  # an address that Kamailio listens on")),
 		}
 	case strings.HasPrefix(probe.Err.Error(), "TLS handshake"):
 		return []Fix{
-			shell("openssl s_client -connect " + probe.Address + "  # does it speak TLS there, and ask for no certificate of its clients?"),
-			or(byFlag("--sip.probe=tcp:HOST:PORT  # if it does not speak TLS there")),
+			shell("openssl s_client -connect " + probe.Address + "  # check that it uses TLS, and requires no client certificate"),
+			or(byFlag("--sip.probe=tcp:HOST:PORT  # if it does not use TLS")),
 		}
 	}
 	return []Fix{shell(
-		"kamcmd core.psx  # do its SIP workers live? gdb -p PID shows where one hangs",
-		"kamcmd pike.list  # if the script uses pike: is this machine blocked?",
-		"ss -lun  # does it listen on "+probe.String()+"? Nothing listens to a datagram that is lost",
+		"sudo kamcmd core.psx  # check that its SIP workers run; gdb -p PID shows where one hangs",
+		"sudo kamcmd pike.list  # if the script uses pike, check that this host is not blocked",
+		"ss -lun  # check that it listens on "+probe.String()+": over UDP, a closed port can look like a timeout",
 	)}
 }
 
@@ -791,17 +791,17 @@ func checkPage(_ context.Context, p *patient) []Finding {
 		return nil
 	}
 	if p.page.Err != nil {
-		return one(Warn, "the page of xhttp_prom cannot be merged: "+p.page.Err.Error(), p.mendPage(p.page.Err)...)
+		return one(Warn, "the page of xhttp_prom cannot be read: "+p.page.Err.Error(), p.mendPage(p.page.Err)...)
 	}
 	return one(OK, "the page of xhttp_prom is merged")
 }
 
 // mendPage says how the page of xhttp_prom could be read, by what was seen of it.
 func (p *patient) mendPage(err error) []Fix {
-	withoutStatistics := `modparam("xhttp_prom", "xhttp_prom_stats", "")  # the exporter has them`
+	withoutStatistics := `modparam("xhttp_prom", "xhttp_prom_stats", "")  # the exporter exports them`
 	switch {
 	case errors.Is(err, xhttpprom.ErrRefused):
-		return []Fix{kamailioCfg("listen=tcp:ADDRESS:PORT  # of --xhttp_prom.url"), or(byFlag("--xhttp_prom.url=http://ADDRESS:PORT/metrics  # a TCP socket that it listens on"))}
+		return []Fix{kamailioCfg("listen=tcp:ADDRESS:PORT  # as in --xhttp_prom.url"), or(byFlag("--xhttp_prom.url=http://ADDRESS:PORT/metrics  # a TCP socket that Kamailio listens on"))}
 	case errors.Is(err, xhttpprom.ErrTLS):
 		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with tls_config: {ca_file: …}")}
 	case errors.Is(err, xhttpprom.ErrClosed):
@@ -812,22 +812,22 @@ func (p *patient) mendPage(err error) []Fix {
 			or(byFlag("--xhttp_prom.timeout=5s")),
 		}
 	case errors.Is(err, xhttpprom.ErrUnauthorized):
-		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with user and password")}
+		return []Fix{byFlag("--kamailio.http-config-file=FILE  # with basic_auth: {username: …, password: …}")}
 	case errors.Is(err, xhttpprom.ErrForbidden):
-		return []Fix{kamailioCfg("# in event_route[xhttp:request], before it refuses others:", "if (src_ip == ADDRESS_OF_THE_EXPORTER && prom_check_uri()) {", "\tprom_dispatch();", "\texit;", "}")}
+		return []Fix{kamailioCfg("# in event_route[xhttp:request], before it rejects other addresses:", "if (src_ip == ADDRESS_OF_THE_EXPORTER && prom_check_uri()) {", "\tprom_dispatch();", "\texit;", "}")}
 	case errors.Is(err, xhttpprom.ErrBuffer):
-		return []Fix{kamailioCfg(withoutStatistics, `modparam("xhttp_prom", "xhttp_prom_buf_size", 1000000)  # bytes, of private memory`), shell("journalctl -u kamailio -e  # body buffer overflow, no private memory, or stat not found?")}
+		return []Fix{kamailioCfg(withoutStatistics, `modparam("xhttp_prom", "xhttp_prom_buf_size", 1000000)  # bytes, of private memory`), shell("journalctl -u kamailio -e  # look for: body buffer overflow, no private memory, stat not found")}
 	case errors.Is(err, xhttpprom.ErrTooLarge):
 		return []Fix{kamailioCfg(withoutStatistics), or(byFlag("--xhttp_prom.max-size=8MiB"))}
 	case errors.Is(err, xhttpprom.ErrNotFound):
 		return []Fix{kamailioCfg(
 			`loadmodule "xhttp.so"`, `loadmodule "xhttp_prom.so"`, `modparam("xhttp_prom", "xhttp_prom_stats", "")`, noTimeoutLine,
 			"event_route[xhttp:request] {", "\tif (prom_check_uri()) {", "\t\tprom_dispatch();", "\t\texit;", "\t}", "}"),
-			or(byFlag("--xhttp_prom.url=http://ADDRESS:PORT/metrics  # prom_check_uri() knows no other path"))}
+			or(byFlag("--xhttp_prom.url=http://ADDRESS:PORT/metrics  # prom_check_uri() accepts no other path"))}
 	case errors.Is(err, xhttpprom.ErrCutOff):
-		return []Fix{shell("journalctl -u kamailio -e  # was it restarted?")}
+		return []Fix{shell("journalctl -u kamailio -e  # check whether it restarted")}
 	}
-	return []Fix{byFlag("--xhttp_prom.url=http://ADDRESS:PORT/metrics  # of Kamailio itself")}
+	return []Fix{byFlag("--xhttp_prom.url=http://ADDRESS:PORT/metrics  # the page of Kamailio itself")}
 }
 
 const noTimeoutLine = `modparam("xhttp_prom", "xhttp_prom_timeout", 0)`
@@ -837,17 +837,17 @@ var (
 	scriptTimeoutLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"[^"]*\bxhttp_prom\b[^"]*"[ \t]*,[ \t]*"xhttp_prom_timeout"[ \t]*,[ \t]*([^) \t]+)`)
 )
 
-// checkScriptMetrics: with a time-out, which is 60 minutes by default, xhttp_prom
+// checkScriptMetrics: with a timeout, which is 60 minutes by default, xhttp_prom
 // looks through all series at each change of one, under one lock for all processes
 // (xhttp_prom/prom_metric.c, prom_metric_list_timeout_delete).
 func checkScriptMetrics(_ context.Context, p *patient) []Finding {
 	if loaded, _ := p.loads("xhttp_prom"); !loaded {
 		return nil
 	}
-	const why = "each change of a metric of the script looks through all of them for old ones, under one lock for all processes: the more there are, the longer calls wait. Without it series stay until a restart, so their labels must have few values"
+	const why = "each change of a script metric searches all of them for expired ones, under a lock that all processes share, so that many series delay calls. With 0, series stay until a restart, so their labels must have few values"
 	config, known := p.configuration()
 	if !known {
-		return one(Note, "xhttp_prom is loaded, and kamailio.cfg could not be read here: unless its xhttp_prom_timeout is 0, "+why, kamailioCfg(noTimeoutLine))
+		return one(Note, "xhttp_prom is loaded, and kamailio.cfg could not be read. Unless its xhttp_prom_timeout is 0, "+why, kamailioCfg(noTimeoutLine))
 	}
 	if !scriptMetricLine.MatchString(config) {
 		return nil
@@ -863,7 +863,7 @@ func checkScriptMetrics(_ context.Context, p *patient) []Finding {
 	return one(Warn, "xhttp_prom_timeout is "+set+": "+why, kamailioCfg(noTimeoutLine))
 }
 
-// carriesLarge tells whether a transport of the flags is made for large replies.
+// carriesLarge reports whether a transport of the flags is made for large replies.
 func (p *patient) carriesLarge() bool {
 	return slices.ContainsFunc(p.trials, func(t *trial) bool { return t.Flag && (t.MaxReply == 0 || t.MaxReply > 1<<20) })
 }
@@ -888,13 +888,13 @@ func checkLargeReplies(_ context.Context, p *patient) []Finding {
 	}
 	for _, t := range p.unnamed() {
 		if t.MaxReply == 0 {
-			return one(Note, "replies of more than "+size(trials[0].MaxReply)+" do not fit the transports that the flags name; over this one they do", byFlag("--kamailio.uri="+trials[0].given, "--kamailio.uri="+t.URI))
+			return one(Note, "replies of more than "+size(trials[0].MaxReply)+" do not fit the configured transports. Add this one", byFlag("--kamailio.uri="+trials[0].given, "--kamailio.uri="+t.URI))
 		}
 	}
-	return one(Note, "replies of more than "+size(trials[0].MaxReply)+" (long lists of destinations or contacts) do not fit this transport, but this one of jsonrpcs", byFlag("--kamailio.uri="+trials[0].given, p.largeTransport()))
+	return one(Note, "replies of more than "+size(trials[0].MaxReply)+" (long lists of destinations or contacts) do not fit this transport. Add this one of jsonrpcs", byFlag("--kamailio.uri="+trials[0].given, p.largeTransport()))
 }
 
-// checkSockets: SIP itself can be asked too.
+// checkSockets proposes to probe SIP.
 func checkSockets(_ context.Context, p *patient) []Finding {
 	if p.snapshot == nil || p.cfg.SIP != nil {
 		return nil
@@ -914,5 +914,5 @@ func checkSockets(_ context.Context, p *patient) []Finding {
 	if len(targets) == 0 {
 		return nil
 	}
-	return one(Note, "whether SIP is answered, which RPCs do not tell: the workers of SIP can hang while these answer", byFlag(targets[:min(len(targets), 4)]...))
+	return one(Note, "SIP is not probed: SIP workers can hang while RPCs still work", byFlag(targets[:min(len(targets), 4)]...))
 }

@@ -20,46 +20,48 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// What the process ends with after "doctor"; 0 is healthy.
+// Exit codes of doctor; 0 is healthy.
 const (
 	ExitDegraded = 1
 	ExitBroken   = 2
 	ExitUsage    = 3
 )
 
-// Options are the flags that only doctor has.
-type Options struct {
+// options are the flags that only doctor has.
+type options struct {
 	output string
 	user   string
 	search bool
 }
 
-// NewApp declares the flags of the command.
-func NewApp(s *cli.Settings, o *Options) *kingpin.Application {
-	app := cli.CommandApp(s, "doctor", "Examines Kamailio and the exporter's settings: which transports work, which collectors, and what would mend or add the others. Run it with the flags and the environment of the service, all of which it takes. It makes one scrape and changes nothing. It ends with 0 when all is healthy, 1 when something is degraded, 2 when the exporter gets nothing or does not start, 3 after wrong usage.",
-		"kamailio.", "sip.", "xhttp_prom.url", "web.listen-address", "scrape.timeout")
-	app.Flag("output", "text, for people (with colours in a terminal, unless NO_COLOR is set), or json.").
-		NoEnvar().Default("text").EnumVar(&o.output, "text", "json")
-	app.Flag("user", "Whose permissions are looked at. Default: for root the user of the service, for others they themselves.").
-		NoEnvar().PlaceHolder("NAME").StringVar(&o.user)
-	app.Flag("search", "Also try sockets of Kamailio on this machine that no flag names.").
-		NoEnvar().Default("true").BoolVar(&o.search)
-	return app
+// Declare declares the command.
+func Declare(app *kingpin.Application) cli.Run {
+	s, o := &cli.Settings{}, &options{}
+	cmd := cli.NewCommand(app, "doctor", "Check Kamailio and the exporter's settings. It reports which URIs and collectors work, why the others do not, and the lines that fix it. Run it with the flags and the environment of the service. It makes one scrape and changes nothing.")
+	s.DeclareClient(cmd, "kamailio.", "sip.", "xhttp_prom.url", "web.listen-address", "scrape.timeout")
+	cmd.Flag("output", "Format of the report: text or json. Text has colors in a terminal, unless NO_COLOR is set.").
+		Default("text").EnumVar(&o.output, "text", "json")
+	cmd.Flag("user", "Account whose permissions are checked. Default: the account of the service if you are root, else your own.").
+		PlaceHolder("NAME").StringVar(&o.user)
+	cmd.Flag("search", "Also try sockets of Kamailio on this host that no flag names.").
+		Default("true").BoolVar(&o.search)
+	return func(ctx context.Context, _ string, stdout, _ io.Writer) error {
+		return run(ctx, s, o, stdout)
+	}
 }
 
-// RunCommand is the command: it examines what the flags say, and prints the report.
-func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
-	s, o := &cli.Settings{}, &Options{}
-	if parsed, err := s.Parse(NewApp(s, o), args, stdout); err != nil || parsed == nil {
-		return cli.UsageError(err, "doctor", ExitUsage)
+// run checks what the flags describe, and prints the report.
+func run(ctx context.Context, s *cli.Settings, o *options, stdout io.Writer) error {
+	if err := s.Complete(); err != nil {
+		return cli.UsageError("doctor", err)
 	}
 	t, err := s.Chosen()
 	if err != nil {
-		return cli.UsageError(err, "doctor", ExitUsage)
+		return cli.UsageError("doctor", err)
 	}
 	cfg, err := newConfig(s, t)
 	if err != nil {
-		return cli.UsageError(err, "doctor", ExitUsage)
+		return cli.UsageError("doctor", err)
 	}
 	cfg.User, cfg.Search = o.user, o.search && s.TargetName() == ""
 	report := Run(ctx, cfg)
@@ -85,7 +87,7 @@ func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
 	return nil
 }
 
-// coloured tells whether w is a terminal that wants colours (no-color.org).
+// coloured reports whether w is a terminal that wants colors (no-color.org).
 func coloured(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {

@@ -82,7 +82,7 @@ func (r *configurationReader) include(from, file string) error {
 	return r.read(file)
 }
 
-// reading tells whether all conditions let the present line be.
+// reading reports whether all conditions let the present line be.
 func (r *configurationReader) reading() bool {
 	for _, c := range r.conditions {
 		if !c.holds && !c.unknown {

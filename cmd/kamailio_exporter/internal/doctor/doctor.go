@@ -1,5 +1,5 @@
-// Package doctor finds out what works between this machine's exporter and a
-// Kamailio, what does not, and what would mend it. It makes one scrape, as the
+// Package doctor checks what works between the exporter on this host and a
+// Kamailio, what does not, and how to fix it. It makes one scrape, as the
 // service would, and asks nothing that a scrape does not ask but for what
 // kamrpc's price list has for it.
 package doctor

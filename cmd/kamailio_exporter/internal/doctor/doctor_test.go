@@ -52,7 +52,7 @@ func TestPageFixes(t *testing.T) {
 	}
 }
 
-// The time-out of xhttp_prom, in kamailio.cfg and in what that includes.
+// The timeout of xhttp_prom, in kamailio.cfg and in what that includes.
 func TestScriptMetrics(t *testing.T) {
 	const metric, off = `modparam("xhttp_prom", "prom_counter", "name=x;")`, `modparam("xhttp_prom", "xhttp_prom_timeout", 0)`
 	for _, tc := range []struct {
@@ -94,7 +94,7 @@ func TestScriptMetrics(t *testing.T) {
 	}
 }
 
-// TestFindings: what a Kamailio is told that is not well.
+// TestFindings: each problem of a Kamailio leads to its finding.
 func TestFindings(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -121,8 +121,8 @@ func TestFindings(t *testing.T) {
 		{"a version that nobody tried", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("core.version", `"kamailio 5.9.1 (x86_64/linux) "`)
 		}, Healthy, "version", Note, "tested against 5.6 and 6.0", ""},
-		{"a version that is no text", func(s *kamrpctest.Server, _ *Config) { s.Handle("core.version", `{"a":[1,2]}`) }, Healthy, "transports", OK, "answers in", ""},
-		{"garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage) }, Broken, "transports", Fail, "bad reply", ""},
+		{"a version that is no text", func(s *kamrpctest.Server, _ *Config) { s.Handle("core.version", `{"a":[1,2]}`) }, Healthy, "transports", OK, "replies in", ""},
+		{"garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage) }, Broken, "transports", Fail, "invalid reply", ""},
 		{"endless", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Endless) }, Broken, "transports", Fail, "", ""},
 		{"deep", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Deep) }, Broken, "transports", Fail, "nested", ""},
 		{"silent", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Silent) }, Broken, "transports", Fail, "no answer before the deadline", "shell: journalctl"},
@@ -132,7 +132,7 @@ func TestFindings(t *testing.T) {
 			s.Handle("core.modules", `["db_sqlite","usrloc"]`)
 			s.HandleFault("ul.db_users", 500, "Not enough parameters (table to lookup)")
 			s.Handle("stats.get_statistics", `["usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0"]`)
-		}, Healthy, "usrloc", Note, "Nobody has registered since Kamailio started, or", ""},
+		}, Healthy, "usrloc", Note, "No client has registered since Kamailio started, or", ""},
 		{"registrations that are not counted", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("core.modules", `["db_sqlite","usrloc"]`)
 			s.HandleFault("ul.db_users", 500, "Not enough parameters (table to lookup)")
@@ -140,13 +140,13 @@ func TestFindings(t *testing.T) {
 		}, Healthy, "usrloc", Note, "although 20 registrations were accepted", `kamailio.cfg: modparam("usrloc", "db_mode", 2)`},
 		{"contacts that are not counted", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("stats.get_statistics", `["usrloc:registered_users = 0"]`)
-		}, Healthy, "collectors", Note, "usrloc_contacts: ul.dump is not called, since Kamailio does not report the number of registered contacts", ""},
+		}, Healthy, "collectors", Note, "usrloc_contacts: ul.dump is skipped because Kamailio does not report the number of registered contacts", ""},
 		{"private memory beyond 32 bits", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("core.arg", `["kamailio","-M","5000"]`)
 		}, Healthy, "pkg", Note, "Kamailio reports them in 32 bits", "shell: ps -o args="},
 		{"what this version dies of", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("core.version", `"kamailio 5.4.4 (x86_64/linux) "`)
-		}, Healthy, "collectors", Note, "keepalive: keepalive.list is not called, since it can kill Kamailio 5.4.4", ""},
+		}, Healthy, "collectors", Note, "keepalive: keepalive.list is skipped because it can crash Kamailio 5.4.4", ""},
 		{"no list of methods", func(s *kamrpctest.Server, _ *Config) {
 			s.HandleFault("system.listMethods", 500, "Method Not Found")
 		}, Healthy, "version", OK, "version 5.6.3", ""},
@@ -155,9 +155,9 @@ func TestFindings(t *testing.T) {
 				cfg.URIs = cfg.URIs[:1]
 				s.Handle("core.info", `{"version":"kamailio 5.6.3","flags":"`+strings.Repeat("x", 100_000)+`"}`)
 			},
-			Degraded, "replies", Warn, "the reply of core.info has 98 KiB, and this transport carries 128 KiB", "flag: --kamailio.uri=fifo:",
+			Degraded, "replies", Warn, "the reply of core.info has 98 KiB, and this transport carries at most 128 KiB", "flag: --kamailio.uri=fifo:",
 		},
-		{"no transport for large replies", func(_ *kamrpctest.Server, cfg *Config) { cfg.URIs = cfg.URIs[:1] }, Degraded, "large", Note, "do not fit this transport, but this one", "flag: --kamailio.uri=fifo:"},
+		{"no transport for large replies", func(_ *kamrpctest.Server, cfg *Config) { cfg.URIs = cfg.URIs[:1] }, Degraded, "large", Note, "do not fit this transport. Add this one", "flag: --kamailio.uri=fifo:"},
 		{"HTTP with too few workers", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = []string{s.URI("http")}
 			s.Handle("core.psx", `[{"IDX":1,"PID":2,"DSC":"tcp receiver (generic) child=0"},{"IDX":2,"PID":3,"DSC":"tcp receiver (generic) child=1"}]`)
@@ -176,14 +176,14 @@ func TestFindings(t *testing.T) {
 		}, Broken, "transports", Fail, "HTTP status 401", "flag: --kamailio.http-config-file=FILE"},
 		{"a URI that is none", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = append(cfg.URIs, "http://me:hunter2@127.0.0.1/RPC")
-		}, Broken, "transports", Fail, "the exporter does not start: http://127.0.0.1/RPC", "flag: --kamailio.uri="},
+		}, Broken, "transports", Fail, "the exporter cannot start: http://127.0.0.1/RPC", "flag: --kamailio.uri="},
 		{"a stream's socket for datagrams", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs[1] = strings.TrimPrefix(s.URI("binrpc+unix"), "binrpc+")
 		}, Degraded, "transports", Warn, "wrong type for socket", "flag: --kamailio.uri=binrpc+unix:///"},
 		{"a reply directory that is not there", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs[1], _, _ = strings.Cut(s.URI("fifo"), "?")
 			cfg.URIs[1] += "?reply_dir=/nowhere/at/all"
-		}, Degraded, "transports", Warn, "cannot make a reply FIFO", "shell: install -d"},
+		}, Degraded, "transports", Warn, "cannot create a reply FIFO", "shell: install -d"},
 		{"a Kamailio whose unit has PrivateTmp", func(s *kamrpctest.Server, cfg *Config) {
 			replies := filepath.Join(filepath.Dir(s.ReplyDir()), "others")
 			theirs := filepath.Join(cfg.System.Proc, "21085", "root", replies)
@@ -196,20 +196,20 @@ func TestFindings(t *testing.T) {
 		}, Degraded, "transports", Warn, "no answer before the deadline", "shell: PrivateTmp=no"},
 		{"a file that it cannot start with", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.Startup = []error{errors.New("--web.config.file:\n no")}
-		}, Broken, "startup", Fail, "the exporter does not start: --web.config.file: no", ""},
+		}, Broken, "startup", Fail, "the exporter cannot start: --web.config.file: no", ""},
 		{"a file that this user may not read", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.Startup = []error{fmt.Errorf("--web.config.file: %w", os.ErrPermission)}
-		}, Degraded, "startup", Warn, "the exporter does not start as ", "shell: sudo"},
+		}, Degraded, "startup", Warn, "the exporter cannot start as user ", "shell: sudo"},
 		{"SIP is not answered", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.SIP = func(context.Context) sipprobe.Results {
-				return sipprobe.Results{{Target: sipprobe.Target{Transport: "udp", Address: "127.0.0.1:5060"}, Err: errors.New("no answer in time")}}
+				return sipprobe.Results{{Target: sipprobe.Target{Transport: "udp", Address: "127.0.0.1:5060"}, Err: errors.New("no reply in time")}}
 			}
-		}, Degraded, "sip", Warn, "SIP at udp:127.0.0.1:5060 is not answered", "shell: kamcmd core.psx"},
+		}, Degraded, "sip", Warn, "SIP probe of udp:127.0.0.1:5060 failed", "shell: sudo kamcmd core.psx"},
 		{"SIP is refused", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.SIP = func(context.Context) sipprobe.Results {
 				return sipprobe.Results{{Target: sipprobe.Target{Transport: "tls", Address: "127.0.0.1:5061", ServerName: "a"}, Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}}
 			}
-		}, Degraded, "sip", Warn, "SIP at tls:127.0.0.1:5061?server_name=a is not answered", "kamailio.cfg: listen=tls:127.0.0.1:5061"},
+		}, Degraded, "sip", Warn, "SIP probe of tls:127.0.0.1:5061?server_name=a failed", "kamailio.cfg: listen=tls:127.0.0.1:5061"},
 		{"SIP without TLS", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.SIP = func(context.Context) sipprobe.Results {
 				return sipprobe.Results{{Target: sipprobe.Target{Transport: "tls", Address: "127.0.0.1:5060"}, Err: errors.New("TLS handshake: EOF")}}
@@ -267,9 +267,9 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// TestOnlyWhatIsPriced: no method is asked but those of a scrape and the few that
+// TestDoctorCallsOnlyPricedRPCs: no method is asked but those of a scrape and the few that
 // name the server.
-func TestOnlyWhatIsPriced(t *testing.T) {
+func TestDoctorCallsOnlyPricedRPCs(t *testing.T) {
 	s := fake(t)
 	cfg := config(t, s.URI("unix"), s.URI("fifo"))
 	examined(t, cfg)
@@ -302,7 +302,7 @@ func TestPort(t *testing.T) {
 	cfg := config(t)
 	cfg.Listen = []string{taken.Addr().String(), "127.0.0.1:0", "vsock://:9100", "256.0.0.1:1"}
 	r := examined(t, cfg)
-	has(t, r, "port", Warn, "in use by another program", "flag: --web.listen-address=:9495", "shell: ss -ltnp 'sport = :")
+	has(t, r, "port", Warn, "in use, by another program", "flag: --web.listen-address=:9495", "shell: ss -ltnp 'sport = :")
 	has(t, r, "port", OK, "127.0.0.1:0 is free")
 	has(t, r, "port", Fail, "cannot listen on 256.0.0.1:1", "flag: --web.listen-address")
 	if n := len(findings(r, "port")); n != 3 {
@@ -319,7 +319,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	t.Setenv("KAMAILIO_EXPORTER_DOCTOR_TEST_C", "")
 	r := examined(t, cfg)
-	has(t, r, "environment", Note, "does not have: KAMAILIO_EXPORTER_DOCTOR_TEST_B", "shell: (set -a; . "+cfg.System.EnvFile)
+	has(t, r, "environment", Note, "kamailio-exporter: KAMAILIO_EXPORTER_DOCTOR_TEST_B", "shell: (set -a; . "+cfg.System.EnvFile)
 	if text := findings(r, "environment")[0].Text; strings.Contains(text, "hunter2") || strings.Contains(text, "TEST_C") {
 		t.Error(text)
 	}
@@ -462,7 +462,7 @@ func TestLargeTransport(t *testing.T) {
 	}
 }
 
-// TestText: colours only where they are wanted, no line of prose wider than 80
+// TestText: colors only where they are wanted, no line of prose wider than 80
 // columns, and nothing foreign that a terminal obeys.
 func TestText(t *testing.T) {
 	r := &Report{Status: Degraded, Findings: []Finding{

@@ -49,7 +49,7 @@ type trial struct {
 	err   error
 }
 
-// guarded is a collector whose call grows with something that Kamailio tells.
+// guarded is a collector whose call grows with something that Kamailio reports.
 type guarded struct {
 	name  string
 	guard collector.Guard
@@ -216,30 +216,15 @@ func (p *patient) scrape(ctx context.Context) {
 	}
 }
 
-// has tells whether the server has a method, as far as it says.
+// has reports whether the server has a method, as far as it says.
 func (p *patient) has(method string) bool {
 	return p.methods == nil || slices.Contains(p.methods, method)
 }
 
-// loads tells whether a module is loaded; known is false where Kamailio does not
+// loads reports whether a module is loaded; known is false where Kamailio does not
 // say.
 func (p *patient) loads(module string) (loaded, known bool) {
 	return slices.Contains(p.modules, module), p.modules != nil
-}
-
-// held are the reasons for which a collector's call is not made.
-func held(r collector.Result) (method, reason string) {
-	for _, h := range r.Held.Reasons {
-		if h.Holds() {
-			return r.Held.Method, h.Name
-		}
-	}
-	for _, h := range r.Refusals {
-		if h.Reason.Holds() {
-			return h.Method, h.Reason.Name
-		}
-	}
-	return "", ""
 }
 
 // collectors is the state of each.
@@ -250,7 +235,7 @@ func (p *patient) collectors() []Collector {
 	var all []Collector
 	for i, r := range p.snapshot.Results {
 		c := Collector{Name: r.Collector, State: "works", Samples: len(r.Samples), Seconds: r.Duration.Seconds()}
-		method, reason := held(r)
+		method, reason := r.Skipped()
 		switch {
 		case !r.Supported:
 			c.State, c.Why = "absent", p.absence(p.cfg.Collectors[i]).why

@@ -76,7 +76,7 @@ func (p *patient) processOf(id kamrpc.Identity) (process, bool) {
 	return p.processes[i], true
 }
 
-// isIt tells whether a process is the Kamailio that is spoken of.
+// isIt reports whether a process is the Kamailio that is spoken of.
 func (p *patient) isIt(k process) bool {
 	if trials := p.answering(); len(trials) > 0 && trials[0].id.MainPID() != "" {
 		return k.pid == p.mainPID
@@ -123,7 +123,7 @@ func checkInstances(_ context.Context, p *patient) (all []Finding) {
 		}
 		mine := instance{named[0].id, slices.Concat(named[0].trials, p.unnamed())}
 		all = append(all, Finding{
-			Level: Fail, Text: fmt.Sprintf("%s leads to another Kamailio (%s, %s) than %s (%s, %s): all URIs must lead to the same one, and the exporter uses those of the first only",
+			Level: Fail, Text: fmt.Sprintf("%s leads to another Kamailio (%s, %s) than %s (%s, %s). All URIs must lead to the same one; the exporter only uses those of the first",
 				uris(other.trials), p.name(other.id), other.id, uris(named[0].trials), p.name(named[0].id), named[0].id),
 			Fixes: []Fix{mine.proposal()},
 		})
@@ -137,7 +137,7 @@ func checkFound(_ context.Context, p *patient) (all []Finding) {
 	trials := p.answering()
 	if len(trials) > 0 {
 		if unnamed := p.unnamed(); len(unnamed) > 0 {
-			all = one(Note, "not named by a flag, and not needed; answering too: "+uris(unnamed))
+			all = one(Note, "these URIs work too, but no flag names them, and they are not needed: "+uris(unnamed))
 		}
 		for _, other := range found {
 			if !other.id.Same(trials[0].id) {
@@ -147,9 +147,9 @@ func checkFound(_ context.Context, p *patient) (all []Finding) {
 		return all
 	}
 	for _, i := range found {
-		text := fmt.Sprintf("%s answers (%s), but no flag names it", uris(i.trials), strings.TrimSpace(i.trials[0].Version))
+		text := fmt.Sprintf("%s works (%s), but no flag names it", uris(i.trials), strings.TrimSpace(i.trials[0].Version))
 		if len(i.trials) > 1 {
-			text = fmt.Sprintf("%s answer (%s), but no flag names them", uris(i.trials), strings.TrimSpace(i.trials[0].Version))
+			text = fmt.Sprintf("%s work (%s), but no flag names them", uris(i.trials), strings.TrimSpace(i.trials[0].Version))
 		}
 		if len(found) > 1 || len(p.processes) > 1 {
 			text = p.name(i.id) + ": " + text
@@ -161,7 +161,7 @@ func checkFound(_ context.Context, p *patient) (all []Finding) {
 	}
 	for _, k := range p.processes {
 		if !slices.ContainsFunc(found, func(i *instance) bool { return i.id.MainPID() == strconv.Itoa(k.pid) }) {
-			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("pid %d with %s: no socket of it answers. If its kamailio.cfg serves RPC over HTTP, name that", k.pid, k.config),
+			all = append(all, Finding{Level: Note, Text: fmt.Sprintf("pid %d with %s: none of its sockets replies. If its kamailio.cfg serves RPC over HTTP, use that", k.pid, k.config),
 				Fixes: []Fix{byFlag("--kamailio.uri=http://HOST:PORT/RPC")}})
 		}
 	}
@@ -202,5 +202,5 @@ func checkRows(_ context.Context, p *patient) []Finding {
 	if loaded, known := p.loads("ctl"); known && !loaded {
 		fixes = append([]Fix{kamailioCfg(`loadmodule "ctl.so"`)}, fixes...)
 	}
-	return one(Note, "over JSON-RPC Kamailio leaves out "+strings.Join(lost, ", and ")+"; over BINRPC it reports all, beside the URIs that there are", fixes...)
+	return one(Note, "over JSON-RPC Kamailio omits "+strings.Join(lost, ", and ")+"; over BINRPC it reports all. Add this URI to the others", fixes...)
 }

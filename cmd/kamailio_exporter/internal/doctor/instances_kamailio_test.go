@@ -62,7 +62,7 @@ func TestThreeInstances(t *testing.T) {
 			r := examined(t, with("unix:///nosuch/kamailio_rpc.sock", "fifo:///nosuch/kamailio_rpc.fifo"))
 			outcome(t, r, Broken)
 			for _, s := range all {
-				has(t, r, "processes", OK, "a Kamailio runs here as root ("+pid(s)+")")
+				has(t, r, "processes", OK, "a Kamailio server runs on this host as user root ("+pid(s)+")")
 			}
 			has(t, r, "found", Note, pid(stock)+" with ", "flag: --kamailio.uri="+unix, "flag: --kamailio.uri="+fifo)
 			has(t, r, "found", Note, pid(noJSONRPC)+" with ", "flag: --kamailio.uri="+ctl)
@@ -75,7 +75,7 @@ func TestThreeInstances(t *testing.T) {
 					}
 				}
 			}
-			if text := says(r); strings.Contains(text, " it runs here") || strings.Contains(text, "its clock") || r.Version != "" {
+			if text := says(r); strings.Contains(text, " Kamailio runs on this host") || strings.Contains(text, "its clock") || r.Version != "" {
 				t.Errorf("somebody is described as it: %s", text)
 			}
 			goldenOf(t, "three-instances-"+version, r, all...)
@@ -85,8 +85,8 @@ func TestThreeInstances(t *testing.T) {
 			outcome(t, r, Broken)
 			has(t, r, "instances", Fail, ctl+" leads to another Kamailio ("+pid(noJSONRPC)+" with ", "flag: --kamailio.uri="+unix, "flag: --kamailio.uri="+fifo)
 			has(t, r, "instances", Fail, "than "+unix+" ("+pid(stock)+" with ")
-			has(t, r, "processes", OK, "it runs here as root ("+pid(stock)+")")
-			has(t, r, "processes", Note, "that the URIs do not lead to: ")
+			has(t, r, "processes", OK, "Kamailio runs on this host as user root ("+pid(stock)+")")
+			has(t, r, "processes", Note, "no configured URI leads to them: ")
 			if i := slices.IndexFunc(r.Collectors, func(c Collector) bool { return c.State == "fails" }); i >= 0 {
 				t.Errorf("%+v", r.Collectors[i])
 			}
@@ -94,7 +94,7 @@ func TestThreeInstances(t *testing.T) {
 		t.Run("the one over HTTP", func(t *testing.T) {
 			r := examined(t, with(httpOnly.HTTPURL))
 			outcome(t, r, Healthy)
-			has(t, r, "processes", OK, "it runs here as root ("+pid(httpOnly)+")")
+			has(t, r, "processes", OK, "Kamailio runs on this host as user root ("+pid(httpOnly)+")")
 			has(t, r, "found", Note, "another Kamailio ("+pid(stock)+" with ")
 			has(t, r, "found", Note, "another Kamailio ("+pid(noJSONRPC)+" with ")
 			if text := says(r); strings.Contains(text, "--kamailio.uri="+unix) || strings.Contains(text, "--kamailio.uri="+fifo) || strings.Contains(text, "--kamailio.uri="+ctl) {
@@ -104,12 +104,12 @@ func TestThreeInstances(t *testing.T) {
 		t.Run("the one without jsonrpcs", func(t *testing.T) {
 			r := examined(t, with(ctl))
 			outcome(t, r, Healthy)
-			has(t, r, "processes", OK, "it runs here as root ("+pid(noJSONRPC)+")")
+			has(t, r, "processes", OK, "Kamailio runs on this host as user root ("+pid(noJSONRPC)+")")
 		})
 		t.Run("one that does not answer", func(t *testing.T) {
 			r := examined(t, with("http://127.0.0.1:1/RPC"))
 			outcome(t, r, Broken)
-			if text := says(r); strings.Contains(text, " it runs here") || strings.Contains(text, "its clock") || strings.Contains(text, "is not loaded") || r.Version != "" {
+			if text := says(r); strings.Contains(text, " Kamailio runs on this host") || strings.Contains(text, "its clock") || strings.Contains(text, "is not loaded") || r.Version != "" {
 				t.Errorf("somebody else is described as it: %s", text)
 			}
 		})

@@ -57,9 +57,9 @@ func (p *patient) absence(c collector.Collector) absent {
 		loaded, known := p.loads(module)
 		switch {
 		case prefix == "core":
-			return absent{"", fmt.Sprintf("Kamailio has no method %s", method)}
+			return absent{"", fmt.Sprintf("Kamailio has no RPC %s", method)}
 		case known && loaded:
-			return absent{"", fmt.Sprintf("%s is loaded and does not have %s", module, method)}
+			return absent{"", fmt.Sprintf("%s is loaded, but has no RPC %s", module, method)}
 		}
 		return absent{module, module + " is not loaded"}
 	}
@@ -69,13 +69,13 @@ func (p *patient) absence(c collector.Collector) absent {
 	}
 	switch name {
 	case "drouting":
-		return absent{"", "the state of its gateways is told only where kamailio.cfg serves it: include drouting-gw-status.cfg of the exporter's examples"}
+		return absent{"", "Kamailio exports the state of its gateways only if kamailio.cfg includes drouting-gw-status.cfg from the exporter's examples"}
 	case "uac_registrations":
-		return absent{"", "there are no registrations: its reg_db_url is not set"}
+		return absent{"", "there are no outgoing registrations: reg_db_url is not set"}
 	case "secfilter":
-		return absent{"", "its numbers are told from Kamailio 6 on"}
+		return absent{"", "requires Kamailio 6"}
 	}
-	return absent{"", "Kamailio has nothing to tell of it"}
+	return absent{"", "Kamailio reports nothing for it"}
 }
 
 // checkModules tells what could be read with another module, or flag.
@@ -117,14 +117,14 @@ func checkModules(_ context.Context, p *patient) (all []Finding) {
 				tells = append(tells, fmt.Sprintf("%s (%s)", c.About(), c.Name()))
 			}
 		}
-		first = append(first, Finding{Level: Note, Text: "with the module " + u.module + ": " + strings.Join(tells, "; "), Fixes: []Fix{kamailioCfg(u.lines...)}})
+		first = append(first, Finding{Level: Note, Text: "the module " + u.module + " would add: " + strings.Join(tells, "; "), Fixes: []Fix{kamailioCfg(u.lines...)}})
 	}
 	if len(unnamed) > 0 {
-		first = append(first, Finding{Level: Note, Text: strings.Join(unnamed, ", ") + ": no flag names what to read", Fixes: []Fix{byFlag(unnamedFlags...)}})
+		first = append(first, Finding{Level: Note, Text: strings.Join(unnamed, ", ") + ": no flag selects what to export", Fixes: []Fix{byFlag(unnamedFlags...)}})
 	}
 	all = append(first, all...)
 	if len(others) > 0 {
-		all = append(all, Finding{Level: Note, Text: "read as soon as kamailio.cfg loads them, with no change here: " + strings.Join(others, ", ")})
+		all = append(all, Finding{Level: Note, Text: "collectors that start to work once kamailio.cfg loads their modules: " + strings.Join(others, ", ")})
 	}
 	return all
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -17,14 +18,14 @@ func (r *Report) JSON(w io.Writer) error {
 	return out.Encode(r)
 }
 
-// colours of the levels and of the outcomes.
+// colors of the levels and of the outcomes.
 var colours = map[string]string{
 	"ok": "\x1b[32m", "note": "\x1b[36m", "warn": "\x1b[33m", "fail": "\x1b[1;31m",
 	"healthy": "\x1b[1;32m", "degraded": "\x1b[1;33m", "broken": "\x1b[1;31m",
 	"bold": "\x1b[1m", "dim": "\x1b[2m",
 }
 
-// lineWidth is where text is broken; what is to be copied is not.
+// lineWidth is where text wraps. Lines to copy do not wrap.
 const lineWidth = 79
 
 type printer struct {
@@ -39,22 +40,22 @@ func (p printer) paint(colour, text string) string {
 	return colours[colour] + text + "\x1b[0m"
 }
 
-// Text writes the report for people.
+// Text writes the report for people: the verdict, then what it is based on.
 func (r *Report) Text(w io.Writer, colour bool) {
 	p := printer{w, colour}
-	section := ""
+	p.verdict(r)
+	section, restart := "", false
 	for _, f := range r.Findings {
 		if f.section != section {
-			if section != "" {
-				fmt.Fprintln(w)
-			}
 			section = f.section
-			fmt.Fprintln(w, p.paint("bold", section))
+			fmt.Fprintln(w, "\n"+p.paint("bold", section))
 		}
 		p.finding(f)
+		restart = restart || slices.ContainsFunc(f.Fixes, func(fix Fix) bool { return fix.Where == "kamailio.cfg" })
 	}
-	fmt.Fprintln(w)
-	p.verdict(r)
+	if restart {
+		fmt.Fprintln(w, "\nAfter a change of kamailio.cfg: kamailio -c, then systemctl restart kamailio.")
+	}
 }
 
 func (p printer) finding(f Finding) {
@@ -80,26 +81,18 @@ func (p printer) finding(f Finding) {
 
 func (p printer) verdict(r *Report) {
 	counts := map[Level]int{}
-	restart := false
 	for _, f := range r.Findings {
 		counts[f.Level]++
-		for _, fix := range f.Fixes {
-			restart = restart || fix.Where == "kamailio.cfg"
-		}
 	}
 	text := map[Status]string{
-		Healthy:  "all that is asked for works",
-		Degraded: "mend what is marked warn",
-		Broken:   "mend what is marked fail first",
+		Healthy:  "everything that is configured works",
+		Degraded: "fix the lines marked warn",
+		Broken:   "fix the lines marked fail first",
 	}[r.Status]
 	fmt.Fprintf(p.w, "%s (%d ok, %d note, %d warn, %d fail): %s.\n", p.paint(string(r.Status), string(r.Status)), counts[OK], counts[Note], counts[Warn], counts[Fail], text)
-	if restart {
-		fmt.Fprintln(p.w, "kamailio.cfg is read at start: kamailio -c, then systemctl restart kamailio.")
-	}
 }
 
-// plain is a text without what a terminal would take for a command: parts of it
-// are foreign.
+// plain replaces control characters: parts of the text are untrusted input.
 func plain(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
@@ -109,8 +102,8 @@ func plain(text string) string {
 	}, text)
 }
 
-// wrap breaks a text at spaces into lines of at most width runes; a longer word is
-// a line of its own.
+// wrap breaks a text at spaces into lines of at most width runes. A longer word gets a
+// line of its own.
 func wrap(text string, width int) (lines []string) {
 	line, length := "", 0
 	for word := range strings.FieldsSeq(text) {

@@ -28,16 +28,16 @@ func checkUsrloc(_ context.Context, p *patient) []Finding {
 	if in, there := p.sample("kamailio_usrloc_in_memory"); !there || in == 1 {
 		return nil
 	}
-	const missing = "registered users and contacts are not on the page: "
+	const missing = "registered users and contacts are not exported: "
 	inMemory := kamailioCfg(`modparam("usrloc", "db_mode", 2)  # in memory, and written to the database`)
 	accepted, _ := p.sample("kamailio_registrar_accepted_total")
 	switch {
 	case p.configured(dbModeLine) == "3":
-		return one(Note, missing+"usrloc keeps them in the database only (db_mode 3), and counts none", inMemory)
+		return one(Note, missing+"usrloc keeps them only in the database (db_mode 3), and counts none", inMemory)
 	case accepted > 0:
-		return one(Note, missing+fmt.Sprintf("usrloc counts none, although %.0f registrations were accepted since Kamailio started. It may keep them in the database only (db_mode 3)", accepted), inMemory)
+		return one(Note, missing+fmt.Sprintf("usrloc counts none, although %.0f registrations were accepted since Kamailio started. It may keep them only in the database (db_mode 3)", accepted), inMemory)
 	}
-	return one(Note, missing+"usrloc counts none. Nobody has registered since Kamailio started, or it keeps them in the database only (db_mode 3)")
+	return one(Note, missing+"usrloc counts none. No client has registered since Kamailio started, or it keeps them only in the database (db_mode 3)")
 }
 
 // checkPkg tells why the sizes of private memory are missing.
@@ -46,6 +46,6 @@ func checkPkg(_ context.Context, p *patient) []Finding {
 	if _, sizes := p.sample("kamailio_pkg_total_bytes"); !read || sizes {
 		return nil
 	}
-	return one(Note, "the sizes of private memory are not on the page: Kamailio reports them in 32 bits, and has 4 GiB or more for each process",
+	return one(Note, "the sizes of private memory are not exported: Kamailio reports them in 32 bits, and each process has 4 GiB or more",
 		shell("ps -o args= -C kamailio | head -1  # its option -M, in MiB"))
 }

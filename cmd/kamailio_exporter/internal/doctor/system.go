@@ -67,7 +67,7 @@ func (s System) whose(name string) (account, error) {
 	}
 	u, err := user.Lookup(name)
 	if err != nil {
-		return self, fmt.Errorf("there is no user %s", name)
+		return self, fmt.Errorf("user %s does not exist", name)
 	}
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {
@@ -172,7 +172,7 @@ type obstacle struct {
 	need  fs.FileMode // bits of "others"
 }
 
-// groupHelps tells whether to be in the file's group would be enough.
+// groupHelps reports whether to be in the file's group would be enough.
 func (o obstacle) groupHelps() bool { return o.mode.Perm()&(o.need<<3) == o.need<<3 && o.group != 0 }
 
 func (o obstacle) String() string {
@@ -186,7 +186,7 @@ const (
 	maySearch fs.FileMode = 1
 )
 
-// reach tells whether the account may get at a file, and read or write it: nil, an
+// reach reports whether the account may get at a file, and read or write it: nil, an
 // obstacle, or an error when the file is not there or we cannot see it. It knows
 // nothing of ACLs.
 func (a account) reach(path string, bits fs.FileMode) (*obstacle, error) {

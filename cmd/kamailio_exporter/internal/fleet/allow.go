@@ -18,7 +18,7 @@ import (
 
 // allowList says which URIs may be probed that the file does not have. A client
 // who may name what is connected to sees what the exporter sees of the network, so
-// each restriction holds for the address that is dialled and not for a name.
+// each restriction holds for the address that is dialed and not for a name.
 type allowList struct {
 	networks   []netip.Prefix
 	ports      []uint16 // nil: any
@@ -64,7 +64,7 @@ func canonical(text string) (string, error) {
 var hostless = []string{"unix", "fifo", "binrpc+unix"}
 
 // admit checks a URI that a client gave, and where its host is. It connects to no
-// Kamailio; for a name it asks the DNS.
+// Kamailio; for a name it queries the DNS.
 func (a *allowList) admit(ctx context.Context, text string) (uri string, err error) {
 	scheme, _, _ := strings.Cut(text, ":")
 	if slices.Contains(hostless, strings.ToLower(scheme)) {
@@ -74,7 +74,7 @@ func (a *allowList) admit(ctx context.Context, text string) (uri string, err err
 		return "", &refusal{http.StatusBadRequest, "bad_uri", fmt.Sprintf("target: longer than %d bytes", longestURI)}
 	}
 	if u, err := url.Parse(text); err == nil && u.User != nil {
-		return "", &refusal{http.StatusBadRequest, "credentials", "target: no user or password in a URI: name the target in the configuration file, with http_config"}
+		return "", &refusal{http.StatusBadRequest, "credentials", "target: the URI must not contain a user or password: name the target in the configuration file, with http_config"}
 	}
 	uri, err = canonical(text)
 	if err != nil {
@@ -143,7 +143,7 @@ var inward = []netip.Prefix{
 	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"),
 }
 
-// contains tells whether an address may be asked.
+// contains reports whether an address may be asked.
 func (a *allowList) contains(address netip.Addr) bool {
 	address = address.Unmap()
 	if address.IsUnspecified() || address.IsMulticast() || address == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
@@ -162,7 +162,7 @@ func (a *allowList) contains(address netip.Addr) bool {
 	})
 }
 
-var errNotAllowed = errors.New("this address is not in allow: networks of the configuration file")
+var errNotAllowed = errors.New("this address is not in a network of allow: networks in the configuration file")
 
 // control is called with the very address that is about to be connected to: the
 // name may have another by now than when it was admitted.

@@ -136,7 +136,7 @@ func Load(file string, base Base) (*Config, error) {
 
 func parse(text []byte, dir string, mode fs.FileMode, base Base) (*Config, []error) {
 	if len(bytes.TrimSpace(text)) == 0 {
-		return nil, []error{errors.New("the file is empty: want targets: with at least one name and its uris")}
+		return nil, []error{errors.New("the file is empty; it needs targets: with at least one name and its uris")}
 	}
 	var spec fileSpec
 	if problems := conf.Decode(text, &spec); problems != nil {
@@ -197,7 +197,7 @@ func (c *checker) config(spec fileSpec) *Config {
 		cfg.allow = c.allow(*spec.Allow, spec.Defaults)
 	}
 	if len(cfg.Targets) == 0 && cfg.allow == nil {
-		c.problems = append(c.problems, errors.New("no targets and no allow: nothing could be probed"))
+		c.problems = append(c.problems, errors.New("the file has neither targets nor allow, so nothing can be probed"))
 	}
 	return cfg
 }

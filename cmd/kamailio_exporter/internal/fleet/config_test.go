@@ -100,16 +100,16 @@ const oneTarget = "targets: {a: {uris: ['tcp://192.0.2.1:8091']}}\n"
 func TestParseRefuses(t *testing.T) {
 	for _, tc := range []struct{ text, want string }{
 		{"", "the file is empty"},
-		{"{}", "no targets and no allow"},
-		{oneTarget + "target: {}", "line 2: field target not found"},
-		{"targets:\n  a:\n    uri: ['tcp://192.0.2.1:8091']", "line 3: field uri not found"},
+		{"{}", "neither targets nor allow"},
+		{oneTarget + "target: {}", "line 2: unknown key target; did you mean targets?"},
+		{"targets:\n  a:\n    uri: ['tcp://192.0.2.1:8091']", "line 3: unknown key uri; did you mean uris?"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {rpc_timeout: soon}}}", `targets: a: limits: rpc_timeout: "soon" is not a duration`},
 		{"targets:\n  a: {uris: ['tcp://192.0.2.1:8091']}\n  a: {uris: ['tcp://192.0.2.2:8091']}", `line 3: key "a" already set in map`},
 		{"targets: [", "line 1: did not find expected"},
 		{"targets: {a: {}}", "targets: a: no uris"},
 		{"targets: {'a b': {uris: ['tcp://192.0.2.1:8091']}}", "targets: a b: a name has letters"},
 		{"targets: {a: {uris: ['192.0.2.1:8091']}}", "targets: a: uris: not a URI"},
-		{"targets: {a: {uris: ['http://u:s3cret@192.0.2.1/RPC']}}", "targets: a: uris: http://192.0.2.1: no user or password in a URI"},
+		{"targets: {a: {uris: ['http://u:s3cret@192.0.2.1/RPC']}}", "targets: a: uris: http://192.0.2.1: the URI must not contain a user or password"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091']}, b: {uris: ['TCP://192.0.2.1:8091']}}", "targets: b: uris: tcp://192.0.2.1:8091 is a's already"},
 		{"targets: {a: {uris: ['http://192.0.2.99:5060']}}", "targets: a: uris: http://192.0.2.99:5060/RPC is taken"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], module: x}}", `targets: a: module: there is no module "x"; there are: default`},
@@ -120,20 +120,20 @@ func TestParseRefuses(t *testing.T) {
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {max_concurrent_rpcs: 0}}}", "max_concurrent_rpcs must be at least 1"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {max_reply_size: 1KiB}}}", "max_reply_size must be from 4KiB to 1GiB, not 1KiB"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {contacts: -1}}}", "contacts must be at least 0"},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], collectors: {cfg_variables: [debug]}}}", "cfg_variables is a group and a name"},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], collectors: {cfg_variables: [debug]}}}", "cfg_variables must be GROUP.NAME"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], collectors: {pike_addresses: -1}}}", "pike_addresses must be at least 0"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], collectors: {statistics_counters: [x]}}}", "statistics_counters: \"x\""},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], collectors: {statistics_counters: ['tm:x=a', 'tm:x=a']}}}", "targets: a: collectors: statistics"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], sip: {probe: [x]}}}", "targets: a: sip: probe"},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], sip: {timeout: 1s}}}", "targets: a: sip: no probe"},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], sip: {probe: ['udp:192.0.2.1:5060', 'udp:192.0.2.1:5060']}}}", "is there twice"},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], sip: {timeout: 1s}}}", "targets: a: sip: probe is missing"},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], sip: {probe: ['udp:192.0.2.1:5060', 'udp:192.0.2.1:5060']}}}", "is given twice"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], sip: {probe: ['tls:192.0.2.1:5061'], tls_ca_file: none.pem}}}", "none.pem: no such file"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], xhttp_prom: {url: 'ftp://192.0.2.1/'}}}", "xhttp_prom: url must be the address"},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], xhttp_prom: {url: 'http://u:s3cret@192.0.2.1/'}}}", "xhttp_prom: url: no user or password"},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], xhttp_prom: {timeout: 1s}}}", "xhttp_prom: no url"},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], xhttp_prom: {url: 'http://u:s3cret@192.0.2.1/'}}}", "xhttp_prom: url must not contain a user or password"},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], xhttp_prom: {timeout: 1s}}}", "xhttp_prom: url is missing"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], http_config: {basic_auth: s3cret}}}", "line 1: cannot unmarshal !!str"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], http_config: {basic_auth: {username: a, password_file: none}}}}", "none: no such file"},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], http_config: {basic_auth: {username: a, password_ref: FLEET_NONE}}}}", "there is no environment variable FLEET_NONE"},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], http_config: {basic_auth: {username: a, password_ref: FLEET_NONE}}}}", "the environment variable FLEET_NONE is not set"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], http_config: {tls_config: {ca_file: none.pem}}}}", "none.pem"},
 		{"modules: {x: {collectors: [nosuch]}}\n" + oneTarget, `modules: x: unknown collector "nosuch"; known are: core`},
 		{"modules: {x: {collectors: [tm], exclude: [sl]}}\n" + oneTarget, "modules: x: collectors and exclude"},
@@ -188,7 +188,7 @@ func TestQuantitiesHaveUnits(t *testing.T) {
 }
 
 // All problems are told at once.
-func TestLoadTellsAll(t *testing.T) {
+func TestLoadReportsAllProblems(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fleet.yml")
 	if err := os.WriteFile(file, []byte("targets:\n  a: {}\n  b: {uris: [x]}\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -46,7 +46,7 @@ func TestDocumentedFiles(t *testing.T) {
 }
 
 // Every word of the file is explained.
-func TestEveryWordIsDocumented(t *testing.T) {
+func TestEveryKeyIsDocumented(t *testing.T) {
 	page := fleetPage(t)
 	seen := 0
 	var walk func(reflect.Type)

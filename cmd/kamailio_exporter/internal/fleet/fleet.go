@@ -26,7 +26,7 @@ import (
 
 // Page serves the metrics of one Kamailio.
 type Page interface {
-	// Serve asks Kamailio and answers the request.
+	// Serve queries Kamailio and answers the request.
 	Serve(w http.ResponseWriter, r *http.Request, what Module) Outcome
 	// Close gives up the connections that no scrape uses.
 	Close()
@@ -85,16 +85,16 @@ func New(opts Options) (*Fleet, error) {
 	return f, f.load()
 }
 
-// Reload reads the file anew. If that fails, all stays as it was.
+// Reload reloads the file. If that fails, all stays as it was.
 func (f *Fleet) Reload() error {
 	err := f.load()
 	if err != nil {
-		_ = level.Error(f.opts.Logger).Log("msg", "the configuration was read anew and is not in force", "err", conf.OneLine(err))
+		_ = level.Error(f.opts.Logger).Log("msg", "reload failed; keeping the previous configuration", "err", conf.OneLine(err))
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_ = level.Info(f.opts.Logger).Log("msg", "the configuration was read anew", "targets", len(f.named))
+	_ = level.Info(f.opts.Logger).Log("msg", "configuration reloaded", "targets", len(f.named))
 	return nil
 }
 
@@ -160,7 +160,7 @@ func (f *Fleet) change(cfg *Config) error {
 	return nil
 }
 
-// servedAs tells whether a page for t serves the other too: labels and the module
+// servedAs reports whether a page for t serves the other too: labels and the module
 // are no part of it.
 func (t *Target) servedAs(other *Target) bool {
 	a, b := *t, *other
@@ -206,7 +206,7 @@ func (c *Config) module(t *Target, name string) (Module, error) {
 	return m, nil
 }
 
-// guest is called with mu held; admit lets go of it while it asks the DNS.
+// guest is called with mu held; admit lets go of it while it queries the DNS.
 func (f *Fleet) guest(ctx context.Context, target, module string) (*session, error) {
 	if !strings.Contains(target, "://") {
 		return nil, &refusal{http.StatusNotFound, "unknown_target", "target: the configuration file has no target of this name, and it is no URI"}

@@ -52,7 +52,7 @@ func TestContains(t *testing.T) {
 
 // A name that has had another address when it was admitted is not connected to:
 // each transport asks control about the address itself.
-func TestControlHoldsForTheAddressThatIsDialled(t *testing.T) {
+func TestAllowListChecksTheDialedAddress(t *testing.T) {
 	a := &allowList{networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, paths: []string{"/RPC"}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -71,7 +71,7 @@ func (f *Fleet) refuse(w http.ResponseWriter, err error) {
 		why = &refusal{http.StatusInternalServerError, "fault", err.Error()}
 	}
 	f.metrics.refused.WithLabelValues(why.reason).Inc()
-	_ = level.Debug(f.opts.Logger).Log("msg", "a probe was refused", "reason", why.reason, "err", why.text)
+	_ = level.Debug(f.opts.Logger).Log("msg", "probe refused", "reason", why.reason, "err", why.text)
 	http.Error(w, why.text, why.status)
 }
 

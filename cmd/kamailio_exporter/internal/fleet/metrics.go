@@ -22,18 +22,18 @@ const metricPrefix = "kamailio_exporter_"
 func newMetrics(f *Fleet) *metrics {
 	m := &metrics{
 		fleet:   f,
-		targets: prometheus.NewDesc(metricPrefix+"targets", "Targets that can be probed (file), or are kept since they were probed lately (allow).", []string{"from"}, nil),
+		targets: prometheus.NewDesc(metricPrefix+"targets", "Targets defined in the file (file), and targets on the allow list that were probed recently (allow).", []string{"from"}, nil),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: metricPrefix + "probes_total", Help: "Probes that were made: Kamailio answered (up) or did not (down), the client went away (canceled), or the exporter was at fault (failed).",
+			Name: metricPrefix + "probes_total", Help: "Probes by result: Kamailio replied (up) or not (down), the client disconnected (canceled), or the exporter failed (failed).",
 		}, []string{"result"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: metricPrefix + "probes_refused_total", Help: "Probes that were refused, with nothing connected to.",
+			Name: metricPrefix + "probes_refused_total", Help: "Probes that were refused before any connection was made, by reason.",
 		}, []string{"reason"}),
 		successful: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: metricPrefix + "config_last_reload_successful", Help: "1 when the configuration file could be used when it was last read, 0 when not: then the one before is in force.",
+			Name: metricPrefix + "config_last_reload_successful", Help: "1 if the last reload of the configuration file succeeded, 0 if it failed and the previous configuration stays in use.",
 		}),
 		last: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: metricPrefix + "config_last_reload_success_timestamp_seconds", Help: "Unix time at which the configuration in force was read.",
+			Name: metricPrefix + "config_last_reload_success_timestamp_seconds", Help: "Unix time of the last successful reload of the configuration file.",
 		}),
 	}
 	for _, o := range []Outcome{Up, Down, Canceled, Failed} {

@@ -159,7 +159,7 @@ func setAll(policy uint32) (changed bool, err error) {
 }
 
 // setPolicy of a thread, 0 for the one that runs this, keeps its nice value. It
-// tells whether the thread had another policy.
+// reports whether the thread had another policy.
 func setPolicy(thread int, policy uint32) (changed bool, err error) {
 	attr, err := unix.SchedGetAttr(thread, 0)
 	if err != nil || attr.Policy == policy {

@@ -65,7 +65,7 @@ func TestIdleOfThisMachine(t *testing.T) {
 	}
 }
 
-// keeper is one of this process that is told how idle the CPUs are.
+// keeper is a Keeper of this process with simulated CPU idle times.
 func keeper(t *testing.T) (k *Keeper, idle *float64) {
 	t.Helper()
 	k, err := New()
@@ -106,7 +106,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-func TestRunEnds(t *testing.T) {
+func TestRunStopsWithItsContext(t *testing.T) {
 	k, idle := keeper(t)
 	*idle = 1
 	if err := k.decide(); err != nil || !k.Idle() {

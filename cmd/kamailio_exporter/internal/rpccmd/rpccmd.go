@@ -1,4 +1,4 @@
-// Package rpccmd is the command rpc: it asks Kamailio one thing, as a collector would.
+// Package rpccmd is the command rpc: it calls one RPC, as a collector would.
 package rpccmd
 
 import (
@@ -23,34 +23,35 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// ExitNoAnswer is what the process ends with when Kamailio did not answer; 0 is
-// answered, 1 to 3 are those of "admin run".
+// ExitNoAnswer is the exit code if Kamailio did not reply; 0 to 3 are those of "admin
+// run".
 const ExitNoAnswer = 4
 
-// Command is what the flags and arguments say.
-type Command struct {
+// command is its flags and arguments.
+type command struct {
 	output string
 	method string
 	params []string
 }
 
-// NewApp declares them.
-func NewApp(s *cli.Settings, c *Command) *kingpin.Application {
-	app := cli.CommandApp(s, "rpc", "Asks Kamailio one thing, over the transports and within the limits of the exporter, and prints what it answers. Only methods of the price list that read; without a method it lists them. Passwords in the answer are hidden. It ends with 0 when Kamailio answered, 1 after wrong usage, 2 when it was not asked (what is dangerous, too large or not there), 3 when it answered an error, 4 when it did not answer.",
-		"kamailio.", "collector.usrloc_contacts.limit", "collector.dialog_age.limit", "collector.tls_connections.limit")
-	app.Flag("output", "text, for people, or json, on one line.").
-		NoEnvar().Default("text").EnumVar(&c.output, "text", "json")
-	app.Arg("method", "What to ask, such as core.uptime.").StringVar(&c.method)
-	app.Arg("param", "As kamcmd takes them: digits are a number, anything else is a text, and so is what stands behind s: (s:5060). Before one that begins with a dash, --.").
+// Declare declares the command.
+func Declare(app *kingpin.Application) cli.Run {
+	s, c := &cli.Settings{}, &command{}
+	cmd := cli.NewCommand(app, "rpc", "Call one RPC that only reads, as a scrape would, and print the reply as JSON. Without a method it lists the methods that it may call. It refuses a call that can crash this version of Kamailio, or that is above the limits of a scrape. Passwords in the reply are hidden.")
+	s.DeclareClient(cmd, "kamailio.", "collector.usrloc_contacts.limit", "collector.dialog_age.limit", "collector.tls_connections.limit")
+	cmd.Flag("output", "Format of the reply: text (indented) or json (on one line).").
+		Default("text").EnumVar(&c.output, "text", "json")
+	cmd.Arg("method", "RPC method, such as core.uptime.").StringVar(&c.method)
+	cmd.Arg("param", "Parameters, as for kamcmd: digits are a number, anything else is a string; s: before a parameter makes it a string (s:5060). Write -- before a parameter that begins with a dash.").
 		StringsVar(&c.params)
-	return app
+	return func(ctx context.Context, _ string, stdout, _ io.Writer) error {
+		return c.run(ctx, s, stdout)
+	}
 }
 
-// RunCommand is the command.
-func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
-	s, c := &cli.Settings{}, &Command{}
-	if parsed, err := s.Parse(NewApp(s, c), args, stdout); err != nil || parsed == nil {
-		return cli.UsageError(err, "rpc", cli.ExitTrouble)
+func (c *command) run(ctx context.Context, s *cli.Settings, stdout io.Writer) error {
+	if err := s.Complete(); err != nil {
+		return cli.UsageError("rpc", err)
 	}
 	if c.method == "" {
 		return c.list(stdout)
@@ -61,7 +62,7 @@ func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	t, err := s.Chosen()
 	if err != nil {
-		return cli.UsageError(err, "rpc", cli.ExitTrouble)
+		return cli.UsageError("rpc", err)
 	}
 	client, err := t.Open(nil)
 	if err != nil {
@@ -71,7 +72,7 @@ func RunCommand(ctx context.Context, args []string, stdout io.Writer) error {
 	for i, text := range c.params {
 		params[i] = rpcParam(text)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*t.Limits.RPCTimeout) // with the calls that ask whether it may be made
+	ctx, cancel := context.WithTimeout(ctx, 3*t.Limits.RPCTimeout) // includes the calls that check whether it is allowed
 	defer cancel()
 	result, err := askOne(ctx, t, client, price, params)
 	if err != nil {
@@ -90,16 +91,16 @@ func readable(method string) (kamrpc.Price, error) {
 				return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s is never called: %s", method, unread.Why))
 			}
 		}
-		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s is not in the price list of what may be called: %s rpc lists what is", method, cli.ProgramName))
+		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s is not among the RPCs that the exporter may call; %s rpc lists them", method, cli.ProgramName))
 	case price.Effect != kamrpc.Read:
-		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s changes Kamailio (%s), and rpc only reads: use %s admin run, see docs/admin.md", method, price.Effect, cli.ProgramName))
+		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s changes Kamailio (%s), and rpc only reads; use %s admin run (docs/admin.md)", method, price.Effect, cli.ProgramName))
 	case alwaysDangerous(price):
 		return price, cli.Exit(cli.ExitRefused, fmt.Sprintf("%s is never called: it %s (%s)", method, dangers(price), price.Note))
 	}
 	return price, nil
 }
 
-// alwaysDangerous tells whether a method is refused on every version.
+// alwaysDangerous reports whether a method is refused on every version.
 func alwaysDangerous(price kamrpc.Price) bool {
 	return slices.ContainsFunc(price.Dangers, func(d kamrpc.Danger) bool { return d.Versions == "" && d.MinParams == 0 })
 }
@@ -155,7 +156,7 @@ func askOne(ctx context.Context, t target.Target, client *kamrpc.Client, price k
 			defer cancel()
 			return client.CallScripted(ctx, price.Method, params...)
 		}
-		return kamrpc.Value{}, cli.Exit(cli.ExitRefused, fmt.Sprintf("this Kamailio has no method %s: its module is not loaded, or of another version", price.Method))
+		return kamrpc.Value{}, cli.Exit(cli.ExitRefused, fmt.Sprintf("this Kamailio has no RPC %s: its module is not loaded, or its version lacks it", price.Method))
 	}
 	if err := withinLimits(ctx, t, client, price, methods); err != nil {
 		return kamrpc.Value{}, err
@@ -163,7 +164,7 @@ func askOne(ctx context.Context, t target.Target, client *kamrpc.Client, price k
 	return call(price.Method, params...)
 }
 
-// withinLimits asks how large a reply that grows would be, where Kamailio tells.
+// withinLimits asks how large a reply that grows would be, where Kamailio reports.
 func withinLimits(ctx context.Context, t target.Target, client *kamrpc.Client, price kamrpc.Price, methods []string) error {
 	if price.Cost != kamrpc.Growing {
 		return nil
@@ -178,11 +179,11 @@ func withinLimits(ctx context.Context, t target.Target, client *kamrpc.Client, p
 		size, known, err := guard.Size(ctx, session)
 		switch {
 		case err != nil:
-			return fmt.Errorf("how large would the reply of %s be? %w", price.Method, err)
+			return fmt.Errorf("reading the size of the reply of %s: %w", price.Method, err)
 		case !known:
-			return cli.Exit(cli.ExitRefused, fmt.Sprintf("%s: Kamailio does not tell how many %s there are, so it is not called", price.Method, price.Of))
+			return cli.Exit(cli.ExitRefused, fmt.Sprintf("%s is not called, because Kamailio does not report the number of %s", price.Method, price.Of))
 		case size > float64(guard.Limit):
-			return cli.Exit(cli.ExitRefused, fmt.Sprintf("%s: there are %.0f %s, above the limit of %d: %s=%.0f lets it, if Kamailio can bear that (%s)", price.Method, size, price.Of, guard.Limit, name, size, price.Note))
+			return cli.Exit(cli.ExitRefused, fmt.Sprintf("%s: there are %.0f %s, above the limit of %d. If Kamailio can afford it, allow it with %s=%.0f (%s)", price.Method, size, price.Of, guard.Limit, name, size, price.Note))
 		}
 	}
 	return nil
@@ -197,11 +198,11 @@ func rpcError(err error) error {
 	case errors.Is(err, kamrpc.ErrNotPriced), errors.Is(err, kamrpc.ErrDangerous):
 		code = cli.ExitRefused
 	case errors.Is(err, kamrpc.ErrMethodNotFound):
-		return cli.Exit(cli.ExitRefused, err.Error()+": not on this Kamailio, nor served by kamailio.cfg over HTTP")
+		return cli.Exit(cli.ExitRefused, err.Error()+": this Kamailio does not have it, and kamailio.cfg does not serve it over HTTP")
 	case errors.As(err, new(*kamrpc.Fault)):
 		code = cli.ExitFailed
 	case errors.Is(err, kamrpc.ErrTooLarge):
-		return cli.Exit(cli.ExitRefused, err.Error()+": --kamailio.max-reply-size lets it")
+		return cli.Exit(cli.ExitRefused, err.Error()+"; raise --kamailio.max-reply-size to allow it")
 	}
 	return cli.Exit(code, err.Error())
 }
@@ -217,7 +218,7 @@ var uriPassword = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*:(?://)?[^\s:@/;?]
 // hidden stands in for a secret.
 const hidden = "(hidden)"
 
-func (c *Command) print(w io.Writer, result kamrpc.Value, params []any) error {
+func (c *command) print(w io.Writer, result kamrpc.Value, params []any) error {
 	// The answer to a question for a secret does not name it.
 	secret := slices.ContainsFunc(params, func(p any) bool {
 		text, ok := p.(string)
@@ -290,13 +291,13 @@ func appendText(b []byte, text string) []byte {
 }
 
 // list prints what can be called.
-func (c *Command) list(w io.Writer) error {
+func (c *command) list(w io.Writer) error {
 	type row struct {
 		Method    string   `json:"method"`
 		Cost      string   `json:"cost"`
 		Of        string   `json:"of,omitempty"`
 		Dangerous string   `json:"dangerous,omitempty"`
-		Versions  []string `json:"dangerous_versions,omitempty"` // beginnings of those on which it is
+		Versions  []string `json:"dangerous_versions,omitempty"` // version prefixes
 	}
 	rows := []row{}
 	for _, price := range kamrpc.PriceList() {
@@ -318,7 +319,7 @@ func (c *Command) list(w io.Writer) error {
 	for _, r := range rows {
 		with := r.Of
 		if r.Dangerous != "" {
-			with += "; refused where it " + r.Dangerous
+			with += "; refused if it " + r.Dangerous
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\n", r.Method, r.Cost, with)
 	}

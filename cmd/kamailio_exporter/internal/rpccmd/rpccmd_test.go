@@ -3,6 +3,7 @@ package rpccmd
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,7 +18,12 @@ import (
 func askRPC(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	err := RunCommand(t.Context(), args, &out)
+	app := cli.NewApp()
+	run := Declare(app)
+	name, err := cli.Parse(app, append([]string{"rpc"}, args...), &out)
+	if err == nil && name != "" {
+		err = run(t.Context(), name, &out, io.Discard)
+	}
 	return out.String(), err
 }
 
@@ -33,9 +39,9 @@ func TestRPCParam(t *testing.T) {
 	}
 }
 
-// TestRPCEnds: each outcome has its code and its words, and what is refused does
+// TestRPCExitCodes: each outcome has its code and its words, and what is refused does
 // not reach Kamailio.
-func TestRPCEnds(t *testing.T) {
+func TestRPCExitCodes(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		args  []string
@@ -47,23 +53,23 @@ func TestRPCEnds(t *testing.T) {
 		{"answered", []string{"core.version"}, nil, 0, "\"kamailio 5.6.3 (x86_64/linux) \"\n", ""},
 		{"a reload", []string{"dispatcher.reload"}, nil, cli.ExitRefused, "use kamailio_exporter admin run", "dispatcher.reload"},
 		{"an action", []string{"ul.rm", "location", "a"}, nil, cli.ExitRefused, "changes Kamailio (action)", "ul.rm"},
-		{"not priced", []string{"core.kill"}, nil, cli.ExitRefused, "not in the price list", "core.kill"},
+		{"not priced", []string{"core.kill"}, nil, cli.ExitRefused, "not among the RPCs that the exporter may call", "core.kill"},
 		{"not read on purpose", []string{"ws.dump"}, nil, cli.ExitRefused, "50 at the most", "ws.dump"},
 		{"dangerous on all versions", []string{"mtree.list"}, nil, cli.ExitRefused, "mtree.summary is safe", "mtree.list"},
 		{"dangerous on this version", []string{"permissions.addressDump"}, nil, cli.ExitRefused, "on version 5.6.3", "permissions.addressDump"},
 		{"dangerous without a parameter", []string{"secfilter.print"}, nil, cli.ExitRefused, "when it gets no parameter", "secfilter.print"},
-		{"not on this server", []string{"rtpproxy.list"}, nil, cli.ExitRefused, "has no method rtpproxy.list", "rtpproxy.list"},
-		{"not served by the script", []string{"drouting.gw_status"}, nil, cli.ExitRefused, "nor served by kamailio.cfg", "drouting.gw_status"},
-		{"above its limit", []string{"ul.dump", "--collector.usrloc_contacts.limit=5"}, nil, cli.ExitRefused, "there are 303 registered contacts, above the limit of 5: --collector.usrloc_contacts.limit=303 lets it", "ul.dump"},
+		{"not on this server", []string{"rtpproxy.list"}, nil, cli.ExitRefused, "has no RPC rtpproxy.list", "rtpproxy.list"},
+		{"not served by the script", []string{"drouting.gw_status"}, nil, cli.ExitRefused, "kamailio.cfg does not serve it", "drouting.gw_status"},
+		{"above its limit", []string{"ul.dump", "--collector.usrloc_contacts.limit=5"}, nil, cli.ExitRefused, "there are 303 registered contacts, above the limit of 5. If Kamailio can afford it, allow it with --collector.usrloc_contacts.limit=303", "ul.dump"},
 		{"a limit of none", []string{"dlg.briefing", "--collector.dialog_age.limit=0"}, nil, cli.ExitRefused, "above the limit of 0", "dlg.briefing"},
 		{"too large", []string{"core.info", "--kamailio.max-reply-size=4KiB"}, func(s *kamrpctest.Server) {
 			s.Handle("core.info", `{"a":"`+strings.Repeat("x", 5000)+`"}`)
-		}, cli.ExitRefused, "--kamailio.max-reply-size lets it", ""},
+		}, cli.ExitRefused, "raise --kamailio.max-reply-size", ""},
 		{"an error of Kamailio", []string{"cfg.get", "no", "such"}, func(s *kamrpctest.Server) { s.HandleFault("cfg.get", 400, "No such\x1b[2J") }, cli.ExitFailed, "error 400", ""},
-		{"garbage", []string{"core.version"}, func(s *kamrpctest.Server) { s.Misbehave(kamrpctest.Garbage) }, ExitNoAnswer, "bad reply", ""},
+		{"garbage", []string{"core.version"}, func(s *kamrpctest.Server) { s.Misbehave(kamrpctest.Garbage) }, ExitNoAnswer, "invalid reply", ""},
 		{"silent", []string{"core.version", "--kamailio.timeout=100ms"}, func(s *kamrpctest.Server) { s.Misbehave(kamrpctest.Silent) }, ExitNoAnswer, "no answer", ""},
 		{"not there", []string{"core.version"}, func(s *kamrpctest.Server) { s.Down() }, ExitNoAnswer, "not reachable", ""},
-		{"no such flag", []string{"--nope"}, nil, cli.ExitTrouble, "try kamailio_exporter rpc --help", ""},
+		{"no such flag", []string{"--nope"}, nil, cli.ExitTrouble, "(see kamailio_exporter rpc --help)", ""},
 		{"no such URI", []string{"core.version", "--kamailio.uri=x"}, nil, cli.ExitTrouble, "--kamailio.uri", ""},
 		{"help", []string{"--help"}, nil, 0, "usage: kamailio_exporter rpc [<flags>] [<method>] [<param>...]", ""},
 	} {

@@ -17,7 +17,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// inspectAdmin does what --admin.check and --admin.print-grants ask for.
+// inspectAdmin implements --admin.check and --admin.print-grants.
 func inspectAdmin(s *cli.Settings, cfg *admin.Config, w io.Writer) error {
 	switch {
 	case cfg == nil:

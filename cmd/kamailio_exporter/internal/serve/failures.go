@@ -41,9 +41,9 @@ func (f *failureLog) note(s *collector.Snapshot) {
 			continue
 		}
 		if w.Err != nil {
-			_ = level.Error(f.logger).Log("msg", "kamailio is not queried at this URI", "uri", w.URI, "err", w.Err)
+			_ = level.Error(f.logger).Log("msg", "skipping a URI of kamailio", "uri", w.URI, "err", w.Err)
 		} else {
-			_ = level.Info(f.logger).Log("msg", "kamailio is queried at this URI again", "uri", w.URI)
+			_ = level.Info(f.logger).Log("msg", "using a URI of kamailio again", "uri", w.URI)
 		}
 	}
 	for _, r := range s.Results {
@@ -53,7 +53,7 @@ func (f *failureLog) note(s *collector.Snapshot) {
 		if r.Err != nil {
 			_ = level.Error(f.logger).Log("msg", "collector failed", "collector", r.Collector, "err", r.Err)
 		} else {
-			_ = level.Info(f.logger).Log("msg", "collector works again", "collector", r.Collector)
+			_ = level.Info(f.logger).Log("msg", "collector recovered", "collector", r.Collector)
 		}
 	}
 }
@@ -65,9 +65,9 @@ func (f *failureLog) notePage(m *xhttpprom.Merged) {
 	defer f.mu.Unlock()
 	if f.changed("--xhttp_prom.url", m.Err) {
 		if m.Err != nil {
-			_ = level.Error(f.logger).Log("msg", "the page of xhttp_prom cannot be read", "err", m.Err)
+			_ = level.Error(f.logger).Log("msg", "reading the xhttp_prom page failed", "err", m.Err)
 		} else {
-			_ = level.Info(f.logger).Log("msg", "the page of xhttp_prom can be read again")
+			_ = level.Info(f.logger).Log("msg", "reading the xhttp_prom page works again")
 		}
 	}
 	if m.Err != nil {
@@ -77,7 +77,7 @@ func (f *failureLog) notePage(m *xhttpprom.Merged) {
 	if now := collision + "\n" + invalid; now != f.dropped {
 		f.dropped = now
 		if collision+invalid != "" {
-			_ = level.Warn(f.logger).Log("msg", "metrics of the page of xhttp_prom are left out", "collision", collision, "invalid", invalid)
+			_ = level.Warn(f.logger).Log("msg", "skipping metrics of the xhttp_prom page", "collision", collision, "invalid", invalid)
 		}
 	}
 }
@@ -90,18 +90,18 @@ func (f *failureLog) noteProbes(probes sipprobe.Results) {
 		socket := p.String()
 		if f.changed("--sip.probe "+socket, p.Err) {
 			if p.Err != nil {
-				_ = level.Error(f.logger).Log("msg", "a SIP socket does not answer", "socket", socket, "err", p.Err)
+				_ = level.Error(f.logger).Log("msg", "SIP probe failed", "socket", socket, "err", p.Err)
 			} else {
-				_ = level.Info(f.logger).Log("msg", "a SIP socket answers again", "socket", socket)
+				_ = level.Info(f.logger).Log("msg", "SIP probe succeeds again", "socket", socket)
 			}
 		}
 		if p.NotAfter.IsZero() || !f.changed("--sip.probe certificate "+socket, p.VerifyErr) {
 			continue
 		}
 		if p.VerifyErr != nil {
-			_ = level.Warn(f.logger).Log("msg", "the certificate of a SIP socket is not trusted", "socket", socket, "err", p.VerifyErr)
+			_ = level.Warn(f.logger).Log("msg", "SIP probe: certificate not trusted", "socket", socket, "err", p.VerifyErr)
 		} else {
-			_ = level.Info(f.logger).Log("msg", "the certificate of a SIP socket is trusted again", "socket", socket)
+			_ = level.Info(f.logger).Log("msg", "SIP probe: certificate trusted again", "socket", socket)
 		}
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
@@ -17,8 +19,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// newHandler is everything that is served. one is nil without a Kamailio of the
-// flags: then /metrics has the exporter's own metrics alone.
+// newHandler serves all paths. one is nil if the flags name no Kamailio; then /metrics
+// only has the exporter's own metrics.
 func (v *Service) newHandler(one *page) http.Handler {
 	metrics := pageHandler(v.own.registry, v.slogger)
 	if one != nil {
@@ -26,7 +28,7 @@ func (v *Service) newHandler(one *page) http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { // GET serves HEAD too
-		landing, err := v.newLandingPage(one) // a reload changes it
+		landing, err := v.newLandingPage(one) // a reload or a scrape changes it
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -34,7 +36,7 @@ func (v *Service) newHandler(one *page) http.Handler {
 		landing.ServeHTTP(w, r)
 	})
 	mux.Handle("GET "+v.settings.TelemetryPath, metrics)
-	// Neither asks Kamailio: that it is down is no reason to restart the exporter.
+	// Neither queries Kamailio: the exporter must not be restarted because Kamailio is down.
 	mux.Handle("GET /-/healthy", plainText("Healthy.\n"))
 	mux.Handle("GET /-/ready", plainText("Ready.\n"))
 	if v.targets != nil {
@@ -43,8 +45,8 @@ func (v *Service) newHandler(one *page) http.Handler {
 	return mux
 }
 
-// newOnePage is the page of the Kamailio of the flags; nil where there is none but
-// those of --config.file.
+// newOnePage makes the page of the Kamailio that the flags name; nil if only
+// --config.file names some.
 func (v *Service) newOnePage() (*page, error) {
 	t := v.settings.Target
 	if len(t.URIs) == 0 {
@@ -65,6 +67,8 @@ func plainText(text string) http.Handler {
 	})
 }
 
+// newLandingPage shows what is configured, and the state of the last scrape. It does not
+// query Kamailio.
 func (v *Service) newLandingPage(one *page) (http.Handler, error) {
 	s := v.settings
 	var page strings.Builder
@@ -73,43 +77,89 @@ func (v *Service) newLandingPage(one *page) (http.Handler, error) {
 		writeTargets(&page, v.targets.Targets())
 		links = append(links, web.LandingLinks{Address: "/sd", Text: "Targets", Description: "for Prometheus' http_sd_configs"})
 	}
+	states := map[string]string{}
 	if one != nil {
-		page.WriteString("<h3>Kamailio is asked at</h3>\n<ul>\n")
-		for _, t := range one.client.URIs() {
-			fmt.Fprintf(&page, "<li><code>%s</code></li>\n", html.EscapeString(t))
-		}
-		page.WriteString("</ul>\n")
+		states = v.writeKamailio(&page, one)
 	}
-	page.WriteString("<h3>Collectors</h3>\n<table>\n<tr><th>Name</th><th>What it tells</th><th></th></tr>\n")
+	page.WriteString("<h3>Collectors</h3>\n<table>\n<tr><th>Name</th><th>State</th><th>Metrics</th><th></th></tr>\n")
 	for _, c := range collector.All(s.Target.Options) {
-		link := "off"
+		state, link := states[c.Name()], ""
 		switch {
 		case !slices.Contains(s.Target.Collectors, c.Name()):
+			state = "disabled"
 		case one == nil:
-			link = "on"
+			state = "enabled"
 		default:
 			link = fmt.Sprintf(`<a href="%s?collect[]=%s">only this</a>`, html.EscapeString(s.TelemetryPath), c.Name())
 		}
-		fmt.Fprintf(&page, "<tr><td><code>%s</code></td><td>%s</td><td>%s</td></tr>\n", c.Name(), html.EscapeString(c.About()), link)
+		fmt.Fprintf(&page, "<tr><td><code>%s</code></td><td>%s</td><td>%s</td><td>%s</td></tr>\n", c.Name(), state, html.EscapeString(c.About()), link)
 	}
 	page.WriteString("</table>\n")
+	docs := "https://github.com/kamailio-exporter/kamailio_exporter/blob/main/"
+	if regexp.MustCompile(`^\d+\.\d+\.\d+$`).MatchString(version.Version) {
+		docs = strings.Replace(docs, "main", "v"+version.Version, 1)
+	}
+	fmt.Fprintf(&page, `<h3>Documentation</h3>
+<ul>
+<li><a href="%[1]sREADME.md">Overview</a></li>
+<li><a href="%[1]sdocs/metrics.md">Metrics</a></li>
+<li><a href="%[1]sdocs/configuration.md">Configuration</a></li>
+<li><a href="%[1]sdocs/troubleshooting.md">Troubleshooting</a></li>
+</ul>
+`, docs)
 	return web.NewLandingPage(web.LandingConfig{
 		Name:        "Kamailio Exporter",
 		Description: "Prometheus exporter for the Kamailio SIP server",
 		HeaderColor: "#2c5f8a",
 		Version:     version.Info(),
 		Links: append(links,
-			web.LandingLinks{Address: "/-/healthy", Text: "Health", Description: "200 while the exporter runs, whatever Kamailio does"},
+			web.LandingLinks{Address: "/-/healthy", Text: "Health", Description: "200 while the exporter runs, even if Kamailio is down"},
 			web.LandingLinks{Address: "/-/ready", Text: "Readiness", Description: "200 while the exporter runs"},
 		),
 		ExtraHTML: page.String(),
-		ExtraCSS:  "table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em .2em 0;border-bottom:1px solid #ddd}",
+		ExtraCSS:  "table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em .2em 0;border-bottom:1px solid #ddd}td:last-child{white-space:nowrap}",
 		Profiling: "false",
 	})
 }
 
+// writeKamailio writes the result of the last scrape. It returns the states of the
+// collectors.
+func (v *Service) writeKamailio(page *strings.Builder, one *page) map[string]string {
+	states := map[string]string{}
+	page.WriteString("<h3>Kamailio</h3>\n<p>")
+	last := v.own.scraped.Load()
+	if last == nil {
+		page.WriteString("There was no scrape yet.")
+	} else {
+		up := 0
+		if last.snapshot.Up {
+			up = 1
+		}
+		fmt.Fprintf(page, "<code>kamailio_up %d</code> at the last scrape, %s ago.", up, time.Since(last.at).Round(time.Second))
+		for _, r := range last.snapshot.Results {
+			method, reason := r.Skipped()
+			switch {
+			case r.Err != nil:
+				states[r.Collector] = "<strong>failed</strong>: see the log"
+			case reason != "":
+				states[r.Collector] = fmt.Sprintf("skips %s (%s)", method, reason)
+			case !r.Supported:
+				states[r.Collector] = "not supported by this Kamailio"
+			default:
+				states[r.Collector] = fmt.Sprintf("ok, %d samples", len(r.Samples))
+			}
+		}
+	}
+	page.WriteString("</p>\n<p>URIs, in order of preference:</p>\n<ul>\n")
+	for _, uri := range one.client.URIs() {
+		fmt.Fprintf(page, "<li><code>%s</code></li>\n", html.EscapeString(uri))
+	}
+	page.WriteString("</ul>\n")
+	return states
+}
+
 func writeTargets(page *strings.Builder, targets []*fleet.Target) {
-	fmt.Fprintf(page, "<h3>Targets (%d)</h3>\n<table>\n<tr><th>Name</th><th>Asked at</th><th>Module</th><th>Labels</th></tr>\n", len(targets))
+	fmt.Fprintf(page, "<h3>Targets (%d)</h3>\n<table>\n<tr><th>Name</th><th>URIs</th><th>Module</th><th>Labels</th></tr>\n", len(targets))
 	for _, t := range targets {
 		labels := make([]string, 0, len(t.Labels))
 		for _, name := range slices.Sorted(maps.Keys(t.Labels)) {
@@ -121,7 +171,7 @@ func writeTargets(page *strings.Builder, targets []*fleet.Target) {
 	page.WriteString("</table>\n")
 }
 
-// probeLink is where a target of the file is served.
+// probeLink is the path of a target of the file.
 func probeLink(t *fleet.Target) string {
 	return "/probe?" + url.Values{"target": {t.Name}}.Encode()
 }

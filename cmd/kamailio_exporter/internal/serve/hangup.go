@@ -23,7 +23,7 @@ func catchHangup() *hangup {
 
 func (h *hangup) release() { signal.Stop(h.signals) }
 
-// onHangup reads the files anew at each SIGHUP, until ctx is done.
+// onHangup reloads the files at each SIGHUP, until ctx is done.
 func (v *Service) onHangup(ctx context.Context, h *hangup) {
 	for {
 		select {
@@ -37,16 +37,16 @@ func (v *Service) onHangup(ctx context.Context, h *hangup) {
 
 func (v *Service) reload() {
 	if v.targets != nil {
-		_ = v.targets.Reload() // it has told the log
+		_ = v.targets.Reload() // it logs its error
 	}
 	if v.admin != nil {
 		if err := v.admin.Reload(); err != nil {
-			_ = level.Error(v.logger).Log("msg", "admin endpoint: the configuration was read anew and is not in force", "err", conf.OneLine(err))
+			_ = level.Error(v.logger).Log("msg", "admin endpoint: reload failed; keeping the previous configuration", "err", conf.OneLine(err))
 		} else {
-			_ = level.Info(v.logger).Log("msg", "admin endpoint: the configuration was read anew")
+			_ = level.Info(v.logger).Log("msg", "admin endpoint: configuration reloaded")
 		}
 	}
 	if v.targets == nil && v.settings.AdminConfigFile == "" {
-		_ = level.Info(v.logger).Log("msg", "SIGHUP: there is no file to read anew, neither --config.file nor --admin.config.file")
+		_ = level.Info(v.logger).Log("msg", "nothing to reload: neither --config.file nor --admin.config.file is set")
 	}
 }

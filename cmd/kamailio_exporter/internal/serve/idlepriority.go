@@ -32,6 +32,6 @@ func (v *Service) newIdlePriority() {
 // runIdle switches the priority until ctx is done.
 func (v *Service) runIdle(ctx context.Context) {
 	if err := v.idle.Run(ctx); err != nil {
-		_ = level.Error(v.logger).Log("msg", "setting the CPU priority failed; it is not tried again", "err", err)
+		_ = level.Error(v.logger).Log("msg", "setting the CPU priority failed; not trying again", "err", err)
 	}
 }

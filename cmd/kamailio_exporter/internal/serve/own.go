@@ -9,6 +9,7 @@ import (
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
@@ -22,16 +23,16 @@ type ownMetrics struct {
 	scraped  atomic.Pointer[lastScrape]
 }
 
-// lastScrape is how the last scrape went.
 type lastScrape struct {
-	at   time.Time
-	good bool
+	at       time.Time
+	snapshot *collector.Snapshot
 }
 
-// lastScrape is the zero time while there was none.
+// lastScrape reports when the last scrape was and whether Kamailio replied to it. The
+// time is zero before the first one.
 func (m *ownMetrics) lastScrape() (at time.Time, good bool) {
 	if last := m.scraped.Load(); last != nil {
-		return last.at, last.good
+		return last.at, last.snapshot.Up
 	}
 	return time.Time{}, false
 }
@@ -42,7 +43,7 @@ func newOwnMetrics(show bool) *ownMetrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: cli.ProgramName + "_" + name, Help: help}, []string{"method"})
 	}
 	m.requests = perMethod("rpc_requests_total", "RPC requests sent to Kamailio.")
-	m.failures = perMethod("rpc_failures_total", "RPC requests that failed: no answer, a bad one, or an error from Kamailio.")
+	m.failures = perMethod("rpc_failures_total", "RPC requests that failed: no reply, an invalid reply, or an error from Kamailio.")
 	m.bytes = perMethod("rpc_reply_bytes_total", "Bytes of the replies to RPC requests.")
 	if show {
 		m.registry.MustRegister(m.requests, m.failures, m.bytes,

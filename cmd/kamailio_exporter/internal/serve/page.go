@@ -27,9 +27,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// page is the metrics of one Kamailio. It serves one scrape: what Kamailio says
-// comes from its snapshot alone, so that nothing of an earlier one can be left on
-// the page.
+// page serves the metrics of one Kamailio. A response contains the samples of one
+// snapshot, so that no sample of an earlier scrape can remain in it.
 type page struct {
 	client      *kamrpc.Client
 	coordinator *collector.Coordinator
@@ -42,8 +41,8 @@ type page struct {
 	closers     []func()
 }
 
-// newPage makes the page of a Kamailio: collectors are all that can be asked for,
-// dialer is what connects.
+// newPage makes the page of a Kamailio with the collectors that a request can select.
+// All connections are made with dialer.
 func newPage(t target.Target, collectors []collector.Collector, dialer *net.Dialer, observe func(kamrpc.Observation), logger log.Logger, slogger *slog.Logger) (*page, error) {
 	p := &page{limits: t.Limits, failures: newFailureLog(logger), slogger: slogger}
 	httpClient := func() (*http.Client, error) {
@@ -156,7 +155,7 @@ func (p *page) serve(w http.ResponseWriter, r *http.Request, names []string, wit
 	}
 	p.failures.note(snapshot)
 	if p.own != nil {
-		p.own.scraped.Store(&lastScrape{time.Now(), snapshot.Up})
+		p.own.scraped.Store(&lastScrape{time.Now(), snapshot})
 	}
 	if merged != nil {
 		p.failures.notePage(merged)
@@ -178,7 +177,7 @@ func pageHandler(all prometheus.Gatherer, slogger *slog.Logger) http.Handler {
 }
 
 // deadline is how long a scrape may take: as long as the flag says, or less where
-// Prometheus tells its own time-out.
+// Prometheus tells its own timeout.
 func (p *page) deadline(header http.Header) time.Duration {
 	seconds, err := strconv.ParseFloat(header.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
 	if err != nil || math.IsNaN(seconds) || seconds <= 0 || seconds > p.limits.ScrapeTimeout.Seconds() {
@@ -191,7 +190,7 @@ func (p *page) deadline(header http.Header) time.Duration {
 	return told / 2
 }
 
-// gatherers are what stands on one page; their names differ.
+// gatherers are the parts of one page. The names of their metrics differ.
 type gatherers []prometheus.Gatherer
 
 // Gather is what all of them bring.
@@ -210,5 +209,5 @@ func (p gatherers) Gather() ([]*dto.MetricFamily, error) {
 type promErrorLog struct{ slogger *slog.Logger }
 
 func (l promErrorLog) Println(v ...any) {
-	l.slogger.Error("the page is not complete", "err", fmt.Sprint(v...))
+	l.slogger.Error("the metrics page is incomplete", "err", fmt.Sprint(v...))
 }

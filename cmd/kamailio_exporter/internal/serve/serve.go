@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/alecthomas/kingpin/v2"
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,9 +34,21 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/idlepriority"
 )
 
-// Run serves until ctx is done, then finishes the scrapes in progress. An error is
-// the operator's to mend, and one line.
-func Run(ctx context.Context, s *cli.Settings, stdout, stderr io.Writer) error {
+// Declare declares the command, which is the default one.
+func Declare(app *kingpin.Application) cli.Run {
+	s := &cli.Settings{}
+	s.Declare(cli.NewCommand(app, "serve", "Serve the metrics, and the admin endpoint if it is configured (default).").Default())
+	return func(ctx context.Context, _ string, stdout, stderr io.Writer) error {
+		return run(ctx, s, stdout, stderr)
+	}
+}
+
+// run serves until ctx is done, then finishes the scrapes in progress. Its error is one
+// line that the operator can act on.
+func run(ctx context.Context, s *cli.Settings, stdout, stderr io.Writer) error {
+	if err := s.Complete(); err != nil {
+		return err
+	}
 	adminConfig, err := s.AdminConfig()
 	switch {
 	case err != nil:

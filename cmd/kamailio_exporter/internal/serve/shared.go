@@ -9,7 +9,7 @@ import (
 )
 
 // shared is work beside the scrapes, done once for all that run at the same time. It
-// goes on when nobody waits for it: Kamailio logs an error for each client that goes
+// continues when nobody waits for it: Kamailio logs an error for each client that goes
 // away before its answer.
 type shared[T any] struct {
 	do      func(context.Context) T                 // never twice at once
@@ -18,7 +18,7 @@ type shared[T any] struct {
 	joint   collector.Joint[*T]
 }
 
-// begin starts the work, or joins who has; what it returns waits for it until ctx
+// begin starts the work, or joins work in progress. The returned function waits for it until ctx
 // is done.
 func (s *shared[T]) begin(ctx context.Context) (wait func() T) {
 	// It ends before the scrape does, so that half of the work is not lost.

@@ -16,7 +16,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// checkConfig does what --config.check asks for: a line for each problem.
+// checkConfig implements --config.check: it prints a line for each problem.
 func checkConfig(s *cli.Settings, w io.Writer) error {
 	cfg, err := fleet.Load(s.ConfigFile, s.FleetBase())
 	if err != nil {
@@ -47,7 +47,7 @@ func (v *Service) newFleet() (*fleet.Fleet, error) {
 		return nil, fmt.Errorf("--config.file: %w", err)
 	}
 	v.own.add(f.Metrics())
-	_ = level.Info(v.logger).Log("msg", "targets of the configuration file", "targets", len(f.Targets()))
+	_ = level.Info(v.logger).Log("msg", "configuration loaded", "targets", len(f.Targets()))
 	return f, nil
 }
 
@@ -74,7 +74,7 @@ func (c *collectorSets) of(o collector.Options) []collector.Collector {
 	return c.sets[key]
 }
 
-// handleTargets adds what is served for the targets of the file.
+// handleTargets adds the paths for the targets of the file.
 func (v *Service) handleTargets(mux *http.ServeMux) {
 	mux.HandleFunc("GET /probe", v.targets.Probe)
 	mux.HandleFunc("GET /sd", v.targets.Discover)

@@ -28,11 +28,11 @@ type Result struct {
 }
 
 var (
-	sipSuccessDesc  = collector.NewDesc("kamailio_sip_probe_success", "1 when the SIP socket gave a final answer to OPTIONS, whatever its status code, 0 when it did not in time. The log tells why.", prometheus.GaugeValue, "the SIP socket", "transport", "address", "server_name")
-	sipDurationDesc = collector.NewDesc("kamailio_sip_probe_duration_seconds", "Time until the final answer to OPTIONS, with connecting and the TLS handshake. None without an answer.", prometheus.GaugeValue, "the SIP socket", "transport", "address", "server_name")
-	sipStatusDesc   = collector.NewDesc("kamailio_sip_probe_status_code", "Status code of the final answer to OPTIONS; what Kamailio's script answers to it is up to the script. None without an answer.", prometheus.GaugeValue, "the SIP socket", "transport", "address", "server_name")
-	sipNotAfterDesc = collector.NewDesc("kamailio_sip_probe_tls_certificate_not_after_timestamp_seconds", "Unix time at which the certificate that the TLS socket shows expires: its own, not those of the chain.", prometheus.GaugeValue, "the TLS socket", "transport", "address", "server_name")
-	sipVerifiedDesc = collector.NewDesc("kamailio_sip_probe_tls_verified", "1 when the certificate's chain leads to a trusted authority and its name is the expected one, else 0; the probe goes on. The log tells why.", prometheus.GaugeValue, "the TLS socket", "transport", "address", "server_name")
+	sipSuccessDesc  = collector.NewDesc("kamailio_sip_probe_success", "1 if the SIP socket sent a final reply to OPTIONS in time, with any status code, else 0. The log reports why.", prometheus.GaugeValue, "the SIP socket", "transport", "address", "server_name")
+	sipDurationDesc = collector.NewDesc("kamailio_sip_probe_duration_seconds", "Time until the final reply to OPTIONS, including the connection setup and the TLS handshake. Omitted without a reply.", prometheus.GaugeValue, "the SIP socket", "transport", "address", "server_name")
+	sipStatusDesc   = collector.NewDesc("kamailio_sip_probe_status_code", "Status code of the final reply to OPTIONS, which Kamailio's script chooses. Omitted without a reply.", prometheus.GaugeValue, "the SIP socket", "transport", "address", "server_name")
+	sipNotAfterDesc = collector.NewDesc("kamailio_sip_probe_tls_certificate_not_after_timestamp_seconds", "Unix time at which the TLS socket's own certificate expires. The rest of the chain is not considered.", prometheus.GaugeValue, "the TLS socket", "transport", "address", "server_name")
+	sipVerifiedDesc = collector.NewDesc("kamailio_sip_probe_tls_verified", "1 if the certificate is signed by a trusted CA and has the expected name, else 0. The probe continues in both cases. The log reports why.", prometheus.GaugeValue, "the TLS socket", "transport", "address", "server_name")
 )
 
 // Gather is the probes' part of the page.

@@ -23,7 +23,7 @@ func Of(t target.Target) (*Prober, error) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		if slices.Contains(cfg.Targets, socket) {
-			return nil, fmt.Errorf("%s: %s is there twice", name, socket)
+			return nil, fmt.Errorf("%s: %s is given twice", name, socket)
 		}
 		cfg.Targets = append(cfg.Targets, socket)
 	}

@@ -1,5 +1,5 @@
-// Package sipprobe asks Kamailio's SIP sockets whether they answer: RPCs are
-// served by other processes, and go on when those of SIP hang.
+// Package sipprobe queries Kamailio's SIP sockets whether they answer: RPCs are
+// served by other processes, and continue when those of SIP hang.
 //
 // Of sipgo it uses what makes and parses messages. Its transports are not fit
 // for this: they keep connections and their goroutines after a request, repeat
@@ -27,7 +27,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// Config says what is asked, and how.
+// Config defines what to probe, and how.
 type Config struct {
 	Targets []Target
 	// RequestURI is asked for at all targets; "" is each one's own address.
@@ -72,7 +72,7 @@ func (p *Prober) Probe(ctx context.Context) Results {
 		probes[i] = Result{Target: target}
 		all.Go(func() {
 			defer func() {
-				if r := recover(); r != nil { // foreign data must not end the program
+				if r := recover(); r != nil { // untrusted input must not end the program
 					probes[i].Err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 				}
 			}()
@@ -122,12 +122,12 @@ func (p *Prober) ask(ctx context.Context, t Target, uri sip.Uri, probe *Result) 
 		status, err = e.overStream(conn)
 	}
 	if ctx.Err() != nil && err != nil && e.ignored != nil {
-		return 0, fmt.Errorf("no answer in time, only %w", e.ignored)
+		return 0, fmt.Errorf("no reply in time, only %w", e.ignored)
 	}
-	return status, inTime(ctx, err, "no answer in time")
+	return status, inTime(ctx, err, "no reply in time")
 }
 
-// inTime says what was waited for in vain, if that is what the error comes from.
+// inTime says what was waited for without success, if that is what the error comes from.
 func inTime(ctx context.Context, err error, inVain string) error {
 	if err != nil && ctx.Err() != nil {
 		return errors.New(inVain)
@@ -163,7 +163,7 @@ func (p *Prober) tlsConfig(t Target, probe *Result) *tls.Config {
 type exchange struct {
 	request []byte
 	branch  string
-	ignored error // what came and was no answer
+	ignored error // what was received instead of a reply
 }
 
 // newExchange makes the request. It is not passed on by more than one proxy, should
@@ -194,7 +194,7 @@ func (p *Prober) newExchange(t Target, uri sip.Uri, local net.Addr) *exchange {
 	return e
 }
 
-// Of what a peer sends, so much is read at the most. sipgo reads a header that
+// Of what a peer sends, so much is read at most. sipgo reads a header that
 // comes in pieces from its beginning with each of them: with messages of this size
 // that costs a fraction of a second in the worst case.
 const (
@@ -221,7 +221,7 @@ const (
 )
 
 // overDatagrams sends the request again while there is no answer, as RFC 3261
-// wants it over UDP: with a time-out of 2 s that makes 3 datagrams.
+// wants it over UDP: with a timeout of 2 s that makes 3 datagrams.
 func (e *exchange) overDatagrams(conn net.Conn) (status int, err error) {
 	parser, buffer := newParser(), make([]byte, maxMessage)
 	repeat := firstRepeat
@@ -247,7 +247,7 @@ func (e *exchange) overDatagrams(conn net.Conn) (status int, err error) {
 				return status, nil
 			}
 			if received++; received == maxDatagrams {
-				return 0, fmt.Errorf("%d datagrams came and no answer: %w", maxDatagrams, e.ignored)
+				return 0, fmt.Errorf("received %d datagrams, but no reply: %w", maxDatagrams, e.ignored)
 			}
 		}
 	}
@@ -264,7 +264,7 @@ func (e *exchange) overStream(conn net.Conn) (status int, err error) {
 		n, err := conn.Read(buffer)
 		if n == 0 && err != nil {
 			if errors.Is(err, io.EOF) {
-				err = errors.New("the connection was closed without an answer")
+				err = errors.New("the connection was closed without a reply")
 			}
 			return 0, err
 		}
@@ -278,7 +278,7 @@ func (e *exchange) overStream(conn net.Conn) (status int, err error) {
 				break // more is to come
 			}
 			if errors.Is(err, sip.ErrMessageTooLarge) {
-				return 0, fmt.Errorf("the answer is larger than %d bytes", maxMessage)
+				return 0, fmt.Errorf("the reply is larger than %d bytes", maxMessage)
 			}
 			if err != nil {
 				return 0, notSIP(buffer[:n])
@@ -288,7 +288,7 @@ func (e *exchange) overStream(conn net.Conn) (status int, err error) {
 			}
 		}
 	}
-	return 0, fmt.Errorf("%d bytes came and no answer: %w", maxStream, e.ignored)
+	return 0, fmt.Errorf("received %d bytes, but no reply: %w", maxStream, e.ignored)
 }
 
 // finalStatus is the status code of the request's final answer, and 0 of all else:
@@ -296,12 +296,12 @@ func (e *exchange) overStream(conn net.Conn) (status int, err error) {
 func (e *exchange) finalStatus(message sip.Message) int {
 	answer, ok := message.(*sip.Response)
 	if !ok {
-		e.ignored = errors.New("a request of its own")
+		e.ignored = errors.New("a request from the peer")
 		return 0
 	}
 	via := answer.Via()
 	if via == nil || via.Params.GetOr("branch", "") != e.branch {
-		e.ignored = errors.New("an answer to another request")
+		e.ignored = errors.New("a reply to another request")
 		return 0
 	}
 	switch status := answer.StatusCode; {
@@ -310,11 +310,11 @@ func (e *exchange) finalStatus(message sip.Message) int {
 	case status >= 100 && status <= 199:
 		e.ignored = fmt.Errorf("%d, which is provisional", status)
 	default:
-		e.ignored = fmt.Errorf("an answer with the status code %d", status)
+		e.ignored = fmt.Errorf("a reply with the status code %d", status)
 	}
 	return 0
 }
 
 func notSIP(data []byte) error {
-	return fmt.Errorf("what is not SIP: %.40q", data[:min(len(data), 40)])
+	return fmt.Errorf("data that is not SIP: %.40q", data[:min(len(data), 40)])
 }

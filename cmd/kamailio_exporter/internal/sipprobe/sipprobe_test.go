@@ -175,15 +175,15 @@ func TestDatagrams(t *testing.T) {
 		}, 200, ""},
 		{"provisional first", func(r string) []string { return []string{answer(r, "100 Trying"), answer(r, "200 OK")} }, 200, ""},
 		{"garbage first", func(r string) []string { return []string{"", "\x00\xff", "SIP/2.0", r, other(r), answer(r, "200 OK")} }, 200, ""},
-		{"silent", func(string) []string { return nil }, 0, "no answer in time"},
-		{"provisional only", func(r string) []string { return []string{answer(r, "100 Trying")} }, 0, "no answer in time, only 100, which is provisional"},
-		{"to another request only", func(r string) []string { return []string{other(r)} }, 0, "only an answer to another request"},
-		{"the request comes back", func(r string) []string { return []string{r} }, 0, "only a request of its own"},
+		{"silent", func(string) []string { return nil }, 0, "no reply in time"},
+		{"provisional only", func(r string) []string { return []string{answer(r, "100 Trying")} }, 0, "no reply in time, only 100, which is provisional"},
+		{"to another request only", func(r string) []string { return []string{other(r)} }, 0, "only a reply to another request"},
+		{"the request comes back", func(r string) []string { return []string{r} }, 0, "only a request from the peer"},
 		{"no status code", func(r string) []string { return []string{answer(r, "0 OK")} }, 0, "with the status code 0"},
-		{"another protocol", func(string) []string { return []string{"HTTP/1.1 200 OK\r\n\r\n" + strings.Repeat("x", 10000)} }, 0, `only what is not SIP: "HTTP/1.1 200 OK`},
+		{"another protocol", func(string) []string { return []string{"HTTP/1.1 200 OK\r\n\r\n" + strings.Repeat("x", 10000)} }, 0, `only data that is not SIP: "HTTP/1.1 200 OK`},
 		{"an announced body that is not there", func(r string) []string {
 			return []string{strings.Replace(answer(r, "200 OK"), "Content-Length: 0", "Content-Length: 4000000000", 1)}
-		}, 0, "only what is not SIP"},
+		}, 0, "only data that is not SIP"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -211,10 +211,10 @@ func TestFlood(t *testing.T) {
 		}
 		return flood
 	})
-	check(t, probe(t, patient, Config{Targets: []Target{target}})[0], 0, "100 datagrams came and no answer: what is not SIP")
+	check(t, probe(t, patient, Config{Targets: []Target{target}})[0], 0, "100 datagrams, but no reply: data that is not SIP")
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestProbeOfAClosedPort(t *testing.T) {
 	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +255,7 @@ func TestRepeats(t *testing.T) {
 	}
 	var sent atomic.Int32
 	target = datagrams(t, func(string) []string { sent.Add(1); return nil })
-	check(t, probe(t, firstRepeat+impatient, Config{Targets: []Target{target}})[0], 0, "no answer in time")
+	check(t, probe(t, firstRepeat+impatient, Config{Targets: []Target{target}})[0], 0, "no reply in time")
 	if n := sent.Load(); n > 2 {
 		t.Errorf("%d requests in %v", n, firstRepeat+impatient)
 	}
@@ -383,13 +383,13 @@ func TestStreams(t *testing.T) {
 		{"with a body", says(func(r string) string {
 			return strings.Replace(answer(r, "200 OK"), "Content-Length: 0\r\n\r\n", "l: 4\r\n\r\nv=0\n", 1)
 		}), 200, ""},
-		{"silent", silent, 0, "no answer in time"},
-		{"half an answer", says(func(r string) string { return answer(r, "200 OK")[:20] }), 0, "no answer in time"},
+		{"silent", silent, 0, "no reply in time"},
+		{"half an answer", says(func(r string) string { return answer(r, "200 OK")[:20] }), 0, "no reply in time"},
 		{"half a body", says(func(r string) string {
 			return strings.Replace(answer(r, "200 OK"), "Content-Length: 0", "Content-Length: 5000", 1)
-		}), 0, "no answer in time"},
-		{"closed", func(conn net.Conn) { request(conn) }, 0, "closed without an answer"},
-		{"closed in the middle", func(conn net.Conn) { _, _ = io.WriteString(conn, answer(request(conn), "200 OK")[:20]) }, 0, "closed without an answer"},
+		}), 0, "no reply in time"},
+		{"closed", func(conn net.Conn) { request(conn) }, 0, "closed without a reply"},
+		{"closed in the middle", func(conn net.Conn) { _, _ = io.WriteString(conn, answer(request(conn), "200 OK")[:20]) }, 0, "closed without a reply"},
 		{"no length", says(func(r string) string { return strings.Replace(answer(r, "200 OK"), "Content-Length: 0\r\n", "", 1) }), 0, "not SIP"},
 		{"a huge length", says(func(r string) string {
 			return strings.Replace(answer(r, "200 OK"), "Content-Length: 0", "Content-Length: 4000000000", 1)
@@ -406,12 +406,12 @@ func TestStreams(t *testing.T) {
 			endless("\r\n y")(conn)
 		}, 0, "larger than"},
 		{"endless pings", endless("\r\n"), 0, "larger than"},
-		{"endless provisional answers", func(conn net.Conn) { endless(answer(request(conn), "100 Trying"))(conn) }, 0, "bytes came and no answer: 100, which is provisional"},
+		{"endless provisional answers", func(conn net.Conn) { endless(answer(request(conn), "100 Trying"))(conn) }, 0, "bytes, but no reply: 100, which is provisional"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			timeout := patient
-			if tc.says == "no answer in time" {
+			if tc.says == "no reply in time" {
 				timeout = impatient
 			}
 			for _, secure := range []*tls.Config{nil, authority(t).config(t, time.Now().Add(time.Hour))} {
@@ -481,7 +481,7 @@ func (a ca) pool() *x509.CertPool {
 	return pool
 }
 
-// The certificate is told of, and what is wrong with it, and the answer is heard
+// The certificate and its problems are reported, and the reply is read
 // all the same.
 func TestCertificates(t *testing.T) {
 	good, stranger := authority(t), authority(t)
@@ -575,7 +575,7 @@ func TestSideBySide(t *testing.T) {
 		if i < len(good) {
 			check(t, p, 200, "")
 		} else {
-			check(t, p, 0, "no answer in time")
+			check(t, p, 0, "no reply in time")
 		}
 	}
 }

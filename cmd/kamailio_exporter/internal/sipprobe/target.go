@@ -46,24 +46,24 @@ func ParseTarget(text string) (Target, error) {
 		return Target{}, fmt.Errorf("%q is not TRANSPORT:HOST:PORT, such as udp:127.0.0.1:5060, tcp:[::1]:5060, tls:sip.example.com:5061 or tls:192.0.2.1:5061?server_name=sip.example.com", text)
 	}
 	if named && (transport != "tls" || !serverName.MatchString(name)) {
-		return Target{}, fmt.Errorf("%q: server_name is the name that a TLS socket has a certificate for, such as tls:192.0.2.1:5061?server_name=sip.example.com", text)
+		return Target{}, fmt.Errorf("%q: server_name must be a host name in the certificate of a TLS socket, such as tls:192.0.2.1:5061?server_name=sip.example.com", text)
 	}
 	return Target{transport, address, name}, nil
 }
 
-// parseURI reads the URI that is asked for.
+// parseURI parses a Request-URI.
 func parseURI(text string) (sip.Uri, error) {
 	var uri sip.Uri
 	switch err := sip.ParseUri(text, &uri); {
 	case err != nil || !plain(text) || uri.Host == "" || uri.Wildcard || uri.HierarhicalSlashes || uri.Scheme != "sip" && uri.Scheme != "sips":
 		return sip.Uri{}, fmt.Errorf("%q is not a SIP URI, such as sip:ping@sip.example.com", text)
 	case uri.Password != "":
-		return sip.Uri{}, errors.New("a SIP URI with a password is not asked for")
+		return sip.Uri{}, errors.New("the SIP URI must not contain a password")
 	}
 	return uri, nil
 }
 
-// plain tells whether a text can stand in a SIP message as it is.
+// plain reports whether a text can stand in a SIP message as it is.
 func plain(text string) bool {
 	return text != "" && !strings.ContainsFunc(text, func(r rune) bool {
 		return r <= ' ' || r > '~' || strings.ContainsRune(`<>"`, r)

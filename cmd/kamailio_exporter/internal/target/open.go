@@ -48,7 +48,7 @@ func (t Target) Transports(httpClient *http.Client, dialer *net.Dialer) ([]kamrp
 	return transports, nil
 }
 
-// Client asks Kamailio over these transports, within the limits of its own.
+// Client queries Kamailio over these transports, within the limits of its own.
 func (t Target) Client(transports []kamrpc.Transport, observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
 	return kamrpc.NewClient(kamrpc.Config{
 		Transports:    transports,
@@ -83,7 +83,7 @@ func (t Target) Roots() (*x509.CertPool, error) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s: there is no certificate in PEM format in %s", name, t.SIP.CAFile)
+		return nil, fmt.Errorf("%s: %s contains no certificate in PEM format", name, t.SIP.CAFile)
 	}
 	return roots, nil
 }
@@ -101,7 +101,7 @@ func (Environment) Fetch(_ context.Context, name string) (string, error) {
 func FromEnvironment(name string) (string, error) {
 	value, ok := os.LookupEnv(name)
 	if !ok {
-		return "", fmt.Errorf("there is no environment variable %s", name)
+		return "", fmt.Errorf("the environment variable %s is not set", name)
 	}
 	return value, nil
 }

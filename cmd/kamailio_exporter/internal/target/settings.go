@@ -36,14 +36,14 @@ type Target struct {
 // Limits bound what a scrape may cost.
 type Limits struct {
 	ScrapeTimeout     time.Duration // of a whole scrape
-	TimeoutOffset     time.Duration // kept back of Prometheus' own time-out
+	TimeoutOffset     time.Duration // kept back of Prometheus' own timeout
 	Reuse             time.Duration // how old a scrape may be to be served again
 	RPCTimeout        time.Duration // of one call
 	MaxConcurrentRPCs int
 	MaxReplySize      units.Base2Bytes
 }
 
-// SIP says which SIP sockets are asked; without Probe none.
+// SIP defines the SIP sockets to probe; without Probe there are none.
 type SIP struct {
 	Probe      []string
 	Timeout    time.Duration
@@ -61,7 +61,7 @@ type Script struct {
 }
 
 // OwnPrefixes begin the names of metrics that no statistic and no script may have:
-// those about the exporter itself, and about what it asks beside RPCs.
+// those about the exporter itself, and about what it reads in addition to RPCs.
 func OwnPrefixes() []string {
 	return []string{"kamailio_exporter_", "kamailio_sip_probe_", "kamailio_xhttp_prom_", "go_", "process_"}
 }
@@ -85,74 +85,74 @@ type Flags struct {
 }
 
 // Declare declares the flags of the connection, the scrape and the collectors.
-func (f *Flags) Declare(app *kingpin.Application) {
+func (f *Flags) Declare(cmd *kingpin.CmdClause) {
 	t := &f.target
-	app.Flag("kamailio.uri", "Where to ask Kamailio; repeatable. The first is preferred, large replies use the one that carries most. Schemes: unix, fifo, http, https, udp, tcp, binrpc+unix, binrpc+tcp.").
-		Default(StockURIs()...).IsSetByUser(&f.URIsGiven).StringsVar(&t.URIs)
-	app.Flag(httpFileFlag, "YAML file with user, password, TLS and CA options for http:// and https:// (Prometheus' http_config).").
+	cmd.Flag("kamailio.uri", "RPC endpoint of Kamailio, repeatable, in order of preference. Large replies use the endpoint with the highest size limit. Schemes: unix, fifo, http, https, udp, tcp, binrpc+unix, binrpc+tcp. Default: the socket and the FIFO of a stock Debian Kamailio.").
+		PlaceHolder("URI").Default(StockURIs()...).IsSetByUser(&f.URIsGiven).StringsVar(&t.URIs)
+	cmd.Flag(httpFileFlag, "YAML file with credentials and TLS settings for http:// and https:// endpoints, in the format of Prometheus' http_config.").
 		PlaceHolder("FILE").StringVar(&f.HTTPConfigFile)
-	app.Flag("kamailio.timeout", "Longest time for one RPC.").
+	cmd.Flag("kamailio.timeout", "Timeout of one RPC.").
 		Default(collector.DefaultCallTimeout.String()).DurationVar(&t.Limits.RPCTimeout)
-	app.Flag("kamailio.max-concurrent-rpcs", "RPCs at the same time; each one occupies a Kamailio process.").
+	cmd.Flag("kamailio.max-concurrent-rpcs", "Maximum number of concurrent RPCs. Each of them occupies a Kamailio process.").
 		Default(fmt.Sprint(kamrpc.DefaultMaxConcurrent)).IntVar(&t.Limits.MaxConcurrentRPCs)
-	app.Flag("kamailio.max-reply-size", "Largest reply that is read; a collector that gets a larger one fails.").
+	cmd.Flag("kamailio.max-reply-size", "Maximum size of a reply. A collector that receives a larger one fails.").
 		Default("16MiB").BytesVar(&t.Limits.MaxReplySize)
 
-	app.Flag("scrape.timeout", "Longest time for a scrape; shorter where Prometheus says so in its request.").
+	cmd.Flag("scrape.timeout", "Timeout of a scrape. A shorter timeout that Prometheus sends with its request takes precedence.").
 		Default("10s").DurationVar(&t.Limits.ScrapeTimeout)
-	app.Flag("scrape.timeout-offset", "Time kept back of Prometheus' own time-out, for the answer to arrive.").
+	cmd.Flag("scrape.timeout-offset", "Subtracted from Prometheus' scrape timeout, so that the reply arrives in time.").
 		Default("500ms").DurationVar(&t.Limits.TimeoutOffset)
-	app.Flag("scrape.reuse", "A scrape that ended less than this ago is served again instead of asking Kamailio anew.").
+	cmd.Flag("scrape.reuse", "Serve the previous scrape again if it is not older than this. Kamailio is not queried then.").
 		Default("250ms").DurationVar(&t.Limits.Reuse)
 
 	f.switches = map[string]*bool{}
 	for _, c := range collector.All(collector.Options{}) {
-		f.switches[c.Name()] = app.Flag("collector."+c.Name(), c.About()+".").Default("true").Bool()
+		f.switches[c.Name()] = cmd.Flag("collector."+c.Name(), c.About()+".").Default("true").Bool()
 	}
 	o := &t.Options
-	app.Flag("collector.dialog_profile.names", "Dialog profile to count, all its values together or one of them; repeatable.").
+	cmd.Flag("collector.dialog_profile.names", "Dialog profile to count, with all of its values together or with one of them; repeatable.").
 		PlaceHolder("PROFILE[:VALUE]").StringsVar(&o.DialogProfiles)
-	app.Flag("collector.dialplan.ids", "Id of a dialplan whose rules to count; repeatable.").
+	cmd.Flag("collector.dialplan.ids", "ID of a dialplan whose rules to count, repeatable.").
 		PlaceHolder("ID").IntsVar(&o.Dialplans)
-	app.Flag("collector.pike.addresses", "Show up to so many blocked source addresses one by one. They are personal data, hence none by default.").
+	cmd.Flag("collector.pike.addresses", "Maximum number of blocked source addresses to export as labels. They are personal data, so the default is 0.").
 		Default("0").IntVar(&o.PikeAddresses)
-	app.Flag("collector.usrloc_contacts.limit", "Look into the contacts (ul.dump) while there are at most so many; 0 is never. Its cost is quadratic, and it locks the location service.").
+	cmd.Flag("collector.usrloc_contacts.limit", "Examine contacts one by one (ul.dump) only while there are at most this many; 0 disables it. ul.dump has quadratic cost, and locks the location service.").
 		Default(fmt.Sprint(collector.DefaultDumpContacts)).IntVar(&o.DumpContacts)
-	app.Flag("collector.statistics.counter", "Statistic that only grows, to be a counter kamailio_GROUP_NAME_total with this help text rather than a kamailio_statistic; repeatable. In the name, \\= is an equals sign, \\\\ a backslash and \\xHH any byte.").
+	cmd.Flag("collector.statistics.counter", "Export this statistic as the counter kamailio_GROUP_NAME_total with this help text, instead of as kamailio_statistic; repeatable. Its value must never decrease. In NAME, write \\= for an equals sign, \\\\ for a backslash and \\xHH for any byte.").
 		PlaceHolder("GROUP:NAME=HELP").StringsVar(&f.counters)
-	app.Flag("collector.statistics.gauge", "The same for a statistic that goes up and down, as a gauge kamailio_GROUP_NAME; repeatable.").
+	cmd.Flag("collector.statistics.gauge", "Export this statistic as the gauge kamailio_GROUP_NAME with this help text, instead of as kamailio_statistic; repeatable.").
 		PlaceHolder("GROUP:NAME=HELP").StringsVar(&f.gauges)
-	app.Flag("collector.dialog_age.limit", "Look at the dialogs one by one (dlg.briefing) while there are at most so many; 0 is never.").
+	cmd.Flag("collector.dialog_age.limit", "Examine dialogs one by one (dlg.briefing) only while there are at most this many; 0 disables it.").
 		Default(fmt.Sprint(collector.DefaultListDialogs)).IntVar(&o.ListDialogs)
-	app.Flag("collector.tls_connections.limit", "Look at the TLS connections (tls.list) while there are at most so many; 0 is never. It locks all of TCP.").
+	cmd.Flag("collector.tls_connections.limit", "Examine TLS connections one by one (tls.list) only while there are at most this many; 0 disables it. tls.list locks all TCP connections.").
 		Default(fmt.Sprint(collector.DefaultTLSConnections)).IntVar(&o.TLSConnections)
-	app.Flag("collector.cfg.variables", "Numeric setting to show, such as core.debug; repeatable.").
+	cmd.Flag("collector.cfg.variables", "Numeric runtime setting of Kamailio to export, such as core.debug; repeatable.").
 		PlaceHolder("GROUP.NAME").StringsVar(&o.CfgVariables)
-	app.Flag("collector.htable_items.table", "htable whose integer items to export one by one, as kamailio_htable_item, while it has at most --scrape.list-limit entries; repeatable. Its keys become label values: name no table with personal data in its keys.").
+	cmd.Flag("collector.htable_items.table", "htable whose integer items to export one by one, as kamailio_htable_item, while it has at most --scrape.list-limit entries; repeatable. Its keys become label values: name no table whose keys are personal data.").
 		PlaceHolder("NAME").StringsVar(&o.HTableItems)
-	app.Flag("collector.trunks.table", "Name of the htable in which kamailio-trunks.cfg counts the calls to each trunk.").
+	cmd.Flag("collector.trunks.table", "Name of the htable in which kamailio-trunks.cfg counts the calls to each trunk.").
 		Default(collector.DefaultTrunksTable).StringVar(&o.TrunksTable)
-	app.Flag("scrape.list-limit", "Longest list (of destinations, gateways, blocked addresses, domains, ...) that is asked for again; after a longer one it is not for an hour. 0 is no limit.").
+	cmd.Flag("scrape.list-limit", "A list (of destinations, gateways, blocked addresses, domains and so on) that is longer than this is skipped for one hour. 0 disables the limit.").
 		Default(fmt.Sprint(collector.DefaultListRows)).IntVar(&o.ListRows)
-	app.Flag("scrape.growing-interval", "ul.dump, dlg.briefing, tls.list and lists that only a reload changes are asked at most this often; in between their last samples are served, with their age.").
+	cmd.Flag("scrape.growing-interval", "Minimum interval between calls of ul.dump, dlg.briefing and tls.list, and of lists that change only on a reload. Until then, their previous samples are served again, with their age.").
 		Default(collector.DefaultGrowingInterval.String()).DurationVar(&o.GrowingInterval)
 
-	app.Flag("xhttp_prom.url", "Merge the metrics that your script defines for Kamailio's module xhttp_prom, from its page at this http:// or https:// URL, asked as --kamailio.http-config-file says.").
+	cmd.Flag("xhttp_prom.url", "Merge the metrics that your script defines with Kamailio's module xhttp_prom. This is the http:// or https:// URL of their page; --kamailio.http-config-file applies to it.").
 		PlaceHolder("URL").StringVar(&t.Script.URL)
-	app.Flag("xhttp_prom.timeout", "Longest time for that page; it is never waited for longer than the scrape may take.").
+	cmd.Flag("xhttp_prom.timeout", "Timeout for that page. The timeout of the scrape applies too.").
 		Default("2s").DurationVar(&t.Script.Timeout)
-	app.Flag("xhttp_prom.max-size", "Largest page that is merged.").
+	cmd.Flag("xhttp_prom.max-size", "Maximum size of that page.").
 		Default("2MiB").BytesVar(&t.Script.MaxSize)
 
-	app.Flag("sip.probe", "SIP socket of Kamailio to send an OPTIONS request to at every scrape; repeatable. TRANSPORT is udp, tcp or tls. A TLS socket with several certificates is probed for each with ?server_name=NAME behind it.").
+	cmd.Flag("sip.probe", "SIP socket of Kamailio to which each scrape sends an OPTIONS request, repeatable. TRANSPORT is udp, tcp or tls. If a TLS socket has several certificates, give it once for each, with ?server_name=NAME.").
 		PlaceHolder("TRANSPORT:HOST:PORT[?server_name=NAME]").StringsVar(&t.SIP.Probe)
-	app.Flag("sip.timeout", "Longest time for the answer, with connecting; it is never waited for longer than the scrape may take.").
+	cmd.Flag("sip.timeout", "Timeout of a probe, including the connection setup. The timeout of the scrape applies too.").
 		Default("2s").DurationVar(&t.SIP.Timeout)
-	app.Flag("sip.request-uri", "SIP URI that is asked for; the probed address by default.").
+	cmd.Flag("sip.request-uri", "Request-URI of the OPTIONS request. Default: the probed address.").
 		PlaceHolder("sip:[USER@]HOST[:PORT]").StringVar(&t.SIP.RequestURI)
-	app.Flag("sip.tls-ca-file", "PEM file of the authorities that the certificates of TLS sockets are held against; those of the system by default.").
+	cmd.Flag("sip.tls-ca-file", "PEM file with the CA certificates to verify TLS sockets with. Default: those of the system.").
 		PlaceHolder("FILE").StringVar(&t.SIP.CAFile)
-	app.Flag("sip.tls-server-name", "Name that TLS sockets are asked for (SNI) and that their certificates must have, where --sip.probe says none; the probed host by default.").
+	cmd.Flag("sip.tls-server-name", "Server name to send to TLS sockets (SNI) and to verify in their certificates, if --sip.probe has none. Default: the probed host.").
 		PlaceHolder("NAME").StringVar(&t.SIP.ServerName)
 }
 
@@ -172,14 +172,14 @@ func (f *Flags) Target() (Target, error) {
 		}
 	}
 	if len(t.SIP.Probe) == 0 && (t.SIP.RequestURI != "" || t.SIP.CAFile != "" || t.SIP.ServerName != "") {
-		return t, errors.New("--sip.request-uri and --sip.tls-* need --sip.probe, which names the SIP sockets")
+		return t, errors.New("--sip.request-uri and --sip.tls-* need --sip.probe, which defines the SIP sockets")
 	}
 	errs := append(t.Check(), t.promote(f.counters, f.gauges)...)
 	if len(errs) > 0 {
 		return t, errs[0]
 	}
 	if len(t.Options.Promotions) > 0 && !slices.Contains(t.Collectors, "statistics") {
-		return t, errors.New("--collector.statistics.counter and --collector.statistics.gauge need the collector statistics, which is switched off")
+		return t, errors.New("--collector.statistics.counter and --collector.statistics.gauge need the collector statistics, which is disabled")
 	}
 	return t, nil
 }
@@ -212,7 +212,7 @@ func (t *Target) promote(counters, gauges []string) (errs []error) {
 	return errs
 }
 
-// Check tells what is set and cannot be meant.
+// Check finds settings that are out of bounds or contradict each other.
 func (t Target) Check() (errs []error) {
 	must := func(flag, key string, ok bool, be string, is any) {
 		if !ok {
@@ -247,7 +247,7 @@ func (t Target) Check() (errs []error) {
 	for _, v := range o.CfgVariables {
 		group, name, _ := strings.Cut(v, ".")
 		if group == "" || name == "" {
-			errs = append(errs, fmt.Errorf("%s is a group and a name, such as core.debug, not %q", t.Name("collector.cfg.variables", "collectors: cfg_variables"), v))
+			errs = append(errs, fmt.Errorf("%s must be GROUP.NAME, such as core.debug, not %q", t.Name("collector.cfg.variables", "collectors: cfg_variables"), v))
 		}
 	}
 	if t.Script.URL != "" {
@@ -270,12 +270,12 @@ func (t Target) checkPage() error {
 		if t.Source == FromFlags {
 			where = "the HTTP configuration file (--" + httpFileFlag + ")"
 		}
-		return fmt.Errorf("%s: no user or password in it: give them in %s", name, where)
+		return fmt.Errorf("%s must not contain a user or password; put them into %s", name, where)
 	}
 	return nil
 }
 
-// Spec is what the file can say of a target, and of all together. What is nil is
+// Spec is what the file can set for one target or for all of them. What is nil is
 // as it was.
 type Spec struct {
 	HTTP       *config.HTTPClientConfig `yaml:"http_config"`
@@ -362,10 +362,10 @@ func (s OwnSpec) Apply(t *Target) (errs []error) {
 	set(&t.Script.Timeout, s.Script.Timeout)
 	set(&t.Script.MaxSize, s.Script.MaxSize)
 	if len(s.SIP.Probe) == 0 && (s.SIP.Timeout != nil || s.SIP.RequestURI != "" || s.SIP.CAFile != "" || s.SIP.ServerName != "") {
-		errs = append(errs, errors.New("sip: no probe: it names the SIP sockets, such as probe: [udp:192.0.2.10:5060]"))
+		errs = append(errs, errors.New("sip: probe is missing; it defines the SIP sockets, such as probe: [udp:192.0.2.10:5060]"))
 	}
 	if s.Script.URL == "" && (s.Script.Timeout != nil || s.Script.MaxSize != nil) {
-		errs = append(errs, errors.New("xhttp_prom: no url: it names the page, such as url: http://192.0.2.10:5060/metrics"))
+		errs = append(errs, errors.New("xhttp_prom: url is missing; it defines the page, such as url: http://192.0.2.10:5060/metrics"))
 	}
 	return errs
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// Source is who says what a target is like. Its errors name settings as that
+// Source is where the settings of a target come from. Errors name settings as that
 // source does.
 type Source int
 

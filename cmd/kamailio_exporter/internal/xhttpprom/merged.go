@@ -17,7 +17,7 @@ import (
 // prometheus.Gatherer it is these and the metrics about them.
 type Merged struct {
 	Err      error         // why there are no families; nil also when the page has none
-	Duration time.Duration // 0: the page was not asked for
+	Duration time.Duration // 0: the page was not read
 	Families []*dto.MetricFamily
 	// What was dropped: families for their name, and those of which nothing
 	// could be read; samples that could not be read, and those whose labels
@@ -27,10 +27,10 @@ type Merged struct {
 }
 
 var (
-	mergedUpDesc       = collector.NewDesc("kamailio_xhttp_prom_up", "1 when the page of Kamailio's module xhttp_prom was read, 0 when its metrics are missing. The log tells why. Only with --xhttp_prom.url.", prometheus.GaugeValue, "the page")
-	mergedDurationDesc = collector.NewDesc("kamailio_xhttp_prom_duration_seconds", "Time that the page took. None while it is not asked for.", prometheus.GaugeValue, "the exporter")
-	mergedFamiliesDesc = collector.NewDesc("kamailio_xhttp_prom_dropped_families", "Metrics of the page that are left out: because the name is one of the exporter's own metrics, or comes twice (collision), or because nothing of it could be read (invalid).", prometheus.GaugeValue, "the page", "reason")
-	mergedSamplesDesc  = collector.NewDesc("kamailio_xhttp_prom_dropped_samples", "Lines of the page that are left out: because they could not be read (invalid), or because others have the same labels (duplicate).", prometheus.GaugeValue, "the page", "reason")
+	mergedUpDesc       = collector.NewDesc("kamailio_xhttp_prom_up", "1 if the page of Kamailio's module xhttp_prom was read, 0 if that failed and its metrics are missing. The log reports why. Only with --xhttp_prom.url.", prometheus.GaugeValue, "the page")
+	mergedDurationDesc = collector.NewDesc("kamailio_xhttp_prom_duration_seconds", "Time to read the page of xhttp_prom. Omitted while it is not read.", prometheus.GaugeValue, "the exporter")
+	mergedFamiliesDesc = collector.NewDesc("kamailio_xhttp_prom_dropped_families", "Metrics of the xhttp_prom page that were dropped, because the name exists already (collision), or because they could not be parsed (invalid).", prometheus.GaugeValue, "the page", "reason")
+	mergedSamplesDesc  = collector.NewDesc("kamailio_xhttp_prom_dropped_samples", "Lines of the xhttp_prom page that were dropped, because they could not be parsed (invalid), or because another one has the same labels (duplicate).", prometheus.GaugeValue, "the page", "reason")
 )
 
 // Descs are the metrics about a merged page.

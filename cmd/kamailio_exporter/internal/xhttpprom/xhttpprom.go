@@ -58,7 +58,7 @@ func Of(t target.Target, httpClient *http.Client) *Reader {
 	}
 }
 
-// Read is the page, or why there is none. It is not for two at a time.
+// Read reads the page. It must not run twice at the same time.
 func (p *Reader) Read(ctx context.Context) *Merged {
 	begun := time.Now()
 	if begun.Before(p.pauseTo) {
@@ -76,7 +76,7 @@ func (p *Reader) Read(ctx context.Context) *Merged {
 func (p *Reader) read(ctx context.Context) (page *Merged) {
 	page = &Merged{}
 	defer func() {
-		if r := recover(); r != nil { // foreign data must not end the program
+		if r := recover(); r != nil { // untrusted input must not end the program
 			page = &Merged{Err: fmt.Errorf("panic: %v\n%s", r, debug.Stack())}
 		}
 	}()
@@ -118,16 +118,16 @@ func (p *Reader) fetch(ctx context.Context) ([]byte, error) {
 	case int64(len(text)) > p.limit:
 		return nil, fmt.Errorf("the page is larger than --xhttp_prom.max-size: %w", ErrTooLarge)
 	case resp.Header.Get("Content-Encoding") != "" && resp.Header.Get("Content-Encoding") != "identity":
-		return nil, fmt.Errorf("the page is compressed, which was not asked for: %w", ErrNotThePage)
+		return nil, fmt.Errorf("the page is compressed, although the exporter did not request that: %w", ErrNotThePage)
 	case kind != "" && kind != "text/plain":
 		return nil, fmt.Errorf("the page is %.40q, not text/plain: %w", kind, ErrNotThePage)
 	case bytes.IndexByte(text, 0) >= 0:
 		return nil, fmt.Errorf("the page is not text: %w", ErrNotThePage)
 	}
-	// Of the statistics Kamailio leaves out what does not fit, and goes on: the
+	// Of the statistics Kamailio leaves out what does not fit, and continues: the
 	// script's metrics before them are whole all the same.
 	if text = ofTheScript(text); len(text) > 0 && text[len(text)-1] != '\n' {
-		return nil, fmt.Errorf("the page is cut off, its last line has no end: %w", ErrCutOff)
+		return nil, fmt.Errorf("the page is truncated, its last line is incomplete: %w", ErrCutOff)
 	}
 	return text, nil
 }
@@ -249,7 +249,7 @@ func (f *textFamily) parse(lines []string) (*dto.MetricFamily, error) {
 	}
 	family := parsed[f.name]
 	if len(parsed) != 1 || family == nil {
-		return nil, errors.New("not one metric")
+		return nil, errors.New("no metric could be parsed")
 	}
 	if f.help != "" {
 		family.Help = &f.help
