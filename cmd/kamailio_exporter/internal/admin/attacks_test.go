@@ -227,6 +227,10 @@ func TestCfgSetBounds(t *testing.T) {
 	if r := b.run(nocToken, "cfg.set", `{"variable":"core.debug","value":2}`); r.Status != 502 || r.problem() != "verification-failed" {
 		t.Errorf("the value is not read back: %d %s", r.Status, r.Text)
 	}
+	// The bounds of the variables that are granted, and of no others.
+	if r := b.call(nocToken, "GET", "/v1/actions", ""); !strings.Contains(r.Text, `"bounds":{"core.debug":"-1 to 3 (log level: -1 errors, 0 warnings, 1 notices, 2 information, 3 debug)"}`) {
+		t.Errorf("the list does not say the bounds: %s", r.Text)
+	}
 }
 
 func TestBodiesAreBounded(t *testing.T) {

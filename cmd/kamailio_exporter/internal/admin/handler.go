@@ -430,10 +430,15 @@ func (h *handler) actionsOf(s *inForce, u *action.User) adminapi.Actions {
 			one.Targets = kinds[i].Name
 		}
 		for _, p := range a.Params {
-			granted := adminapi.GrantedParam{Param: p.Param}
+			granted := adminapi.GrantedParam{Param: p.Param, Bounds: map[string]string{}}
 			for _, g := range grants {
 				if text := g.Params[p.Name].Allows(p); !slices.Contains(granted.Granted, text) {
 					granted.Granted = append(granted.Granted, text)
+				}
+				for value, form := range p.Forms {
+					if g.Params[p.By].Meets(value) {
+						granted.Bounds[value] = form.String()
+					}
 				}
 			}
 			one.Params = append(one.Params, granted)

@@ -57,6 +57,9 @@ type Param struct {
 type GrantedParam struct {
 	Param
 	Granted []string `json:"granted"` // by one grant or another
+	// Bounds are what the value has to be by the value of another parameter, where that
+	// decides: for cfg.set by the variable.
+	Bounds map[string]string `json:"bounds,omitempty"`
 }
 
 // Action is what a user sees of an action.

@@ -401,6 +401,9 @@ func (c *command) list(ctx context.Context, w io.Writer) error {
 		fmt.Fprintf(w, "%s\n  %s\n", a.Name, a.Summary)
 		for _, p := range a.Params {
 			fmt.Fprintf(w, "    %s=%s  %s\n", p.Name, strings.Join(p.Granted, " or "), p.Help)
+			for _, value := range slices.Sorted(maps.Keys(p.Bounds)) {
+				fmt.Fprintf(w, "        for %s: %s\n", value, p.Bounds[value])
+			}
 		}
 		if a.Targets != "" {
 			fmt.Fprintf(w, "    existing targets: %s admin show %s\n", cli.ProgramName, a.Targets)
