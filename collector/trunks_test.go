@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -89,7 +90,7 @@ func TestTrunks(t *testing.T) {
 		})
 	}
 	for name, stats := range map[string]string{"no such table": statsOf("others", 1), "no tables": "fault: No htables"} {
-		if got, err := emitted(t, trunks{table: "trunks"}, map[string]string{htableStatsMethod: stats, htableDumpMethod: "fault: No such htable"}); got != "" || err != ErrNoData {
+		if got, err := emitted(t, trunks{table: "trunks"}, map[string]string{htableStatsMethod: stats, htableDumpMethod: "fault: No such htable"}); got != "" || !errors.Is(err, ErrNoData) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}

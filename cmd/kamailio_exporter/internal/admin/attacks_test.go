@@ -351,7 +351,7 @@ func stays(t *testing.T, below int64, do func()) {
 	// A busy machine collects late: the bound is on what is in use.
 	var now runtime.MemStats
 	runtime.ReadMemStats(&now)
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(now.Sys-now.HeapReleased) + below*3/4))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(now.Sys-now.HeapReleased) + below*3/4)) //nolint:gosec // far below 2^63
 	before := resident(t, "VmRSS")
 	do()
 	grown := resident(t, "VmHWM") - before
