@@ -270,7 +270,7 @@ func TestTrunksGuide(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			var answers atomic.Bool
-			gateway := kamailiotest.NewGateway(t, func(method string) (string, time.Duration) {
+			gateway := kamailiotest.NewGateway(t, func(string) (string, time.Duration) {
 				if answers.Load() {
 					return "200 OK", 0
 				}
@@ -434,7 +434,7 @@ func trunkMetrics(t *testing.T, address string) trunkCounts {
 	counts := trunkCounts{}
 	for _, found := range trunkSample.FindAllStringSubmatch(metricsPage(t, address), -1) {
 		labels := map[string]string{}
-		for _, pair := range strings.Split(found[2], ",") {
+		for pair := range strings.SplitSeq(found[2], ",") {
 			name, value, _ := strings.Cut(pair, "=")
 			labels[name] = strings.Trim(value, `"`)
 		}
