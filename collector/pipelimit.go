@@ -11,7 +11,7 @@ var pipelimitModule = Module{
 			{Field: "counter", Name: "pipe_requests", Kind: gauge, Help: "Requests to the pipe in the current interval, including rejected ones."},
 			{Field: "last_counter", Name: "pipe_last_requests", Kind: gauge, Help: "Requests to the pipe in the last complete interval, including rejected ones."},
 			{Field: "algorithm", Instead: "nothing: a setting"},
-			{Field: "unused_intervals", Instead: "nothing: when a pipe that nobody uses is deleted"},
+			{Field: "unused_intervals", Instead: "nothing: when an unused pipe is deleted"},
 		}},
 		{
 			Method: "pl.stats", Optional: true, Line: `(?s)PIPE: id=(?P<name>.*) load=(?P<load>-?[0-9]+) counter=(?P<last_counter>-?[0-9]+)`,

@@ -29,7 +29,7 @@ var pkgModule = Module{
 			{Field: "total_frags", Name: "fragments", Kind: gauge, Help: "Free fragments of the process's private memory."},
 			{Field: "entry", Instead: "the process's number changes with the configuration"},
 			{Field: "pid", Instead: "a restart changes it"},
-			{Field: "rank", Instead: "the label process tells what it does"},
+			{Field: "rank", Instead: "the label process has its description"},
 		},
 	}},
 }

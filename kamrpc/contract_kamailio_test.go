@@ -197,3 +197,28 @@ func TestLargeReplyKamailio(t *testing.T) {
 		})
 	}
 }
+
+// A Kamailio that root started and that runs as another user is not in the group of its
+// FIFO, which is root's.
+func TestFIFOOfAKamailioThatDropsRoot(t *testing.T) {
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Stock: true, Edit: func(config string) string {
+				return "user=\"nobody\"\ngroup=\"nogroup\"\n" + config
+			}})
+			transport, err := kamrpc.Open("fifo://"+s.FIFOPath+"?reply_dir="+s.FIFOReplyDir, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if v, err := c.Call(ctx, "core.version"); err != nil || !strings.Contains(v.Text(), version) {
+				t.Errorf("%q, %v", v.Text(), err)
+			}
+		})
+	}
+}

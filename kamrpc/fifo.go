@@ -45,7 +45,7 @@ func newFIFO(path, replyDir string) *fifo {
 func (t *fifo) String() string { return "fifo://" + t.path }
 
 func (t *fifo) Traits() Traits {
-	return Traits{Silence: "jsonrpcs writes its replies to another directory than " + t.replyDir + " (its fifo_reply_dir has to end in a slash; give it here as ?reply_dir=)"}
+	return Traits{Silence: "jsonrpcs writes its replies to another directory than " + t.replyDir + " (its fifo_reply_dir must end in a slash; name it here as ?reply_dir=), or may not open the FIFOs there"}
 }
 
 func (t *fifo) RoundTrip(ctx context.Context, request []byte) (_ io.ReadCloser, err error) {
@@ -114,15 +114,16 @@ func (t *fifo) makeReply(requests *os.File) (*fifoReply, string, error) {
 	return r, name, nil
 }
 
-// letGroupWrite lets Kamailio write the reply: the group of its own FIFO where
-// we are a member, else everybody. Nobody but Kamailio knows the request's id,
-// so nobody else can write a reply that is taken.
+// letGroupWrite lets Kamailio write the reply: the group of its own FIFO where we are
+// a member, else all users. The group root says nothing: a Kamailio that was started by
+// root and runs as another user is not in it. Only Kamailio knows the request's id, so
+// that no other reply is accepted.
 func letGroupWrite(path string, requests *os.File) error {
 	info, err := requests.Stat()
 	if err != nil {
 		return err
 	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok && os.Chown(path, -1, int(owner.Gid)) == nil {
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Gid != 0 && os.Chown(path, -1, int(owner.Gid)) == nil {
 		return os.Chmod(path, 0o620)
 	}
 	return os.Chmod(path, 0o622)

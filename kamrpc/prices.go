@@ -81,7 +81,7 @@ var prices = []Price{
 	{Method: "cnt.grps_list", Note: "modules/counters/counters.c: names; asked only where not all statistics fit into one reply over BINRPC"},
 	{Method: "core.arg", Note: "core/core_cmd.c: the command line, made at start; asked once per start, and nothing but -M is kept: it may hold passwords"},
 	{Method: "core.info", Note: "core/core_cmd.c: text made at start"},
-	{Method: "core.modules", Cost: Walk, Of: "loaded modules", Note: "core/core_cmd.c: no lock; asked by doctor, and once per start where dmq is loaded or nobody is registered"},
+	{Method: "core.modules", Cost: Walk, Of: "loaded modules", Note: "core/core_cmd.c: no lock; asked by doctor, and once per start where dmq is loaded or no user is registered"},
 	{Method: "core.psx", Cost: Walk, Of: "Kamailio's processes", Note: "core/core_cmd.c: no lock"},
 	{Method: "core.shmmem", Note: "core/core_cmd.c: totals of the allocator"},
 	{Method: "core.sockets_list", Cost: Walk, Of: "listening sockets", Note: "core/core_cmd.c: no lock; prints a line for each to Kamailio's standard output, so it is asked once an hour"},
@@ -163,15 +163,15 @@ var prices = []Price{
 	{Method: "uac.reg_enable", Effect: Action, Locks: "one slot of the registrations", Note: "modules/uac/uac_reg.c: a flag; the next timer run acts on it"},
 	{Method: "uac.reg_info", Locks: "one slot of the registrations", Note: "modules/uac/uac_reg.c: carries a password, so only the admin endpoint asks, and keeps two fields of it"},
 	{Method: "uac.reg_refresh", Effect: Reload, Note: "modules/uac/uac_reg.c: one row of the database"},
-	{Method: "uac.reg_reload", Effect: Reload, Cost: Growing, Of: "registrations in the database", Locks: "the registrations that wait to be freed", Note: "modules/uac/uac_reg.c: the registrations begin anew"},
-	{Method: "ul.db_users", Note: "modules/usrloc/ul_rpc.c: asked without a table, and once per start where nobody is registered, for the text of its refusal; with one it is a query of the database"},
+	{Method: "uac.reg_reload", Effect: Reload, Cost: Growing, Of: "registrations in the database", Locks: "the registrations that wait to be freed", Note: "modules/uac/uac_reg.c: the registrations start again"},
+	{Method: "ul.db_users", Note: "modules/usrloc/ul_rpc.c: asked without a table, and once per start where no user is registered, for the text of its refusal; with one it is a query of the database"},
 	{Method: "ul.dump", Cost: Growing, Of: "registered contacts", Size: "usrloc:<table>_contacts", Locks: "one hash slot of the location service at a time, while it prints it", Note: "modules/usrloc/ul_rpc.c: quadratic; over HTTP no answer from 5,000 contacts up, over the FIFO 20,000 take 2.2 s and leave that process at 117 MB"},
 	{Method: "ul.lookup", Cost: Walk, Of: "contacts of one AOR", Locks: "one hash slot of the location service", Note: "modules/usrloc/ul_rpc.c"},
 	{Method: "ul.rm", Effect: Action, Cost: Walk, Of: "contacts of one AOR", Locks: "one hash slot of the location service", Note: "modules/usrloc/ul_rpc.c: answers well when there is no such AOR"},
 	{Method: "ul.rm_contact", Effect: Action, Cost: Walk, Of: "contacts of one AOR", Locks: "one hash slot of the location service", Note: "modules/usrloc/ul_rpc.c"},
 }
 
-const uninitialised = "can kill the server while it has no destination: the list is not initialised"
+const uninitialised = "can kill the server while it has no destination: the list is not initialized"
 
 // PriceOf finds a method's price.
 func PriceOf(method string) (Price, bool) {

@@ -80,6 +80,7 @@ CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "$ldflags" -o "$work/n
 "$work/native" --completion-script-zsh >"$work/completion.zsh"
 
 for arch in "${arches[@]}"; do
+	echo "building for $arch"
 	name=kamailio_exporter-$version.linux-$arch
 	mkdir "$work/$name"
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -buildvcs=false -trimpath -ldflags "$ldflags" \
@@ -97,3 +98,4 @@ for arch in "${arches[@]}"; do
 	done
 done
 (cd "$dist" && sha256sum -- *.tar.gz *.deb *.rpm >sha256sums.txt && cat sha256sums.txt)
+echo "on Debian, as root: apt install ./$dist/$(cd "$dist" && ls -- *"_$(dpkg --print-architecture 2>/dev/null || echo amd64).deb" | head -1)"

@@ -18,13 +18,13 @@ func security() Dashboard {
 				{
 					kind: kindStat, width: 6, height: 5, title: "Contacts for each user",
 					help: "Registered contacts by registered users. A rise without new users means that phones change their address without removing the old contact, often behind a NAT.",
-					unit: number, none: notCounted + ", or nobody is registered", steps: badAbove(3, 6), places: new(2.0),
+					unit: number, none: notCounted + ", or no user is registered", steps: badAbove(3, 6), places: new(2.0),
 					queries: []query{{expr: registrations("", `kamailio_usrloc_contacts{S}`) + " / (" + registrations("", `kamailio_usrloc_users{S}`) + " > 0)", legend: "contacts"}},
 				},
 				{
 					kind: kindStat, width: 6, height: 5, title: "Registrations refused",
 					help: "Share of registrations that save() rejected, over 15 minutes, because of too many contacts or a failing database. Rejections by the script before save() are not included.",
-					unit: ratio, none: "registrar is not loaded, or nobody registers", steps: badAbove(0.05, 0.2), places: new(1.0),
+					unit: ratio, none: "registrar is not loaded, or no user registers", steps: badAbove(0.05, 0.2), places: new(1.0),
 					queries: []query{{expr: refused, legend: "refused"}},
 				},
 				{

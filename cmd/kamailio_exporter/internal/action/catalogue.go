@@ -73,7 +73,7 @@ func rows() []Action {
 			Summary: "Sets the state of one destination, for example to take a gateway out of service.",
 			Params: []Param{
 				setParam, sipURI("uri", "URI of the destination, as dispatcher.list shows it").anyCase(),
-				enum("state", "dx: out of service until somebody puts it back; ip: inactive until it answers a ping; ix: inactive, and not pinged unless all are; ap: active and pinged; ax: active", "ip", "ix", "ap", "ax", "dx").sets(),
+				enum("state", "dx: out of service until it is enabled again; ip: inactive until it answers a ping; ix: inactive, and not pinged unless all are; ap: active and pinged; ax: active", "ip", "ix", "ap", "ax", "dx").sets(),
 			},
 			Send: func(a Args, _ audit.State) []any { return []any{a.text("state"), int(a.number("set")), a.text("uri")} },
 			Look: lookDestination, Waits: afterTime,
@@ -105,8 +105,8 @@ func rows() []Action {
 		},
 		{
 			Name: "dialog.bridge", Method: "dlg.bridge_dlg", NeedsKey: true,
-			Summary:  "Calls one party and connects it to another (REFER).",
-			Params:   []Param{sipURI("from", "whom to call first"), sipURI("to", "whom to connect")},
+			Summary:  "Calls one party, then connects it to another (REFER).",
+			Params:   []Param{sipURI("from", "party to call first"), sipURI("to", "whom to connect")},
 			Verified: "Kamailio answers before it calls anyone, and gives no name to the call that it makes",
 		},
 
@@ -152,7 +152,7 @@ func rows() []Action {
 		},
 		{
 			Name: "secfilter.unblock", Method: "secfilter.del_bl",
-			Summary: "Takes back secfilter.block. From Kamailio 6.1 on.",
+			Summary: "Undoes secfilter.block (Kamailio 6.1 and later).",
 			Params:  []Param{kindParam, blockedParam("what to unblock").by("kind", blockedForms(false))},
 			Look:    lookBlocked, Verified: "`secfilter.print` does not have the value in the blacklist", Judge: judgeGone("blocked"), Answer: answerHas("removed"),
 			Same: func(_ Args, before audit.State) bool { return !before.Is("blocked") },
@@ -160,19 +160,19 @@ func rows() []Action {
 
 		// Registrations of Kamailio's own at other servers.
 		{
-			Name: "uac.enable", Method: "uac.reg_enable", Summary: "Switches a registration at another server on.",
+			Name: "uac.enable", Method: "uac.reg_enable", Summary: "Enables a registration at another server.",
 			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration, Verified: "`uac.reg_info` has it as enabled; it registers when the timer of uac comes to it",
 			Judge: judgeTrue("enabled"), Same: func(_ Args, before audit.State) bool { return before.Is("enabled") },
 			Undo: undoByOpposite("uac.disable"),
 		},
 		{
-			Name: "uac.disable", Method: "uac.reg_disable", Summary: "Switches a registration at another server off.",
+			Name: "uac.disable", Method: "uac.reg_disable", Summary: "Disables a registration at another server.",
 			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration, Verified: "`uac.reg_info` has it as disabled; the other server keeps the registration until it expires",
 			Judge: judgeGone("enabled"), Same: func(_ Args, before audit.State) bool { return !before.Is("enabled") },
 			Undo: undoByOpposite("uac.enable"),
 		},
 		{
-			Name: "uac.refresh", Method: "uac.reg_refresh", Summary: "Reads a registration at another server anew from the database.",
+			Name: "uac.refresh", Method: "uac.reg_refresh", Summary: "Reloads one registration at another server from the database.",
 			Params: []Param{uuidParam}, Look: lookRegistration, Verified: "`uac.reg_info` has it as registered, which it is only after it has registered again", Pause: ReloadPause,
 			Judge: judgeRegistered, Waits: 8 * time.Second,
 		},
@@ -180,7 +180,7 @@ func rows() []Action {
 		// Media relays and gateways.
 		{
 			Name: "rtpengine.set-enabled", Method: "rtpengine.enable",
-			Summary: "Switches a media relay on or off.",
+			Summary: "Enables or disables a media relay.",
 			Params: []Param{
 				text("url", 128, `(udp6?|tcp6?|unix|ws|wss):[A-Za-z0-9_.:/\[\]-]+`, "URL of the relay, as rtpengine.show has it"),
 				boolean("enabled", "true or false").sets(),
@@ -198,7 +198,7 @@ func rows() []Action {
 		},
 		{
 			Name: "lcr.defunct", Method: "lcr.defunct_gw",
-			Summary: "Takes a gateway of lcr out of use for some time.",
+			Summary: "Disables an lcr gateway for some time.",
 			Params: []Param{
 				integer("lcr_id", 1, 1<<20, "number of the LCR instance"),
 				integer("gw_id", 1, 1<<31-1, "number of the gateway"),
@@ -234,7 +234,7 @@ func rows() []Action {
 		// Core.
 		{
 			Name: "stats.reset", Method: "stats.reset_statistics", NeedsKey: true, ResetsStatistics: true,
-			Summary: "Sets the counters of one group to 0. Rates of Prometheus take it for a restart.",
+			Summary: "Sets the counters of one group to 0. Prometheus rates treat that as a restart.",
 			Params:  []Param{text("group", 64, `[A-Za-z0-9_-]+`, "group, such as core")},
 			Send:    func(a Args, _ audit.State) []any { return []any{a.text("group") + ":"} },
 			Look:    lookGroup, Verified: "in `stats.get_statistics` a statistic of the group is 0 or less than half; those that cannot be reset (gauges, and what is computed when it is read) are no failure", Judge: judgeReset,
@@ -349,7 +349,7 @@ func byUUID(a Args, _ audit.State) []any { return []any{"l_uuid", a.text("uuid")
 // module can be read safely, and the outcome is not verified.
 func reload(n, method, what string, counts ...count) Action {
 	a := Action{
-		Name: n, Method: method, Summary: "Loads the " + what + " anew.",
+		Name: n, Method: method, Summary: "Reloads the " + what + ".",
 		Pause: ReloadPause, Deadline: 60 * time.Second, LookTime: 20 * time.Second,
 	}
 	if len(counts) == 0 {

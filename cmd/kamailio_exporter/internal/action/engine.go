@@ -187,7 +187,7 @@ func (e *Engine) local(j *Job, res *adminapi.Result) (*adminapi.Result, *Problem
 // look reads what the action is about, if it may run at all now.
 func (e *Engine) look(ctx context.Context, j *Job) (audit.State, *Problem) {
 	if left := e.Journal.CooldownLeft(j.Action, j.Cooldown); left > 0 && !j.DryRun {
-		return nil, Busy.Later(fmt.Sprintf("%s has run less than %s ago", j.Action.Name, j.Action.cooldown(j.Cooldown)), left)
+		return nil, Busy.Later(fmt.Sprintf("%s ran less than %s ago", j.Action.Name, j.Action.cooldown(j.Cooldown)), left)
 	}
 	if err := e.Log.Writable(); err != nil {
 		return nil, seeLog() // of a dry run too: its record would wait in memory
@@ -225,7 +225,7 @@ func (e *Engine) allow(ctx context.Context, j *Job, before audit.State) (uptime 
 		return 0, p
 	}
 	if least := j.Guards.MinUptime; uptime < least { // what it holds may not be all there yet
-		return 0, Restarted.Later(fmt.Sprintf("it is up for %s", uptime), least-uptime)
+		return 0, Restarted.Later(fmt.Sprintf("it has been up for %s", uptime), least-uptime)
 	}
 	if j.Confirm == nil {
 		return uptime, nil
@@ -324,14 +324,14 @@ func (e *Engine) change(ctx context.Context, j *Job, params []any, uptime time.D
 // after reads until it is as asked, or until the time is up.
 func (e *Engine) after(ctx context.Context, j *Job, before audit.State) (state audit.State, is judgement) {
 	if before == nil {
-		return nil, unseen("what it is about cannot be read safely on this Kamailio")
+		return nil, unseen("its target cannot be read safely on this Kamailio")
 	}
 	// The last read, too, has its time: one that is cut off may still run in Kamailio,
 	// and holds back the next reload.
 	ctx, cancel := context.WithTimeout(ctx, j.Action.Waits+max(j.Action.LookTime, afterTime))
 	defer cancel()
 	patience := e.Now().Add(j.Action.Waits)
-	is = unseen("it could not be read afterwards")
+	is = unseen("the state could not be read afterwards")
 	for {
 		now, err := e.read(ctx, e.Kamailio, j)
 		switch {
@@ -360,7 +360,7 @@ func (e *Engine) failed(ctx context.Context, j *Job, res *adminapi.Result, err e
 		return err // nothing was done, or nobody knows what
 	}
 	if res.Before == nil {
-		return errors.Join(p.and("what it left cannot be read here"), err)
+		return errors.Join(p.and("its effect cannot be read here"), err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(j.Action.LookTime, afterTime))
 	defer cancel()
@@ -369,16 +369,16 @@ func (e *Engine) failed(ctx context.Context, j *Job, res *adminapi.Result, err e
 	case errors.Is(readErr, errNoTarget):
 		now = audit.State{"present": false}
 	case readErr != nil:
-		return errors.Join(p.and("what it left could not be read afterwards"), err)
+		return errors.Join(p.and("its effect could not be read afterwards"), err)
 	}
 	res.After = now
 	changed := res.Before.Differences(now, durationField, pingsField)
 	if len(changed) == 0 {
 		return err
 	}
-	_ = level.Error(e.Logger).Log("msg", "an action failed, and what it is about is not as before", "action", j.Action.Name, "id", j.ID, "changed", strings.Join(changed, ", "))
+	_ = level.Error(e.Logger).Log("msg", "action failed, and data in Kamailio changed", "action", j.Action.Name, "id", j.ID, "changed", strings.Join(changed, ", "))
 	p.Kind = FailedChanged
-	return errors.Join(p.and("NOT AS BEFORE: "+strings.Join(changed, ", ")), err)
+	return errors.Join(p.and("DATA CHANGED: "+strings.Join(changed, ", ")), err)
 }
 
 // sameServer finds out whether Kamailio was restarted meanwhile: what it answered
@@ -389,7 +389,7 @@ func (e *Engine) sameServer(ctx context.Context, was time.Duration, since time.T
 		return nil // it answered the change; that it does not answer this is another matter
 	}
 	if now < was || now+5*time.Second < was+e.Now().Sub(since).Truncate(time.Second) {
-		return OutcomeUnknown.Because("kamailio was restarted meanwhile")
+		return OutcomeUnknown.Because("kamailio was restarted in the meantime")
 	}
 	return nil
 }
@@ -412,7 +412,7 @@ func (e *Engine) end(j *Job, res *adminapi.Result, err error) *Problem {
 	r.Outcome, r.Verified, r.Before, r.After, r.Detail, r.Duration = res.Outcome, res.Verified, res.Before, res.After, res.Detail, res.Duration
 	e.publish(r, time.Since(j.began))
 	if p != nil {
-		_ = level.Warn(e.Logger).Log("msg", "an action did not go well", "action", j.Action.Name, "id", j.ID, "user", j.Caller.User, "outcome", res.Outcome, "problem", p.Name)
+		_ = level.Warn(e.Logger).Log("msg", "action failed", "action", j.Action.Name, "id", j.ID, "user", j.Caller.User, "outcome", res.Outcome, "problem", p.Name)
 	}
 	return p
 }
@@ -457,6 +457,6 @@ func (e *Engine) Recover() {
 		r.Outcome, r.Status, r.Problem = audit.Unknown, OutcomeUnknown.Status, OutcomeUnknown.Name
 		r.Detail = "the exporter ended while it ran"
 		e.publish(r, 0)
-		_ = level.Warn(e.Logger).Log("msg", "an action of the last run has no outcome: nobody knows whether it was done", "action", r.Action, "id", r.ID, "user", r.User)
+		_ = level.Warn(e.Logger).Log("msg", "an action of the last run has no outcome: its outcome is unknown", "action", r.Action, "id", r.ID, "user", r.User)
 	}
 }

@@ -95,7 +95,7 @@ func (e *Engine) keeps(ctx context.Context, j *Job, res *adminapi.Result) error 
 	if is := j.Action.Judge(j.Args, res.Before, res.After, j.Guards); is.why != "" {
 		return GuardBroken.Because(why + "; the target is not as this action left it, and was left alone: " + is.why)
 	}
-	_ = level.Error(e.Logger).Log("msg", "a guard is broken: an action is taken back", "action", j.Action.Name, "id", j.ID, "guard", why)
+	_ = level.Error(e.Logger).Log("msg", "guard broken: taking the action back", "action", j.Action.Name, "id", j.ID, "guard", why)
 	if err := e.takeBack(ctx, j, res); err != nil {
 		return errors.Join(GuardBroken.Because(why+"; "+ProblemOf(err).Error()), err)
 	}

@@ -158,7 +158,7 @@ func (a *Action) Check(given map[string]any) (Args, error) {
 	for name := range given {
 		if _, ok := args[name]; !ok {
 			// Its name is the client's: not repeated.
-			return nil, &ParamError{"", "is not one of the action's: " + a.paramNames()}
+			return nil, &ParamError{"", "is not a parameter of this action: " + a.paramNames()}
 		}
 	}
 	return args, a.Fit(args)
@@ -192,7 +192,7 @@ func (p Param) Check(value any) (checked any, why string) {
 	case adminapi.Int:
 		n, ok := value.(Number)
 		if !ok || !wholeNumber.MatchString(string(n)) {
-			return nil, "must be an integer: no quotes, no point, no exponent"
+			return nil, "must be an integer, without quotes, decimal point or exponent"
 		}
 		i, err := strconv.ParseInt(string(n), 10, 64)
 		if err != nil || p.By == "" && (i < p.Min || i > p.Max) { // else its form says which

@@ -41,15 +41,15 @@ func (c Constraint) Empty() bool {
 func (c *Constraint) Compile(p Param) error {
 	switch {
 	case c.Empty():
-		return errors.New("says nothing: give enum, min and max, regexp or domains, or any: true")
+		return errors.New("is empty: give enum, min and max, regexp or domains, or any: true")
 	case c.Any && (len(c.Enum) > 0 || c.Min != nil || c.Max != nil || c.Regexp != "" || len(c.Domains) > 0):
-		return errors.New("any: true goes with nothing else")
+		return errors.New("any: true cannot be combined with other constraints")
 	case p.Type != adminapi.Int && (c.Min != nil || c.Max != nil):
-		return errors.New("is no int: min and max do not apply")
+		return errors.New("is not an int: min and max do not apply")
 	case p.Type != adminapi.String && c.Regexp != "":
-		return errors.New("is no string: regexp does not apply")
+		return errors.New("is not a string: regexp does not apply")
 	case p.Type != adminapi.String && len(c.Domains) > 0:
-		return errors.New("is no URI: domains do not apply")
+		return errors.New("is not a URI: domains do not apply")
 	case c.Min != nil && c.Max != nil && *c.Min > *c.Max:
 		return errors.New("min is above max")
 	}
@@ -169,7 +169,7 @@ func (u *User) MayShow(c *Catalogue, k TargetKind) bool {
 func NewPolicy(c *Catalogue, roles map[string][]Grant, accounts map[string]Account) (*Policy, error) {
 	p := &Policy{Catalogue: c, users: map[string]*User{}}
 	if len(accounts) == 0 {
-		return nil, errors.New("users: there are none: nobody could do anything")
+		return nil, errors.New("users: none are defined, so every request would be refused")
 	}
 	for _, name := range slices.Sorted(maps.Keys(roles)) {
 		for i, g := range roles[name] {
@@ -189,7 +189,7 @@ func NewPolicy(c *Catalogue, roles map[string][]Grant, accounts map[string]Accou
 			grants = append(grants, granted...)
 		}
 		if len(grants) == 0 && !said.Auditor && !said.Webhook {
-			return nil, fmt.Errorf("users: %s: no grants: it could do nothing", name)
+			return nil, fmt.Errorf("users: %s: no grants: it could not run any action", name)
 		}
 		u := &User{Name: name, Auditor: said.Auditor, Webhook: said.Webhook, grants: map[string][]Grant{}}
 		for i, g := range grants {
@@ -267,7 +267,7 @@ func (p *Policy) Print(w io.Writer, alerts func(io.Writer)) {
 		}
 	}
 	alerts(w)
-	fmt.Fprintln(w, "granted to nobody")
+	fmt.Fprintln(w, "not granted to any user")
 	for _, action := range p.Catalogue.Names() {
 		if !granted[action] {
 			fmt.Fprintf(w, "  %s\n", action)

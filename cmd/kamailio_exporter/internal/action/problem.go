@@ -20,25 +20,25 @@ type Kind struct {
 
 // The problems that an action can have, as docs/admin-reference.md lists them.
 var (
-	Malformed      = Kind{"bad-request", http.StatusBadRequest, audit.Refused, "The request is not well formed"}
-	BadParameter   = Kind{"parameter", http.StatusUnprocessableEntity, audit.Refused, "A parameter may not be as it is"}
-	Guarded        = Kind{"guard", http.StatusConflict, audit.Refused, "A guard forbids it now"}
+	Malformed      = Kind{"bad-request", http.StatusBadRequest, audit.Refused, "Malformed request"}
+	BadParameter   = Kind{"parameter", http.StatusUnprocessableEntity, audit.Refused, "Invalid parameter"}
+	Guarded        = Kind{"guard", http.StatusConflict, audit.Refused, "Refused by a guard"}
 	Busy           = Kind{"busy", http.StatusConflict, audit.Refused, "Another change is running, or has just run"}
-	ModuleMissing  = Kind{"module-missing", http.StatusNotImplemented, audit.Refused, "This Kamailio cannot do that"}
-	NoSuchTarget   = Kind{"target-not-found", http.StatusUnprocessableEntity, audit.Refused, "Kamailio has no such thing"}
-	TargetGone     = Kind{"target-not-found", http.StatusNotFound, audit.Failed, "Kamailio has no such thing"}
-	Rejected       = Kind{"rejected", http.StatusBadGateway, audit.Failed, "Kamailio does not take the parameters"}
+	ModuleMissing  = Kind{"module-missing", http.StatusNotImplemented, audit.Refused, "Not available on this Kamailio"}
+	NoSuchTarget   = Kind{"target-not-found", http.StatusUnprocessableEntity, audit.Refused, "Target not found in Kamailio"}
+	TargetGone     = Kind{"target-not-found", http.StatusNotFound, audit.Failed, "Target not found in Kamailio"}
+	Rejected       = Kind{"rejected", http.StatusBadGateway, audit.Failed, "Kamailio rejected the parameters"}
 	KamailioError  = Kind{"kamailio-error", http.StatusBadGateway, audit.Failed, "Kamailio answered with an error"}
-	FailedChanged  = Kind{"failed-changed", http.StatusBadGateway, audit.Failed, "Kamailio answered with an error, and is not as before"}
-	NotVerified    = Kind{"verification-failed", http.StatusBadGateway, audit.Contradicted, "Kamailio says it is done, and it does not look so"}
-	Unreachable    = Kind{"unreachable", http.StatusServiceUnavailable, audit.Refused, "Kamailio cannot be asked; nothing was sent"}
+	FailedChanged  = Kind{"failed-changed", http.StatusBadGateway, audit.Failed, "Kamailio answered with an error, and its data changed"}
+	NotVerified    = Kind{"verification-failed", http.StatusBadGateway, audit.Contradicted, "Kamailio reported success, but the change is not there"}
+	Unreachable    = Kind{"unreachable", http.StatusServiceUnavailable, audit.Refused, "Kamailio is not reachable; nothing was sent"}
 	Restarted      = Kind{"restarted", http.StatusServiceUnavailable, audit.Refused, "Kamailio has just been started"}
 	TakenBack      = Kind{"taken-back", http.StatusConflict, audit.Failed, "A guard was broken meanwhile, and the change was taken back"}
 	GuardBroken    = Kind{"guard-broken", http.StatusBadGateway, audit.Contradicted, "A guard was broken meanwhile, and the change could not be taken back"}
-	OutcomeUnknown = Kind{"outcome-unknown", http.StatusGatewayTimeout, audit.Unknown, "It was sent, and there is no answer: look before you try again"}
+	OutcomeUnknown = Kind{"outcome-unknown", http.StatusGatewayTimeout, audit.Unknown, "Sent to Kamailio, but not answered: check the state before you try again"}
 	NoAudit        = Kind{audit.Unwritable, http.StatusServiceUnavailable, audit.Refused, "The audit log cannot be written"}
-	Unconfirmed    = Kind{"unconfirmed", http.StatusConflict, audit.Refused, "Kamailio does not say what the alert says"}
-	Stopping       = Kind{"shutting-down", http.StatusServiceUnavailable, audit.Refused, "The exporter stops"}
+	Unconfirmed    = Kind{"unconfirmed", http.StatusConflict, audit.Refused, "Kamailio does not confirm the alert"}
+	Stopping       = Kind{"shutting-down", http.StatusServiceUnavailable, audit.Refused, "The exporter is shutting down"}
 )
 
 // AfterSending makes a problem of one in the audit log that an action had after it was
@@ -161,13 +161,13 @@ func kamailioSays(err error) string {
 	case errors.Is(err, kamrpc.ErrTooLarge):
 		return "the reply is too large"
 	case errors.Is(err, kamrpc.ErrBadReply):
-		return "the reply is none"
+		return "invalid reply"
 	case errors.Is(err, kamrpc.ErrNoAnswer):
 		return "no answer before the deadline"
 	case errors.Is(err, kamrpc.ErrReloading):
-		return "the module reloads, or may"
+		return "the module is reloading, or may be"
 	case errors.Is(err, kamrpc.ErrUnreachable):
-		return "nobody listens"
+		return "no server is listening"
 	}
 	return "not before the deadline"
 }

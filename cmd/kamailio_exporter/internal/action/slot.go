@@ -76,7 +76,7 @@ func (s *slot) try(j *Job, waited bool) (freed <-chan struct{}, p *Problem) {
 	return nil, nil
 }
 
-func givesWay() *Problem { return Busy.Later("a person's action comes first", personWaits) }
+func givesWay() *Problem { return Busy.Later("an operator's action has priority", personWaits) }
 
 func (s *slot) give() {
 	s.mu.Lock()

@@ -178,7 +178,7 @@ func TestKilledBetweenIntentAndOutcome(t *testing.T) {
 			notes = append(notes, r.Detail)
 		}
 	}
-	if !strings.Contains(strings.Join(notes, "; "), "14 bytes of a line that was not whole were cut off") {
+	if !strings.Contains(strings.Join(notes, "; "), "an incomplete line of 14 bytes was removed") {
 		t.Errorf("%q", notes)
 	}
 }

@@ -130,8 +130,8 @@ func newAuthenticator(cfg *Config, p *action.Policy, now func() time.Time) *auth
 }
 
 var (
-	errNobody  = errors.New("no credentials, or not good ones")
-	errGuesses = errors.New("too many credentials that were not good")
+	errNobody  = errors.New("missing or invalid credentials")
+	errGuesses = errors.New("too many invalid credentials")
 )
 
 // authenticate finds the user. All credentials that a request carries have to be

@@ -135,13 +135,13 @@ func parseRequest(text []byte) (adminapi.Request, error) {
 			req.Reason = reason
 			return err
 		}
-		return errors.New("only params and reason can be here")
+		return errors.New("unknown member: only params and reason are allowed")
 	})
 	if err != nil {
 		return adminapi.Request{}, plain(err)
 	}
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return adminapi.Request{}, errors.New("something is behind the object")
+		return adminapi.Request{}, errors.New("unexpected data after the object")
 	}
 	return req, nil
 }
@@ -195,9 +195,9 @@ func plain(err error) error {
 	var syntax *jsontext.SyntacticError
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):
-		return errors.New("a name comes twice")
+		return errors.New("duplicate name")
 	case errors.As(err, &syntax):
-		return fmt.Errorf("no JSON at byte %d", syntax.ByteOffset)
+		return fmt.Errorf("invalid JSON at byte %d", syntax.ByteOffset)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("it is cut off")
 	}

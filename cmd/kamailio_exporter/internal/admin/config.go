@@ -118,9 +118,9 @@ func readPrivate(file string) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is no regular file", file)
+		return nil, fmt.Errorf("%s is not a regular file", file)
 	case info.Mode().Perm()&0o007 != 0:
-		return nil, fmt.Errorf("%s can be read or written by everybody (mode %04o): chmod 0640", file, info.Mode().Perm())
+		return nil, fmt.Errorf("%s is readable or writable by all users (mode %04o): run chmod 0640", file, info.Mode().Perm())
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
 	if err == nil && len(text) > maxConfigBytes {
@@ -324,7 +324,7 @@ func (cfg *Config) checkUser(u UserSpec) error {
 	network, _, _ := cfg.address()
 	switch {
 	case len(u.credentials()) == 0:
-		return errors.New("it has no peer_uid, peer_gid, token or client_cert: nobody could be it")
+		return errors.New("it has no peer_uid, peer_gid, token or client_cert, so it can never authenticate")
 	case u.Kind != "" && u.Kind != kindWebhook:
 		return errors.New("kind: want webhook, or none")
 	case u.Kind == kindWebhook && (len(u.Roles)+len(u.Grants)+len(u.PeerUID)+len(u.PeerGID) > 0 || u.Auditor):
@@ -408,7 +408,7 @@ func (cfg *Config) tlsConfig() (*tls.Config, error) {
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return nil, errors.New("tls: cert_file and key_file are no pair in PEM")
+		return nil, errors.New("tls: cert_file and key_file are not a valid PEM certificate and key pair")
 	}
 	ca, err := os.ReadFile(cfg.TLS.ClientCAFile)
 	if err != nil {
@@ -416,7 +416,7 @@ func (cfg *Config) tlsConfig() (*tls.Config, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(ca) {
-		return nil, errors.New("tls: client_ca_file has no certificate in PEM")
+		return nil, errors.New("tls: client_ca_file contains no PEM certificate")
 	}
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,

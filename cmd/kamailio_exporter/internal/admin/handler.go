@@ -35,13 +35,13 @@ type inForce struct {
 // of actions are in package action.
 var (
 	unauthenticated = action.Kind{Name: "unauthenticated", Status: http.StatusUnauthorized, Outcome: audit.Refused, Title: "Who are you?"}
-	forbidden       = action.Kind{Name: "browser", Status: http.StatusForbidden, Outcome: audit.Refused, Title: "Not from a web page"}
-	notFound        = action.Kind{Name: "not-found", Status: http.StatusNotFound, Outcome: audit.Refused, Title: "There is no such thing for you"}
-	badMethod       = action.Kind{Name: "method", Status: http.StatusMethodNotAllowed, Outcome: audit.Refused, Title: "Not with this HTTP method"}
+	forbidden       = action.Kind{Name: "browser", Status: http.StatusForbidden, Outcome: audit.Refused, Title: "Requests from web pages are refused"}
+	notFound        = action.Kind{Name: "not-found", Status: http.StatusNotFound, Outcome: audit.Refused, Title: "Not found, or not permitted"}
+	badMethod       = action.Kind{Name: "method", Status: http.StatusMethodNotAllowed, Outcome: audit.Refused, Title: "HTTP method not allowed"}
 	tooLarge        = action.Kind{Name: "too-large", Status: http.StatusRequestEntityTooLarge, Outcome: audit.Refused, Title: "The body is too large"}
 	mediaType       = action.Kind{Name: "media-type", Status: http.StatusUnsupportedMediaType, Outcome: audit.Refused, Title: "The body must be application/json, without an encoding"}
-	misdirected     = action.Kind{Name: "host", Status: http.StatusMisdirectedRequest, Outcome: audit.Refused, Title: "Not by this host name"}
-	badKey          = action.Kind{Name: "idempotency-key", Status: http.StatusUnprocessableEntity, Outcome: audit.Refused, Title: "The Idempotency-Key does not fit"}
+	misdirected     = action.Kind{Name: "host", Status: http.StatusMisdirectedRequest, Outcome: audit.Refused, Title: "Host name not allowed"}
+	badKey          = action.Kind{Name: "idempotency-key", Status: http.StatusUnprocessableEntity, Outcome: audit.Refused, Title: "Invalid Idempotency-Key"}
 	rateLimited     = action.Kind{Name: "rate-limit", Status: http.StatusTooManyRequests, Outcome: audit.Refused, Title: "Too many requests"}
 )
 
@@ -146,7 +146,7 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, s *inForce, id s
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return action.Malformed.Because("the query cannot be read")
+		return action.Malformed.Because("invalid query string")
 	}
 	if who.user.Webhook || path == adminapi.WebhookPath {
 		return h.alerts(w, r, s, who, path, values)

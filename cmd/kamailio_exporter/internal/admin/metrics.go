@@ -40,23 +40,23 @@ type metrics struct {
 func newMetrics(e *action.Engine, rules prometheus.Collector, now func() *inForce) *metrics {
 	name := func(n string) string { return metricPrefix + n }
 	return &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("requests_total"), Help: "Actions that users asked for, by what became of them: applied, applied_unverified, contradicted, no_change, refused, failed or unknown."}, []string{"user", "action", "outcome"}),
-		denied:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("denied_total"), Help: "Requests that were turned away before any action was looked at, by the reason."}, []string{"reason"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name("duration_seconds"), Help: "How long actions took, with what was read before and after.", Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}, NativeHistogramBucketFactor: 1.1}, []string{"action"}),
-		busy: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name("busy"), Help: "1 while an action runs, and every other one is refused."}, func() float64 {
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("requests_total"), Help: "Actions that users requested, by outcome: applied, applied_unverified, contradicted, no_change, refused, failed or unknown."}, []string{"user", "action", "outcome"}),
+		denied:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("denied_total"), Help: "Requests that were denied before the action was examined, by reason."}, []string{"reason"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name("duration_seconds"), Help: "Duration of actions, with the reads before and after.", Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}, NativeHistogramBucketFactor: 1.1}, []string{"action"}),
+		busy: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name("busy"), Help: "1 while an action is running; others are refused meanwhile."}, func() float64 {
 			if e.Busy() {
 				return 1
 			}
 			return 0
 		}),
-		unverified: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("unverified_total"), Help: "Actions that Kamailio says are done while what was read afterwards says otherwise."}, []string{"action"}),
-		auditFails: prometheus.NewCounter(prometheus.CounterOpts{Name: name("audit_errors_total"), Help: "Times that the audit log could not be written; nothing is done without it."}),
-		auditSync:  prometheus.NewGauge(prometheus.GaugeOpts{Name: name("audit_last_fsync_seconds"), Help: "How long the last write of the audit log took to reach the disk."}),
-		reloadGood: prometheus.NewGauge(prometheus.GaugeOpts{Name: name("config_last_reload_successful"), Help: "1 if the file of --admin.config.file was good when it was last read; else the configuration before it is in force."}),
-		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{Name: name("config_last_reload_success_timestamp_seconds"), Help: "When the configuration in force was read."}),
-		success:    prometheus.NewDesc(name("last_success_timestamp_seconds"), "When an action was last applied.", []string{"action"}, nil),
-		expiry:     prometheus.NewDesc(name("token_expiry_timestamp_seconds"), "When the last of a user's tokens ends; absent without tokens, or with one that does not end.", []string{"user"}, nil),
-		reset:      prometheus.NewDesc(programPrefix+"stats_reset_timestamp_seconds", "When statistics of Kamailio were last reset by this program.", nil, nil),
+		unverified: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("unverified_total"), Help: "Actions that Kamailio reported as done, but the state read afterwards contradicts it."}, []string{"action"}),
+		auditFails: prometheus.NewCounter(prometheus.CounterOpts{Name: name("audit_errors_total"), Help: "Failed writes of the audit log. No action runs without it."}),
+		auditSync:  prometheus.NewGauge(prometheus.GaugeOpts{Name: name("audit_last_fsync_seconds"), Help: "Duration of the last sync of the audit log to disk."}),
+		reloadGood: prometheus.NewGauge(prometheus.GaugeOpts{Name: name("config_last_reload_successful"), Help: "1 if the last reload of --admin.config.file succeeded, 0 if the previous configuration is still in use."}),
+		reloadTime: prometheus.NewGauge(prometheus.GaugeOpts{Name: name("config_last_reload_success_timestamp_seconds"), Help: "Unix time at which the current configuration was loaded."}),
+		success:    prometheus.NewDesc(name("last_success_timestamp_seconds"), "Unix time at which an action was last applied.", []string{"action"}, nil),
+		expiry:     prometheus.NewDesc(name("token_expiry_timestamp_seconds"), "Unix time at which the last token of a user expires. Absent without tokens, or with a token that does not expire.", []string{"user"}, nil),
+		reset:      prometheus.NewDesc(programPrefix+"stats_reset_timestamp_seconds", "Unix time at which this program last reset statistics of Kamailio.", nil, nil),
 		rules:      rules, journal: e.Journal, inForce: now,
 	}
 }

@@ -83,7 +83,7 @@ func TestFailedIsNotUnchanged(t *testing.T) {
 		switch {
 		case six && (r.problem() != "failed-changed" || r.Before["blocked"] != 7.0 || r.After["blocked"] != 0.0 || r.After["allowed"] != 0.0):
 			t.Errorf("%s", r.Text)
-		case !six && !strings.Contains(r.Text, "what it left cannot be read here"):
+		case !six && !strings.Contains(r.Text, "its effect cannot be read here"):
 			t.Errorf("%s", r.Text)
 		}
 		for _, r := range b.records() {

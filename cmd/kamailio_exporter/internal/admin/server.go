@@ -247,7 +247,7 @@ func listenUnix(cfg *Config, path string) (net.Listener, error) {
 	if info, err := os.Stat(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("%w: with systemd, RuntimeDirectory= makes it", err)
 	} else if info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0 {
-		return nil, fmt.Errorf("%s can be written by everybody", filepath.Dir(path))
+		return nil, fmt.Errorf("%s is writable by all users", filepath.Dir(path))
 	}
 	listener, err := net.Listen("unix", path)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -258,7 +258,7 @@ func listenUnix(cfg *Config, path string) (net.Listener, error) {
 			conn.Close()
 			return nil, fmt.Errorf("%s is in use by another process", path)
 		case statErr != nil || info.Mode().Type() != os.ModeSocket:
-			return nil, fmt.Errorf("%s is there, and no socket", path)
+			return nil, fmt.Errorf("%s exists and is not a socket", path)
 		}
 		if err := os.Remove(path); err != nil {
 			return nil, err
@@ -278,7 +278,7 @@ func listenUnix(cfg *Config, path string) (net.Listener, error) {
 // Serve runs until Shutdown. What waits to be taken back is left alone from the end
 // of ctx on.
 func (s *Server) Serve(ctx context.Context) error {
-	s.engine.Log.Keep(audit.Record{Kind: audit.KindNote, Detail: "the endpoint began to serve"})
+	s.engine.Log.Keep(audit.Record{Kind: audit.KindNote, Detail: "serving"})
 	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() { defer close(ended); s.runner.Serve(ctx) }()

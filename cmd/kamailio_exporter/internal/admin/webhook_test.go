@@ -405,7 +405,7 @@ func TestBudgetsAndWhen(t *testing.T) {
 	b.good.Store(true)
 	b.fake.Down()
 	r := b.send(payload("g", b.fires(0)))
-	if r.Status != 503 || !strings.Contains(r.Detail, "rule drain: unreachable: nobody listens") || r.Header.Get("Retry-After") == "" {
+	if r.Status != 503 || !strings.Contains(r.Detail, "rule drain: unreachable: no server is listening") || r.Header.Get("Retry-After") == "" {
 		t.Errorf("Kamailio is down: %d %s", r.Status, r.Text)
 	}
 	b.noChange("not now")
@@ -664,7 +664,7 @@ func TestRemediationConfigurations(t *testing.T) {
 	}
 	for name, tc := range map[string]struct{ from, to, says string }{
 		"mode":                       {"mode: enforce", "mode: yes", "dry_run or enforce"},
-		"no match":                   {"match: {instance: 'sip1:9494'}", "match: {}", "tells this Kamailio's alerts"},
+		"no match":                   {"match: {instance: 'sip1:9494'}", "match: {}", "identifies the alerts of this Kamailio"},
 		"no alertname":               {"match: {alertname: GatewayFails}", "match: {severity: critical}", "alertname"},
 		"unknown key":                {"undo_on_resolved: true", "undo: true", "unknown key undo; the keys here are action, "},
 		"unknown action":             {"      action: dispatcher.set-state", "      action: core.kill", "no action"},
@@ -674,7 +674,7 @@ func TestRemediationConfigurations(t *testing.T) {
 		"a value that is none":       {"state: {value: dx}", "state: {value: alpha}", "one of ip"},
 		"a parameter missing":        {", state: {value: dx}", "", "missing"},
 		"a parameter too many":       {"state: {value: dx}", "state: {value: dx}, x: {value: 1}", `no parameter "x"`},
-		"no confirmation":            {"confirm: {htable: [{table: failed, label: uri, above: 5}]}", "", "only a hint"},
+		"no confirmation":            {"confirm: {htable: [{table: failed, label: uri, above: 5}]}", "", "is a hint"},
 		"not for this action":        {"confirm: {htable: [{table: failed, label: uri, above: 5}]}", "confirm: {not_loaded_since: true}", "for reloads"},
 		"half a share":               {"above: 5", "above: 5, of: sent", "go together"},
 		"a budget":                   {"per_rule: 10/1h", "per_rule: 10", "3/1h"},

@@ -260,7 +260,7 @@ func (l *Log) reopenLocked(before string, each func(Record)) error {
 	}
 	l.file, l.size, l.end, l.lost = file, result.good-result.carried, result.good, false
 	if result.torn > 0 {
-		l.pending = append([]Record{note(fmt.Sprintf("%d bytes of a line that was not whole were cut off", result.torn))}, l.pending...)
+		l.pending = append([]Record{note(fmt.Sprintf("an incomplete line of %d bytes was removed", result.torn))}, l.pending...)
 	}
 	if result.broken != "" {
 		l.pending = append([]Record{chainNote("the chain is broken: " + result.broken)}, l.pending...)
@@ -304,7 +304,7 @@ func syncDir(dir string) error {
 
 var errClosed = errors.New("the audit log is closed")
 
-var errAuditGone = errors.New("the audit log is no more where it was: SIGHUP makes a new one")
+var errAuditGone = errors.New("the audit log file was moved: send SIGHUP to open a new one")
 
 // Append writes records and syncs them. Nothing may be done before an intent is
 // on the disk.

@@ -74,7 +74,7 @@ func readRecords(r io.Reader, before string, each func(Record)) (fileResult, err
 		line = line[:len(line)-1]
 		var record Record
 		if err := json.Unmarshal(line, &record); err != nil {
-			breaks("line %d is no record", result.lines)
+			breaks("line %d is not a record", result.lines)
 			result.prev = hashOf(line)
 			continue
 		}
@@ -200,7 +200,7 @@ func verify(files []string, head *Head) (Report, error) {
 	case head == nil || head.Seq == 0:
 		return report, nil
 	case report.Last < head.Seq:
-		return report, fmt.Errorf("the end is cut off: it ends with record %d, and the running exporter has written %d", report.Last, head.Seq)
+		return report, fmt.Errorf("the end is missing: the last record is %d, but the running exporter has written %d", report.Last, head.Seq)
 	case report.Last == head.Seq:
 		atHead = report.Hash
 	}
@@ -223,7 +223,7 @@ func wrong(file string, r fileResult, first bool) error {
 	case first && r.first.Seq == 1 && r.first.Prev != zeroHash:
 		return errors.New("record 1 follows something")
 	case first && r.first.Seq != 1 && (r.first.Kind != KindCheckpoint || r.first.Part != 1):
-		return fmt.Errorf("the beginning is cut off: it begins with record %d, which begins no file", r.first.Seq)
+		return fmt.Errorf("the beginning is missing: the first record is %d", r.first.Seq)
 	}
 	// A rotated file is named by its last record.
 	name := file[strings.LastIndexByte(file, '.')+1:]

@@ -46,7 +46,7 @@ func (r *rule) confirmed(ctx context.Context, k action.Kamailio, a alert, args a
 	return nil
 }
 
-// notSo is that Kamailio does not say what the alert says.
+// notSo is that Kamailio does not confirm the alert.
 func notSo(format string, args ...any) error {
 	return action.Unconfirmed.Because(fmt.Sprintf(format, args...))
 }

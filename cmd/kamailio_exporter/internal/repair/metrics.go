@@ -41,15 +41,15 @@ const outcomeDryRun = "dry_run"
 func newMetrics(l *Ledger, rules func() *Rules) *metrics {
 	name := func(n string) string { return MetricPrefix + n }
 	return &metrics{
-		actions:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("actions_total"), Help: "What rules did about alerts (step do) and took back when they were resolved (step undo), by what became of it: applied, applied_unverified, contradicted, no_change, failed or unknown; dry_run is what would have been sent."}, []string{"rule", "step", "outcome"}),
-		refusals:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("refused_total"), Help: "Alerts that a rule did not act on, by the guard rail that kept it from it."}, []string{"rule", "guard"}),
-		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("notifications_total"), Help: "Notifications of Alertmanager: taken, to be sent again because nothing could be done yet, or bad."}, []string{"result"}),
-		last:          prometheus.NewGauge(prometheus.GaugeOpts{Name: name("last_notification_timestamp_seconds"), Help: "When Alertmanager last sent a notification; 0 if it has not since the start."}),
-		breaker:       prometheus.NewDesc(name("breaker_open"), "1 while the rule does nothing until somebody runs remediation.reset.", []string{"rule"}, nil),
-		enforced:      prometheus.NewDesc(name("enforced"), "1 if the rule acts, 0 if it is in dry run.", []string{"rule"}, nil),
-		open:          prometheus.NewDesc(name("open_changes"), "Changes that the rule made, in the last day, and has not taken back.", []string{"rule"}, nil),
-		oldest:        prometheus.NewDesc(name("oldest_open_change_timestamp_seconds"), "When the oldest of these changes was made.", []string{"rule"}, nil),
-		left:          prometheus.NewDesc(name("budget_left"), "How many more actions the rule's own budget has room for.", []string{"rule"}, nil),
+		actions:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("actions_total"), Help: "Actions of rules for firing alerts (step do) and for resolved ones (step undo), by outcome: applied, applied_unverified, contradicted, no_change, failed or unknown; dry_run is what would have been sent."}, []string{"rule", "step", "outcome"}),
+		refusals:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("refused_total"), Help: "Alerts that a rule did not act on, by the guard rail that stopped it."}, []string{"rule", "guard"}),
+		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("notifications_total"), Help: "Alertmanager notifications: accepted, to be sent again because nothing could be done yet, or invalid."}, []string{"result"}),
+		last:          prometheus.NewGauge(prometheus.GaugeOpts{Name: name("last_notification_timestamp_seconds"), Help: "Unix time of the last Alertmanager notification; 0 if there was none since startup."}),
+		breaker:       prometheus.NewDesc(name("breaker_open"), "1 while the circuit breaker of the rule is open: the rule is inactive until remediation.reset is run.", []string{"rule"}, nil),
+		enforced:      prometheus.NewDesc(name("enforced"), "1 if the rule is enforced, 0 if it is in dry run.", []string{"rule"}, nil),
+		open:          prometheus.NewDesc(name("open_changes"), "Changes that the rule made in the last day and has not undone.", []string{"rule"}, nil),
+		oldest:        prometheus.NewDesc(name("oldest_open_change_timestamp_seconds"), "Unix time of the oldest of these changes.", []string{"rule"}, nil),
+		left:          prometheus.NewDesc(name("budget_left"), "Actions that remain in the budget of the rule.", []string{"rule"}, nil),
 
 		ledger: l, rules: rules,
 	}

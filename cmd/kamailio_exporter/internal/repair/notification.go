@@ -55,14 +55,14 @@ func parseNotification(text []byte) (notification, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	if err := d.Decode(&body); err != nil {
-		return notification{}, errors.New("it is no notification of Alertmanager") // the parser's words quote it
+		return notification{}, errors.New("not an Alertmanager notification") // the parser's words quote it
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return notification{}, errors.New("something is behind the notification")
+		return notification{}, errors.New("unexpected data after the notification")
 	}
 	switch {
 	case body.Version != "4":
-		return notification{}, errors.New(`it is no notification of version "4"`)
+		return notification{}, errors.New(`not a notification of version "4"`)
 	case body.Truncated != 0:
 		return notification{}, errTruncated
 	case len(body.Alerts) > maxAlerts:

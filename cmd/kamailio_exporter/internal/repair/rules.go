@@ -100,7 +100,7 @@ func NewRules(said *Config, actions *action.Catalogue, guards action.Guards, coo
 		return nil, fmt.Errorf("mode: want dry_run or enforce, not %q", said.Mode)
 	}
 	if len(said.Match) == 0 {
-		return nil, errors.New("match: name the label that tells this Kamailio's alerts from others', such as instance: sbc1.example.net:9494")
+		return nil, errors.New("match: name the label that identifies the alerts of this Kamailio, such as instance: sbc1.example.net:9494")
 	}
 	common, err := matchers(said.Match)
 	if err != nil {
@@ -252,7 +252,7 @@ func (said *RuleConfig) checkSource(source *ParamSource, p action.Param, actions
 
 func (c ConfirmConfig) check(a *action.Action, all *action.Catalogue) error {
 	if len(c.Read) == 0 && len(c.AtLeast) == 0 && c.LatencyAbove == 0 && len(c.HTable) == 0 && !c.NotLoadedSince {
-		return errors.New("an alert is only a hint: say what must be so at Kamailio (read, at_least, latency_above, htable, not_loaded_since)")
+		return errors.New("an alert is a hint, not a command: say what must be true at Kamailio (read, at_least, latency_above, htable, not_loaded_since)")
 	}
 	if (len(c.Read) > 0 || len(c.AtLeast) > 0) && a.Look == nil {
 		return fmt.Errorf("%s reads nothing before it", a.Name)

@@ -51,10 +51,10 @@ const (
 
 // Problems that only alerts have, as docs/admin-reference.md lists them.
 var (
-	notOwn    = action.Kind{Name: "not-own", Status: http.StatusConflict, Outcome: audit.Refused, Title: "It is not what the rule left"}
-	queueFull = action.Kind{Name: "queue", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Too many notifications wait"}
-	tooMany   = action.Kind{Name: "attempts", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Too many alerts were looked at in a minute"}
-	notDone   = action.Kind{Name: "not-done", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Nothing was done yet; send it again"}
+	notOwn    = action.Kind{Name: "not-own", Status: http.StatusConflict, Outcome: audit.Refused, Title: "The target was changed since the rule acted"}
+	queueFull = action.Kind{Name: "queue", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Too many notifications are waiting"}
+	tooMany   = action.Kind{Name: "attempts", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Too many alerts were examined in the last minute"}
+	notDone   = action.Kind{Name: "not-done", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Nothing was done yet; send the notification again"}
 )
 
 // NewRunner makes one for the rules that are in force when they are needed.
@@ -306,7 +306,7 @@ func (m *Runner) blind() string {
 	at, good := m.scraped()
 	switch age := m.engine.Now().Sub(at); {
 	case at.IsZero():
-		return "there was no scrape yet"
+		return "no scrape has finished yet"
 	case !good:
 		return "the last scrape failed"
 	case age > defaultMinUptime:
@@ -374,7 +374,7 @@ func (m *Runner) run(ctx context.Context, j *attempt, job *action.Job) verdict {
 		outcome = outcomeDryRun
 	}
 	m.metrics.acted(r.name, j.tag.Step, outcome)
-	_ = level.Info(m.engine.Logger).Log("msg", "a rule acted on an alert", "rule", r.name, "step", j.tag.Step, "outcome", outcome, "id", res.ID)
+	_ = level.Info(m.engine.Logger).Log("msg", "rule acted on an alert", "rule", r.name, "step", j.tag.Step, "outcome", outcome, "id", res.ID)
 	if m.ledger.tired(r.name) {
 		m.openBreaker(r.name, fmt.Sprintf("%d actions in a row failed, have no known outcome or could not be verified", failuresInARow))
 	}

@@ -119,7 +119,7 @@ func (m *Runner) takeBack(ctx context.Context, all *Rules, r *rule, c change) (v
 	}
 	v = m.run(ctx, j, m.job(j, back, func(_ context.Context, _ action.Kamailio, before audit.State, _ time.Duration) error {
 		if !r.undo.Own(before, c.after) {
-			return notOwn.Because("it is not what the rule left any more")
+			return notOwn.Because("the target was changed since the rule acted")
 		}
 		return nil
 	}))
