@@ -25,7 +25,7 @@ func ExitCodes(command string) []string {
 		"serve":  {"stopped by a signal", usageError + ", invalid file, or the port is in use"},
 		"doctor": {"healthy", "degraded", "broken: no metrics from Kamailio, or the exporter cannot start", usageError},
 		"rpc":    {"Kamailio replied", usageError, "refused, Kamailio was not called", "Kamailio replied with an error", "no reply"},
-		"admin":  {"success", usageError + ", or the request was not sent", "refused", "Kamailio replied with an error", "Kamailio reports success, and nothing shows it", "the outcome is unknown", "Kamailio reports success, and its state contradicts that"},
+		"admin":  {"success", usageError + ", or the request was not sent", "refused", "Kamailio replied with an error", "Kamailio reported success, but the change cannot be verified", "the outcome is unknown", "Kamailio reported success, but its state contradicts that"},
 		"assets": {"success", usageError + ", or a file cannot be written"},
 	}[command]
 }
