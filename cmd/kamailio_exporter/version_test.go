@@ -68,7 +68,7 @@ func TestVersion(t *testing.T) {
 func checkout(t *testing.T) string {
 	t.Helper()
 	dir, root := t.TempDir(), filepath.Join("..", "..")
-	for _, name := range []string{"assets.go", "go.mod", "go.sum", "VERSION", "alerts", "cmd", "collector", "dashboards", "examples", "kamrpc"} {
+	for _, name := range []string{"assets.go", "go.mod", "go.sum", "VERSION", "README.md", "CHANGELOG.md", "SECURITY.md", "docs", "alerts", "cmd", "collector", "dashboards", "examples", "kamrpc"} {
 		output(t, root, "cp", "-R", name, dir)
 	}
 	output(t, dir, "git", "init", "-q")

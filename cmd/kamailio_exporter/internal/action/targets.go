@@ -183,10 +183,10 @@ func listBlocked(ctx context.Context, k Kamailio, yield func(Target)) error {
 
 func listVariables(ctx context.Context, k Kamailio, yield func(Target)) error {
 	for _, variable := range cfgVariables {
-		state, err := lookVariable(ctx, k, Args{"variable": variable})
+		state, err := lookVariable(ctx, k, Args{"variable": variable.name})
 		switch {
 		case err == nil:
-			yield(Target{Args{"variable": variable}, state})
+			yield(Target{Args{"variable": variable.name}, state})
 		case !errors.Is(err, errNoTarget) && !errors.Is(err, errUnreadable):
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -209,11 +210,14 @@ func call(t *testing.T, server *kamailiotest.Server, user, status string) string
 // A call that rings cannot be ended, and one whose both ends are dead ends later.
 func TestCallsThatDoNotEndAtOnce(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
-		status := "180 Ringing"
+		var answered atomic.Bool
 		gw := kamailiotest.NewGateway(t, func(method string) (string, time.Duration) {
 			switch method {
 			case "INVITE":
-				return status, 0
+				if answered.Load() {
+					return "200 OK", 0
+				}
+				return "180 Ringing", 0
 			case "OPTIONS":
 				return "200 OK", 0
 			}
@@ -243,7 +247,7 @@ func TestCallsThatDoNotEndAtOnce(t *testing.T) {
 			t.Errorf("the call that rings is in state %d", is)
 		}
 
-		status = "200 OK"
+		answered.Store(true)
 		stuck := call(t, server, "1001", "200")
 		until(t, "it is answered", func() bool { return dialog(stuck).State == 4 })
 		r := b.wants(t, "dialog.end", fmt.Sprintf(`{"call_id":%q}`, stuck), audit.Unverified, false)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 )
 
@@ -25,7 +26,9 @@ func noReply(err error) error {
 	case errors.As(err, &untrusted), errors.As(err, &unknown), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		kind = ErrTLS
 	case errors.As(err, &dns), errors.As(err, &dial) && dial.Op == "dial":
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+	// net/http has no error to compare with for a server that closes before it has the
+	// request.
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), strings.Contains(err.Error(), "server closed idle connection"):
 		kind = ErrClosed
 	}
 	return fmt.Errorf("%w: %w", err, kind)
