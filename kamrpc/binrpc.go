@@ -16,13 +16,12 @@ import (
 	"time"
 )
 
-// binrpc is Kamailio's ctl module, whose one process serves each connection in
-// turn (modules/ctl/io_listener.c). It speaks a binary format of its own
-// (modules/ctl/binrpc.h); what goes in and comes out here is JSON as by the other
-// transports, translated.
+// binrpc is Kamailio's ctl module. A single process serves one connection after another
+// (modules/ctl/io_listener.c). It uses its own binary format (modules/ctl/binrpc.h), which
+// is translated from and to JSON here, so that it looks like the other transports.
 //
-// A connection of its own for each request: no late answer, and none that
-// Kamailio has closed meanwhile.
+// Each request has its own connection, so that no late reply can arrive, and Kamailio
+// cannot have closed the connection since its last use.
 type binrpc struct {
 	network, address string
 	dialer           *net.Dialer
@@ -30,15 +29,15 @@ type binrpc struct {
 
 func (t binrpc) String() string { return "binrpc+" + t.network + "://" + t.address }
 
-// binrpcMaxReply is what ctl collects outside of structures by default
-// (binrpc_max_body_size). A structure has 8 KiB more, for itself.
+// binrpcMaxReply is the default size of the buffer in which ctl collects a reply, without
+// its structures (binrpc_max_body_size). Each structure has its own buffer of 8 KiB.
 const binrpcMaxReply = 32 << 10
 
 func (t binrpc) Traits() Traits {
 	return Traits{MaxReply: binrpcMaxReply, Complete: true, Silence: "the reply is larger than ctl can send without waiting (then name a socket of jsonrpcs as a further URI)"}
 }
 
-// binrpcMaxRequest is the buffer of io_listener.c.
+// binrpcMaxRequest is the size of the request buffer in io_listener.c.
 const binrpcMaxRequest = 65_535
 
 func (t binrpc) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
@@ -73,8 +72,8 @@ type binrpcReply struct {
 	release func()
 }
 
-// Close reads first what is left of a reply that nobody wants any more: Kamailio
-// 5.6 logs an error when its peer goes away with data unread.
+// Close first reads the rest of a reply that is no longer wanted: Kamailio 5.6 logs an
+// error if its peer closes the connection with unread data.
 func (r *binrpcReply) Close() error {
 	r.release()
 	if r.left > 0 && !errors.Is(r.err, os.ErrDeadlineExceeded) {
@@ -84,8 +83,7 @@ func (r *binrpcReply) Close() error {
 	return r.conn.Close()
 }
 
-// What a packet begins with, and the types of packets and records
-// (modules/ctl/binrpc.h).
+// The start of a packet, and the types of packets and records (modules/ctl/binrpc.h).
 const (
 	binrpcMagic = 0xA1 // and version
 
@@ -94,17 +92,17 @@ const (
 	binrpcFaultType   = 3
 
 	binrpcInt    = 0
-	binrpcString = 1 // with a final zero
+	binrpcString = 1 // with a final zero byte
 	binrpcDouble = 2 // in thousandths
 	binrpcStruct = 3
-	binrpcArray  = 4 // Kamailio writes none: its lists are structures of values without names
-	binrpcName   = 5 // of the value behind it
+	binrpcArray  = 4 // Kamailio never writes it: its lists are structures of values without names
+	binrpcName   = 5 // of the value that follows
 	binrpcBytes  = 6
 
-	binrpcLong = 8 // bit of the size: it is that of the length which follows
+	binrpcLong = 8 // flag in the size: the size is that of the length field that follows
 )
 
-// binrpcRequest translates a JSON-RPC request. Its id becomes the cookie.
+// binrpcRequest translates a JSON-RPC request to BINRPC. Its id becomes the cookie.
 func binrpcRequest(request []byte) (method string, packet []byte, err error) {
 	var call struct {
 		Method string
@@ -120,7 +118,7 @@ func binrpcRequest(request []byte) (method string, packet []byte, err error) {
 	for _, param := range call.Params {
 		number, ok := param.(json.Number)
 		if !ok {
-			body = appendBinrpcString(body, param.(string)) // encode lets only these two in
+			body = appendBinrpcString(body, param.(string)) // encode accepts only these two types
 			continue
 		}
 		if body, err = appendBinrpcNumber(body, number.String()); err != nil {

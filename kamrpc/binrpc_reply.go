@@ -11,52 +11,51 @@ import (
 	"strconv"
 )
 
-// binrpcReader turns BINRPC replies into the JSON that jsonrpcs would have
-// written, piece by piece: whatever lengths a reply announces, it holds a few
-// KiB. The client's limits of bytes, values and depth hold for the JSON.
+// binrpcReader converts BINRPC replies to the JSON that jsonrpcs would have written. It
+// works piece by piece and buffers only a few KiB, whatever lengths a reply announces.
+// The client's limits of bytes, values, and depth apply to the JSON.
 //
 //	BINRPC                                 JSON
 //	int of 32 bits, signed or not          number (see shape)
-//	double, in thousandths                 number; null where it overflowed
+//	double, in thousandths                 number; null if it overflowed
 //	string, bytes                          string; "<null string>" is null
-//	struct of names and values             object, or a list (see shape) of objects of one member
+//	struct of names and values             object, or a list (see shape) of objects with one member
 //	struct of values                       list
-//	all values at the top, one after       list (see shape), or else the last of them
-//	another
+//	several values at the top level        list (see shape), else the last value
 //
-// Dates and booleans (formats "t" and "b") are numbers here; no method of the
-// price list has them.
+// Dates and booleans (formats "t" and "b") become numbers; no method of the price list
+// uses them.
 type binrpcReader struct {
 	in     *bufio.Reader
 	method string
-	reads  bool // it only reads
+	reads  bool // the method is a read
 	shape  shape
-	err    error // for good
+	err    error // permanent
 
-	out   []byte // JSON that has not been read yet, starting at taken
+	out   []byte // JSON that has not been read yet, starting at index taken
 	taken int
 
 	at      int64 // bytes read
-	left    int64 // of the packet
+	left    int64 // of the packet, in bytes
 	id      uint64
-	open    bool // within a reply
+	open    bool // inside a reply
 	levels  []binrpcLevel
-	name    string // of the value to come
+	name    string // of the next value
 	text    int64  // bytes left of the string being read
-	zero    bool   // and the last of them is the final zero
+	zero    bool   // the last of them is the final zero byte
 	scratch []byte
 }
 
-// binrpcLevel is the reply itself or a structure in it. Kamailio collects each in
-// a buffer of its own.
+// binrpcLevel is the reply itself or a structure in it. Kamailio collects each one in
+// its own buffer.
 type binrpcLevel struct {
-	end     byte  // the record that ends it
-	list    bool  // the shape says that it is one
+	end     byte  // type of the record that ends it
+	list    bool  // shape says that it is a list
 	kind    byte  // [ or {, 0 before the first record
 	values  int   // so far
-	named   bool  // the name of the value to come is written
-	wrapped bool  // and it has its own object
-	buffer  int64 // bytes that Kamailio has collected
+	named   bool  // the name of the next value has been written
+	wrapped bool  // and that value has its own object
+	buffer  int64 // bytes that Kamailio has put into this buffer
 }
 
 func newBinrpcReader(r io.Reader, method string) *binrpcReader {
@@ -79,7 +78,7 @@ func (r *binrpcReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// step reads one record, or a piece of one.
+// step reads one record or a piece of one.
 func (r *binrpcReader) step() error {
 	switch {
 	case !r.open:
@@ -94,7 +93,7 @@ func (r *binrpcReader) step() error {
 
 func (r *binrpcReader) bad() error { return fmt.Errorf("not BINRPC at byte %d", r.at) }
 
-// byte reads one of the packet.
+// byte reads one byte of the packet.
 func (r *binrpcReader) byte() (byte, error) {
 	if r.left == 0 {
 		return 0, r.bad()
@@ -115,7 +114,7 @@ func cutOff(err error) error {
 	return err
 }
 
-// number reads a big-endian one of this many bytes.
+// number reads a big-endian number of size bytes.
 func (r *binrpcReader) number(size int64) (n uint64, err error) {
 	for range size {
 		b, err := r.byte()
@@ -127,8 +126,7 @@ func (r *binrpcReader) number(size int64) (n uint64, err error) {
 	return n, nil
 }
 
-// header reads what a packet begins with. A stream that ends before one is an
-// io.EOF.
+// header reads the start of a packet. If the stream ends before it, the error is io.EOF.
 func (r *binrpcReader) header() error {
 	first, err := r.in.ReadByte()
 	if err != nil {
@@ -168,10 +166,10 @@ func (r *binrpcReader) header() error {
 	return r.bad()
 }
 
-// binrpcMaxFault is more than a fault has: Kamailio cuts its text at 256 bytes.
+// binrpcMaxFault is larger than any fault: Kamailio truncates the text at 256 bytes.
 const binrpcMaxFault = 4 << 10
 
-// fault reads a code and a text.
+// fault reads an error code and its text.
 func (r *binrpcReader) fault() error {
 	if r.left > binrpcMaxFault {
 		return r.bad()
@@ -203,9 +201,9 @@ func (r *binrpcReader) fault() error {
 	text = bytes.TrimSuffix(text, []byte{0})
 	switch {
 	case bytes.HasPrefix(text, []byte("Internal")) && r.reads:
-		// A record that did not fit. rpc_add says "Internal server error processing
-		// …: buffer too small (overflow)"; that a structure was too small only the
-		// method itself tells, "Internal error …".
+		// A record did not fit. rpc_add says "Internal server error processing …:
+		// buffer too small (overflow)". If a structure was too small, only the
+		// method itself reports it: "Internal error …".
 		return fmt.Errorf("%w (error %d: %q)", ErrOutgrown, int32(code), text) //nolint:gosec // a signed one is meant
 	case string(text) == "command "+r.method+" not found":
 		text = []byte("Method Not Found") // as jsonrpcs says it
@@ -219,7 +217,7 @@ func (r *binrpcReader) fault() error {
 	return nil
 }
 
-// size reads the head of a record. The end of a structure has the size -1.
+// size reads the head of a record. For the end of a structure, size is -1.
 func (r *binrpcReader) size() (kind byte, size int64, err error) {
 	head, err := r.byte()
 	if err != nil {
@@ -270,7 +268,7 @@ func (r *binrpcReader) record() error {
 			err = r.begin(kind)
 		case -1:
 			if err = r.end(kind); err == nil {
-				in-- // the end is in the buffer that the beginning is in
+				in-- // the end marker is in the same buffer as the start marker
 			}
 		default:
 			err = r.bad()
@@ -284,7 +282,7 @@ func (r *binrpcReader) record() error {
 	return err
 }
 
-// binrpcMaxName is more than a structure holds by default.
+// binrpcMaxName is more than the default size of a structure.
 const binrpcMaxName = 16 << 10
 
 func (r *binrpcReader) readName(size int64) error {
@@ -319,7 +317,7 @@ func (r *binrpcReader) readName(size int64) error {
 	return nil
 }
 
-// comma parts a value from the one before it.
+// comma writes the separator before all values but the first.
 func (r *binrpcReader) comma(l *binrpcLevel) {
 	if l.values > 0 {
 		r.put(`,`)
@@ -327,7 +325,7 @@ func (r *binrpcReader) comma(l *binrpcLevel) {
 	l.values++
 }
 
-// value writes what comes before a value.
+// value writes what precedes a value.
 func (r *binrpcReader) value() {
 	l := r.level()
 	switch {
@@ -352,7 +350,7 @@ func (r *binrpcReader) value() {
 	}
 }
 
-// after writes what comes behind a value.
+// after writes what follows a value.
 func (r *binrpcReader) after() {
 	if l := r.level(); l.wrapped {
 		l.wrapped = false
@@ -360,8 +358,8 @@ func (r *binrpcReader) after() {
 	}
 }
 
-// binrpcMaxDepth is what jsontext bears in what is passed over; what is kept is
-// bounded by the client.
+// binrpcMaxDepth is the depth that jsontext accepts in skipped values. The client limits
+// the depth of the values that it keeps.
 const binrpcMaxDepth = 10_000
 
 func (r *binrpcReader) begin(kind byte) error {
@@ -400,7 +398,7 @@ func (r *binrpcReader) end(kind byte) error {
 	return nil
 }
 
-// finish ends a reply.
+// finish completes a reply.
 func (r *binrpcReader) finish() error {
 	l := r.level()
 	switch {
@@ -418,20 +416,20 @@ func (r *binrpcReader) finish() error {
 	return nil
 }
 
-// binrpcStructBuffer is that of a structure by default, binrpc_struct_max_body_size.
+// binrpcStructBuffer is the default buffer of a structure (binrpc_struct_max_body_size).
 const binrpcStructBuffer = 8 << 10
 
-// What is left of a buffer when a value did not fit: of the reply's own less than
-// a line of stats.get_statistics, of a structure's less than an element of a list
-// (pike.top, lcr.dump_rules). The other methods look whether their values were
-// taken, and answer a fault.
+// The space that can be left in a buffer when the next value does not fit: in the reply's
+// own buffer, less than one line of stats.get_statistics; in a structure's, less than one
+// element of a list (pike.top, lcr.dump_rules). All other methods check whether their
+// values were added, and return a fault if not.
 const (
 	binrpcSlack       = 256
 	binrpcStructSlack = 8
 )
 
-// full reports that a buffer may have been truncated: ctl sends what fits.
-// Their size is unknown: it is the default, or twice the default, and so on.
+// full reports whether a buffer may have been truncated: ctl sends only what fits. The
+// buffer's size is unknown: the default, or the default doubled any number of times.
 func full(n, buffer, slack int64) bool {
 	for buffer < n {
 		buffer *= 2
@@ -468,7 +466,7 @@ func (r *binrpcReader) double(size int64) error {
 	}
 	r.value()
 	switch i := int64(n); i { //nolint:gosec // a signed one is meant
-	case math.MinInt64, math.MaxInt64: // a number that is too large for thousandths
+	case math.MinInt64, math.MaxInt64: // too large to express in thousandths
 		r.put(`null`)
 	default:
 		if i < 0 {
@@ -484,7 +482,7 @@ func (r *binrpcReader) double(size int64) error {
 	return nil
 }
 
-// binrpcNull is what ctl writes for a NULL (modules/ctl/binrpc_run.c).
+// binrpcNull is what ctl writes for NULL (modules/ctl/binrpc_run.c).
 const binrpcNull = "<null string>\x00"
 
 func (r *binrpcReader) string(size int64, zero bool) error {
@@ -516,7 +514,7 @@ func (r *binrpcReader) string(size int64, zero bool) error {
 	return nil
 }
 
-// copyText copies the part of a string that has been received.
+// copyText copies as much of a string as has been received.
 func (r *binrpcReader) copyText() error {
 	if _, err := r.in.Peek(1); err != nil {
 		return cutOff(err)
@@ -546,7 +544,7 @@ func (r *binrpcReader) putID() {
 	r.put("}\n")
 }
 
-// quote writes bytes as they are, but for those that JSON does not allow.
+// quote writes bytes unchanged, except for those that JSON does not allow.
 func (r *binrpcReader) quote(text []byte) {
 	for _, c := range text {
 		switch {

@@ -6,10 +6,10 @@ import (
 	"fmt"
 )
 
-// Sibling makes another client of the same Kamailio: transports and slots of its own, so
-// that neither waits for the other's calls, but reloads and reads of a module are
-// kept apart, and changes made one at a time, across both. What one learns of a URI
-// holds for the other: a change goes to no other Kamailio than the reads.
+// Sibling returns another client for the same Kamailio with its own transports and slots,
+// so that neither waits for the other's calls. Both share the locks that keep reloads and
+// reads of a module apart and run one change at a time. They also share what is known
+// about each URI, so that changes go to the same Kamailio as the reads.
 func (c *Client) Sibling(cfg Config) (*Client, error) {
 	if len(cfg.Transports) == 0 {
 		return nil, errNoTransport
@@ -17,17 +17,17 @@ func (c *Client) Sibling(cfg Config) (*Client, error) {
 	return newClient(cfg, c.gate, c.roster, c.members), nil
 }
 
-// Do makes one call that changes Kamailio: a reload or an action of the price
-// list. It is sent once. Another transport is tried only where nothing was sent.
+// Do makes one call that changes Kamailio: a reload or an action of the price list. It
+// is sent once. Another transport is tried only if nothing was sent.
 //
-// While a module reloads, no read of it by this process runs, and the reload
-// waits for those in progress; where one got no answer, so that it may still run, the
-// reload is refused with a *[StillReadError] for a while. One change runs at a time;
-// the next waits.
+// While a module reloads, this process does not read it, and the reload first waits for
+// reads in progress. If a read got no answer, it may still be running, so reloads of
+// that module are refused for a while with a *[StillReadError]. Changes run one at a
+// time; the next one waits.
 //
-// After an ErrUnknownOutcome Kamailio may have done it, or may still do it: the
-// caller never repeats that by itself. After a *[Fault] it has answered. After
-// any other error nothing was sent.
+// After ErrUnknownOutcome, Kamailio may have made the change or may still make it: the
+// caller must never repeat it automatically. A *[Fault] means that Kamailio answered.
+// After any other error, nothing was sent.
 func (c *Client) Do(ctx context.Context, method string, params ...any) (Value, error) {
 	price, err := c.allow(ctx, method, params, Reload, Action)
 	if err != nil {
@@ -50,7 +50,7 @@ func (c *Client) Do(ctx context.Context, method string, params ...any) (Value, e
 	return result, err
 }
 
-// maxChangeReply is far more than any change answers: a sentence, or a few fields.
+// maxChangeReply is far more than the reply of any change: a sentence or a few fields.
 const maxChangeReply = 64 << 10
 
 func (c *Client) send(ctx context.Context, method string, params []any) (result Value, err error) {
@@ -68,6 +68,6 @@ func (c *Client) send(ctx context.Context, method string, params []any) (result 
 
 // resender is a Transport whose RoundTrip may send a request more than once.
 type resender interface {
-	// once is the same transport, but sends a request at most once.
+	// once returns the same transport, except that it sends a request at most once.
 	once() Transport
 }

@@ -1,10 +1,10 @@
-// Package kamrpc queries a running Kamailio over JSON-RPC, over each of the transports that
-// its jsonrpcs module offers: HTTP, the unix or UDP datagram socket, the FIFO and
-// (Kamailio 6) TCP; or over BINRPC, which its ctl module offers.
+// Package kamrpc queries a running Kamailio over JSON-RPC or BINRPC. JSON-RPC uses any
+// transport of the jsonrpcs module: HTTP, the unix or UDP datagram socket, the FIFO, and
+// (Kamailio 6) TCP. BINRPC uses the ctl module.
 //
-// A reply is untrusted input: it is bounded in bytes, depth and number of values,
-// matched to its request by id, and kept byte for byte. The package knows
-// nothing of metrics, flags or logs.
+// A reply is untrusted input: its size, depth, and number of values are limited, it is
+// matched to its request by id, and its strings are kept byte for byte. The package knows
+// nothing about metrics, flags, or logs.
 package kamrpc
 
 import (
@@ -26,40 +26,40 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Caller calls one method of one Kamailio. The parameters are strings, integers
-// or floats. The error is a *[Fault] when Kamailio refused the call.
+// Caller calls one RPC method of a Kamailio. Parameters are strings, integers, or
+// floats. The error is a *[Fault] if Kamailio refused the call.
 type Caller interface {
 	Call(ctx context.Context, method string, params ...any) (Value, error)
 }
 
-// Transport carries requests to Kamailio. Both sides of it are JSON-RPC; only BINRPC
-// has to know that.
+// Transport carries requests to Kamailio. Requests and replies are always JSON-RPC; the
+// BINRPC transport translates both.
 type Transport interface {
-	// RoundTrip delivers the request and returns what comes back, as it comes.
-	// Reading ends with an error once ctx is done. A stream may hold more than
-	// one reply (a late one to an earlier request): the caller picks its own.
-	// A request that could not be delivered is an ErrUnreachable.
+	// RoundTrip sends the request and returns the reply as a stream. Reading fails
+	// once ctx is done. The stream may hold more than one reply, for example a late
+	// reply to an earlier request; the caller picks its own. If the request could
+	// not be delivered, the error is an ErrUnreachable.
 	RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error)
 	// Traits describes what this transport can carry.
 	Traits() Traits
-	// String is the URI, without anything secret.
+	// String returns the URI without secrets.
 	String() string
 }
 
-// Traits are the limits of a transport.
+// Traits are the capabilities and limits of a transport.
 type Traits struct {
-	MaxReply int64  // bytes of the largest reply that Kamailio can send; 0: no known limit
-	Scripted bool   // kamailio.cfg can answer here methods that Kamailio does not list
-	Complete bool   // also of a method of which JSON-RPC loses a part, see [Price.JSONLoses]
+	MaxReply int64  // largest reply that Kamailio can send, in bytes; 0: no known limit
+	Scripted bool   // kamailio.cfg can serve methods here that Kamailio does not list
+	Complete bool   // replies are complete even where JSON-RPC loses a part, see [Price.JSONLoses]
 	Silence  string // what a missing reply may mean here, and how to fix it
 }
 
-// Config of a [Client]. Zero limits mean the defaults.
+// Config is the configuration of a [Client]. Zero limits mean the defaults.
 type Config struct {
-	Transports    []Transport       // in the order of preference
-	MaxConcurrent int               // calls at once; each occupies a Kamailio process
-	MaxReplyBytes int64             // of a reply that is kept whole
-	Observe       func(Observation) // called once for every request sent; may be nil
+	Transports    []Transport       // in order of preference
+	MaxConcurrent int               // concurrent calls; each occupies a Kamailio process
+	MaxReplyBytes int64             // largest reply that is kept in memory as a whole
+	Observe       func(Observation) // called once for every request that was sent; may be nil
 }
 
 // Defaults of a [Config].
@@ -68,18 +68,18 @@ const (
 	DefaultMaxReplyBytes = 16 << 20
 )
 
-// Observation is what one request cost. Err is nil, or as [Client.Call] says.
+// Observation describes one request. Err is nil or an error as in [Client.Call].
 type Observation struct {
 	Method string
 	Bytes  int64 // of the reply, as far as it was read
 	Err    error
 }
 
-// Client is a [Caller] for one Kamailio that has one or more transports.
-// Calls whose reply may grow go over the transport that carries most, those of which
-// JSON-RPC loses a part by BINRPC if there is one, and the others by the first. A
-// transport that does not take the request, or a read that it does not answer, is passed
-// over for the next; so is one that leads to another Kamailio (see [Client.Status]).
+// Client is a [Caller] for one Kamailio that has one or more transports. Calls with
+// growing replies use the transport with the highest size limit, calls whose reply
+// JSON-RPC truncates use BINRPC if it is available, and all others use the first one.
+// If a transport does not accept the request, or does not answer a read, the client tries
+// the next one. It skips a transport that leads to another Kamailio (see [Client.Status]).
 type Client struct {
 	members, byCapacity, byContent, scripted []*member
 
@@ -89,12 +89,12 @@ type Client struct {
 	maxReply int64
 	observe  func(Observation)
 	nextID   atomic.Uint32
-	outgrown sync.Map // methods that got no answer on a transport with a limit
+	outgrown sync.Map // methods that got no answer on a transport with a size limit
 }
 
 var errNoTransport = errors.New("no transport: give at least one URI")
 
-// NewClient fails only when there is no transport at all.
+// NewClient returns a Client. It fails only if there is no transport.
 func NewClient(cfg Config) (*Client, error) {
 	if len(cfg.Transports) == 0 {
 		return nil, errNoTransport
@@ -138,12 +138,12 @@ func newClient(cfg Config, gate *gate, roster *roster, known []*member) *Client 
 			c.scripted = append(c.scripted, m)
 		}
 	}
-	// Not from 1: a restarted client must not take its predecessor's late answer.
+	// A random start: a restarted client must not accept a late reply to its predecessor.
 	c.nextID.Store(rand.Uint32()) //nolint:gosec // not a secret
 	return c
 }
 
-// URIs lists the URIs, without secrets.
+// URIs returns the URIs without secrets.
 func (c *Client) URIs() []string {
 	uris := make([]string, len(c.members))
 	for i, w := range c.members {
@@ -152,10 +152,10 @@ func (c *Client) URIs() []string {
 	return uris
 }
 
-// Call asks one method of the price list and returns its result. The errors wrap
-// ErrNotPriced, ErrDangerous, ErrReloading, ErrUnreachable, ErrNoAnswer,
-// ErrTooLarge, ErrOutgrown, ErrBadReply or the *Fault that Kamailio answered, and
-// name the method and the transport.
+// Call calls one method of the price list and returns its result. The errors wrap
+// ErrNotPriced, ErrDangerous, ErrReloading, ErrUnreachable, ErrNoAnswer, ErrTooLarge,
+// ErrOutgrown, ErrBadReply, or the *Fault that Kamailio returned, and name the method
+// and the transport.
 func (c *Client) Call(ctx context.Context, method string, params ...any) (Value, error) {
 	price, err := c.allow(ctx, method, params, Read)
 	if err != nil {
@@ -172,7 +172,7 @@ func (c *Client) Call(ctx context.Context, method string, params ...any) (Value,
 	return result, err
 }
 
-// route is the transports for a call, the best first.
+// route returns the transports for a call, best first.
 func (c *Client) route(price Price) []*member {
 	_, outgrown := c.outgrown.Load(price.Method)
 	switch {
@@ -184,9 +184,8 @@ func (c *Client) route(price Price) []*member {
 	return c.members
 }
 
-// allow looks a call up in the price list. Where a danger depends on the version,
-// the server is asked for its own each time: it may have been another a minute
-// ago.
+// allow looks up a call in the price list. If the danger depends on the version, it
+// queries the version each time, because Kamailio may have been upgraded since.
 func (c *Client) allow(ctx context.Context, method string, params []any, effects ...Effect) (Price, error) {
 	price, ok := PriceOf(method)
 	if !ok || !slices.Contains(effects, price.Effect) {
@@ -208,7 +207,7 @@ func (c *Client) allow(ctx context.Context, method string, params []any, effects
 	return price, nil
 }
 
-// keep decodes a result whole.
+// keep decodes a whole result into memory.
 func keep(result *Value) func(*decoder) error {
 	return func(d *decoder) (err error) {
 		*result, err = d.value(1)
@@ -216,11 +215,10 @@ func keep(result *Value) func(*decoder) error {
 	}
 }
 
-// Rows asks one method and calls yield for each row of the result as it comes, in
-// constant memory however large the reply is. An error means that the rows so far
-// are not all there are, and not to be used: the reply was cut off, or was not
-// ours. The rules for the rows are at [Rows]; the errors are those of Call, or
-// what yield returned.
+// Rows calls one method and passes each row of the result to yield as it arrives, in
+// constant memory regardless of the size of the reply. After an error, discard the rows
+// received so far: the reply was truncated, or belongs to another request. See [Rows] for
+// how rows are found. The errors are those of Call, or the error that yield returned.
 func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, row Value) error, method string, params ...any) error {
 	price, err := c.allow(ctx, method, params, Read)
 	if err != nil {
@@ -232,8 +230,8 @@ func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, ro
 	}
 	results := 0
 	return c.read(ctx, members, method, params, math.MaxInt64, func(d *decoder) error {
-		// The id comes last: rows of a late answer to another request would be
-		// mixed with ours.
+		// The id comes last, so the rows of a late reply to another request would
+		// be mixed with ours.
 		if results++; results > 1 {
 			return fmt.Errorf("%w: after that to another request", ErrBadReply)
 		}
@@ -241,10 +239,10 @@ func (c *Client) Rows(ctx context.Context, rows Rows, yield func(above Above, ro
 	})
 }
 
-// CallScripted is Call for a method that Kamailio does not list and only the
-// operator's kamailio.cfg can answer (event_route[xhttp:request]). Where no transport
-// leads through the script it is ErrMethodNotFound without asking: each call of
-// an unknown method is an ERROR line in Kamailio's log.
+// CallScripted is like Call, but for a method that Kamailio does not list and that only
+// kamailio.cfg can serve (event_route[xhttp:request]). If no transport leads through
+// kamailio.cfg, it returns ErrMethodNotFound without a call: each call of an unknown
+// method logs an ERROR line in Kamailio.
 func (c *Client) CallScripted(ctx context.Context, method string, params ...any) (Value, error) {
 	if _, err := c.allow(ctx, method, params, Read); err != nil {
 		return Value{}, err
@@ -257,8 +255,8 @@ func (c *Client) CallScripted(ctx context.Context, method string, params ...any)
 	return result, err
 }
 
-// read is try for a read, which no reload of its module runs beside. It waits for
-// the reload before it takes a slot, so that other modules are read meanwhile.
+// read is try for a read. No reload of the module runs at the same time. It waits for a
+// reload before it takes a slot, so that other modules can be read meanwhile.
 func (c *Client) read(ctx context.Context, members []*member, method string, params []any, limit int64, read func(*decoder) error) error {
 	done, err := c.gate.read(ctx, moduleOf(method))
 	if err != nil {
@@ -275,7 +273,7 @@ func (c *Client) read(ctx context.Context, members []*member, method string, par
 	return err
 }
 
-// enter waits for a slot; leave gives it back.
+// enter waits for a slot; leave releases it.
 func (c *Client) enter(ctx context.Context, method string) (leave func(), err error) {
 	select {
 	case c.slots <- struct{}{}:
@@ -283,16 +281,16 @@ func (c *Client) enter(ctx context.Context, method string) (leave func(), err er
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%s: waiting for earlier calls: %w", method, ctx.Err())
 	}
-	if ctx.Err() != nil { // select picks by chance when both are ready
+	if ctx.Err() != nil { // select picks at random when both are ready
 		leave()
 		return nil, fmt.Errorf("%s: canceled: %w", method, ctx.Err())
 	}
 	return leave, nil
 }
 
-// try asks over one transport after another, until one answers. read decodes the result,
-// of which limit bytes are read at most. Not answered means that Kamailio may
-// still be at it. A change is sent once; not sent means that nothing was asked.
+// try sends the call over one transport after another until one answers. read decodes the
+// result; at most limit bytes are read. If answered is false, Kamailio may still be
+// working on the call. A change is sent once; sent is false if no request was delivered.
 func (c *Client) try(ctx context.Context, members []*member, method string, params []any, limit int64, read func(*decoder) error) (sent, answered bool, err error) {
 	price, _ := PriceOf(method)
 	answered = true
@@ -321,9 +319,9 @@ func (c *Client) try(ctx context.Context, members []*member, method string, para
 	return sent, answered, oneLine(passed)
 }
 
-// attempt asks over one transport. A read that grows may take all the time that there is;
-// another leaves some for the transports behind it, as one that does not answer shows
-// in nothing else.
+// attempt sends the call over one transport. A growing read may use all remaining time.
+// Any other read leaves time for the transports after this one, because a transport
+// that does not answer can only be detected by waiting.
 func (c *Client) attempt(ctx context.Context, m *member, behind []*member, price Price, params []any, limit int64, read func(*decoder) error) (answered bool, err error) {
 	transport := m.Transport
 	switch {
@@ -341,8 +339,8 @@ func (c *Client) attempt(ctx context.Context, m *member, behind []*member, price
 	return answered, err
 }
 
-// oneLine joins what each transport said: errors.Join breaks lines, and this ends in
-// a log.
+// oneLine joins the errors of all transports on one line, because they end up in a log
+// line. errors.Join inserts line breaks.
 func oneLine(errs []error) error {
 	joined := errs[0]
 	for _, err := range errs[1:] {
@@ -351,11 +349,11 @@ func oneLine(errs []error) error {
 	return joined
 }
 
-// ask sends one request. Kamailio has the whole reply before it sends the first
-// byte (jsonrpcs and ctl alike), so that it is done when anything comes; and a
-// request that did not arrive was never begun.
+// ask sends one request. jsonrpcs and ctl both complete a reply before they send its
+// first byte. So once a byte arrives, Kamailio has finished the call; and a request that
+// was not delivered was never started.
 func (c *Client) ask(ctx context.Context, m *member, transport Transport, method string, params []any, limit int64, read func(*decoder) error) (answered bool, err error) {
-	// 31 bits: cJSON-like parsers of older versions keep an id in an int.
+	// 31 bits: older versions of Kamailio's JSON parser store the id in an int.
 	id := c.nextID.Add(1) & math.MaxInt32
 	request, err := encode(id, method, params)
 	if err != nil {
@@ -377,7 +375,7 @@ func (c *Client) ask(ctx context.Context, m *member, transport Transport, method
 		err = c.explain(ctx, transport, method, err)
 	}
 	if err == nil && bytes < c.members[0].Traits().capacity()/2 {
-		c.outgrown.Delete(method) // it was a hang, or what was large is gone
+		c.outgrown.Delete(method) // it was a hang, or the large reply has shrunk
 	}
 	if answered && bytes > 0 {
 		c.roster.heard(m.state)
@@ -386,8 +384,8 @@ func (c *Client) ask(ctx context.Context, m *member, transport Transport, method
 	return answered, err
 }
 
-// explain turns a deadline into what it means on this transport, and remembers the
-// method when another transport could carry more.
+// explain replaces a deadline error with what it means on this transport. It remembers
+// the method if another transport can carry larger replies.
 func (c *Client) explain(ctx context.Context, transport Transport, method string, err error) error {
 	if errors.Is(err, ErrOutgrown) {
 		c.outgrow(transport, method)
@@ -423,8 +421,8 @@ func (t Traits) capacity() int64 {
 	return t.MaxReply
 }
 
-// encode writes the request. Nothing but our own fields ever goes in: a
-// "store_path" from outside would make Kamailio write a file.
+// encode writes the request. It only ever contains our own fields: a "store_path" from
+// outside would make Kamailio write a file.
 func encode(id uint32, method string, params []any) ([]byte, error) {
 	request := struct {
 		Version string `json:"jsonrpc"`
@@ -442,7 +440,7 @@ func encode(id uint32, method string, params []any) ([]byte, error) {
 	return json.Marshal(request)
 }
 
-// decodeReply reads replies until the one with this id, each result by read.
+// decodeReply skips replies until the one with this id. read decodes each result.
 func decodeReply(r *limitedReader, id uint32, method string, read func(*decoder) error) error {
 	d := newDecoder(r)
 	d.limit = int(min(maxValues, max(minValues, r.max/valueBytes)))
@@ -450,7 +448,7 @@ func decodeReply(r *limitedReader, id uint32, method string, read func(*decoder)
 	for others := 0; ; others++ {
 		var fault, gotID Value
 		if d.dec.PeekKind() != jsontext.KindBeginObject {
-			// PeekKind hides the error of the read; ReadToken tells it.
+			// PeekKind hides the read error; ReadToken returns it.
 			_, err := d.dec.ReadToken()
 			switch {
 			case errors.Is(err, io.EOF) && others > 0:
@@ -487,12 +485,12 @@ func decodeReply(r *limitedReader, id uint32, method string, read func(*decoder)
 	}
 }
 
-// badReply marks what could not be read: what is no JSON, and a connection that
-// broke. A reply beyond our limit, and a request that never arrived, stay what
-// they are; a deadline is for explain to name.
+// badReply marks errors of reading a reply: invalid JSON, or a connection that broke.
+// A reply beyond our limit and a request that never arrived keep their own errors.
+// explain handles deadlines.
 func badReply(err error) error {
 	if inner := errors.Unwrap(err); inner != nil && err.Error() == "jsontext: read error: "+inner.Error() {
-		err = inner // jsontext's words are noise to whoever reads a log
+		err = inner // jsontext's prefix is noise in a log
 	}
 	var syntax *jsontext.SyntacticError
 	var refused *yieldError
@@ -504,7 +502,7 @@ func badReply(err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: cut off", ErrBadReply)
 	case errors.As(err, &syntax):
-		// Not the error's own text: it quotes the reply, which may hold secrets.
+		// Not the error's own text: it quotes the reply, which may contain secrets.
 		return fmt.Errorf("%w: not JSON at byte %d", ErrBadReply, syntax.ByteOffset)
 	}
 	return fmt.Errorf("%w: %w", ErrBadReply, err)

@@ -9,23 +9,23 @@ import (
 	"syscall"
 )
 
-// Largest replies that can arrive. Kamailio sends a reply as one datagram and
-// drops it, with an ERROR line, when its socket's send buffer cannot hold it:
-// jsonrpcs_sock.c asks for 64 KiB, Linux doubles that and keeps 32 bytes.
+// The largest replies that can arrive. Kamailio sends a reply as one datagram. If the send
+// buffer of its socket is too small, it drops the reply with an ERROR line. jsonrpcs_sock.c
+// requests 64 KiB; Linux doubles that and reserves 32 bytes.
 const (
 	unixMaxReply = 2*64<<10 - 32
 	udpMaxReply  = 65_507
 )
 
-// maxDatagram is what a Kamailio could send that leaves its buffer as large as
-// Linux makes it (net.core.wmem_default).
+// maxDatagram is the largest reply that Kamailio can send if it keeps the default send
+// buffer of Linux (net.core.wmem_default).
 const maxDatagram = 212_992
 
 func datagramTraits(limit int64) Traits {
 	return Traits{MaxReply: limit, Silence: fmt.Sprintf("the reply is larger than the %d bytes that this transport carries (then name the FIFO or HTTP as a further URI)", limit)}
 }
 
-// unixDatagram is the jsonrpcs datagram socket, the one a stock Kamailio opens.
+// unixDatagram is the jsonrpcs datagram socket, which Kamailio's default config opens.
 type unixDatagram struct{ path string }
 
 func (t unixDatagram) String() string { return "unix://" + t.path }
@@ -33,9 +33,9 @@ func (t unixDatagram) String() string { return "unix://" + t.path }
 func (t unixDatagram) Traits() Traits { return datagramTraits(unixMaxReply) }
 
 func (t unixDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
-	// Kamailio answers to the sender's address. Binding to the empty name lets
-	// Linux choose an abstract one: no file is left behind, and it works across
-	// a chroot or a container that shares the network namespace.
+	// Kamailio replies to the sender's address. Binding to the empty name lets Linux
+	// choose an abstract one. It leaves no file behind, and works across a chroot or a
+	// container that shares the network namespace.
 	dialer := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		if ctlErr := c.Control(func(fd uintptr) {
 			err = syscall.Bind(int(fd), &syscall.SockaddrUnix{})
@@ -61,11 +61,11 @@ func (t udpDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadClos
 	return askDatagram(ctx, t.dialer, "udp", t.address, request)
 }
 
-// maxRequest of jsonrpcs_sock.c, for datagrams and TCP.
+// maxRequest is the limit in jsonrpcs_sock.c for datagrams and TCP.
 const maxRequest = 65_456
 
-// askDatagram uses a socket of its own for each request, so that a late answer
-// to an earlier one has nowhere to go.
+// askDatagram uses a separate socket for each request, so that a late reply to an earlier
+// request cannot be received.
 func askDatagram(ctx context.Context, dialer *net.Dialer, network, address string, request []byte) (io.ReadCloser, error) {
 	if len(request) > maxRequest {
 		return nil, fmt.Errorf("the request has %d bytes; a datagram carries at most %d", len(request), maxRequest)
@@ -83,15 +83,15 @@ func askDatagram(ctx context.Context, dialer *net.Dialer, network, address strin
 	return &datagramReply{conn: conn, release: release}, nil
 }
 
-// datagramReply makes a stream of the datagrams that come in.
+// datagramReply turns the received datagrams into a stream.
 type datagramReply struct {
 	conn    net.Conn
 	release func()
 	buffer  *[]byte // of datagramBuffers, while in use
-	rest    []byte  // of the present datagram
+	rest    []byte  // of the current datagram
 }
 
-// A datagram must be read in one go, into a buffer for the largest.
+// A datagram must be read in one call, into a buffer for the largest possible one.
 var datagramBuffers = sync.Pool{New: func() any {
 	b := make([]byte, maxDatagram)
 	return &b

@@ -13,23 +13,23 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// What one reply may cost us. A reply is untrusted input: depth bounds the stack
-// (a Go stack overflow cannot be recovered), values bound the memory that a
-// small text can be blown up to.
+// Limits for one reply, which is untrusted input. Depth limits the stack, because a Go
+// stack overflow cannot be recovered. Values limit memory, because a short text can
+// expand to many values.
 const (
 	maxDepth  = 64
 	maxValues = 1 << 20
-	// valueBytes of a reply's limit are for one value each: this many has the
-	// default limit, and less room for text is room for fewer values.
+	// valueBytes is the part of the byte limit that allows one value: the default limit
+	// allows maxValues, and a lower limit allows proportionally fewer.
 	valueBytes = DefaultMaxReplyBytes / maxValues
 	minValues  = 1 << 10
 )
 
-// ErrTooLarge is a reply beyond the limit of bytes or of values.
+// ErrTooLarge means that a reply exceeds the limit of bytes or of values.
 var ErrTooLarge = errors.New("reply too large")
 
-// limitedReader ends a reply that is longer than it may be with ErrTooLarge,
-// where io.LimitReader would end it with an EOF that looks like a cut.
+// limitedReader returns ErrTooLarge if a reply is too long. io.LimitReader would return
+// EOF, which looks like a truncated reply.
 type limitedReader struct {
 	r    io.Reader
 	left int64
@@ -48,7 +48,7 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// newDecoder reads what Kamailio writes: repeated names, raw bytes in strings.
+// newDecoder accepts what Kamailio writes: repeated names and raw bytes in strings.
 func newDecoder(r io.Reader) *decoder {
 	return &decoder{
 		dec:   jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)),
@@ -61,12 +61,12 @@ type decoder struct {
 	dec    *jsontext.Decoder
 	values int
 	limit  int               // of values
-	names  map[string]string // one string for each member name, however many rows carry it
-	stack  []Member          // of the objects and arrays that are open, innermost last
+	names  map[string]string // one string per member name, shared by all rows
+	stack  []Member          // members of the open objects and arrays, innermost last
 }
 
-// take cuts what was pushed since mark off the stack, into a list that is as
-// long as it must be: growing each list by itself cost three times the memory.
+// take removes everything pushed since mark from the stack, and returns it as a list of
+// the exact length. Growing each list separately used three times the memory.
 func (d *decoder) take(mark int) []Member {
 	list := slices.Clone(d.stack[mark:])
 	clear(d.stack[mark:])
@@ -74,7 +74,7 @@ func (d *decoder) take(mark int) []Member {
 	return list
 }
 
-// value decodes the next value whole.
+// value decodes the whole next value.
 func (d *decoder) value(depth int) (Value, error) {
 	if depth > maxDepth {
 		return Value{}, fmt.Errorf("nested deeper than %d levels", maxDepth)
@@ -114,14 +114,14 @@ func (d *decoder) object(depth int) (Value, error) {
 	return Value{kind: Object, list: d.take(mark)}, err
 }
 
-// members reads an object and calls each with every name in turn; each must
-// read the value that follows.
+// members reads an object and calls each with every name in turn; each must read the
+// value that follows.
 func (d *decoder) members(each func(name string) error) error {
 	return d.rawMembers(func(raw []byte) error { return each(d.name(raw)) })
 }
 
-// rawMembers is members with the names as they are written, quotes included, and
-// only until the value is read.
+// rawMembers is like members, but passes the names as written, including quotes. A name
+// is valid only until its value is read.
 func (d *decoder) rawMembers(each func(raw []byte) error) error {
 	if _, err := d.dec.ReadToken(); err != nil {
 		return err
@@ -161,15 +161,14 @@ func (d *decoder) name(raw []byte) string {
 		return known
 	}
 	name := unquote(raw)
-	if len(d.names) < 1024 { // names that are data (pdt.list) must not fill it
+	if len(d.names) < 1024 { // names that are data (pdt.list) must not fill the map
 		d.names[string(raw)] = name
 	}
 	return name
 }
 
-// unquote decodes a JSON string that jsontext has found well-formed. It is ours
-// and not jsontext's because that one turns every byte that is not UTF-8 into
-// U+FFFD: two names that differ would become one.
+// unquote decodes a JSON string that jsontext has validated. jsontext itself would turn
+// every byte that is not UTF-8 into U+FFFD, so that two different names could become equal.
 func unquote(raw []byte) string {
 	raw = raw[1 : len(raw)-1]
 	if bytes.IndexByte(raw, '\\') < 0 {

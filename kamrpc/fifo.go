@@ -17,22 +17,21 @@ import (
 	"unsafe"
 )
 
-// fifo is the jsonrpcs FIFO: requests go into one named pipe that one Kamailio
-// process reads, each reply comes out of a named pipe that the client makes for
-// it in Kamailio's fifo_reply_dir. No limit of a reply was met (18 MB seen).
+// fifo is the jsonrpcs FIFO. Requests go into one named pipe, which a single Kamailio
+// process reads. Each reply comes back through a named pipe that the client creates for
+// it in Kamailio's fifo_reply_dir. No size limit was found (tested up to 18 MB).
 type fifo struct {
 	path     string
 	replyDir string
-	// abandoned: the last request that ended was given up without an answer. See
-	// deliver.
+	// abandoned: the previous request was given up without a reply. See deliver.
 	abandoned atomic.Bool
 }
 
-// replyDirDefault is jsonrpcs' own default (jsonrpcs_fifo.c).
+// replyDirDefault is the default of jsonrpcs (jsonrpcs_fifo.c).
 const replyDirDefault = "/tmp"
 
-// maxFIFORequest is what Linux writes to a pipe in one piece: longer requests of
-// two clients could mix. Kamailio reads up to 8,192.
+// maxFIFORequest is the most that Linux writes to a pipe atomically: longer requests of
+// two clients could mix. Kamailio reads up to 8,192 bytes.
 const maxFIFORequest = 4096
 
 func newFIFO(path, replyDir string) *fifo {
@@ -60,7 +59,7 @@ func (t *fifo) RoundTrip(ctx context.Context, request []byte) (_ io.ReadCloser, 
 	}
 	defer func() {
 		if err != nil {
-			reply.ended = func(bool) {} // nothing was asked
+			reply.ended = func(bool) {} // nothing was sent
 			reply.Close()
 		}
 	}()
@@ -72,8 +71,8 @@ func (t *fifo) RoundTrip(ctx context.Context, request []byte) (_ io.ReadCloser, 
 	return reply, nil
 }
 
-// openRequests opens Kamailio's FIFO. Without blocking: opening a FIFO that no
-// one reads waits for ever otherwise.
+// openRequests opens Kamailio's FIFO in non-blocking mode: opening a FIFO without a reader
+// would otherwise block forever.
 func (t *fifo) openRequests() (*os.File, error) {
 	f, err := os.OpenFile(t.path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -93,7 +92,7 @@ func (t *fifo) openRequests() (*os.File, error) {
 func (t *fifo) makeReply(requests *os.File) (*fifoReply, string, error) {
 	var random [8]byte
 	rand.Read(random[:])
-	// Kamailio refuses a name with a dot or a slash.
+	// Kamailio rejects a name with a dot or a slash.
 	name := "kamailio_exporter_" + hex.EncodeToString(random[:])
 	path := filepath.Join(t.replyDir, name)
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -114,10 +113,10 @@ func (t *fifo) makeReply(requests *os.File) (*fifoReply, string, error) {
 	return r, name, nil
 }
 
-// letGroupWrite lets Kamailio write the reply: the group of its own FIFO where we are
-// a member, else all users. The group root says nothing: a Kamailio that was started by
-// root and runs as another user is not in it. Only Kamailio knows the request's id, so
-// that no other reply is accepted.
+// letGroupWrite lets Kamailio write the reply: it grants access to the group of Kamailio's
+// FIFO if this process is a member of it, else to all users. Group root does not help: a
+// Kamailio that root started and that runs as another user is not in it. Write access for
+// all is safe because a reply must have the request's id, which only Kamailio knows.
 func letGroupWrite(path string, requests *os.File) error {
 	info, err := requests.Stat()
 	if err != nil {
@@ -129,10 +128,10 @@ func letGroupWrite(path string, requests *os.File) error {
 	return os.Chmod(path, 0o622)
 }
 
-// deliver writes the request, but not behind one that lies unread since a call
-// that was given up: a Kamailio that hangs would work them all off when it comes
-// back and log an error for each reply that no one waits for. What other calls
-// have just written, and still wait for, is no such thing.
+// deliver writes the request, unless an unread request precedes it and the previous call
+// was given up. Kamailio may hang; once it recovers, it would process all waiting requests
+// and log an error for each reply that has no reader. Unread requests of other calls that
+// still wait for their replies are no obstacle.
 func (t *fifo) deliver(requests *os.File, request []byte) error {
 	if len(request) > maxFIFORequest {
 		return fmt.Errorf("the request has %d bytes; the FIFO carries at most %d", len(request), maxFIFORequest)
@@ -146,7 +145,7 @@ func (t *fifo) deliver(requests *os.File, request []byte) error {
 	return nil
 }
 
-// unread tells how many bytes wait in a pipe; 0 when the system does not tell.
+// unread returns how many bytes wait in a pipe; 0 if the system does not report it.
 func unread(f *os.File) int {
 	conn, err := f.SyscallConn()
 	if err != nil {
@@ -159,22 +158,22 @@ func unread(f *os.File) int {
 	return int(n)
 }
 
-// withReplyName adds the member that tells Kamailio where to answer. The request
-// is an object that encode made, so it ends in a brace.
+// withReplyName adds the member that tells Kamailio where to reply. encode wrote the
+// request as an object, so it ends with a brace.
 //
-// A backslash goes as \u005c: jsonrpc_read_stream takes any quote behind a
-// backslash for an escaped one, so that a string ending in `\\` would never end,
-// and swallow the requests of everybody else.
+// A backslash is sent as \u005c: jsonrpc_read_stream treats any quote after a backslash as
+// escaped. For it, a string that ends with `\\` would never end, and would swallow the
+// requests of all other clients.
 func withReplyName(request []byte, name string) []byte {
 	out := bytes.ReplaceAll(request[:len(request)-1], []byte(`\\`), []byte(`\u005c`))
 	return append(out, `,"reply_name":"`+name+`"}`...)
 }
 
-// fifoReply reads a reply FIFO. keeper is a writing end of our own: until Kamailio
-// has opened it, a FIFO without a writer reads as ended. It is closed with the
-// first bytes, so that Kamailio's closing is the end.
+// fifoReply reads a reply FIFO. keeper is our own write end: a FIFO without a writer reads
+// as EOF until Kamailio has opened it. keeper is closed on the first bytes, so that EOF
+// arrives when Kamailio closes its end.
 type fifoReply struct {
-	file    *os.File // not embedded: io.Copy would call its WriteTo in place of Read
+	file    *os.File // not embedded: io.Copy would call its WriteTo instead of Read
 	keeper  *os.File
 	path    string
 	ended   func(answered bool)
@@ -191,8 +190,8 @@ func (r *fifoReply) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close removes the FIFO first: a Kamailio that has not opened it yet then gives
-// up at once instead of trying five times with its only FIFO process asleep
+// Close removes the FIFO first. If Kamailio has not opened it yet, it then fails at once.
+// Otherwise it would try five times, while its only FIFO process sleeps
 // (jsonrpcs_fifo.c).
 func (r *fifoReply) Close() error {
 	err := os.Remove(r.path)
@@ -200,7 +199,7 @@ func (r *fifoReply) Close() error {
 	if r.keeper != nil {
 		r.ended(false)
 		err = errors.Join(err, r.keeper.Close())
-	} else if r.file != nil { // as in drained
+	} else if r.file != nil { // as in drained.Close
 		_ = r.file.SetReadDeadline(time.Now().Add(drainTime))
 		_, _ = io.CopyN(io.Discard, r.file, drainBytes)
 	}

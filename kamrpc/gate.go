@@ -8,18 +8,17 @@ import (
 	"time"
 )
 
-// settle is how long the reads of a module are refused after a reload of it
-// without an answer, and its reloads after a read without one: Kamailio may still
-// be at it. A reload that takes longer than the admin endpoint's longest deadline
-// and this is not known; the longest of the reads that are made was
-// permissions.domainDump, with 28 s for 20,000 names.
+// settle is how long the reads of a module are refused after its reload got no answer,
+// and its reloads after a read got none: Kamailio may still be working on it. No reload is
+// known that takes longer than the longest deadline of the admin endpoint plus this. The
+// longest read was permissions.domainDump, with 28 s for 20,000 names.
 const settle = 30 * time.Second
 
-// gate keeps reads and reloads of one module apart, and changes of one Kamailio
-// one at a time. Lists that are read while they are reloaded, and two reloads
-// side by side, have killed servers: dispatcher.list, permissions.addressDump,
-// mtree.list, lcr.dump_rules on 5.6, mtree.list, pdt.list on 6.0, drouting.reload
-// on both. Only this process is seen; what kamcmd does is not.
+// gate prevents concurrent reads and reloads of one module, and runs one change of a
+// Kamailio at a time. Reading a list during its reload, and two concurrent reloads, have
+// crashed servers: dispatcher.list, permissions.addressDump, mtree.list, lcr.dump_rules on
+// 5.6; mtree.list, pdt.list on 6.0; drouting.reload on both. The gate only covers this
+// process, not calls by kamcmd.
 type gate struct {
 	change chan struct{} // one change at a time
 
@@ -29,25 +28,24 @@ type gate struct {
 
 type moduleGate struct {
 	readers int
-	reload  bool          // one is in progress, or waits for the readers
-	until   time.Time     // no reads before this: a reload without an answer
-	loose   time.Time     // no reload before this: a read without an answer
-	changed chan struct{} // closed, and made anew, when one of these changes
+	reload  bool          // one is in progress or waits for reads to finish
+	until   time.Time     // no reads before this: a reload got no answer
+	loose   time.Time     // no reload before this: a read got no answer
+	changed chan struct{} // closed and replaced when one of these fields changes
 }
 
 func newGate() *gate {
 	return &gate{change: make(chan struct{}, 1), modules: map[string]*moduleGate{}}
 }
 
-// moduleOf is the module that a method belongs to, as Kamailio spells it in
-// methods: "permissions", "ul".
+// moduleOf returns the module of a method, as the method spells it: "permissions", "ul".
 func moduleOf(method string) string {
 	module, _, _ := strings.Cut(method, ".")
 	return module
 }
 
-// module is called with mu held. The methods are those of the price list, so
-// there are few.
+// module is called with mu held. The map stays small, because all methods are from the
+// price list.
 func (g *gate) module(name string) *moduleGate {
 	m := g.modules[name]
 	if m == nil {
@@ -62,7 +60,7 @@ func (m *moduleGate) wake() {
 	m.changed = make(chan struct{})
 }
 
-// wait is called with mu held, and lets go of it until something changes.
+// wait is called with mu held, and releases it until something changes.
 func (g *gate) wait(ctx context.Context, m *moduleGate) error {
 	changed := m.changed
 	g.mu.Unlock()
@@ -74,8 +72,8 @@ func (g *gate) wait(ctx context.Context, m *moduleGate) error {
 	return ctx.Err()
 }
 
-// read waits until no reload of the module runs or waits. done must be called;
-// answered tells that the read is over for sure.
+// read waits until no reload of the module is running or waiting. done must be called;
+// answered means that the read has certainly ended.
 func (g *gate) read(ctx context.Context, module string) (done func(answered bool), err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -101,15 +99,15 @@ func (g *gate) read(ctx context.Context, module string) (done func(answered bool
 	}, nil
 }
 
-// reload waits for the reads of the module in progress, and keeps new ones
-// waiting. It is a [StillReadError] when one of them got no answer: to wait for that
-// could take all of the reload's time. done must be called; answered tells that
-// the reload is over for sure.
+// reload waits for the module's reads in progress, and makes new reads wait. It returns a
+// [StillReadError] if one of the reads got no answer, because waiting for that could use
+// up the reload's time. done must be called; answered means that the reload has certainly
+// ended.
 func (g *gate) reload(ctx context.Context, module string) (done func(answered bool), err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	m := g.module(module)
-	m.reload = true // there is no other: the caller holds change
+	m.reload = true // no other reload can be running: the caller holds change
 	for m.readers > 0 && err == nil {
 		if err = g.wait(ctx, m); err != nil {
 			err = fmt.Errorf("waiting for reads of %s: %w", module, err)

@@ -16,24 +16,24 @@ import (
 	"time"
 )
 
-// httpJSON is xhttp with jsonrpcs. Requests are served by Kamailio's TCP
-// workers, side by side, with the reply built in private memory: measured, no
-// reply above about 3 MB arrives with the default 8 MB of it.
+// httpJSON is xhttp with jsonrpcs. Kamailio's TCP workers serve requests in parallel and
+// build the reply in private memory. In tests with the default of 8 MB, no reply above
+// about 3 MB arrived.
 type httpJSON struct {
 	url    *url.URL
 	client *http.Client
-	// stale is when a kept connection last turned out to be closed, as Unix time.
+	// stale is when a kept connection was last found closed, as Unix time.
 	stale *atomic.Int64
-	// single: a request is sent at most once.
+	// single: send each request at most once.
 	single bool
 }
 
-// After a kept connection turned out to be closed, none is kept for this long. A
-// restart of Kamailio looks the same, hence not for ever.
+// staleFor is how long no connection is kept after a kept one was found closed. It is
+// limited because a restart of Kamailio looks the same.
 const staleFor = 10 * time.Minute
 
-// maxStale is how many closed connections one request may meet: as many as
-// calls at the same time can have left behind.
+// maxStale is how many closed connections one request may encounter: as many as
+// concurrent calls can leave behind.
 const maxStale = 5
 
 const httpMaxReply = 3 << 20
@@ -46,14 +46,14 @@ func newHTTP(u *url.URL, client *http.Client) httpJSON {
 		u.Path = "/RPC"
 	}
 	own := *client
-	// Kamailio never redirects; whoever does is not Kamailio.
+	// Kamailio never redirects, so a redirect comes from another server.
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return httpJSON{url: u, client: &own, stale: &atomic.Int64{}}
 }
 
-// once has a connection for each request: a kept one that Kamailio has closed in
-// the meantime would make the outcome of a change unknown for no reason. A client
-// whose Transport is somebody's own has to see to that itself.
+// once opens a new connection for each request. If Kamailio had closed a kept one, the
+// outcome of a change would be unknown for no reason. If the client has a custom
+// Transport, that Transport must ensure this itself.
 func (t httpJSON) once() Transport {
 	own := *t.client
 	if own.Transport == nil {
@@ -74,17 +74,17 @@ func (t httpJSON) Traits() Traits {
 	return Traits{MaxReply: httpMaxReply, Scripted: true, Silence: "the reply is larger than the 3 MB or so that fit into its private memory (then name the FIFO as a further URI), or kamailio.cfg does not serve RPC over HTTP (jsonrpcs parameter transport, event_route[xhttp:request])"}
 }
 
-// RoundTrip keeps connections for the next request, which halves the time of
-// one. A kamailio.cfg may close each after its reply without saying so (Debian's
-// does, by set_reply_close()): the request that meets such a connection is sent
-// once more over another. That is right for a read only: see once.
+// RoundTrip keeps connections for the next request, which halves its duration. kamailio.cfg
+// may close each connection after its reply without announcing it (Debian's does, with
+// set_reply_close()). A request that encounters such a connection is sent again over
+// another one. That is acceptable for a read only: see once.
 func (t httpJSON) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	closes := t.single || time.Since(time.Unix(t.stale.Load(), 0)) < staleFor
 	resp, reused, err := t.post(ctx, request, closes)
 	for tries := 0; err != nil && reused && !t.single && ctx.Err() == nil && tries < maxStale; tries++ {
 		t.stale.Store(time.Now().Unix())
-		t.client.CloseIdleConnections() // the others are no better
+		t.client.CloseIdleConnections() // the other connections are probably closed too
 		resp, reused, err = t.post(ctx, request, true)
 	}
 	if err != nil {
@@ -93,12 +93,12 @@ func (t httpJSON) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser,
 			return nil, unreachable(err)
 		}
 		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
-			err = wrapped.Err // the URL is in the message already
+			err = wrapped.Err // the message already contains the URL
 		}
 		return nil, badReply(err)
 	}
-	// Kamailio sends a JSON error with HTTP 400, 404 or 500; a page from
-	// anything else in between is not a reply.
+	// Kamailio sends a JSON error with HTTP 400, 404, or 500. A page from a proxy is not
+	// a reply.
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode/100 != 2 && !strings.HasSuffix(kind, "json") {
 		_ = drained{resp.Body, cancel}.Close()
@@ -111,15 +111,15 @@ func (t httpJSON) post(ctx context.Context, request []byte, closeAfter bool) (re
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused },
 	})
-	// From a bytes.Reader Go sends Content-Length; a chunked request would never
-	// be answered (xhttp).
+	// With a bytes.Reader, Go sends Content-Length. xhttp would never answer a chunked
+	// request.
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url.String(), bytes.NewReader(request))
 	if err != nil {
 		return nil, false, err
 	}
 	r.Close = closeAfter
 	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Accept-Encoding", "identity") // a small gzip bomb is a large reply
+	r.Header.Set("Accept-Encoding", "identity") // a small gzip bomb would expand to a large reply
 	resp, err = t.client.Do(r)
 	return resp, reused, err
 }
@@ -136,10 +136,9 @@ func httpHint(status int) string {
 	return ": is this the address of Kamailio's RPC, such as http://127.0.0.1:5060/RPC?"
 }
 
-// drained reads what little is left before it closes: Kamailio logs an error
-// when its peer goes away with data unread, and only a body read to its end
-// leaves the connection for the next call. A peer that sends no more and does
-// not end either is not waited for.
+// drained reads the short rest of a body before it closes: Kamailio logs an error if its
+// peer closes with unread data, and only a body that was read to its end lets the
+// connection be reused. It does not wait for a peer that neither sends more nor ends.
 type drained struct {
 	io.ReadCloser
 	cancel context.CancelFunc

@@ -10,30 +10,30 @@ import (
 	"time"
 )
 
-// A client with several URIs checks each one before it is first used, and again
-// after a restart of Kamailio: it must answer, and lead to the same process as the
-// others. Otherwise one page would show two Kamailios, or calls would wait for a
-// transport that takes requests and delivers no reply (a FIFO with another reply
-// directory: two ERROR lines in Kamailio's log for each call).
+// A client with several URIs checks each one before its first use, and again after
+// Kamailio restarts: the URI must answer and lead to the same process as the others.
+// Otherwise one page could mix two Kamailios, or calls could wait for a transport that
+// accepts requests but delivers no reply (a FIFO with another reply directory: two ERROR
+// lines in Kamailio's log per call).
 
 const (
 	uptimeMethod    = "core.uptime"
 	processesMethod = "core.psx"
 
-	// checkTime is how long a check waits: both calls take less than a millisecond.
+	// checkTime is the timeout of a check. Both calls take less than a millisecond.
 	checkTime = time.Second
-	// A URI that failed its check is tried again after a pause that doubles.
+	// A URI that failed its check is tried again after a pause, which doubles each time.
 	firstRecheck = time.Minute
 	lastRecheck  = time.Hour
-	// maxIdentity is that of some 3,000 processes.
+	// maxIdentity is enough for about 3,000 processes.
 	maxIdentity = 256 << 10
 	// idleRecheck is when a URI that no call has used is checked again, so that its
-	// status is that of now.
+	// status stays current.
 	idleRecheck = 5 * time.Minute
 )
 
-// Identity tells one running Kamailio from another, and from its successor after a
-// restart. What a server does not report is empty, and equal to anything.
+// Identity distinguishes a running Kamailio from others, and from itself after a
+// restart. A field that the server does not report is empty and matches anything.
 type Identity struct {
 	UpSince   string    // core.uptime
 	Processes []Process // core.psx: all processes, the main one first
@@ -45,16 +45,16 @@ type Process struct {
 	Description string
 }
 
-// Same reports whether both are the same running Kamailio. Of the processes those
-// are compared that both have: while Kamailio starts, they become more.
+// Same reports whether both are the same running Kamailio. It compares the processes up
+// to the shorter list, because Kamailio adds processes while it starts.
 func (i Identity) Same(other Identity) bool {
 	n := min(len(i.Processes), len(other.Processes))
 	return (i.UpSince == other.UpSince || i.UpSince == "" || other.UpSince == "") &&
 		slices.Equal(i.Processes[:n], other.Processes[:n])
 }
 
-// MainPID is the process id of Kamailio's main process, as Kamailio sees it; ""
-// where it is not known.
+// MainPID returns the process id of Kamailio's main process, as Kamailio sees it, or ""
+// if it is unknown.
 func (i Identity) MainPID() string {
 	if len(i.Processes) == 0 {
 		return ""
@@ -62,7 +62,7 @@ func (i Identity) MainPID() string {
 	return i.Processes[0].PID
 }
 
-// String names the process.
+// String describes the process.
 func (i Identity) String() string {
 	var known []string
 	if pid := i.MainPID(); pid != "" {
@@ -77,48 +77,47 @@ func (i Identity) String() string {
 	return strings.Join(known, ", ")
 }
 
-// member is one transport of a client, and what is known of its URI.
+// member is one transport of a client, with the state of its URI.
 type member struct {
 	Transport
-	once  Transport // the same, but sends a request at most once
+	once  Transport // the same transport, except that it sends a request at most once
 	state *uriState
 }
 
-// uriState is what is known of a URI. It is guarded by roster.mu.
+// uriState is the state of a URI. It is guarded by roster.mu.
 type uriState struct {
 	place    int       // in the order of preference
 	checked  bool      // it answers, and leads to the same Kamailio as the others
-	stranger bool      // it led to another one when both were compared
+	stranger bool      // it led to another Kamailio when both were compared
 	err      error     // of the last check
 	until    time.Time // not tried before
 	pause    time.Duration
 	answered time.Time
 }
 
-// roster is what is known of all URIs of one Kamailio. Sibling clients
-// share it.
+// roster is the state of all URIs of one Kamailio. Sibling clients share it.
 type roster struct {
 	checking chan struct{} // one check at a time
 	now      func() time.Time
 
 	mu      sync.Mutex
-	known   Identity // where the URIs lead that are checked
+	known   Identity // the Kamailio that the checked URIs lead to
 	stale   bool     // Kamailio has been restarted since
 	members []*uriState
 }
 
 func newRoster() *roster { return &roster{checking: make(chan struct{}, 1), now: time.Now} }
 
-// URIStatus is how one URI does, of which a query is left out: it becomes a label,
-// and could hold a password. Err is nil while it is used.
+// URIStatus is the status of one URI. The URI is shown without its query, which could
+// contain a password, because it becomes a label. Err is nil while the URI is in use.
 type URIStatus struct {
 	URI string
 	Err error
 }
 
-// Status tells which of several URIs are used, and why the others are not. It checks
-// those that have not been used for a while, and is done when ctx is at the latest;
-// what is not known by then is missing.
+// Status reports which URIs are in use, and why the others are not. It checks those that
+// have not been used for a while. It returns once ctx is done at the latest, without the
+// URIs whose status is not known by then. With a single URI it returns nothing.
 func (c *Client) Status(ctx context.Context) (all []URIStatus) {
 	if len(c.members) == 1 {
 		return nil
@@ -147,7 +146,7 @@ func (c *Client) status(ctx context.Context, m *member) error {
 	return c.usable(ctx, m)
 }
 
-// Identity is that of the Kamailio at the first URI.
+// Identity returns the identity of the Kamailio at the first URI.
 func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	leave, err := c.enter(ctx, uptimeMethod)
 	if err != nil {
@@ -157,7 +156,7 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	return c.identify(ctx, c.members[0])
 }
 
-// usable is nil for a URI that may be used, and checks it if that is not known.
+// usable returns nil if the URI may be used. It checks the URI if that is unknown.
 func (c *Client) usable(ctx context.Context, m *member) error {
 	if len(c.members) == 1 {
 		return nil
@@ -171,20 +170,20 @@ func (c *Client) usable(ctx context.Context, m *member) error {
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for the check of the URI: %w", ctx.Err())
 	}
-	if err, known := c.roster.verdict(m.state); known { // by somebody else
+	if err, known := c.roster.verdict(m.state); known { // checked by another goroutine
 		return err
 	}
 	return c.check(ctx, m)
 }
 
-// check identifies the Kamailio at a URI, and compares it with the others. The caller
+// check identifies the Kamailio at a URI and compares it with the others. The caller
 // holds roster.checking.
 func (c *Client) check(ctx context.Context, m *member) error {
 	r := c.roster
 	r.begin()
 	reference, silent := c.otherChecked(m), []unanswered(nil)
 	if reference == nil {
-		// Where two Kamailios answer, the first URI decides.
+		// If two different Kamailios answer, the first URI decides.
 		reference, silent = c.find(ctx, c.members[:slices.Index(c.members, m)])
 	}
 	begun := r.now()
@@ -195,7 +194,7 @@ func (c *Client) check(ctx context.Context, m *member) error {
 	}
 	if err != nil {
 		silent = append(silent, unanswered{m, err, r.now().Sub(begun)})
-		// A Kamailio that hangs answers nowhere: that is no fault of the URI.
+		// If Kamailio hangs, no URI answers: that is not the fault of this one.
 		others := c.members[slices.Index(c.members, m)+1:]
 		if reference != nil {
 			others = []*member{reference}
@@ -218,8 +217,8 @@ func (c *Client) check(ctx context.Context, m *member) error {
 	case r.same(m.state, id):
 		return nil
 	}
-	// Has Kamailio been restarted since the reference was asked, or is it just
-	// starting?
+	// Kamailio may have restarted since the reference was queried, or may still be
+	// starting.
 	again, err := c.identify(ctx, reference)
 	if err != nil {
 		return fmt.Errorf("cannot be compared with %s: %w", reference, err)
@@ -243,7 +242,7 @@ type unanswered struct {
 	waited time.Duration
 }
 
-// otherChecked is the first transport, other than m, that is known to lead to this
+// otherChecked returns the first transport, other than m, that is known to lead to this
 // Kamailio.
 func (c *Client) otherChecked(m *member) *member {
 	for _, other := range c.members {
@@ -254,7 +253,7 @@ func (c *Client) otherChecked(m *member) *member {
 	return nil
 }
 
-// find tries these until one answers, which may be compared with from then on.
+// find tries the members until one answers; that one becomes the reference.
 func (c *Client) find(ctx context.Context, members []*member) (reference *member, silent []unanswered) {
 	for _, m := range members {
 		if ctx.Err() != nil || !c.roster.eligible(m.state) {
@@ -283,7 +282,7 @@ func (c *Client) identify(ctx context.Context, m *member) (id Identity, err erro
 		return Identity{}, err
 	}
 	id.UpSince = uptime.Get("up_since").Text()
-	// Where this one cannot be had, the other has to do.
+	// If this call fails, core.uptime alone has to be enough.
 	_, _ = c.ask(attempt, m, m.Transport, processesMethod, nil, min(c.maxReply, maxIdentity), keep(&processes))
 	for p := range processes.All("") {
 		id.Processes = append(id.Processes, Process{p.Get("PID").Text(), p.Get("DSC").Text()})
@@ -291,7 +290,7 @@ func (c *Client) identify(ctx context.Context, m *member) (id Identity, err erro
 	return id, nil
 }
 
-// part is half of the time that is left, or most if that is less.
+// part returns a context with half of the remaining time, at most the given duration.
 func part(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
 	if deadline, ok := ctx.Deadline(); ok {
 		most = min(most, time.Until(deadline)/2)
@@ -299,7 +298,7 @@ func part(ctx context.Context, most time.Duration) (context.Context, context.Can
 	return context.WithTimeout(ctx, most)
 }
 
-// verdict is what is known of a URI already.
+// verdict returns what is already known about a URI.
 func (r *roster) verdict(s *uriState) (err error, known bool) { //nolint:revive // the error is the value
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -312,8 +311,7 @@ func (r *roster) verdict(s *uriState) (err error, known bool) { //nolint:revive 
 	return nil, false
 }
 
-// mayServe reports whether a call that gets no answer elsewhere could go by this
-// one.
+// mayServe reports whether a call that got no answer elsewhere could use this URI.
 func (r *roster) mayServe(s *uriState) bool {
 	err, known := r.verdict(s)
 	return !known || err == nil
@@ -325,23 +323,23 @@ func (r *roster) isChecked(s *uriState) bool {
 	return s.checked
 }
 
-// eligible reports whether a URI may be the one that the others are compared with.
+// eligible reports whether a URI may be the reference for the others.
 func (r *roster) eligible(s *uriState) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return !s.stranger && !r.now().Before(s.until)
 }
 
-// before reports whether a URI wins against another where they lead to two
-// Kamailios: it comes first, and has not led elsewhere before.
+// before reports whether a URI takes precedence over another if they lead to different
+// Kamailios: it comes first and has not led elsewhere before.
 func (r *roster) before(s, other *uriState) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return s.place < other.place && !s.stranger
 }
 
-// first makes a URI the one that the others are compared with. One that led
-// elsewhere is never that: the Kamailio that it should lead to may just be down.
+// first makes a URI the reference for the others. A URI that led elsewhere can never be
+// the reference: the Kamailio that it should lead to may just be down.
 func (r *roster) first(s *uriState, id Identity) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -356,15 +354,15 @@ func (r *roster) first(s *uriState, id Identity) error {
 	return nil
 }
 
-// leadsTo reports whether an identity is that of the Kamailio that is used.
+// leadsTo reports whether an identity is that of the Kamailio in use.
 func (r *roster) leadsTo(id Identity) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.known.Same(id)
 }
 
-// same compares a URI with the others, and lets it be used if it leads where they
-// do.
+// same compares a URI with the others, and allows its use if it leads to the same
+// Kamailio.
 func (r *roster) same(s *uriState, id Identity) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -375,13 +373,13 @@ func (r *roster) same(s *uriState, id Identity) bool {
 	return true
 }
 
-// good is called with mu held.
+// good marks a URI as usable. It is called with mu held.
 func (r *roster) good(s *uriState) {
 	*s = uriState{place: s.place, checked: true, answered: r.now()}
 }
 
-// failed keeps why a URI is not used; others tells that Kamailio answers at
-// another one.
+// failed records why a URI is not used. others reports whether Kamailio answers at
+// another URI.
 func (r *roster) failed(u unanswered, others bool) {
 	slow := errors.Is(u.err, ErrNoAnswer)
 	if slow && others {
@@ -399,21 +397,21 @@ func (r *roster) failed(u unanswered, others bool) {
 		return
 	case others && (slow || !errors.Is(u.err, ErrUnreachable)):
 		r.rest(s)
-	case slow: // not once more by the same call
+	case slow: // do not try it again in the same call
 		s.until = r.now().Add(u.waited)
 	}
-	// What is not there costs Kamailio nothing, and may be there at any time.
+	// A missing socket costs Kamailio nothing, and can appear at any time.
 	s.err = u.err
 }
 
-// reason is why a URI was not used when it was last tried.
+// reason returns why a URI was not used when it was last tried.
 func (r *roster) reason(s *uriState) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return s.err
 }
 
-// strange keeps that a URI leads to another Kamailio.
+// strange records that a URI leads to another Kamailio.
 func (r *roster) strange(s *uriState, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -422,25 +420,25 @@ func (r *roster) strange(s *uriState, err error) error {
 	return err
 }
 
-// rest is called with mu held.
+// rest pauses the checks of a URI. It is called with mu held.
 func (r *roster) rest(s *uriState) {
 	s.pause = min(max(2*s.pause, firstRecheck), lastRecheck)
 	s.until = r.now().Add(s.pause)
 }
 
-// met learns when the Kamailio that is used was started. After a restart each URI
-// is checked again.
+// met records when the Kamailio in use was started. After a restart, each URI is
+// checked again.
 func (r *roster) met(start string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if start == "" || r.known.UpSince == "" || start == r.known.UpSince {
 		return
 	}
-	r.stale = true // a check that is running still compares with the one before
+	r.stale = true // a running check still compares with the previous one
 	r.forget()
 }
 
-// begin begins a check.
+// begin starts a check.
 func (r *roster) begin() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -450,15 +448,15 @@ func (r *roster) begin() {
 	}
 }
 
-// forget has all URIs checked again. It is called with mu held.
+// forget makes all URIs be checked again. It is called with mu held.
 func (r *roster) forget() {
 	for _, s := range r.members {
 		s.checked, s.until, s.pause = false, time.Time{}, 0
 	}
 }
 
-// doubt has a URI checked before its next call: it took a request and did not
-// answer, or was not there.
+// doubt makes a URI be checked before its next call: it accepted a request without
+// answering, or was unreachable.
 func (r *roster) doubt(s *uriState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -471,7 +469,7 @@ func (r *roster) heard(s *uriState) {
 	s.answered = r.now()
 }
 
-// expire forgets what is known of a URI that no call has used for a while.
+// expire discards what is known about a URI that no call has used for a while.
 func (r *roster) expire(s *uriState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -480,7 +478,7 @@ func (r *roster) expire(s *uriState) {
 	}
 }
 
-// join adds transports, of which those with a URI that is known share its state.
+// join adds transports. Those with a known URI share its state.
 func (r *roster) join(transports []Transport, known []*member) (all []*member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

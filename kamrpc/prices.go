@@ -8,20 +8,20 @@ import (
 // Cost is how the work of a call grows inside Kamailio.
 type Cost uint8
 
-// The costs, from cheap to expensive.
+// The costs, cheapest first.
 const (
-	// Constant: the same however busy or full the server is.
+	// Constant: does not depend on load or on the amount of data.
 	Constant Cost = iota
-	// Walk: Kamailio counts in place (no reply that grows), in a time that grows
-	// slowly with what it holds.
+	// Walk: Kamailio counts its data in place. The reply does not grow, but the time
+	// grows slowly with the amount of data.
 	Walk
-	// Growing: the reply grows with what the server holds; the worker builds it
-	// in its private memory, where JSON lists are appended to by walking them
-	// (utils/srjson: quadratic in the worst case).
+	// Growing: the reply grows with the amount of data. The worker builds it in private
+	// memory, where appending to a JSON list walks that list (utils/srjson: quadratic
+	// in the worst case).
 	Growing
 )
 
-// String is the word for the documentation.
+// String returns the word that the documentation uses.
 func (c Cost) String() string {
 	return [...]string{"constant", "walk", "growing"}[c]
 }
@@ -29,50 +29,50 @@ func (c Cost) String() string {
 // Effect is what a call does to Kamailio.
 type Effect uint8
 
-// The effects. [Client.Call] makes reads only, [Client.Do] the others.
+// The effects. [Client.Call] only makes reads, [Client.Do] only the others.
 const (
 	Read Effect = iota
-	// Reload: Kamailio replaces what it holds by what is in its database or file.
-	// No read of the module runs beside it.
+	// Reload: Kamailio replaces its data with the data in its database or file. No read
+	// of the module runs at the same time.
 	Reload
-	// Action: it changes something else.
+	// Action: changes something else.
 	Action
 )
 
-// String is the word for the documentation.
+// String returns the word that the documentation uses.
 func (e Effect) String() string { return [...]string{"read", "reload", "action"}[e] }
 
-// Price is what one call costs Kamailio, and what is known to be wrong with it.
+// Price is what one call costs Kamailio, with its known problems.
 type Price struct {
 	Method  string
 	Effect  Effect
 	Cost    Cost
 	Of      string // what the cost grows with
-	Size    string // the constant-cost figure that tells that size beforehand
-	Locks   string // what Kamailio holds while it answers
+	Size    string // the constant-cost figure that reports this size before the call
+	Locks   string // locks that Kamailio holds while it answers
 	Dangers []Danger
-	// JSONLoses is what JSON-RPC leaves out of the reply, which BINRPC has: where
-	// the C code adds one value after another and is not marked as one that answers
-	// a list, each replaces the one before it (jsonrpcs_mod.c).
+	// JSONLoses is what JSON-RPC leaves out of the reply but BINRPC includes. If the C
+	// code adds several values and the method is not marked as returning a list, each
+	// value replaces the previous one (jsonrpcs_mod.c).
 	JSONLoses string
 	Note      string // measurements and sources
 }
 
-// Danger is when a call must not be made: it is refused then, whatever the flags
-// say.
+// Danger describes when a call must not be made. Such a call is always refused,
+// regardless of flags.
 type Danger struct {
-	Versions  string // prefix of the version: "5." or "5.6"; empty: all
-	MinParams int    // dangerous only with fewer parameters; 0: with any
-	What      string // it does
+	Versions  string // version prefix, such as "5." or "5.6"; empty: all
+	MinParams int    // dangerous only with fewer parameters; 0: with any number
+	What      string // what the call does
 }
 
 func (d Danger) applies(version string, params int) bool {
 	return (version == "" || strings.HasPrefix(version, d.Versions)) && (d.MinParams == 0 || params < d.MinParams)
 }
 
-// PriceList is every method that this program may call. [Client.Call] refuses
-// what is no read of it, [Client.Do] what is no change: a new collector or action
-// must first look up what its call costs.
+// PriceList returns every method that this program may call. [Client.Call] refuses
+// methods that are not listed as reads, [Client.Do] those not listed as changes. So the
+// cost of a call must be known before a collector or an action can use it.
 func PriceList() []Price { return slices.Clone(prices) }
 
 var prices = []Price{
@@ -173,7 +173,7 @@ var prices = []Price{
 
 const uninitialised = "can kill the server while it has no destination: the list is not initialized"
 
-// PriceOf finds a method's price.
+// PriceOf returns the price of a method.
 func PriceOf(method string) (Price, bool) {
 	i := slices.IndexFunc(prices, func(p Price) bool { return p.Method == method })
 	if i < 0 {

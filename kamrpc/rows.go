@@ -8,28 +8,28 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Rows names the rows of a large result. A list on the path that is empty is one
-// row that does not exist: what it belongs to is known from above it. A row is
-// only good until yield returns; its texts may be kept.
+// Rows selects the rows of a large result. An empty list on the path yields one missing
+// row, so that the objects above it are still reported. A row is valid only until yield
+// returns, but its strings may be kept.
 type Rows struct {
-	// Path leads to them, by the rules of [Value.All]:
-	// "Domains/Domain/AoRs/Info/Contacts/Contact". Empty: the result is a list. A
-	// name may be *: any.
+	// Path leads to the rows, by the rules of [Value.All]:
+	// "Domains/Domain/AoRs/Info/Contacts/Contact". Empty: the result is a list. The
+	// name * matches any name.
 	Path string
-	// Fields are the members of a row that are wanted; the rest is passed over
-	// without being kept. Empty means all. A row with none of them is a row, an
-	// object with nothing in it is not: it is what Kamailio answers for nothing.
+	// Fields are the wanted members of a row; all others are skipped without being
+	// kept. Empty means all. An object without these fields still counts as a row, but
+	// an empty object does not: Kamailio returns it if there is nothing to list.
 	Fields []string
 }
 
-// Above are the members of the objects that hold a row, outermost first, as far
-// as they came before it and are neither objects nor lists: the name of the
-// domain that a contact is in, the number of the set that a destination is in.
-// Of a name that repeats it is the last: Kamailio writes some lists as one object
-// in which each row's members follow each other (permissions.domainDump).
+// Above holds the members of the objects that contain a row, outermost first: those that
+// came before the row and are neither objects nor lists. Examples are the domain name of
+// a contact and the set number of a destination. If a name repeats, the last one counts:
+// Kamailio writes some lists as one object in which the members of all rows follow each
+// other (permissions.domainDump).
 type Above struct{ open [][]Member }
 
-// Text is a member's text, from the innermost object that has it.
+// Text returns a member's text, from the innermost object that has it.
 func (a Above) Text(name string) string {
 	for _, members := range slices.Backward(a.open) {
 		for _, m := range members {
@@ -41,7 +41,7 @@ func (a Above) Text(name string) string {
 	return ""
 }
 
-// Keep is a copy that stays good when yield has returned.
+// Keep returns a copy that stays valid after yield has returned.
 func (a Above) Keep() Above {
 	open := make([][]Member, len(a.open))
 	for i, members := range a.open {
@@ -50,19 +50,19 @@ func (a Above) Keep() Above {
 	return Above{open}
 }
 
-// Keep is a copy of a row that stays good when yield has returned.
+// Keep returns a copy of a row that stays valid after yield has returned.
 func (v Value) Keep() Value {
 	v.list = slices.Clone(v.list)
 	return v
 }
 
-// yieldError is an error of the caller's own, which is no bad reply.
+// yieldError wraps the caller's own error, so that it is not reported as a bad reply.
 type yieldError struct{ err error }
 
 func (e *yieldError) Error() string { return e.err.Error() }
 
-// rows decodes a result row by row. An empty list is no row; a reply that holds
-// something, and nothing of the path, is an error.
+// rows decodes a result row by row. An empty list has no rows. A reply that has content
+// but nothing on the path is an error.
 func (d *decoder) rows(rows Rows, yield func(Above, Value) error) error {
 	w := rowWalk{d: d, fields: rows.Fields, yield: yield}
 	if rows.Path != "" {
@@ -89,7 +89,7 @@ type rowWalk struct {
 
 var errTooDeep = fmt.Errorf("nested deeper than %d levels", maxDepth)
 
-// walk reads the value that is reached by the first at names of the path.
+// walk reads the value at the end of the first at names of the path.
 func (w *rowWalk) walk(at, depth int) error {
 	if depth > maxDepth {
 		return errTooDeep
@@ -117,11 +117,11 @@ func (w *rowWalk) walk(at, depth int) error {
 	case kind == jsontext.KindBeginObject:
 		return w.object(at, depth)
 	}
-	return w.skip() // a word where rows are expected is no row
+	return w.skip() // a text where rows are expected is not a row
 }
 
-// object looks for the next name of the path and keeps the plain members beside
-// it.
+// object looks for the next name of the path, and keeps the plain members that come
+// before it.
 func (w *rowWalk) object(at, depth int) error {
 	level := len(w.above.open)
 	w.above.open = append(w.above.open, nil)
@@ -143,8 +143,8 @@ func (w *rowWalk) object(at, depth int) error {
 	})
 }
 
-// keep puts a member beside the rows; one that was there before it is of an
-// earlier row.
+// keep adds a member to those above the rows. A member with the same name belongs to an
+// earlier row and is replaced.
 func (w *rowWalk) keep(level int, m Member) {
 	beside := w.above.open[level]
 	if i := slices.IndexFunc(beside, func(known Member) bool { return known.Name == m.Name }); i >= 0 {
@@ -154,12 +154,12 @@ func (w *rowWalk) keep(level int, m Member) {
 	}
 }
 
-// maxAbove bounds what is kept of an object that is not a row.
+// maxAbove limits how many members are kept of an object that is not a row.
 const maxAbove = 64
 
-// row decodes the fields that are wanted and hands them over.
+// row decodes the wanted fields and passes them to yield.
 func (w *rowWalk) row(depth int) error {
-	w.d.values = 0 // the limit is for what is kept, and no row is
+	w.d.values = 0 // the limit is for values that are kept, and rows are not
 	mark := len(w.d.stack)
 	members := false
 	err := w.d.rawMembers(func(raw []byte) error {
@@ -180,8 +180,7 @@ func (w *rowWalk) row(depth int) error {
 	return err
 }
 
-// wanted compares without making a string of a name that is passed over: most
-// are.
+// wanted compares raw bytes, so that skipped names, which are most, allocate no string.
 func (w *rowWalk) wanted(raw []byte) (name string, ok bool) {
 	if len(w.fields) == 0 {
 		return w.d.name(raw), true
@@ -201,5 +200,5 @@ func (w *rowWalk) hand(row Value) error {
 	return nil
 }
 
-// skip passes a value over. Its depth is the tokenizer's to bound.
+// skip skips a value. The tokenizer limits its depth.
 func (w *rowWalk) skip() error { return w.d.dec.SkipValue() }

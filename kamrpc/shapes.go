@@ -1,19 +1,19 @@
 package kamrpc
 
-// shape is what BINRPC does not carry of a reply: it has one record for a list and
-// a structure, another for all integers, and none around the whole. JSON shows
-// what the method's C code says ("[" or "{", "u" or "d" in its format strings, and
-// RPC_RET_ARRAY where it is exported).
+// shape is what BINRPC does not tell about a reply: it has the same record for lists and
+// structures, the same for all integers, and none around the whole. For JSON, the C code
+// of the method decides ("[" or "{", "u" or "d" in its format strings, and RPC_RET_ARRAY
+// where it is exported).
 type shape struct {
-	whole    bool     // the result is a list, also of one element or none
+	whole    bool     // the result is a list, even with one element or none
 	lists    []string // members that hold lists
 	unsigned []string // members that are unsigned 32-bit numbers
 }
 
-// shapes are those of the price list that are not plain. A method that is missing
-// here has a reply that collectors read all the same, but not the very same Value:
-// lists whose elements have names are objects, an empty list is an empty object,
-// and numbers from 2^31 up are negative.
+// shapes lists the methods of the price list that need one. Without an entry here,
+// collectors can still read a reply, but the Value differs from that of JSON-RPC: lists
+// whose elements have names are objects, an empty list is an empty object, and numbers
+// of 2^31 and above are negative.
 var shapes = map[string]shape{
 	"cnt.grps_list":            {whole: true},                                       // modules/counters/counters.c
 	"core.arg":                 {whole: true},                                       // core/core_cmd.c
@@ -25,12 +25,12 @@ var shapes = map[string]shape{
 	"dlg.briefing":             {whole: true},                                       // modules/dialog/dialog.c
 	"dmq.list_nodes":           {whole: true},                                       // modules/dmq/dmq.c
 	"domain.dump":              {lists: []string{"domains", "attributes", "attrs"}}, // modules/domain/domain_mod.c
-	"drouting.carrier_status":  {lists: []string{"Carriers"}},                       // not upstream: as in OpenSIPS
-	"drouting.gw_status":       {lists: []string{"Gateways"}},                       // not upstream: as in OpenSIPS
+	"drouting.carrier_status":  {lists: []string{"Carriers"}},                       // not upstream; same as OpenSIPS
+	"drouting.gw_status":       {lists: []string{"Gateways"}},                       // not upstream; same as OpenSIPS
 	"htable.dump":              {whole: true, lists: []string{"slot"}},              // modules/htable/htable.c
 	"htable.listTables":        {whole: true},                                       // modules/htable/htable.c
 	"htable.stats":             {whole: true},                                       // modules/htable/htable.c
-	"keepalive.list":           {whole: true},                                       // modules/keepalive/keepalive_rpc.c: all, where JSON has the last
+	"keepalive.list":           {whole: true},                                       // modules/keepalive/keepalive_rpc.c: all rows; JSON-RPC returns only the last
 	"lcr.dump_gws":             {lists: []string{"gw"}},                             // modules/lcr/lcr_rpc.c
 	"lcr.dump_rules":           {lists: []string{"rule", "gw", "prefix_len"}},       // modules/lcr/lcr_rpc.c
 	"mqueue.get_sizes":         {whole: true},                                       // modules/mqueue/mqueue_mod.c
@@ -42,7 +42,7 @@ var shapes = map[string]shape{
 	"pl.list":                  {whole: true},                                       // modules/pipelimit/pipelimit.c
 	"pl.stats":                 {whole: true},                                       // modules/pipelimit/pipelimit.c
 	"presence.presentity_list": {whole: true},                                       // modules/presence/presence.c
-	"rl.get_pipes":             {whole: true},                                       // modules/ratelimit/ratelimit.c: all lines, where JSON has the last
+	"rl.get_pipes":             {whole: true},                                       // modules/ratelimit/ratelimit.c: all lines; JSON-RPC returns only the last
 	"rtpengine.show":           {whole: true},                                       // modules/rtpengine/rtpengine.c
 	"rtpproxy.list":            {whole: true},                                       // modules/rtpproxy/rtpproxy.c
 	"stats.get_statistics":     {whole: true},                                       // modules/kex/core_stats.c

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// tcpStream is jsonrpcs with tcp_socket, from Kamailio 6 on: one process accepts,
-// reads once, writes the whole reply and closes (jsonrpcs_sock.c).
+// tcpStream is jsonrpcs with tcp_socket (Kamailio 6 and later). One process accepts, reads
+// once, writes the whole reply, and closes (jsonrpcs_sock.c).
 type tcpStream struct {
 	address string
 	dialer  *net.Dialer
@@ -29,7 +29,7 @@ func (t tcpStream) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser
 		return nil, unreachable(err)
 	}
 	release := bind(ctx, conn)
-	if _, err := conn.Write(request); err != nil { // one write: it is read only once
+	if _, err := conn.Write(request); err != nil { // in a single write, because Kamailio reads only once
 		release()
 		conn.Close()
 		return nil, badReply(err)

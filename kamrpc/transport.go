@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// Open makes the transport that the URI's scheme names. It checks the URI and
-// connects to nothing: Kamailio may be down.
+// Open returns the transport for the URI's scheme. It validates the URI but does not
+// connect, because Kamailio may be down.
 //
 //	http://host:port/RPC  https://…          xhttp and jsonrpcs, any path
 //	unix:///run/kamailio/kamailio_rpc.sock   jsonrpcs dgram_socket
@@ -25,21 +25,21 @@ import (
 //	fifo:///run/kamailio/kamailio_rpc.fifo   jsonrpcs fifo_name; ?reply_dir=/tmp is its fifo_reply_dir,
 //	                                         which has to end in a slash in kamailio.cfg
 //	tcp://host:port                          jsonrpcs tcp_socket (Kamailio 6)
-//	binrpc+unix:///run/kamailio/kamailio_ctl ctl, as Kamailio opens it where it is loaded
+//	binrpc+unix:///run/kamailio/kamailio_ctl ctl, the socket that it opens by default
 //	binrpc+tcp://host:port                   ctl binrpc "tcp:host:port"
 //
-// httpClient serves the first two; nil means [http.DefaultTransport] without
+// httpClient is used for the first two; nil means [http.DefaultTransport] without
 // redirects.
 func Open(uri string, httpClient *http.Client) (Transport, error) {
 	return OpenOver(uri, httpClient, &net.Dialer{})
 }
 
-// OpenOver is Open with a dialer for udp, tcp and binrpc+tcp, which may refuse an
-// address (its Control). What httpClient connects to is the caller's to see to.
+// OpenOver is like Open, but uses dialer for udp, tcp, and binrpc+tcp. The dialer can
+// refuse an address (its Control). For HTTP, httpClient must do that itself.
 func OpenOver(uri string, httpClient *http.Client, dialer *net.Dialer) (Transport, error) {
 	u, err := url.Parse(uri)
 	if err != nil || u.Opaque != "" || u.Scheme == "" {
-		// Neither err nor the URI itself: they may hold a password.
+		// Include neither err nor the URI: they may contain a password.
 		return nil, errors.New("not a URI; write for example unix:///run/kamailio/kamailio_rpc.sock or http://127.0.0.1:5060/RPC")
 	}
 	if u.User != nil {
@@ -92,7 +92,7 @@ func OpenOver(uri string, httpClient *http.Client, dialer *net.Dialer) (Transpor
 	return nil, fmt.Errorf("unknown scheme %q; use http, https, unix, udp, tcp, fifo, binrpc+unix or binrpc+tcp", u.Scheme)
 }
 
-// maxUnixPath is what sockaddr_un holds on Linux, with its final NUL.
+// maxUnixPath is the longest path in sockaddr_un on Linux, without its final NUL.
 const maxUnixPath = 107
 
 func localPath(u *url.URL, parameters ...string) (string, error) {
@@ -112,7 +112,7 @@ func hostPort(u *url.URL) error {
 	return onlyParameters(u)
 }
 
-// onlyParameters refuses what would be passed over in silence.
+// onlyParameters rejects unknown query parameters, which would be silently ignored.
 func onlyParameters(u *url.URL, known ...string) error {
 	for name := range u.Query() {
 		if !slices.Contains(known, name) {
@@ -122,14 +122,14 @@ func onlyParameters(u *url.URL, known ...string) error {
 	return nil
 }
 
-// deadliner is what net.Conn and a FIFO's os.File have in common.
+// deadliner is the common interface of net.Conn and the os.File of a FIFO.
 type deadliner interface {
 	io.ReadWriteCloser
 	SetDeadline(time.Time) error
 }
 
-// bind makes ctx end every read and write on c, whether it has a deadline or is
-// cancelled. release must be called before c is closed.
+// bind makes every read and write on c fail once ctx expires or is canceled. release
+// must be called before c is closed.
 func bind(ctx context.Context, c deadliner) (release func()) {
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = c.SetDeadline(deadline)
@@ -138,7 +138,7 @@ func bind(ctx context.Context, c deadliner) (release func()) {
 	return func() { stop() }
 }
 
-// unreachable marks the errors after which nothing has been asked.
+// unreachable marks errors after which nothing was sent.
 func unreachable(err error) error {
 	var reason string
 	switch {

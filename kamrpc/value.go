@@ -10,7 +10,7 @@ import (
 // Kind is the JSON type of a [Value].
 type Kind uint8
 
-// The kinds of a Value. Missing is the zero Value: what a path did not find.
+// The kinds of a Value. Missing is the zero Value, returned if a path finds nothing.
 const (
 	Missing Kind = iota
 	Null
@@ -21,46 +21,46 @@ const (
 	Object
 )
 
-// Value is one value of a reply. Unlike a Go map it keeps the order of an
-// object's members and every member whose name repeats: Kamailio writes one
-// object with a name per row (permissions.trustedDump, pdt.list), and the order
-// is the only thing that tells which table a row belongs to.
+// Value is one value of a reply. Unlike a Go map, it keeps the order of an object's
+// members and all members with the same name. Kamailio writes some lists as one object
+// with one member per row (permissions.trustedDump, pdt.list), and only the order shows
+// which table a row belongs to.
 //
-// Strings are bytes: Kamailio puts what a peer sent into its JSON as it is, so
-// they may hold invalid UTF-8.
+// Strings are raw bytes: Kamailio copies what a peer sent into its JSON unchanged, so
+// they may contain invalid UTF-8.
 type Value struct {
 	kind Kind
 	text string   // Number, Bool: as written; String: decoded
 	list []Member // Array: elements without names; Object: members
 }
 
-// Member is one member of an object, or one element of an array (no name).
+// Member is a member of an object, or an element of an array (without a name).
 type Member struct {
 	Name  string
 	Value Value
 }
 
-// StringValue makes a String. With [ObjectValue] it is what a collector needs
-// that turns a reply written for people into one that its table can read.
+// StringValue returns a String. Together with [ObjectValue], it lets a collector convert
+// a reply in free text to rows that its table can read.
 func StringValue(s string) Value { return Value{kind: String, text: s} }
 
-// ObjectValue makes an Object of members, in that order.
+// ObjectValue returns an Object with these members, in this order.
 func ObjectValue(members []Member) Value { return Value{kind: Object, list: members} }
 
-// Kind is the JSON type.
+// Kind returns the JSON type.
 func (v Value) Kind() Kind { return v.kind }
 
-// Exists is false for what a path did not find and for null.
+// Exists reports whether the value is neither missing nor null.
 func (v Value) Exists() bool { return v.kind != Missing && v.kind != Null }
 
-// Len is the number of elements or members; 0 for everything else.
+// Len returns the number of elements or members; 0 for all other kinds.
 func (v Value) Len() int { return len(v.list) }
 
-// Text is the text of a String, or the literal of a Number or Bool as it was
-// written; "" for everything else.
+// Text returns the text of a String, or the literal of a Number or Bool as it was
+// written; "" for all other kinds.
 func (v Value) Text() string { return v.text }
 
-// Texts are the texts of a list's elements, as of system.listMethods.
+// Texts returns the texts of a list's elements, as in system.listMethods.
 func (v Value) Texts() []string {
 	all := make([]string, 0, v.Len())
 	for e := range v.All("") {
@@ -69,11 +69,11 @@ func (v Value) Texts() []string {
 	return all
 }
 
-// Float reads a number, also from a string of digits: which of the two a field
-// is depends on the version (stats.fetch, core.shmmem). Integers from 2^63 up
-// are negative counters that Kamailio printed with %lu (core/counters.h: a
-// counter is a signed long) and come back negative. ok is false for whatever
-// is not a finite decimal number.
+// Float returns the number in a Number, or in a String of digits: which one a field is
+// depends on the version (stats.fetch, core.shmmem). Integers of 2^63 and above are
+// negative counters that Kamailio printed with %lu (core/counters.h: a counter is a
+// signed long); they are returned as negative numbers. ok is false for anything but a
+// finite decimal number.
 func (v Value) Float() (f float64, ok bool) {
 	if v.kind != Number && v.kind != String {
 		return 0, false
@@ -103,8 +103,8 @@ func parseNumber(s string) (float64, bool) {
 	return f, true
 }
 
-// Get is the first value that [Value.All] finds, without flattening a final
-// array; the zero Value if there is none.
+// Get returns the first value that [Value.All] finds, without flattening a final array,
+// or the zero Value if there is none.
 func (v Value) Get(path string) Value {
 	name, rest, more := strings.Cut(path, "/")
 	if v.kind == Array {
@@ -129,11 +129,11 @@ func (v Value) Get(path string) Value {
 	return Value{}
 }
 
-// All follows a path of member names ("RECORDS/SET/TARGETS/DEST") and yields
-// every value that it leads to, in order. On the way and at its end an array
-// stands for its elements, so that a list of rows, one row without its list
-// (Kamailio changes the shape of some replies) and a repeated name are all the
-// same to the caller. The empty path is the value itself.
+// All follows a path of member names ("RECORDS/SET/TARGETS/DEST") and yields every value
+// at its end, in order. An array on the path or at its end is replaced by its elements.
+// So a list of rows, a single row without its list (Kamailio changes the shape of some
+// replies), and a repeated name look the same to the caller. The empty path is the
+// value itself.
 func (v Value) All(path string) iter.Seq[Value] {
 	return func(yield func(Value) bool) { v.walk(path, yield) }
 }
@@ -159,8 +159,8 @@ func (v Value) walk(path string, yield func(Value) bool) bool {
 	return true
 }
 
-// Members yields the members of an object in the order of the reply; for an
-// array its elements, without names.
+// Members yields the members of an object in the order of the reply, or the elements of
+// an array, without names.
 func (v Value) Members() iter.Seq[Member] {
 	return func(yield func(Member) bool) {
 		for _, m := range v.list {
