@@ -29,7 +29,7 @@ func (carrierroute) Update(ctx context.Context, s *Session, emit Emit) error {
 	var all, enabled counts
 	err := countRows(ctx, s, carrierRows, func(above kamrpc.Above, row kamrpc.Value) bool {
 		carrier, domain := above.Text("carrier"), above.Text("domain")
-		if !row.Exists() { // an empty list: of routes, of domains or of carriers
+		if !row.Exists() { // an empty list of routes, domains, or carriers
 			if domain != "" {
 				all.add(0, carrier, domain)
 				enabled.add(0, carrier, domain)

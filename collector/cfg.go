@@ -14,8 +14,8 @@ var cfgValue = NewDesc("kamailio_cfg_value", "Value of a runtime setting of Kama
 
 const cfgMethod = "cfg.get"
 
-// cfgVariables is settings that an operator compares across servers (cfg_rpc,
-// cfg_rpc.c). Only numbers: a text may be a secret.
+// cfgVariables exports settings that an operator compares across servers (cfg_rpc,
+// cfg_rpc.c). It exports numbers only, because a text may be a secret.
 type cfgVariables struct {
 	names    []string // group.name
 	interval time.Duration
@@ -28,8 +28,8 @@ func (cfgVariables) About() string {
 func (cfgVariables) Methods() []string { return []string{cfgMethod} }
 func (cfgVariables) Descs() []*Desc    { return []*Desc{cfgValue} }
 
-// Guard, not for the cost: settings hardly change, and a variable that is not
-// there would be asked for at every scrape.
+// Guard limits how often the settings are read. The calls are cheap, but settings rarely
+// change, and a variable that does not exist would be queried at every scrape.
 func (c cfgVariables) Guard() Guard { return Guard{Method: cfgMethod, Interval: c.interval} }
 
 func (c cfgVariables) Update(ctx context.Context, s *Session, emit Emit) error {

@@ -11,11 +11,11 @@ import (
 
 const uptimeMethod = "core.uptime"
 
-// startTime reads when Kamailio started. core.uptime tells it as local time
-// without a zone, and as whole seconds ago, which would make a start time that
-// wavers by a second from scrape to scrape. So: the time of day of the text,
-// with the zone (a multiple of a quarter of an hour) that brings it nearest to
-// now less uptime. Exact and steady while the two clocks agree within 7 minutes.
+// startTime returns when Kamailio started. core.uptime reports it as local time without
+// a zone, and as seconds ago in whole seconds, from which a start time would vary by a
+// second between scrapes. So startTime takes the local time, and the zone offset (a
+// multiple of 15 minutes) that brings it closest to now minus uptime. The result is exact
+// and stable as long as both clocks agree within 7 minutes.
 func startTime(uptime kamrpc.Value, now time.Time) (seconds float64, ok bool) {
 	ago, ok := uptime.Get("uptime").Float()
 	if !ok {
@@ -29,8 +29,8 @@ func startTime(uptime kamrpc.Value, now time.Time) (seconds float64, ok bool) {
 	return float64(local.Unix()) + ZoneOffset(local, near), true
 }
 
-// serverClock is Kamailio's own Unix time, which its timestamps are in: ours may
-// differ.
+// serverClock returns Kamailio's own Unix time, on which its timestamps are based. The
+// exporter's clock may differ.
 func serverClock(ctx context.Context, s *Session) (float64, error) {
 	uptime, err := s.Call(ctx, uptimeMethod)
 	if err != nil {
@@ -45,15 +45,15 @@ func serverClock(ctx context.Context, s *Session) (float64, error) {
 	return float64(now.Unix()), nil
 }
 
-// LocalTime reads a time as Kamailio writes it (ctime): in its time zone, whose name
-// it does not say. It is returned as if that were UTC; see [ZoneOffset].
+// LocalTime parses a time as Kamailio writes it (ctime): in its time zone, which it does
+// not report. The result is labeled as UTC; correct it with [ZoneOffset].
 func LocalTime(v kamrpc.Value) (local time.Time, ok bool) {
 	local, err := time.Parse(time.ANSIC, strings.TrimSpace(v.Text()))
 	return local, err == nil
 }
 
-// ZoneOffset is how many seconds to add to a [LocalTime] that is nearly the Unix time
-// near: zones differ by quarters of an hour, and clocks by less.
+// ZoneOffset returns how many seconds to add to a [LocalTime] that is close to the Unix
+// time near. Zone offsets are multiples of 15 minutes, and clocks differ by less.
 func ZoneOffset(local time.Time, near float64) float64 {
 	const step = 15 * 60
 	return math.Round((near-float64(local.Unix()))/step) * step

@@ -1,7 +1,7 @@
-// Package collector turns what a Kamailio answers over RPC into Prometheus
-// metrics: one [Collector] for each Kamailio module, run side by side by a
-// [Coordinator], each under its own budget and none able to cost the others
-// anything. It knows nothing of HTTP, flags, files or logs.
+// Package collector converts RPC replies of Kamailio to Prometheus metrics. There is one
+// [Collector] for each Kamailio module. A [Coordinator] runs them in parallel, and a slow
+// or failing collector does not affect the others. The package knows nothing about HTTP,
+// flags, files, or logs.
 package collector
 
 import (
@@ -16,30 +16,30 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Collector reads one Kamailio module. Most are a [Module] table; one is written
-// by hand where a table cannot say it.
+// Collector reads one Kamailio module. Most collectors are a [Module] table; the others
+// are written by hand because a table cannot express them.
 type Collector interface {
-	// Name is the module's name, as in collect[] and --collector.NAME.
+	// Name returns the module's name, as in collect[] and --collector.NAME.
 	Name() string
-	// About says in one line what it exports.
+	// About describes in one line what it exports.
 	About() string
-	// Methods are the RPCs that it cannot work without. A server that lacks one
-	// is not supported, and nothing is asked.
+	// Methods returns the RPC methods that it requires. If a server lacks one of them,
+	// the collector is not supported and makes no calls.
 	Methods() []string
-	// Descs are all metrics that Update may emit.
+	// Descs returns all metrics that Update may emit.
 	Descs() []*Desc
-	// Update asks the server and emits samples. An error, or running over the
-	// deadline, discards all of them. ErrNoData means that the server has
-	// nothing of this module.
+	// Update queries the server and emits samples. If it fails or exceeds the deadline,
+	// all its samples are discarded. ErrNoData means that the server has no data for
+	// this module.
 	Update(ctx context.Context, s *Session, emit Emit) error
 }
 
-// Emit hands in one sample. Label values are any bytes; a second sample with
-// the same labels is dropped and counted, since it would fail the whole page.
+// Emit adds one sample. Label values may contain any bytes. A second sample with the same
+// labels is dropped and counted, because it would make the whole page invalid.
 type Emit func(d *Desc, value float64, labelValues ...string)
 
-// ErrNoData is what Update returns for a server that does not run the module,
-// where only the answer could tell.
+// ErrNoData is returned by Update if the server does not run the module, and only the
+// reply to a call could show that.
 var ErrNoData = errors.New("the module is not loaded")
 
 // Desc describes one metric.
@@ -48,17 +48,17 @@ type Desc struct {
 	Help   string
 	Kind   prometheus.ValueType
 	Labels []string
-	// Bounds make it a histogram, for which Kind is ignored. They are the upper bounds
-	// of its buckets as in the label le, the last one "+Inf". Its samples have one more
+	// Bounds make it a histogram; Kind is then ignored. They are the upper bounds of its
+	// buckets, as in the label le; the last one is "+Inf". Its samples have one additional
 	// label value: the bound of a cumulative count, or SumOfHistogram.
 	Bounds []string
 	Source string // where Kamailio reports it: a method and a field, or a statistic
 }
 
-// SumOfHistogram stands in place of a bound for the sum of what a histogram saw.
+// SumOfHistogram is used in place of a bound for the sum of a histogram.
 const SumOfHistogram = "sum"
 
-// NewDesc makes a Desc. The name is whole: kamailio_<module>_<thing>_<unit>.
+// NewDesc returns a Desc. The name is the full one: kamailio_<module>_<thing>_<unit>.
 func NewDesc(name, help string, kind prometheus.ValueType, source string, labels ...string) *Desc {
 	return &Desc{Name: name, Help: help, Kind: kind, Labels: labels, Source: source}
 }
@@ -75,11 +75,11 @@ type Sample struct {
 	Labels []string
 }
 
-// batch gathers what one Update emits.
+// batch collects the samples of one Update.
 type batch struct {
 	samples    []Sample
 	seen       map[string]struct{}
-	key        []byte // of the present sample; kept for the next
+	key        []byte // of the current sample; the buffer is reused
 	duplicates int
 	err        error
 }
@@ -100,7 +100,7 @@ func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
 	b.key = append(b.key[:0], d.Name...)
 	for i, v := range labelValues {
 		labels[i] = LabelValue(v)
-		b.key = append(b.key, 0xff) // in no escaped value
+		b.key = append(b.key, 0xff) // never part of an escaped value
 		b.key = append(b.key, labels[i]...)
 	}
 	if _, ok := b.seen[string(b.key)]; ok {
@@ -114,9 +114,9 @@ func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
 	b.samples = append(b.samples, Sample{d, value, labels})
 }
 
-// LabelValue makes any bytes a label value, which must be UTF-8: a byte that is
-// not becomes \xHH, and a backslash that would read as such an escape becomes
-// \x5c. So two names that differ stay different, and the bytes can be had back.
+// LabelValue converts any bytes to a label value, which must be UTF-8. An invalid byte
+// becomes \xHH, and a backslash that would look like such an escape becomes \x5c. So
+// different names stay different, and the original bytes can be recovered.
 func LabelValue(s string) string {
 	if strings.Contains(s, `\x`) {
 		s = hexEscape.ReplaceAllString(s, `\x5c$1`)
@@ -126,7 +126,7 @@ func LabelValue(s string) string {
 
 var hexEscape = regexp.MustCompile(`\\(x[0-9a-fA-F]{2})`)
 
-// EscapeBytes writes the bytes of a text that are not UTF-8 in this format.
+// EscapeBytes replaces the bytes of a text that are not UTF-8, using this format.
 func EscapeBytes(s, format string) string {
 	if utf8.ValidString(s) {
 		return s
@@ -144,7 +144,7 @@ func EscapeBytes(s, format string) string {
 	return out.String()
 }
 
-// isHexEscape reports whether s begins with \xHH.
+// isHexEscape reports whether s starts with \xHH.
 func isHexEscape(s string) bool {
 	if len(s) < 4 || s[1] != 'x' {
 		return false

@@ -13,15 +13,15 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// Limits of a [Coordinator]. Zero means the default.
+// Limits configures a [Coordinator]. Zero values mean the default.
 type Limits struct {
-	CallTimeout time.Duration // of one RPC
-	// Reuse is how old a finished scrape may be to be served again. It makes one
-	// scrape of many that come at once, however short it is.
+	CallTimeout time.Duration // for one RPC
+	// Reuse is how long a finished scrape is served again. It lets concurrent scrapes
+	// share one result, however short the scrape is.
 	Reuse time.Duration
 }
 
-// DefaultCallTimeout of [Limits].
+// DefaultCallTimeout is the default of [Limits.CallTimeout].
 const DefaultCallTimeout = 3 * time.Second
 
 // Coordinator scrapes one Kamailio with a set of collectors.
@@ -29,15 +29,15 @@ type Coordinator struct {
 	target     Target
 	collectors []Collector
 	limits     Limits
-	now        func() time.Time // for the guards
+	now        func() time.Time // used by the guards
 
 	scrapes Joint[*scrape] // by filter
 
 	mu     sync.Mutex
-	server *server // as of the last scrape
+	server *server // as seen by the last scrape
 }
 
-// NewCoordinator makes a Coordinator.
+// NewCoordinator returns a Coordinator.
 func NewCoordinator(target Target, collectors []Collector, limits Limits) *Coordinator {
 	if limits.CallTimeout <= 0 {
 		limits.CallTimeout = DefaultCallTimeout
@@ -48,7 +48,7 @@ func NewCoordinator(target Target, collectors []Collector, limits Limits) *Coord
 	}
 }
 
-// UnknownCollectorError is a filter with a name that no collector has.
+// UnknownCollectorError means that a filter contains a name that no collector has.
 type UnknownCollectorError struct {
 	Name  string
 	Known []string
@@ -58,14 +58,13 @@ func (e *UnknownCollectorError) Error() string {
 	return fmt.Sprintf("unknown collector %q; known are: %s", e.Name, strings.Join(e.Known, ", "))
 }
 
-// Select returns those of its collectors' names that Select of the package does.
+// Select applies the package function Select to the names of the coordinator's collectors.
 func (c *Coordinator) Select(include, exclude []string) ([]string, error) {
 	return Select(Names(c.collectors), include, exclude)
 }
 
-// Select returns the names to scrape: those of the known ones that are included
-// (all, when none is), less those excluded. An unknown name is an
-// *UnknownCollectorError.
+// Select returns the names to scrape: the included ones (all if include is empty) without
+// the excluded ones. An unknown name is an *UnknownCollectorError.
 func Select(known, include, exclude []string) ([]string, error) {
 	for _, name := range slices.Concat(include, exclude) {
 		if !slices.Contains(known, name) {
@@ -77,10 +76,9 @@ func Select(known, include, exclude []string) ([]string, error) {
 	}), nil
 }
 
-// Scrape queries Kamailio for what the named collectors read (all, without names)
-// and returns what there is when ctx is done, at the latest. Scrapes of the same
-// names at the same time are one. The error is an *UnknownCollectorError;
-// whatever fails at Kamailio is in the Snapshot.
+// Scrape runs the named collectors (all without names) and returns the results once they
+// are complete or ctx is done. Concurrent scrapes of the same names share one run. The
+// error is an *UnknownCollectorError; all failures at Kamailio are in the Snapshot.
 func (c *Coordinator) Scrape(ctx context.Context, names ...string) (*Snapshot, error) {
 	names, err := c.Select(names, nil)
 	if err != nil {
@@ -93,8 +91,8 @@ func (c *Coordinator) Scrape(ctx context.Context, names ...string) (*Snapshot, e
 	select {
 	case <-w.Done:
 	case <-ctx.Done():
-		// What came in time counts, even when the last collector and the
-		// deadline came together.
+		// Use what finished in time, even if the last collector and the deadline
+		// coincided.
 	}
 	return w.Value.snapshot(), nil
 }
@@ -112,10 +110,10 @@ type scrape struct {
 	ended   time.Time
 }
 
-// errDeadline is what a collector that was not ready in time failed of.
+// errDeadline is the error of a collector that did not finish in time.
 var errDeadline = errors.New("not finished before the scrape's deadline")
 
-// snapshot is the state of the scrape now.
+// snapshot returns the current state of the scrape.
 func (s *scrape) snapshot() *Snapshot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,8 +168,8 @@ func (c *Coordinator) run(ctx context.Context, s *scrape) {
 	s.ended = time.Now()
 }
 
-// meet finds out whether Kamailio is there, and whether it is still the one that
-// was met before: then what it offers is known.
+// meet checks whether Kamailio answers, and whether it is the same process as before. If
+// so, the methods that it offers are already known.
 func (c *Coordinator) meet(ctx context.Context) (*Session, error) {
 	session := newSession(c.target, c.limits.CallTimeout, newServer("", nil))
 	uptime, err := session.Call(ctx, uptimeMethod)
@@ -190,8 +188,8 @@ func (c *Coordinator) meet(ctx context.Context) (*Session, error) {
 		case known.start != start:
 			known = newServer(start, nil)
 		}
-		// Where the list cannot be had, each collector finds out for itself, and
-		// what is not there is learned once per start.
+		// If the list is unavailable, each collector finds out by itself, and a missing
+		// method is remembered until Kamailio restarts.
 		c.mu.Lock()
 		c.server = known
 		c.mu.Unlock()
@@ -200,8 +198,8 @@ func (c *Coordinator) meet(ctx context.Context) (*Session, error) {
 	return session, nil
 }
 
-// refusals are those of the collector's calls that are dangerous on some version,
-// and whether they are on this one.
+// refusals returns the collector's calls that are dangerous on some version, and whether
+// they are dangerous on this one.
 func refusals(c Collector, s *Session) (all []Refusal) {
 	for _, method := range c.Methods() {
 		if dangerousAtAll(method) {
@@ -211,7 +209,7 @@ func refusals(c Collector, s *Session) (all []Refusal) {
 	return all
 }
 
-// update runs one collector. Nothing that it does ends more than itself.
+// update runs one collector. A panic in it does not affect the others.
 func update(ctx context.Context, c Collector, s *Session, now func() time.Time) (r *Result) {
 	began := time.Now()
 	r = &Result{Collector: c.Name(), Supported: true}
@@ -240,7 +238,7 @@ func update(ctx context.Context, c Collector, s *Session, now func() time.Time) 
 	case errors.Is(err, ErrNoData):
 		r.Supported = false
 		return r
-	// A call that is not made on this version is no failure: the page says why.
+	// A call that is skipped on this version is not a failure: the page shows the reason.
 	case errors.Is(err, kamrpc.ErrDangerous) && slices.ContainsFunc(refusals(c, s), func(f Refusal) bool { return f.Reason.Holds() }):
 		return r
 	}

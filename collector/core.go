@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// coreModule is the part of the core that a table can say: its shared memory, as
-// the statistics of kex report it, or else core.shmmem. That one prints bytes
-// through an int up to Kamailio 5.6 (core/core_cmd.c), so it is asked for KiB, which
-// every version has and which fit.
+// coreModule is the part of the core that a table can express: its shared memory, from the
+// statistics of kex or else from core.shmmem. Up to Kamailio 5.6, core.shmmem prints bytes
+// through an int (core/core_cmd.c). So it is queried in KiB, which every version supports
+// and which fits.
 var coreModule = Module{
 	Subsystem: "core",
 	Summary:   "Version, start time, shared memory and processes",
@@ -40,7 +40,7 @@ var (
 		"Kamailio's processes, by their task.", gauge, "core.psx DSC", "description")
 )
 
-// core adds to its table what is not a number in the reply.
+// core adds to its table what the reply does not contain as numbers.
 type core struct{ *table }
 
 func newCore() core { return core{coreModule.Collector().(*table)} }
@@ -64,7 +64,7 @@ func (c core) Update(ctx context.Context, s *Session, emit Emit) error {
 	}
 	emit(startTimeDesc, start)
 
-	info, err := s.CallFixed(ctx, "core.info") // core/core_cmd.c: made at start
+	info, err := s.CallFixed(ctx, "core.info") // core/core_cmd.c: set at startup
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (c core) Update(ctx context.Context, s *Session, emit Emit) error {
 	return c.memory(ctx, s, emit)
 }
 
-// memory takes the first of the table's queries that has an answer.
+// memory uses the first of the table's queries that gets a reply.
 func (c core) memory(ctx context.Context, s *Session, emit Emit) (err error) {
 	for _, q := range c.queries {
 		var n int
@@ -103,8 +103,8 @@ func (c core) memory(ctx context.Context, s *Session, emit Emit) (err error) {
 
 var childNumber = regexp.MustCompile(` child=\d+`)
 
-// processKind takes the worker's number out of a process's description, so that
-// workers of one kind are one series.
+// processKind removes the worker number from a process description, so that all workers
+// of one kind share a series.
 func processKind(description string) string {
 	return strings.TrimSpace(childNumber.ReplaceAllString(description, ""))
 }

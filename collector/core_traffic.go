@@ -2,8 +2,8 @@ package collector
 
 import "strings"
 
-// coreTrafficModule is the core's traffic counters (kex/core_stats.c). They count
-// what was received, retransmissions included.
+// coreTrafficModule is the core's traffic counters (kex/core_stats.c). They count all
+// received messages, including retransmissions.
 var coreTrafficModule = Module{
 	Subsystem: "core",
 	Name:      "core_traffic",
@@ -46,8 +46,8 @@ var coreTrafficModule = Module{
 	)},
 }
 
-// sipMethod is the method as SIP writes it; kex shortens one. A class is
-// returned as it is.
+// sipMethod returns the method as SIP spells it, because kex abbreviates one. A response
+// class is returned unchanged.
 func sipMethod(word string) string {
 	switch {
 	case strings.HasSuffix(word, "xx"):

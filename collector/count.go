@@ -9,7 +9,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// counts tallies rows by their labels, in the order of first appearance.
+// counts counts rows by their labels, in order of first appearance.
 type counts struct {
 	labels [][]string
 	n      []float64
@@ -20,7 +20,7 @@ func (c *counts) add(n float64, labels ...string) {
 	if c.at == nil {
 		c.at = map[string]int{}
 	}
-	key := strings.Join(labels, "\xff") // in no text of Kamailio's that is UTF-8
+	key := strings.Join(labels, "\xff") // not in any valid UTF-8 text
 	i, ok := c.at[key]
 	if !ok {
 		i = len(c.n)
@@ -36,9 +36,9 @@ func (c *counts) emit(d *Desc, emit Emit) {
 	}
 }
 
-// countRows asks for a list and hands each row to count while it passes by: none
-// is kept, however many there are. count returns false for a row that it does not
-// know; rows of which it knows none are an error, like a table's.
+// countRows reads a list and passes each row to count as it arrives. No row is kept,
+// however many there are. count returns false for a row that it does not recognize; if it
+// recognizes no row at all, that is an error, as it is for a table.
 func countRows(ctx context.Context, s *Session, rows kamrpc.Rows, count func(above kamrpc.Above, row kamrpc.Value) bool, method string, params ...any) error {
 	seen, known, blank := 0, 0, 0
 	err := s.Rows(ctx, rows, func(above kamrpc.Above, row kamrpc.Value) error {
@@ -51,26 +51,26 @@ func countRows(ctx context.Context, s *Session, rows kamrpc.Rows, count func(abo
 		}
 		return nil
 	}, method, params...)
-	nothing := rows.Path == "" && seen == 1 && blank == 1 // success without content is {}
+	nothing := rows.Path == "" && seen == 1 && blank == 1 // Kamailio sends {} for success without content
 	if err == nil && seen > 0 && known == 0 && !nothing {
 		return unknownShape(method, "none of the known fields is in the reply")
 	}
 	return err
 }
 
-// unknownShape is the error of a reply in which nothing is where it should be: what
-// was renamed must not vanish in silence.
+// unknownShape is the error for a reply in which no field has a known name. A renamed
+// field must not disappear silently.
 func unknownShape(method, what string) error {
 	return fmt.Errorf("%s: %s; this Kamailio may be newer than the exporter", method, what)
 }
 
-// isFault reports whether Kamailio refused a call with just this text.
+// isFault reports whether Kamailio refused a call with exactly this message.
 func isFault(err error, message string) bool {
 	var fault *kamrpc.Fault
 	return errors.As(err, &fault) && fault.Message == message
 }
 
-// sumOf adds the values of some metrics up: how many rows were counted.
+// sumOf returns a function that sums the values of some metrics: how many rows they count.
 func sumOf(descs ...*Desc) func([]Sample) int {
 	return func(samples []Sample) int {
 		sum := 0.0

@@ -9,18 +9,18 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// dialogModule is calls (dialog/dialog.c). How many there are is counted by
-// dlg.stats_active, never by the statistics: a node that restarts in a cluster
-// (enable_dmq) gets the calls of the others back and counts their end wrongly
-// (dialog/dlg_dmq.c), so that active_dialogs stays above 0 for ever.
+// dialogModule is calls (dialog/dialog.c). The number of calls always comes from
+// dlg.stats_active, never from the statistics. If a node of a cluster (enable_dmq)
+// restarts, it receives the dialogs of the other nodes and counts their ends incorrectly
+// (dialog/dlg_dmq.c), so that active_dialogs stays above 0 forever.
 var dialogModule = Module{
 	Subsystem: "dialog",
 	Summary:   "Calls by state, in memory and local to this server; processed, failed and expired calls",
 	Queries: []Query{
 		{Method: "dlg.stats_active", Metrics: dialogStates("dialogs",
 			"Dialogs in memory, by state: starting (INVITE sent), connecting (ringing), answering (200 without its ACK), ongoing (call in progress). With enable_dmq, dialogs of the other nodes are included, so that a sum over a cluster counts each call once per node.")},
-		// Servers without this parameter ignore it and count all dialogs. It came
-		// with the same release as core.runinfo, which those servers do not list.
+		// Servers that do not know this parameter ignore it and count all dialogs. It was
+		// added in the same release as core.runinfo, which those servers do not list.
 		{Method: "dlg.stats_active", Params: []any{1}, With: "core.runinfo", Metrics: dialogStates("local_dialogs",
 			"Dialogs in memory that this server handles, by state, without those that DMQ replicated from other nodes. Use their sum over a cluster. Dialogs from before a restart that DMQ restored are not included. Requires Kamailio 5.6.")},
 		statistics("dialog",
@@ -33,7 +33,7 @@ var dialogModule = Module{
 	},
 }
 
-// dialogStates are the fields of dlg.stats_active.
+// dialogStates returns the metrics for the fields of dlg.stats_active.
 func dialogStates(name, help string) []Metric {
 	return []Metric{
 		{Pattern: "(starting|connecting|answering|ongoing)", PatternLabels: []string{"state"}, Name: name, Kind: gauge, Help: help},
@@ -47,8 +47,8 @@ var profileDesc = NewDesc("kamailio_dialog_profile_dialogs",
 var profileValueDesc = NewDesc("kamailio_dialog_profile_value_dialogs",
 	"Dialogs in a dialog profile with this value. With enable_dmq the dialogs of the other nodes are among them.", gauge, "dlg.profile_get_size", "profile", "value")
 
-// dialogProfiles counts the profiles that the operator names; Kamailio does not
-// list them.
+// dialogProfiles counts the profiles that the operator configures, because Kamailio does
+// not list them.
 type dialogProfiles struct{ profiles []string }
 
 func (dialogProfiles) Name() string { return "dialog_profile" }
@@ -61,7 +61,7 @@ func (dialogProfiles) Descs() []*Desc    { return []*Desc{profileDesc, profileVa
 func (c dialogProfiles) Update(ctx context.Context, s *Session, emit Emit) error {
 	for _, profile := range c.profiles {
 		params, desc := []any{profile}, profileDesc
-		// A profile's name has letters, digits and _ only, a value any bytes.
+		// A profile name consists of letters, digits, and _ only; a value may be any bytes.
 		name, value, hasValue := strings.Cut(profile, ":")
 		labels := []string{name}
 		if hasValue {

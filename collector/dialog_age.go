@@ -15,8 +15,8 @@ var (
 
 const briefingMethod = "dlg.briefing"
 
-// dialogAges tells how old calls are: stuck ones are the operators' daily
-// question. It lists the dialogs, where there are few.
+// dialogAges exports how old calls are, so that operators find stuck calls. It lists the
+// dialogs, but only if there are few.
 type dialogAges struct {
 	limit    int
 	interval time.Duration
@@ -40,11 +40,11 @@ func (c dialogAges) Guard() Guard {
 	}}
 }
 
-// ageSteps are in seconds; cumulative, so that a threshold is one series.
+// ageSteps are in seconds. The counts are cumulative, so that a threshold is one series.
 var ageSteps = []float64{0, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400}
 
-// The states of a dialog (dialog/dlg_hash.h). 5 is deleted: ended, and still
-// referred to for a moment.
+// The states of a dialog (dialog/dlg_hash.h). 5 is deleted: it has ended, but is still
+// referenced for a moment.
 var dialogStateNames = map[string]string{"1": "starting", "2": "connecting", "3": "answering", "4": "ongoing", "5": "deleted"}
 
 func (c dialogAges) Update(ctx context.Context, s *Session, emit Emit) error {
@@ -54,7 +54,7 @@ func (c dialogAges) Update(ctx context.Context, s *Session, emit Emit) error {
 	}
 	counts := map[string][]float64{}
 	oldest := map[string]float64{}
-	// "s", "S" and "I" choose the fields: state, start and beginning.
+	// "s", "S", and "I" select the fields: state, start time, and creation time.
 	rows := kamrpc.Rows{Fields: []string{"state", "start_ts", "init_ts"}}
 	err = s.Rows(ctx, rows, func(_ kamrpc.Above, dialog kamrpc.Value) error {
 		state, ok := dialogStateNames[dialog.Get("state").Text()]
@@ -62,7 +62,7 @@ func (c dialogAges) Update(ctx context.Context, s *Session, emit Emit) error {
 			state = "other"
 		}
 		began, ok := dialog.Get("start_ts").Float()
-		if !ok || began == 0 { // not yet answered
+		if !ok || began == 0 { // not answered yet
 			began, ok = dialog.Get("init_ts").Float()
 		}
 		if !ok || began == 0 {
@@ -88,7 +88,7 @@ func (c dialogAges) Update(ctx context.Context, s *Session, emit Emit) error {
 			if state == "deleted" || state == "other" {
 				continue
 			}
-			counts[state] = make([]float64, len(ageSteps)) // all dialogs were seen, so this state has none
+			counts[state] = make([]float64, len(ageSteps)) // all dialogs were read, so no dialog has this state
 		} else {
 			emit(dialogOldest, oldest[state], state)
 		}

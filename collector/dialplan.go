@@ -12,8 +12,8 @@ const dialplanMethod = "dialplan.dump"
 
 var dialplanRules = NewDesc("kamailio_dialplan_rules", "Rules of a dialplan.", gauge, dialplanMethod+" ENTRY", "dialplan")
 
-// dialplans counts the rules of the dialplans that the operator names; Kamailio
-// does not list them (dialplan/dialplan.c).
+// dialplans counts the rules of the dialplans that the operator configures, because
+// Kamailio does not list them (dialplan/dialplan.c).
 type dialplans struct {
 	listLimits
 	ids []int

@@ -7,10 +7,10 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// Labels of a destination. A URI may be in a set twice, and Kamailio lists its
-// destinations by priority: where the attribute duid or the socket tells them
-// apart, it does so here, and a series stays with its destination when the
-// priorities change. The index is 0 but for what is equal in all of these.
+// Labels of a destination. A set may contain a URI twice, and Kamailio lists destinations
+// by priority. The attribute duid or the socket distinguishes them if possible, so that a
+// series stays with its destination when priorities change. The index is 0, except for
+// destinations for which all of these are equal.
 var destinationLabels = []string{"set", "uri", "duid", "socket", indexLabel}
 
 func destinationDesc(name, help, field string) *Desc {
@@ -42,8 +42,8 @@ var (
 		counter, "dispatcher.list LATENCY/TIMEOUT", destinationLabels...)
 )
 
-// dispatcher is the load balancer's destinations (dispatcher/dispatcher.c). It is
-// no table because of FLAGS, two letters that are two facts.
+// dispatcher exports the load balancer's destinations (dispatcher/dispatcher.c). It is not
+// a table because FLAGS consists of two letters with separate meanings.
 type dispatcher struct{ listLimits }
 
 func (dispatcher) Name() string { return "dispatcher" }
@@ -64,7 +64,7 @@ func (dispatcher) Descs() []*Desc {
 	return all
 }
 
-// destinationRows are the destinations of all sets.
+// destinationRows selects the destinations of all sets.
 var destinationRows = kamrpc.Rows{
 	Path:   "RECORDS/SET/TARGETS/DEST",
 	Fields: []string{"URI", "FLAGS", "PRIORITY", "ATTRS", "LATENCY", "RUNTIME"},
@@ -94,12 +94,12 @@ func (dispatcher) Update(ctx context.Context, s *Session, emit Emit) error {
 	return nil
 }
 
-// dispatcherTotals sums sets up while their destinations pass by.
+// dispatcherTotals adds up the totals of each set as its destinations arrive.
 type dispatcherTotals struct {
 	emit                Emit
 	id                  string
 	total, up           float64
-	labels              totals // gives those of the set an index
+	labels              totals // assigns the index to destinations of the set
 	sets                float64
 	destinations, known int
 }
@@ -133,8 +133,8 @@ func (d *dispatcherTotals) add(dest kamrpc.Value) {
 	d.up += up
 }
 
-// The first letter of FLAGS (ds_rpc_print_set); the second is P while the
-// destination is pinged, X or N while it is not.
+// The first letter of FLAGS (ds_rpc_print_set). The second is P if the destination is
+// pinged, X or N if not.
 var destinationStates = map[byte]float64{'I': 0, 'A': 1, 'T': 2, 'D': 3}
 
 func emitDestination(dest kamrpc.Value, labels []string, emit Emit) (up float64, ok bool) {
@@ -165,10 +165,9 @@ func emitDestination(dest kamrpc.Value, labels []string, emit Emit) (up float64,
 	return up, ok
 }
 
-// emitLatency tells the answer times, which Kamailio keeps in whole
-// milliseconds. All zero is what a destination has that never answered, and
-// there is no telling it from one that always takes less than a millisecond: it
-// is no measurement.
+// emitLatency emits the response times, which Kamailio stores in whole milliseconds. If
+// all are zero, nothing is emitted: either the destination has never answered, or it
+// always takes less than a millisecond, and Kamailio does not tell which.
 func emitLatency(dest kamrpc.Value, labels []string, emit Emit) {
 	longest, _ := dest.Get("LATENCY/MAX").Float()
 	mean, _ := dest.Get("LATENCY/AVG").Float()
@@ -184,7 +183,7 @@ func emitLatency(dest kamrpc.Value, labels []string, emit Emit) {
 	}
 }
 
-// Bool01 is the value of a metric that is 1 or 0.
+// Bool01 returns 1 for true and 0 for false.
 func Bool01(b bool) float64 {
 	if b {
 		return 1

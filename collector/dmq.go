@@ -1,14 +1,14 @@
 package collector
 
-// dmqModule is the cluster that exchanges registrations, dialogs and hash tables
-// (dmq/dmq.c, dmq_rpc_list_nodes; states: dmq/dmqnode.c). A node that is no more
-// in the list has been given up: alert on kamailio_dmq_nodes.
+// dmqModule is the nodes of the cluster that replicates registrations, dialogs, and hash
+// tables (dmq/dmq.c, dmq_rpc_list_nodes; states: dmq/dmqnode.c). A node that disappears
+// from the list was removed by Kamailio: alert on kamailio_dmq_nodes.
 var dmqModule = Module{
 	Subsystem: "dmq",
 	Summary:   "Nodes of the DMQ cluster and their state",
 	Queries: []Query{{
 		Method: "dmq.list_nodes", Stream: true,
-		// Nodes may differ in the protocol only, which Kamailio reports from 5.5 on.
+		// Nodes may differ only in the protocol, which Kamailio 5.5 and later report.
 		Labels: []Label{{Name: "host", Field: "host"}, {Name: "port", Field: "port"}, {Name: "protocol", Field: "proto"}, {Name: "local", Field: "local"}},
 		Index:  true,
 		Metrics: []Metric{
@@ -19,7 +19,7 @@ var dmqModule = Module{
 		},
 		Counts: []Count{{Name: "nodes", Help: "Nodes in Kamailio's list. It includes the server itself, twice if its notification_address is its own address."}},
 	}, {
-		// Whether it replicates is its parameter enable, which no method tells.
+		// Its parameter enable decides whether it replicates; no method reports that.
 		Method: modulesMethod, Optional: true, Fixed: true, Line: `dmq_(?P<module>usrloc)`,
 		Counts: []Count{{Name: "usrloc_loaded", Field: "module", Map: map[string]float64{"usrloc": 1, "": 0},
 			Help: "1 if the module dmq_usrloc is loaded, else 0. If its parameter enable is set, each node of the cluster counts the registrations of all nodes for the location table of usrloc_domain: use the maximum over a cluster, not the sum."}},

@@ -13,7 +13,7 @@ var (
 	domainAttributes = NewDesc("kamailio_domain_attributes", "Domain attributes that the domain module has loaded (table domain_attrs).", gauge, domainMethod+" attributes")
 )
 
-// domains counts the domains served (domain/domain_mod.c).
+// domains counts the domains that Kamailio serves (domain/domain_mod.c).
 type domains struct{ listLimits }
 
 func (domains) Name() string      { return "domain" }
@@ -23,8 +23,8 @@ func (domains) Descs() []*Desc    { return []*Desc{domainDomains, domainAttribut
 
 func (d domains) Guard() Guard { return d.guard(domainMethod, sumOf(domainDomains, domainAttributes)) }
 
-// Both lists of the reply: a row of domains has the domain's name, one of
-// attributes the names of all attributes of a domain.
+// domainRows selects both lists of the reply: a row of domains has the domain's name, a
+// row of attributes the names of all attributes of a domain.
 var domainRows = kamrpc.Rows{Path: "*", Fields: []string{"domain", "attrs"}}
 
 func (domains) Update(ctx context.Context, s *Session, emit Emit) error {

@@ -16,10 +16,10 @@ var (
 	drCarrierUp    = NewDesc("kamailio_drouting_carrier_up", "1 while the carrier receives calls, 0 while it does not.", gauge, "drouting.carrier_status Enabled", "carrier")
 )
 
-// drouting is dynamic routing's gateways. Upstream Kamailio has only
-// drouting.reload; drouting.gw_status and drouting.carrier_status are there in
-// some builds, where they are listed, or are served by the operator's script
-// (examples/kamailio/drouting-gw-status.cfg), where they are not.
+// drouting exports the gateways of dynamic routing. Upstream Kamailio only has
+// drouting.reload. Some builds have and list drouting.gw_status and
+// drouting.carrier_status. Otherwise the operator's kamailio.cfg can serve them
+// (examples/kamailio/drouting-gw-status.cfg), and then they are not listed.
 type drouting struct{ listLimits }
 
 const (
@@ -84,7 +84,7 @@ func callListedOrNot(ctx context.Context, s *Session, method string) (kamrpc.Val
 	return s.CallUnlisted(ctx, method)
 }
 
-// rowsOf are the rows under a name, in a list, or a single row.
+// rowsOf yields the rows under a name: those of a list, or a single row.
 func rowsOf(v kamrpc.Value, name string) iter.Seq[kamrpc.Value] {
 	if v.Get(name).Exists() {
 		return v.All(name)
@@ -92,8 +92,8 @@ func rowsOf(v kamrpc.Value, name string) iter.Seq[kamrpc.Value] {
 	return v.All("")
 }
 
-// first is the first of the fields that the row has: builds spell them in more
-// than one way.
+// first returns the first of the fields that the row has, because builds spell them
+// differently.
 func first(row kamrpc.Value, fields ...string) kamrpc.Value {
 	for _, f := range fields {
 		if v := row.Get(f); v.Exists() {
@@ -103,8 +103,8 @@ func first(row kamrpc.Value, fields ...string) kamrpc.Value {
 	return kamrpc.Value{}
 }
 
-// routeState reads the state as the builds and OpenSIPS word it: "Active",
-// "Inactive", "Probing", "Disabled MI", or an Enabled yes or no.
+// routeState parses the state as the builds and OpenSIPS write it: "Active", "Inactive",
+// "Probing", "Disabled MI", or yes or no in Enabled.
 func routeState(row kamrpc.Value) (float64, bool) {
 	word := strings.ToLower(first(row, "State", "STATE", "Status", "STATUS", "Enabled", "ENABLED").Text())
 	switch {

@@ -10,22 +10,22 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Families are the metrics of a page in the making. The zero value is empty.
+// Families collects the metrics of a page. The zero value is empty and ready for use.
 type Families struct {
 	families map[string]*family
-	last     *family // samples of one metric mostly come together
+	last     *family // samples of one metric usually follow each other
 }
 
 type family struct {
 	dto.MetricFamily
 	desc   *Desc
-	byName []int // the labels' indices in the order of their names
-	// ofHistogram are the labels of the histogram that samples are added to.
+	byName []int // indexes of the labels, sorted by label name
+	// ofHistogram are the labels of the current histogram.
 	ofHistogram []string
 }
 
-// Add adds a sample. Its label values are valid UTF-8 ([LabelValue]), and no two
-// samples of a metric have the same.
+// Add adds a sample. Its label values must be valid UTF-8 ([LabelValue]), and no two
+// samples of a metric may have the same labels.
 func (g *Families) Add(d *Desc, value float64, labelValues ...string) {
 	f := g.last
 	if f == nil || f.desc.Name != d.Name {
@@ -54,8 +54,8 @@ func (g *Families) Add(d *Desc, value float64, labelValues ...string) {
 	f.Metric = append(f.Metric, m)
 }
 
-// addToHistogram adds a bucket or the sum to the histogram with these labels: it is
-// the last one, or a new one.
+// addToHistogram adds a bucket or the sum to the histogram with these labels, which is
+// the last one or a new one.
 func (f *family) addToHistogram(value float64, labelValues []string, bound string) {
 	if !slices.Equal(f.ofHistogram, labelValues) || len(f.Metric) == 0 {
 		f.ofHistogram = labelValues
@@ -67,7 +67,7 @@ func (f *family) addToHistogram(value float64, labelValues []string, bound strin
 		return
 	}
 	count := uint64(value)
-	h.SampleCount = &count // the last bucket is all
+	h.SampleCount = &count // the last bucket counts everything
 	if le, err := strconv.ParseFloat(bound, 64); err == nil {
 		h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: &count, UpperBound: &le})
 	}
@@ -93,7 +93,7 @@ func newFamily(d *Desc) *family {
 	return f
 }
 
-// pairs are a sample's labels, by name as the exposition formats want them.
+// pairs returns a sample's labels, sorted by name as the exposition formats require.
 func (f *family) pairs(values []string) []*dto.LabelPair {
 	if len(values) == 0 {
 		return nil
@@ -107,7 +107,7 @@ func (f *family) pairs(values []string) []*dto.LabelPair {
 	return pairs
 }
 
-// Sorted are the families by name.
+// Sorted returns the families, sorted by name.
 func (g *Families) Sorted() []*dto.MetricFamily {
 	families := make([]*dto.MetricFamily, 0, len(g.families))
 	for _, name := range slices.Sorted(maps.Keys(g.families)) {

@@ -12,25 +12,25 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// Guard holds a collector in check whose call grows with what the server holds.
+// Guard limits a collector whose call gets more expensive as the server's data grows.
 type Guard struct {
-	Method string // the growing call, of kamrpc.PriceList
-	// Interval is how often it is made at most; in between the last samples
-	// are served again, with their age.
+	Method string // the growing call, from kamrpc.PriceList
+	// Interval is the minimum time between two calls. Until then, the previous
+	// samples are served again, with their age.
 	Interval time.Duration
-	// Size tells beforehand, at constant cost, what the call grows with; nil
-	// where Kamailio does not report. Above Limit the call is not made. Not known
-	// is not small: false holds it back too, for a reason of its own.
+	// Size returns, at constant cost, the size that the call grows with; nil if Kamailio
+	// does not report it. Above Limit the call is skipped. If the size is unknown (false),
+	// the call is skipped too, with a reason of its own.
 	Size  func(ctx context.Context, s *Session) (size float64, known bool, err error)
 	Limit int
-	// Rows tells the size afterwards, where it is not known before. After a reply
-	// above Limit (0: none) the call is not made for tooLongPause.
+	// Rows returns the size after the call, if it is not known before. After a reply
+	// above Limit (0: no limit), the call is skipped for tooLongPause.
 	Rows func(samples []Sample) int
-	// FirstPause after a failure of a long list, where a minute is too short.
+	// FirstPause is the first pause after a long list failed; 0 means a minute.
 	FirstPause time.Duration
 }
 
-// countOf counts the samples of one metric.
+// countOf returns the number of samples of one metric.
 func countOf(d *Desc, samples []Sample) (n int) {
 	for _, s := range samples {
 		if s.Desc == d {
@@ -40,7 +40,7 @@ func countOf(d *Desc, samples []Sample) (n int) {
 	return n
 }
 
-// longest is the number of rows of a table: of the metric that most of them have.
+// longest returns the number of rows of a table: that of its metric with the most samples.
 func longest(samples []Sample) (most int) {
 	counts := map[*Desc]int{}
 	for _, s := range samples {
@@ -50,37 +50,37 @@ func longest(samples []Sample) (most int) {
 	return most
 }
 
-// guarded is a Collector with a Guard.
+// guarded is implemented by a Collector that has a Guard.
 type guarded interface{ Guard() Guard }
 
-// Held tells what a guard did in one scrape.
+// Held reports what a guard did in one scrape.
 type Held struct {
 	Method  string
-	Reasons []Reason // all that there are, whether they hold or not
-	HasAge  bool     // samples are there
+	Reasons []Reason // all possible reasons, whether they hold or not
+	HasAge  bool     // there are samples, which have an age
 	Age     time.Duration
 }
 
-// Reason is why a call is skipped.
+// Reason is a reason why a call may be skipped.
 type Reason struct {
-	Name  string // size, unknown, pause or danger
+	Name  string // size, unknown, pause, or danger
 	Since time.Time
 }
 
 // Holds reports whether the reason holds now.
 func (r Reason) Holds() bool { return !r.Since.IsZero() }
 
-// The pause after a failure of a growing call: it doubles with each failure in a
-// row. A call that was not answered may have left a worker without memory
-// (xhttp), and the next would the next. A short list fails because Kamailio
-// hangs, and is wanted most right after: only its second failure in a row counts.
+// The pause after a growing call failed; it doubles with each consecutive failure. The
+// unanswered call may have used up the memory of a worker (xhttp), and the next call would
+// use up that of another worker. If a short list fails, Kamailio hangs, and the list is
+// needed as soon as it recovers: so a pause begins only after the second failure in a row.
 const (
 	firstPause   = time.Minute
 	longestPause = time.Hour
 	tooLongPause = time.Hour
 )
 
-// guardState is what is known of one guarded collector since Kamailio started.
+// guardState is the state of one guarded collector since Kamailio started.
 type guardState struct {
 	busy chan struct{} // holds one token while somebody updates
 
@@ -88,19 +88,19 @@ type guardState struct {
 	ran          time.Time // when samples were taken; zero: never
 	samples      []Sample
 	duplicates   int
-	size         float64 // the last that was known
+	size         float64 // the last known size
 	sizeKnown    bool
 	failures     int
 	failure      error
 	pausedUntil  time.Time
 	tooLongUntil time.Time
-	// Since when a reason holds.
+	// When each reason began to hold.
 	sizeSince, unknownSince, pausedSince time.Time
 }
 
 func newGuardState() *guardState { return &guardState{busy: make(chan struct{}, 1)} }
 
-// guardOf is the state for a collector, which ends with this Kamailio.
+// guardOf returns the state for a collector. It is discarded when Kamailio restarts.
 func (s *server) guardOf(collector string) *guardState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,10 +110,10 @@ func (s *server) guardOf(collector string) *guardState {
 	return s.guards[collector]
 }
 
-// update runs the collector if its guard lets it, and else serves what there is.
+// update runs the collector if its guard allows it, else it serves the previous samples.
 func (g *guardState) update(ctx context.Context, c Collector, guard Guard, s *Session, now func() time.Time) (b batch, held Held, err error) {
 	select {
-	case g.busy <- struct{}{}: // one at a time: who waits finds fresh samples
+	case g.busy <- struct{}{}: // one at a time: whoever waited finds fresh samples
 		defer func() { <-g.busy }()
 	case <-ctx.Done():
 		return b, Held{Method: guard.Method}, ctx.Err()
@@ -132,8 +132,8 @@ func (g *guardState) update(ctx context.Context, c Collector, guard Guard, s *Se
 	return b, held, err
 }
 
-// admit decides whether the call may be made now. Without run, held.HasAge tells
-// whether the last samples stand in for it.
+// admit decides whether the call may be made now. If run is false, held.HasAge reports
+// whether the previous samples are served instead.
 func (g *guardState) admit(ctx context.Context, guard Guard, s *Session, now time.Time) (held Held, run bool, err error) {
 	size, known := 0.0, true
 	if guard.Size != nil {
@@ -179,7 +179,7 @@ func since(before time.Time, holds bool, now time.Time) time.Time {
 	return before
 }
 
-// finish keeps what the call brought, or lengthens the pause.
+// finish stores the result of the call, or extends the pause.
 func (g *guardState) finish(err error, b *batch, guard Guard, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -196,7 +196,7 @@ func (g *guardState) finish(err error, b *batch, guard Guard, now time.Time) {
 		return
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, ErrNoData) || errors.Is(err, kamrpc.ErrReloading) || errors.Is(err, kamrpc.ErrDangerous) {
-		return // nobody waited for it any more, there is nothing to ask, or it was not asked
+		return // no scrape waited for it any more, there is no data, or the call was not made
 	}
 	g.failures++
 	g.failure = err
@@ -212,8 +212,8 @@ func (g *guardState) finish(err error, b *batch, guard Guard, now time.Time) {
 	g.pausedSince = since(g.pausedSince, true, now)
 }
 
-// short reports whether the call is known to be far from its limit, or does not grow
-// at all: the length of its reply is not why it failed. It wants g.mu.
+// short reports whether the call is known to be far below its limit, or does not grow at
+// all, so that its failure is not due to the length of its reply. It requires g.mu.
 func (g *guardState) short(guard Guard) bool {
 	if price, _ := kamrpc.PriceOf(guard.Method); price.Cost != kamrpc.Growing {
 		return true

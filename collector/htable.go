@@ -11,8 +11,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// htableModule is the sizes of the script's hash tables (htable/htable.c). What
-// is in them is the script's own business, and may be personal data.
+// htableModule is the sizes of the hash tables (htable/htable.c). Their contents belong to
+// the operator's kamailio.cfg, and may be personal data.
 var htableModule = Module{
 	Subsystem: "htable",
 	Summary:   "Entries in the script's hash tables",
@@ -37,7 +37,7 @@ var htableModule = Module{
 
 var htableItem = NewDesc("kamailio_htable_item", "Value of an integer item of an htable that --collector.htable_items.table names.", prometheus.UntypedValue, htableDumpMethod, "table", "key")
 
-// htableItems shows the integers of the tables that the operator names.
+// htableItems exports the integers of the tables that the operator configures.
 type htableItems struct {
 	listLimits
 	tables []string
@@ -75,7 +75,7 @@ const (
 	noHTables         = "No htables"
 )
 
-// htables guards the dump of these tables by what htable.stats says of their size.
+// htables guards the dump of these tables by the sizes that htable.stats reports.
 func (l listLimits) htables(tables ...string) Guard {
 	g := l.guard(htableDumpMethod, nil)
 	if l.rows == 0 {
@@ -94,8 +94,8 @@ func (l listLimits) htables(tables ...string) Guard {
 	return g
 }
 
-// entriesOf is how many entries a table has, and whether there is one of that name:
-// htable.dump of another is not called.
+// entriesOf returns how many entries a table has, and whether it exists: htable.dump is
+// not called for a table that does not exist.
 func entriesOf(ctx context.Context, s *Session, table string) (entries float64, there bool, err error) {
 	stats, err := s.Call(ctx, htableStatsMethod)
 	if fault := (*kamrpc.Fault)(nil); errors.As(err, &fault) && strings.HasPrefix(fault.Message, noHTables) {

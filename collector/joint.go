@@ -7,36 +7,36 @@ import (
 	"time"
 )
 
-// Joint is work that is done once for all who want the same at the same time, and
-// for those who come within Reuse after it.
+// Joint runs work once for all callers that want the same at the same time, or within
+// Reuse after it ended.
 type Joint[T any] struct {
 	Reuse time.Duration
-	// Abandon ends the work when nobody waits for it any more.
+	// Abandon cancels the work when no caller waits for it any more.
 	Abandon bool
 
 	mu   sync.Mutex
 	work map[string]*Work[T] // by key: in progress, or just ended
 }
 
-// Work is in progress until Done is closed.
+// Work is one run of the work. It is in progress until Done is closed.
 type Work[T any] struct {
 	Value T // what the work fills
 	Begun time.Time
 	Done  chan struct{}
 
 	cancel  context.CancelFunc
-	ended   time.Time // guarded by Joint.mu, as what follows
+	ended   time.Time // guarded by Joint.mu, as are the fields below
 	waiting int
 }
 
-// Join returns the work of this key that is in progress or has just ended, or begins
-// it: do fills the value. The work has the deadline of the ctx that began it, and
-// does not end with it otherwise. The function that it returns must be called when
-// the work is no longer wanted.
+// Join returns the work for this key that is in progress or has just ended. If there is
+// none, it starts the work: do fills the value. The work keeps the deadline of the ctx
+// that started it, but not its cancellation. The caller must call the returned function
+// when it no longer wants the work.
 func (j *Joint[T]) Join(ctx context.Context, key string, value func() T, do func(context.Context, T)) (*Work[T], func()) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	// Clients choose the keys: what is of no more use must not pile up.
+	// Clients choose the keys: finished work must not accumulate.
 	maps.DeleteFunc(j.work, func(_ string, w *Work[T]) bool { return !w.ended.IsZero() && time.Since(w.ended) >= j.Reuse })
 	w := j.work[key]
 	if w == nil {
@@ -45,7 +45,7 @@ func (j *Joint[T]) Join(ctx context.Context, key string, value func() T, do func
 			j.work = map[string]*Work[T]{}
 		}
 		j.work[key] = w
-		// Who asked first may go away while others wait.
+		// The first caller may leave while others still wait.
 		lasting := context.WithoutCancel(ctx)
 		if deadline, ok := ctx.Deadline(); ok {
 			lasting, w.cancel = context.WithDeadline(lasting, deadline)
@@ -67,7 +67,7 @@ func (j *Joint[T]) end(w *Work[T]) {
 	defer j.mu.Unlock()
 	w.ended = time.Now()
 	close(w.Done)
-	// What nobody is served any more may be much memory.
+	// A result that is no longer served may hold much memory.
 	time.AfterFunc(j.Reuse, func() {
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -83,7 +83,7 @@ func (j *Joint[T]) leave(w *Work[T]) {
 		return
 	}
 	w.cancel()
-	if w.ended.IsZero() { // cancelled: not to be joined
+	if w.ended.IsZero() { // canceled: must not be joined
 		j.forget(w)
 	}
 }

@@ -21,10 +21,9 @@ var (
 
 const keepaliveMethod = "keepalive.list"
 
-// keepalive is the destinations that Kamailio pings (keepalive/keepalive_rpc.c).
-// Over JSON-RPC Kamailio reports the last of them only: each row replaces the one
-// before, since the method is not marked as one that answers a list. Over BINRPC it
-// reports all.
+// keepalive exports the destinations that Kamailio pings (keepalive/keepalive_rpc.c). Over
+// JSON-RPC, Kamailio reports only the last one: each row replaces the previous one, since
+// the method is not marked as returning a list. Over BINRPC, it reports all.
 type keepalive struct{ listLimits }
 
 var keepaliveRows = kamrpc.Rows{Fields: []string{"uri", "owner", "state", "last checked", "last up", "last down"}}
@@ -48,7 +47,7 @@ func (keepalive) Update(ctx context.Context, s *Session, emit Emit) error {
 	offset := ZoneOffset(now, float64(time.Now().Unix()))
 	stamp := func(v kamrpc.Value) (float64, bool) {
 		local, ok := LocalTime(v)
-		// 1970, or the evening before, is never.
+		// 1970, or the evening before in local time, means never.
 		if !ok || !zoneKnown || local.Year() <= 1970 {
 			return 0, false
 		}
@@ -72,8 +71,8 @@ func (keepalive) Update(ctx context.Context, s *Session, emit Emit) error {
 		if at, ok := stamp(dest.Get("last checked")); ok {
 			emit(keepaliveChecked, at, labels...)
 		}
-		// Up to 5.6.5 the two are swapped (keepalive_core.c). The later one is that
-		// of the present state, whatever it is called.
+		// Up to 5.6.5 the two are swapped (keepalive_core.c). The later one belongs to the
+		// current state, whatever its name is.
 		up, down := keepaliveLastUp, keepaliveLastDown
 		later, laterKnown := stamp(dest.Get("last up"))
 		earlier, earlierKnown := stamp(dest.Get("last down"))

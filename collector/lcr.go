@@ -19,8 +19,8 @@ var (
 
 const lcrMethod = "lcr.dump_gws"
 
-// lcr is least cost routing's gateways (lcr/lcr_rpc.c, dump_gw). It is no table:
-// whether a gateway gets calls depends on two fields and Kamailio's clock.
+// lcr exports the gateways of least cost routing (lcr/lcr_rpc.c, dump_gw). It is not a
+// table: whether a gateway gets calls depends on two fields and on Kamailio's clock.
 type lcr struct{ listLimits }
 
 var lcrRows = kamrpc.Rows{Path: "gw", Fields: []string{"lcr_id", "gw_id", "gw_name", "state", "defunct_until"}}
@@ -68,8 +68,8 @@ func (lcr) Update(ctx context.Context, s *Session, emit Emit) error {
 	return nil
 }
 
-// lcrStateOf reads lcr/lcr_mod.h: 0 is active and 2 inactive. Above 2 it counts
-// down with each failed ping, and 1 is being pinged.
+// lcrStateOf converts the states of lcr/lcr_mod.h: 0 is active, 1 is being pinged, 2 is
+// inactive. A value above 2 counts down with each failed ping.
 func lcrStateOf(state kamrpc.Value) (float64, bool) {
 	switch n, ok := state.Float(); {
 	case !ok || n < 0:
