@@ -82,7 +82,7 @@ const (
 
 // guardState is the state of one guarded collector since Kamailio started.
 type guardState struct {
-	busy chan struct{} // holds one token while somebody updates
+	busy chan struct{} // holds one token while an update runs
 
 	mu           sync.Mutex
 	ran          time.Time // when samples were taken; zero: never

@@ -20,7 +20,7 @@ type Joint[T any] struct {
 
 // Work is one run of the work. It is in progress until Done is closed.
 type Work[T any] struct {
-	Value T // what the work fills
+	Value T // filled by the work
 	Begun time.Time
 	Done  chan struct{}
 

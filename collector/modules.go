@@ -5,87 +5,88 @@ import (
 	"time"
 )
 
-// Options are what an operator can set of the collectors.
+// Options are the settings of the collectors that an operator can change.
 type Options struct {
-	// DialogProfiles are the dialog profiles to count, PROFILE or PROFILE:VALUE.
-	// Kamailio has no list of their names.
+	// DialogProfiles are the dialog profiles to count, as PROFILE or PROFILE:VALUE.
+	// Kamailio does not list their names.
 	DialogProfiles []string
-	// Dialplans are the ids of the dialplans to count. Kamailio has no list of
-	// them either.
+	// Dialplans are the ids of the dialplans to count. Kamailio does not list them
+	// either.
 	Dialplans []int
-	// PikeAddresses is how many blocked source addresses are shown one by one;
-	// 0 shows none: addresses are personal data, and an attack brings any number.
+	// PikeAddresses is how many blocked source addresses are exported one by one; 0
+	// exports none. Addresses are personal data, and an attack can add any number.
 	PikeAddresses int
-	// DumpContacts is up to how many registered contacts ul.dump is asked; 0 is
-	// never.
+	// DumpContacts is the number of registered contacts up to which ul.dump is called;
+	// 0 disables it.
 	DumpContacts int
-	// ListDialogs is up to how many dialogs dlg.briefing is asked; 0 is never.
+	// ListDialogs is the number of dialogs up to which dlg.briefing is called; 0
+	// disables it.
 	ListDialogs int
-	// TLSConnections is up to how many TLS connections tls.list is asked; 0 is
-	// never.
+	// TLSConnections is the number of TLS connections up to which tls.list is called; 0
+	// disables it.
 	TLSConnections int
-	// CfgVariables are the settings to show, each as group.name.
+	// CfgVariables are the settings to export, each as group.name.
 	CfgVariables []string
-	// TrunksTable is the htable in which the script counts the calls to trunks.
+	// TrunksTable is the htable in which kamailio.cfg counts the calls to trunks.
 	TrunksTable string
-	// HTableItems are the htables whose integers are shown one by one.
+	// HTableItems are the htables whose integers are exported one by one.
 	HTableItems []string
-	// ListRows is how many rows a list may have whose size is not known
-	// beforehand: after a longer one it is not asked for an hour. 0 is no limit.
+	// ListRows is the limit for lists whose size is not known before the call: a list
+	// longer than this is skipped for one hour. 0 disables the limit.
 	ListRows int
-	// GrowingInterval is how often ul.dump, dlg.briefing, tls.list and lists that
-	// are seldom different are asked at most, and other growing lists if it is
-	// below 5 s, their own interval.
+	// GrowingInterval is the minimum time between two calls of ul.dump, dlg.briefing,
+	// tls.list, and lists that rarely change. Other growing lists use 5 s, or
+	// GrowingInterval if it is shorter.
 	GrowingInterval time.Duration
-	// Promotions are the statistics that have metrics of their own; see
+	// Promotions are the statistics that are exported as metrics of their own; see
 	// [CheckPromotions].
 	Promotions []Promotion
 }
 
-// DefaultDumpContacts of [Options.DumpContacts]: at 1,000 contacts ul.dump took
-// 25 ms of a worker over HTTP and 20 ms over the FIFO, on 5.6.3 and on 6.0.1.
+// DefaultDumpContacts is the default of [Options.DumpContacts]. At 1,000 contacts, ul.dump
+// took 25 ms of a worker over HTTP and 20 ms over the FIFO, on 5.6.3 and on 6.0.1.
 const DefaultDumpContacts = 1000
 
-// DefaultListDialogs of [Options.ListDialogs]: 1,000 dialogs took 31 ms over HTTP
-// and 20 ms over the FIFO, with more fields than are asked for here.
+// DefaultListDialogs is the default of [Options.ListDialogs]. 1,000 dialogs took 31 ms
+// over HTTP and 20 ms over the FIFO, with more fields than are requested here.
 const DefaultListDialogs = 1000
 
-// DefaultTLSConnections of [Options.TLSConnections]: 500 connections took 4 ms of
-// a worker over HTTP on 5.6.3 and 20 ms on 6.0.1, while no other worker could
-// look for a TCP connection.
+// DefaultTLSConnections is the default of [Options.TLSConnections]. 500 connections took
+// 4 ms of a worker over HTTP on 5.6.3 and 20 ms on 6.0.1. During that time, no other
+// worker can look up a TCP connection.
 const DefaultTLSConnections = 500
 
-// DefaultListRows of [Options.ListRows]: dispatcher.list of 5,000 destinations
-// took 45 ms over HTTP on 5.6.3 and 57 ms on 6.0.1, which does not answer at
-// 10,000 with its default private memory.
+// DefaultListRows is the default of [Options.ListRows]. dispatcher.list of 5,000
+// destinations took 45 ms over HTTP on 5.6.3 and 57 ms on 6.0.1. With 10,000, 6.0.1 does
+// not answer if it has the default private memory.
 const DefaultListRows = 5000
 
-// DefaultGrowingInterval of [Options.GrowingInterval].
+// DefaultGrowingInterval is the default of [Options.GrowingInterval].
 const DefaultGrowingInterval = time.Minute
 
-// listInterval is the same for lists that tell what gets calls now: they grow
-// too, but are small on most servers and wanted fresh.
+// listInterval is the interval for lists that show where calls can go now. They grow too,
+// but are small on most servers and need to be current.
 const listInterval = 5 * time.Second
 
-// listLimits are those of a list whose size is not known beforehand.
+// listLimits are the limits of a list whose size is not known before the call.
 type listLimits struct {
 	rows       int
 	interval   time.Duration
-	firstPause time.Duration // 0 is a minute
+	firstPause time.Duration // 0: a minute
 }
 
-// collector of a table whose first query is a list.
+// collector returns the collector for a table whose first query is a list.
 func (l listLimits) collector(m Module) Collector {
 	return guardedTable{m.Collector().(*table), l.guard(m.Queries[0].Method, longest)}
 }
 
-// guard of a list that method answers, and rows counts.
+// guard returns the guard for a list that method returns and rows counts.
 func (l listLimits) guard(method string, rows func([]Sample) int) Guard {
 	return Guard{Method: method, Interval: l.interval, Limit: l.rows, Rows: rows, FirstPause: l.firstPause}
 }
 
-// QuadraticRows is how long a list may be whose cost is quadratic: 2,000 trusted
-// peers take Kamailio 0.1 s, 5,000 up to 2.2 s and 20,000 half a minute.
+// QuadraticRows is the limit for a list of quadratic cost: 2,000 trusted peers take
+// Kamailio 0.1 s, 5,000 up to 2.2 s, and 20,000 half a minute.
 const QuadraticRows = 2000
 
 func (l listLimits) quadratic() listLimits {
@@ -95,11 +96,11 @@ func (l listLimits) quadratic() listLimits {
 	return l
 }
 
-// All lists the collectors. A new module is one line here.
+// All returns all collectors. A new module is one line here.
 func All(o Options) []Collector {
 	lists := listLimits{rows: o.ListRows, interval: min(listInterval, o.GrowingInterval)}
-	// What changes with a reload only, or is counted for trends. One that was not
-	// answered in time is a long one, on which Kamailio may still be at work.
+	// Lists that only change on a reload, or that are counted for trends. If one is not
+	// answered in time, it is long, and Kamailio may still be working on it.
 	slow := listLimits{rows: o.ListRows, interval: o.GrowingInterval, firstPause: time.Hour}
 	all := []Collector{
 		// The core and what nearly every server runs.
@@ -121,7 +122,7 @@ func All(o Options) []Collector {
 		newUsrloc(),
 		usrlocContacts{limit: o.DumpContacts, interval: o.GrowingInterval},
 		registrarModule.Collector(),
-		// The others by name.
+		// All others, by name.
 		carrierroute{slow.quadratic()},
 		dialplans{slow.quadratic(), o.Dialplans},
 		dispatcher{lists},
@@ -153,7 +154,7 @@ func All(o Options) []Collector {
 	return append(all, newStatistics(tablesOf(all), o.Promotions))
 }
 
-// tablesOf remembers which statistics the collectors' tables know.
+// tablesOf collects the tables of the collectors, to look up which statistics they know.
 func tablesOf(all []Collector) *claimed {
 	known := &claimed{}
 	for _, c := range all {
@@ -164,7 +165,7 @@ func tablesOf(all []Collector) *claimed {
 	return known
 }
 
-// tableOf is the table of a collector that is one, or is built on one.
+// tableOf returns the table of a collector that is, or is built on, a table.
 func tableOf(c Collector) (*table, bool) {
 	switch c := c.(type) {
 	case *table:
@@ -175,7 +176,7 @@ func tableOf(c Collector) (*table, bool) {
 	return nil, false
 }
 
-// Names lists the names of collectors, in their order.
+// Names returns the names of the collectors, in the same order.
 func Names(collectors []Collector) []string {
 	names := make([]string, len(collectors))
 	for i, c := range collectors {

@@ -1,6 +1,6 @@
 package collector
 
-// mqueueModule is the script's message queues (mqueue/mqueue_mod.c).
+// mqueueModule is the message queues of kamailio.cfg (mqueue/mqueue_mod.c).
 var mqueueModule = Module{
 	Subsystem: "mqueue",
 	Summary:   "Messages that wait in the script's queues",

@@ -13,7 +13,7 @@ var msiloModule = Module{
 	)},
 }
 
-// kafkaModule is messages sent to Kafka, from Kamailio 6 on (kafka/kafka_mod.c).
+// kafkaModule is messages sent to Kafka (Kamailio 6 and later, kafka/kafka_mod.c).
 var kafkaModule = Module{
 	Subsystem: "kafka",
 	Summary:   "Messages sent to Kafka",

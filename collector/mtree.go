@@ -1,6 +1,6 @@
 package collector
 
-// mtreeModule is trees of prefixes (mtree/mtree_mod.c).
+// mtreeModule is prefix trees (mtree/mtree_mod.c).
 var mtreeModule = Module{
 	Subsystem: "mtree",
 	Summary:   "Prefix trees: items, memory, reloads",

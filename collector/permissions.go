@@ -19,16 +19,17 @@ type peerList struct {
 	desc   *Desc
 	method string
 	rows   kamrpc.Rows
-	// group is the row's; nil where the list has none.
+	// group returns the group of a row; nil if the list has no groups.
 	group func(above kamrpc.Above, row kamrpc.Value) string
-	// field is what every row has.
+	// field is a field that every row has.
 	field string
-	// none is the error of a server that has not loaded this list.
+	// none is the error message of a server that has not loaded this list.
 	none string
 }
 
-// groupOfRow is that of a list of rows, groupAbove that of rows which follow each
-// other in one object: {"table":…,"group":…,"item":{…},"table":…}.
+// groupOfRow returns the group if the reply is a list of rows. groupAbove returns it if
+// the rows follow each other in one object:
+// {"table":…,"group":…,"item":{…},"table":…}.
 func groupOfRow(_ kamrpc.Above, row kamrpc.Value) string   { return row.Get("group").Text() }
 func groupAbove(above kamrpc.Above, _ kamrpc.Value) string { return above.Text("group") }
 
@@ -51,8 +52,8 @@ var (
 	}
 )
 
-// count emits how many rows the list has. A list that is not loaded is no sample,
-// and one that this version dies of neither.
+// count emits the number of rows of the list. It emits no sample if the list is not
+// loaded, or if reading it would crash this version of Kamailio.
 func (l peerList) count(ctx context.Context, s *Session, emit Emit) error {
 	var rows counts
 	if l.group == nil {
@@ -79,7 +80,7 @@ func (l peerList) count(ctx context.Context, s *Session, emit Emit) error {
 	return nil
 }
 
-// permissions counts the lists whose cost is small: their replies are lists.
+// permissions counts the lists of linear cost: their replies are lists.
 type permissions struct{ listLimits }
 
 func (permissions) Name() string { return "permissions" }
@@ -97,8 +98,8 @@ func (permissions) Update(ctx context.Context, s *Session, emit Emit) error {
 	return errors.Join(addressList.count(ctx, s, emit), subnetList.count(ctx, s, emit))
 }
 
-// permissionsTrusted counts the lists whose cost is quadratic: their replies are
-// one object, to which Kamailio adds each row behind all others.
+// permissionsTrusted counts the lists of quadratic cost: their replies are a single
+// object, and Kamailio walks all its rows to append the next one.
 type permissionsTrusted struct{ listLimits }
 
 func (permissionsTrusted) Name() string { return "permissions_trusted" }

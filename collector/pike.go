@@ -4,7 +4,7 @@ import (
 	"context"
 )
 
-// pikeModule is what a table can say of pike (pike/pike_funcs.c, pike_rpc.c).
+// pikeModule is the part of pike that a table can express (pike/pike_funcs.c, pike_rpc.c).
 var pikeModule = Module{
 	Subsystem: "pike",
 	Summary:   "Source addresses that pike blocks because they send too many requests",
@@ -24,7 +24,7 @@ var (
 	pikeHits = NewDesc("kamailio_pike_address_requests", "Requests from a source address that is over the limit, in the current sampling period. Only with --collector.pike.addresses.", gauge, "pike.top leaf_hits_curr", "address")
 )
 
-// pike counts the rows of the list, which a table cannot.
+// pike counts the rows of the list, which a table cannot do.
 type pike struct {
 	*table
 	listLimits

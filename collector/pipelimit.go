@@ -1,7 +1,7 @@
 package collector
 
-// pipelimitModule is pipes that limit the rate of requests (pipelimit/pl_ht.c).
-// A script may make them as it goes, one for each customer for instance.
+// pipelimitModule is pipes that limit the rate of requests (pipelimit/pl_ht.c). kamailio.cfg
+// can create them at runtime, for example one per customer.
 var pipelimitModule = Module{
 	Subsystem: "pipelimit",
 	Summary:   "Pipes of pipelimit: limits and requests",

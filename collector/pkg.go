@@ -9,16 +9,16 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// pkgModule is the private memory of each process (kex/pkg_stats.c). A process
-// writes its own figures down at its start and when it frees or enlarges memory
-// (core/mem/f_malloc.c, SREV_PKG_UPDATE_STATS).
+// pkgModule is the private memory of each process (kex/pkg_stats.c). A process updates its
+// figures when it starts, and when it frees or reallocates memory (core/mem/f_malloc.c,
+// SREV_PKG_UPDATE_STATS).
 var pkgModule = Module{
 	Subsystem: "pkg",
 	Summary:   "Private memory of each process",
 	Queries: []Query{{
 		Method: "pkg.stats",
 		Where:  isProcess,
-		// Not by pid or rank, which a restart changes: what Kamailio calls it.
+		// Identified by Kamailio's description, because pid and rank change on a restart.
 		Labels: []Label{{Name: "process", Field: "desc"}},
 		Index:  true,
 		Metrics: []Metric{
@@ -34,16 +34,16 @@ var pkgModule = Module{
 	}},
 }
 
-// isProcess is false for places in Kamailio's table that no process has, and for
-// one that has not yet written its figures down: its zeros are none.
+// isProcess is false for unused slots in Kamailio's process table, and for a process that
+// has not yet written its figures: its zeros are not measurements.
 func isProcess(row kamrpc.Value) bool {
 	used, _ := row.Get("real_used").Float()
 	return used != 0
 }
 
-// pkg is that table. Kamailio prints the sizes through an unsigned int, and all of
-// them together wrap: from 4 GiB on they look right, and are not. What it was
-// started with tells that.
+// pkg adds a check to that table. Kamailio prints the sizes through an unsigned int, so
+// from 4 GiB on they all wrap and look plausible but wrong. The option -M with which
+// Kamailio was started shows whether that can happen.
 type pkg struct{ *table }
 
 func newPkg() pkg { return pkg{pkgModule.Collector().(*table)} }
@@ -71,8 +71,8 @@ func (p pkg) Update(ctx context.Context, s *Session, emit Emit) error {
 	})
 }
 
-// pkgMiB is the option -M that Kamailio was started with, 0 without one. Of the
-// command line nothing else is kept: it may hold passwords.
+// pkgMiB returns the value of the option -M that Kamailio was started with, 0 without it.
+// The rest of the command line is not kept, because it may contain passwords.
 func (s *Session) pkgMiB(ctx context.Context) (mib int64, err error) {
 	const fact = "-M"
 	if mib, known := s.recall(fact); known {
@@ -84,7 +84,7 @@ func (s *Session) pkgMiB(ctx context.Context) (mib int64, err error) {
 	}
 	option := ""
 	for arg := range args.All("") {
-		option += arg.Text() // "-M", "64" is "-M64"
+		option += arg.Text() // "-M", "64" equals "-M64"
 		if option == "-M" {
 			continue
 		}

@@ -10,9 +10,9 @@ const presenceMethod = "presence.presentity_list"
 
 var presentities = NewDesc("kamailio_presence_presentities", "Published states in memory (publ_cache), by event package. Omitted if presence keeps them only in the database.", gauge, presenceMethod, "event")
 
-// presence counts what is published (presence/presence.c, presentity.c).
-// Kamailio lists it where it is in memory; without a cache the list is empty, and
-// there is no telling this from a cache that is empty: no event is no sample.
+// presence counts published states (presence/presence.c, presentity.c). Kamailio lists
+// them only if they are in memory. Without a cache the list is empty, just like an empty
+// cache, so an empty list emits no sample.
 type presence struct{ listLimits }
 
 func (presence) Name() string      { return "presence" }

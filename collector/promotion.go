@@ -10,19 +10,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Promotion makes a typed metric with a name and a help text of its own of a
-// Kamailio statistic: Kamailio does not report what a statistic of the operator's
-// script means, nor whether it only grows; the operator knows.
+// Promotion exports a Kamailio statistic as a typed metric with its own name and help
+// text. Kamailio does not report what a statistic of the operator's kamailio.cfg means, or
+// whether it only increases; the operator knows both.
 type Promotion struct {
-	Statistic string // "group:name", as Kamailio has it: any bytes
+	Statistic string // "group:name", as Kamailio writes it; may contain any bytes
 	Kind      prometheus.ValueType
 	Help      string
 }
 
-// ParsePromotion reads "group:name=help text". The name ends at the first "="
-// that has no backslash before it. In it, \\ is a backslash, \= an equals sign
-// and \xHH any byte, as kamailio_statistic's label writes the bytes that are not
-// UTF-8.
+// ParsePromotion parses "group:name=help text". The name ends at the first "=" without a
+// backslash before it. In the name, \\ is a backslash, \= an equals sign, and \xHH any
+// byte. The label of kamailio_statistic uses \xHH too, for bytes that are not UTF-8.
 func ParsePromotion(text string, kind prometheus.ValueType) (Promotion, error) {
 	p := Promotion{Kind: kind}
 	statistic, help, found, err := cutStatistic(text)
@@ -46,8 +45,7 @@ func ParsePromotion(text string, kind prometheus.ValueType) (Promotion, error) {
 	return p, nil
 }
 
-// cutStatistic cuts at the first "=" that is not escaped, and unescapes what is
-// before it.
+// cutStatistic splits text at the first unescaped "=" and unescapes the part before it.
 func cutStatistic(text string) (statistic, help string, found bool, err error) {
 	var name strings.Builder
 	for i := 0; i < len(text); i++ {
@@ -73,9 +71,9 @@ func cutStatistic(text string) (statistic, help string, found bool, err error) {
 	return name.String(), "", false, nil
 }
 
-// MetricName is kamailio_<group>_<name>, in lower case, with one _ for each run
-// of characters that are no ASCII letters or digits and none at the ends. A
-// counter's ends in _total.
+// MetricName returns kamailio_<group>_<name> in lower case. Each run of characters that
+// are not ASCII letters or digits becomes one _, and is removed at the ends. The name of a
+// counter ends in _total.
 func (p Promotion) MetricName() string {
 	group, name, _ := strings.Cut(p.Statistic, ":")
 	full := "kamailio_" + metricWord(group) + "_" + metricWord(name)
@@ -96,9 +94,9 @@ func (p Promotion) desc() *Desc {
 	return NewDesc(p.MetricName(), p.Help, p.Kind, "statistic "+LabelValue(p.Statistic))
 }
 
-// CheckPromotions tells what is wrong with the first promotion that cannot be
-// served: its statistic has a metric already, or its metric is another's.
-// Metrics that begin with one of the reserved words are not this package's.
+// CheckPromotions returns an error for the first promotion that cannot be exported:
+// its statistic already has a metric, or its metric name is already in use. Metric names
+// that start with one of the reserved words belong to other packages.
 func CheckPromotions(promotions []Promotion, reserved ...string) error {
 	builtIn := All(Options{})
 	known := tablesOf(builtIn)
@@ -134,9 +132,9 @@ func CheckPromotions(promotions []Promotion, reserved ...string) error {
 	return nil
 }
 
-// TakenNames are the names that no metric of another origin may have on the page:
-// those of all collectors with these options, also of one that is switched off or
-// failed, so that a name never changes its meaning.
+// TakenNames returns the names that no metric from another source may use: those of all
+// collectors with these options, even if one is disabled or failed, so that a name
+// never changes its meaning.
 func TakenNames(o Options) map[string]bool {
 	taken := map[string]bool{}
 	descs := ScrapeDescs()
@@ -149,6 +147,6 @@ func TakenNames(o Options) map[string]bool {
 	return taken
 }
 
-// openMetricsFamily is what names must not share: in OpenMetrics the counter
-// x_total is the family x.
+// openMetricsFamily returns the name that must be unique: in OpenMetrics, the counter
+// x_total belongs to the family x.
 func openMetricsFamily(name string) string { return strings.TrimSuffix(name, "_total") }

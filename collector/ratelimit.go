@@ -1,9 +1,9 @@
 package collector
 
-// ratelimitModule is the older module for limits of rates (ratelimit/ratelimit.c).
-// Its RPC writes a line for each pipe and is not marked as one that answers a
-// list, so that over JSON-RPC each line replaces the one before it
-// (jsonrpcs_mod.c, jsonrpc_rpl_printf). Over BINRPC all lines come.
+// ratelimitModule is the older module for rate limits (ratelimit/ratelimit.c). Its RPC
+// writes a line for each pipe but is not marked as returning a list, so over JSON-RPC each
+// line replaces the previous one (jsonrpcs_mod.c, jsonrpc_rpl_printf). BINRPC returns all
+// lines.
 var ratelimitModule = Module{
 	Subsystem: "ratelimit",
 	Summary:   "Pipes of ratelimit; " + lastOnly,
@@ -21,5 +21,5 @@ var ratelimitModule = Module{
 
 const lastPipe = "Over JSON-RPC, only the last pipe is available."
 
-// lastOnly is said of what only BINRPC has whole.
+// lastOnly is the note for values that only BINRPC returns completely.
 const lastOnly = "over JSON-RPC Kamailio reports only the last one, over a binrpc URI all"

@@ -2,11 +2,10 @@ package collector
 
 import "github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 
-// rtpengineModule is the media relays that Kamailio hands calls to
-// (rtpengine/rtpengine.c, add_rtpp_node_info). A node that Kamailio found dead
-// and one that an operator disabled (or the database) are two facts: 5.6 has them
-// in one field, 0, 1 or "1(permanent)"; 6.0 has "active" for the first, and
-// "disabled" for the second only.
+// rtpengineModule is the media relays that Kamailio uses for calls (rtpengine/rtpengine.c,
+// add_rtpp_node_info). A node can be down, because Kamailio found it dead, or disabled, by
+// an operator or the database. 5.6 reports both in one field: 0, 1, or "1(permanent)".
+// 6.0 reports the first as "active" and only the second as "disabled".
 var rtpengineModule = Module{
 	Subsystem: "rtpengine",
 	Summary:   "Media relays: rtpengine nodes up, enabled, weight",
@@ -20,7 +19,7 @@ var rtpengineModule = Module{
 			Metric{Field: "disabled", Name: "node_enabled", Kind: gauge, Map: rtpengineEnabled, Help: rtpengineEnabledHelp},
 		),
 		{
-			// Of a node that is dead: one that is up may have an old time there.
+			// Only for dead nodes: a node that is up may show an old time here.
 			Method: "rtpengine.show", Params: []any{"all"},
 			Empty:  noRelays,
 			Labels: relayLabels("set"), Index: true,
@@ -37,8 +36,8 @@ var rtpengineModule = Module{
 	},
 }
 
-// rtpengineNodes is one of the shapes of a node; up is the field that tells
-// whether it is. The reply is asked for once for all.
+// rtpengineNodes returns the query for one of the shapes of a node; up is the field that
+// reports whether it is up. All queries share one call.
 func rtpengineNodes(up string, where func(kamrpc.Value) bool, metrics ...Metric) Query {
 	isUp := map[string]map[string]float64{"active": yesNo, "disabled": rtpengineUp}[up]
 	return Query{
@@ -72,17 +71,17 @@ var (
 	rtpengineSet     = []Label{{Name: "set", Field: "set"}}
 	rtpengineUp      = map[string]float64{"0": 1, "1": 0, "1(permanent)": 0}
 	rtpengineEnabled = map[string]float64{"0": 1, "1": 1, "1(permanent)": 0}
-	// JSON has true and false, BINRPC 1 and 0.
+	// JSON-RPC returns true and false, BINRPC 1 and 0.
 	yesNo = map[string]float64{"true": 1, "false": 0, "1": 1, "0": 0}
 	noYes = map[string]float64{"true": 0, "false": 1, "1": 0, "0": 1}
-	// The first is also "Instance not found (no sets loaded)". With the second a
-	// Kamailio that has not finished its start does not look yet.
+	// The first is also the start of "Instance not found (no sets loaded)". The second
+	// is returned while Kamailio is still starting.
 	noRelays = []string{"Instance not found", "Initializing"}
 )
 
-// rtpproxyModule is the same of the older relay (rtpproxy/rtpproxy.c,
-// rtpproxy_rpc_list). That an operator disabled a node is reported by recheck: it is
-// then the largest number there is, printed with %d.
+// rtpproxyModule is the same for the older relay (rtpproxy/rtpproxy.c,
+// rtpproxy_rpc_list). If an operator disabled a node, recheck is the largest possible
+// number, printed with %d.
 var rtpproxyModule = Module{
 	Subsystem: "rtpproxy",
 	Summary:   "Media relays: rtpproxy nodes up, weight",

@@ -1,8 +1,8 @@
 package collector
 
-// secfilterModule is what secfilter blocked and let pass, from Kamailio 6 on
-// (secfilter/secfilter_rpc.c). Kamailio 5.6 writes lines, of which JSON-RPC keeps
-// the last one, and that is empty.
+// secfilterModule is what secfilter blocked and allowed (Kamailio 6 and later,
+// secfilter/secfilter_rpc.c). Kamailio 5.6 writes lines, of which JSON-RPC keeps only the
+// last one, which is empty.
 var secfilterModule = Module{
 	Subsystem: "secfilter",
 	Summary:   "Messages that secfilter blocked or allowed (Kamailio 6)",

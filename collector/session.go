@@ -12,22 +12,22 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// Target is the Kamailio that is asked. *kamrpc.Client is one.
+// Target is the Kamailio to query. *kamrpc.Client implements it.
 type Target interface {
 	kamrpc.Caller
-	// CallScripted asks for a method that the server does not list and only the
-	// operator's configuration script may serve.
+	// CallScripted calls a method that the server does not list and that only the
+	// operator's kamailio.cfg may serve.
 	CallScripted(ctx context.Context, method string, params ...any) (kamrpc.Value, error)
-	// Rows asks for a reply of any size, row by row; after an error the rows so
-	// far are not to be used.
+	// Rows calls a method with a reply of any size and reads it row by row. After an
+	// error, the rows received so far must be discarded.
 	Rows(ctx context.Context, rows kamrpc.Rows, yield func(above kamrpc.Above, row kamrpc.Value) error, method string, params ...any) error
-	// Status tells which of several URIs are used.
+	// Status reports which of several URIs are in use.
 	Status(ctx context.Context) []kamrpc.URIStatus
 }
 
-// Session is one scrape's view of a Kamailio: it asks each question once,
-// whoever wants the answer, gives each call its own timeout, and never asks for
-// what is not there.
+// Session is the view of one Kamailio during one scrape. It makes each call once, however
+// many collectors need the result, gives each call its own timeout, and skips methods that
+// the server does not have.
 type Session struct {
 	target  Target
 	timeout time.Duration // of one call
@@ -43,24 +43,23 @@ type call struct {
 	err   error
 }
 
-// server is what has been learned about one running Kamailio; a restart makes a
-// new one.
+// server is what is known about one running Kamailio. A restart of Kamailio discards it.
 type server struct {
-	start   string          // core.uptime's up_since: identifies this start; "" when unknown
-	methods map[string]bool // system.listMethods; nil when unknown
+	start   string          // core.uptime's up_since, which identifies this start; "" if unknown
+	methods map[string]bool // system.listMethods; nil if unknown
 
 	mu       sync.Mutex
-	scripted map[string]bool      // unlisted methods that were tried: did the script answer?
-	missing  map[string]bool      // methods that turned out not to be there
+	scripted map[string]bool      // unlisted methods that were tried, and whether kamailio.cfg answered
+	missing  map[string]bool      // methods that the server turned out not to have
 	refused  map[string]time.Time // methods that are dangerous on this version, and since when that is known
 	guards   map[string]*guardState
-	fixed    map[string]kamrpc.Value // answers that stay the same until a restart
-	facts    map[string]int64        // what else stays the same until then
+	fixed    map[string]kamrpc.Value // replies that do not change until a restart
+	facts    map[string]int64        // other facts that do not change until a restart
 	outgrown map[string]error        // calls whose reply did not fit any transport
 }
 
-// NewSession makes a session for a server that offers these methods (nil: not
-// known). A [Coordinator] makes its own; this is for tests and tools.
+// NewSession returns a session for a server that offers these methods (nil: unknown). A
+// [Coordinator] creates its own; this one is for tests and tools.
 func NewSession(target Target, timeout time.Duration, methods []string) *Session {
 	return newSession(target, timeout, newServer("", methods))
 }
@@ -83,7 +82,7 @@ func newServer(start string, methods []string) *server {
 	return srv
 }
 
-// Has reports whether the server offers a method, without asking it.
+// Has reports whether the server offers a method, without a call.
 func (s *Session) Has(method string) bool {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
@@ -96,21 +95,21 @@ func (s *Session) Has(method string) bool {
 // Lists reports whether the server is known to list a method.
 func (s *Session) Lists(method string) bool { return s.server.methods[method] }
 
-// refusedSince tells since when a method is known to be dangerous on this
-// version; the zero time: it is not known to be.
+// refusedSince returns since when a method is known to be dangerous on this version, or
+// the zero time if it is not.
 func (s *Session) refusedSince(method string) time.Time {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
 	return s.server.refused[method]
 }
 
-// Call asks the server, once per session for the same method and parameters. A
-// method that the server does not have is kamrpc.ErrMethodNotFound, and is not
-// asked for: each such call is an ERROR line in Kamailio's log. Nor is what was
-// once kamrpc.ErrOutgrown, which is many such lines, until Kamailio restarts: only
-// then can its buffers be others. One that is dangerous on this version is
-// kamrpc.ErrDangerous: for a collector with more to tell that is no failure, and
-// the page says that it is skipped.
+// Call calls a method, at most once per session for the same method and parameters.
+// If the server does not have the method, the error is kamrpc.ErrMethodNotFound and no
+// call is made, because each such call logs an ERROR line in Kamailio. A call that failed
+// with kamrpc.ErrOutgrown logs many such lines, and is not repeated until Kamailio
+// restarts, since its buffers cannot change before that. If the method is dangerous on
+// this version, the error is kamrpc.ErrDangerous. For a collector with other data that is
+// not a failure, and the page reports the call as skipped.
 func (s *Session) Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
 	key := key(method, params)
 	if err := s.allowed(method, key); err != nil {
@@ -129,24 +128,24 @@ func (s *Session) outgrown(key string) error {
 	return s.server.outgrown[key]
 }
 
-// learnFrom keeps what an error says about the server for as long as it runs.
+// learnFrom remembers what an error says about the server until Kamailio restarts.
 func (s *Session) learnFrom(err error, method, key string) {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
 	switch {
 	case errors.Is(err, kamrpc.ErrMethodNotFound):
 		s.server.missing[method] = true
-	// Whether a call is dangerous may depend on its parameters; of such a method
-	// nothing is kept.
+	// Whether a call is dangerous may depend on its parameters. For such a method,
+	// nothing is remembered.
 	case errors.Is(err, kamrpc.ErrDangerous) && dangerousAtAll(method):
 		s.server.refused[method] = time.Now()
-	case errors.Is(err, kamrpc.ErrOutgrown) && s.server.start != "": // else a restart would not be seen
+	case errors.Is(err, kamrpc.ErrOutgrown) && s.server.start != "": // else a restart would go unnoticed
 		s.server.outgrown[key] = err
 	}
 }
 
-// CallFixed is Call for what stays the same until Kamailio restarts: it is asked
-// once per start.
+// CallFixed is like Call, for replies that do not change until Kamailio restarts. It calls
+// the method once per start of Kamailio.
 func (s *Session) CallFixed(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
 	key := key(method, params)
 	s.server.mu.Lock()
@@ -156,7 +155,7 @@ func (s *Session) CallFixed(ctx context.Context, method string, params ...any) (
 		return v, nil
 	}
 	v, err := s.Call(ctx, method, params...)
-	if err == nil && s.server.start != "" { // else a restart would not be seen
+	if err == nil && s.server.start != "" { // else a restart would go unnoticed
 		s.server.mu.Lock()
 		s.server.fixed[key] = v
 		s.server.mu.Unlock()
@@ -164,7 +163,7 @@ func (s *Session) CallFixed(ctx context.Context, method string, params ...any) (
 	return v, err
 }
 
-// recall is what was kept under a name since Kamailio started.
+// recall returns the value that keep stored under this name since Kamailio started.
 func (s *Session) recall(name string) (n int64, known bool) {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
@@ -172,17 +171,17 @@ func (s *Session) recall(name string) (n int64, known bool) {
 	return n, known
 }
 
-// keep remembers what stays the same until Kamailio restarts, where CallFixed does
-// not: of an answer that must not be kept whole, or that is an error.
+// keep stores a value that does not change until Kamailio restarts, for cases that
+// CallFixed does not cover: replies that must not be kept whole, and errors.
 func (s *Session) keep(name string, n int64) {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
-	if s.server.start != "" { // else a restart would not be seen
+	if s.server.start != "" { // else a restart would go unnoticed
 		s.server.facts[name] = n
 	}
 }
 
-// allowed is why a call is not made.
+// allowed returns the reason why a call must not be made, or nil.
 func (s *Session) allowed(method, key string) error {
 	if !s.Has(method) {
 		return fmt.Errorf("%s: %w", method, kamrpc.ErrMethodNotFound)
@@ -193,15 +192,15 @@ func (s *Session) allowed(method, key string) error {
 	return s.outgrown(key)
 }
 
-// dangerousAtAll reports whether a method is refused on some version, whatever its
+// dangerousAtAll reports whether some version refuses a method regardless of its
 // parameters.
 func dangerousAtAll(method string) bool {
 	price, _ := kamrpc.PriceOf(method)
 	return slices.ContainsFunc(price.Dangers, func(d kamrpc.Danger) bool { return d.MinParams == 0 })
 }
 
-// CallUnlisted asks for a method that only the operator's script may serve.
-// Whether it does is learned once per start of Kamailio.
+// CallUnlisted calls a method that only the operator's kamailio.cfg may serve. Whether it
+// does is determined once per start of Kamailio.
 func (s *Session) CallUnlisted(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
 	s.server.mu.Lock()
 	served, tried := s.server.scripted[method]
@@ -221,9 +220,9 @@ func (s *Session) CallUnlisted(ctx context.Context, method string, params ...any
 	})
 }
 
-// Rows asks for a reply of any size, row by row. Unlike that of
-// Call it is not kept for whoever else wants it. After an error the rows so far are not to
-// be used.
+// Rows calls a method with a reply of any size and reads it row by row. Unlike with Call,
+// the reply is not shared with other callers. After an error, the rows received so far
+// must be discarded.
 func (s *Session) Rows(ctx context.Context, rows kamrpc.Rows, yield func(above kamrpc.Above, row kamrpc.Value) error, method string, params ...any) error {
 	key := key(method, params)
 	if err := s.allowed(method, key); err != nil {
@@ -242,8 +241,8 @@ func (s *Session) learn(about map[string]bool, method string, is bool) {
 	about[method] = is
 }
 
-// Statistics is the answer of stats.get_statistics all as an object of groups,
-// each with a member "group:name" per statistic ([parseStatistics]).
+// Statistics returns the reply of stats.get_statistics all as an object of groups, each
+// with a member "group:name" per statistic ([parseStatistics]).
 func (s *Session) Statistics(ctx context.Context) (kamrpc.Value, error) {
 	return s.once(ctx, "statistics, parsed", func(ctx context.Context) (kamrpc.Value, error) {
 		v, err := s.Call(ctx, statisticsMethod, "all")
@@ -257,8 +256,8 @@ func (s *Session) Statistics(ctx context.Context) (kamrpc.Value, error) {
 	})
 }
 
-// StatisticsOf are those of one group. It fails only where this group is not to
-// be had.
+// StatisticsOf returns the statistics of one group. It fails only if this group is
+// unavailable.
 func (s *Session) StatisticsOf(ctx context.Context, group string) (kamrpc.Value, error) {
 	all, err := s.Statistics(ctx)
 	if lost := (*lostGroups)(nil); errors.As(err, &lost) && !slices.Contains(lost.groups, group) {
@@ -284,7 +283,7 @@ func (s *Session) once(ctx context.Context, key string, ask func(context.Context
 		}
 	}
 	defer close(c.done)
-	c.err = errors.New("the call did not return") // until it has: a panic must not read as an answer
+	c.err = errors.New("the call did not return") // until it returns: a panic must not look like a reply
 	callCtx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	c.value, c.err = ask(callCtx)

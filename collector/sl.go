@@ -1,8 +1,8 @@
 package collector
 
-// slModule is stateless replies (sl/sl_stats.c, which up to Kamailio 5.6 prints
-// 64-bit counters through an int). The counters do not overlap: a code with a
-// counter of its own is not in the counter of its class.
+// slModule is stateless replies (sl/sl_stats.c, which prints 64-bit counters through an
+// int up to Kamailio 5.6). The counters do not overlap: a code that has its own counter is
+// not counted in that of its class.
 var slModule = Module{
 	Subsystem: "sl",
 	Summary:   "Stateless replies",

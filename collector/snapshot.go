@@ -10,21 +10,21 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// Result is what one collector brought home.
+// Result is the result of one collector.
 type Result struct {
 	Collector string
 	Supported bool
-	Err       error // why there are no samples; nil also when it is not supported
+	Err       error // why there are no samples; nil also if the collector is not supported
 	Duration  time.Duration
 	Samples   []Sample
-	// Duplicates counts samples that were dropped because others with the same
-	// labels came before.
+	// Duplicates is the number of samples that were dropped because an earlier sample
+	// had the same labels.
 	Duplicates int
-	Held       Held // of a collector that has a Guard
+	Held       Held // if the collector has a Guard
 	Refusals   []Refusal
 }
 
-// Skipped is the call that the collector skips now, and why; "" if it skips none.
+// Skipped returns the call that the collector currently skips, and why; "" if none.
 func (r Result) Skipped() (method, reason string) {
 	for _, h := range r.Held.Reasons {
 		if h.Holds() {
@@ -39,25 +39,25 @@ func (r Result) Skipped() (method, reason string) {
 	return "", ""
 }
 
-// Refusal is a call that is dangerous on some version of Kamailio; its reason
-// holds where it is on the version that runs.
+// Refusal is a call that is dangerous on some version of Kamailio. Its reason holds if it
+// is dangerous on the running version.
 type Refusal struct {
 	Method string
 	Reason Reason
 }
 
-// Snapshot is the outcome of one scrape. It is complete and does not change; as
-// a prometheus.Gatherer it is the scrape's part of the page.
+// Snapshot is the outcome of one scrape. It is complete and does not change. As a
+// prometheus.Gatherer, it returns the metrics of the scrape.
 type Snapshot struct {
 	Up       bool
-	Err      error // why not Up
+	Err      error // why Kamailio is not up
 	Duration time.Duration
 	Results  []Result
-	URIs     []kamrpc.URIStatus // of several URIs; of one there is nothing to tell
+	URIs     []kamrpc.URIStatus // empty if there is only one URI
 	taken    time.Time
 }
 
-// Metrics about the scrape itself. The words are node_exporter's.
+// Metrics about the scrape itself, with names like those of node_exporter.
 var (
 	upDesc          = NewDesc("kamailio_up", "1 if Kamailio replied to this scrape, else 0.", gauge, "core.uptime")
 	durationDesc    = NewDesc("kamailio_scrape_duration_seconds", "Duration of this scrape.", gauge, "the exporter")
@@ -73,19 +73,19 @@ var (
 	ageDesc          = NewDesc("kamailio_scrape_data_age_seconds", "Age of the samples of a collector whose expensive call is not made at every scrape.", gauge, "the exporter", "collector")
 )
 
-// ScrapeDescs are the metrics of the scrape itself, on every page.
+// ScrapeDescs returns the metrics about the scrape itself, which are on every page.
 func ScrapeDescs() []*Desc {
 	return []*Desc{upDesc, durationDesc, supportedDesc, successDesc, collectTimeDesc, duplicateDesc, usableDesc, skippedDesc, skippedSinceDesc, ageDesc}
 }
 
-// Gather builds the metric families by itself. A registry would check once more
-// what the engine has made sure of (one help text and kind for each name, no two
-// samples with the same labels, valid UTF-8), at half the cost of a scrape.
+// Gather builds the metric families directly. A registry would check again what this
+// package already ensures (one help text and kind per name, no duplicate labels, valid
+// UTF-8), which takes half the time of a scrape.
 func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 	var g Families
 	g.Add(upDesc, Bool01(s.Up))
 	g.Add(durationDesc, s.Duration.Seconds())
-	usable := map[string]bool{} // two URIs may differ in what is not shown of them
+	usable := map[string]bool{} // two URIs may look the same without the hidden parts
 	for _, w := range s.URIs {
 		usable[w.URI] = usable[w.URI] || w.Err == nil
 	}

@@ -2,10 +2,10 @@ package collector
 
 import "time"
 
-// socketsModule is what Kamailio listens on (core/core_cmd.c, core_sockets_list).
-// It does not change while Kamailio runs, and each call prints a line for each
-// socket to Kamailio's standard output, which a container keeps: once an hour is
-// enough.
+// socketsModule is the sockets that Kamailio listens on (core/core_cmd.c,
+// core_sockets_list). They do not change while Kamailio runs. Each call prints a line per
+// socket to Kamailio's standard output, which a container runtime logs, so it is made only
+// once an hour.
 var socketsModule = Module{
 	Subsystem: "core",
 	Name:      "sockets",
@@ -19,5 +19,5 @@ var socketsModule = Module{
 	}},
 }
 
-// socketsInterval is how often it is asked at most.
+// socketsInterval is the minimum time between two calls.
 const socketsInterval = time.Hour

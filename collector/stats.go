@@ -14,20 +14,19 @@ import (
 
 const statisticsMethod = "stats.get_statistics"
 
-// statistics makes a Query of the Kamailio statistics of one group: fields are
-// "group:name". All modules' tables share the one call.
+// statistics returns a Query for the Kamailio statistics of one group; fields are
+// "group:name". The tables of all modules share one call.
 func statistics(group string, metrics ...Metric) Query {
 	return Query{Method: statisticsMethod, Params: []any{"all"}, Rows: group, Metrics: metrics}
 }
 
-// groupsMethod lists the groups of the statistics. It belongs to the module
-// counters.
+// groupsMethod lists the groups of the statistics. It is part of the module counters.
 const groupsMethod = "cnt.grps_list"
 
-// statisticsInParts asks for the statistics of some groups at a time, where all of
-// them together did not fit. What fits is learned once per start of Kamailio. A
-// group that does not fit by itself is among the lostGroups of the error; the
-// others are there all the same.
+// statisticsInParts reads the statistics in several calls of some groups each, because one
+// reply cannot hold all of them. The sizes that fit are determined once per start of
+// Kamailio. A group that is too large by itself is in the error's lostGroups; all other
+// groups are returned.
 func (s *Session) statisticsInParts(ctx context.Context) (kamrpc.Value, error) {
 	list, err := s.Call(ctx, groupsMethod)
 	if err != nil {
@@ -45,8 +44,8 @@ func (s *Session) statisticsInParts(ctx context.Context) (kamrpc.Value, error) {
 	return all, err
 }
 
-// statisticsOfGroups asks for one half of the groups and then for the other, and
-// halves again what does not fit.
+// statisticsOfGroups reads the groups in two halves, and splits a half again if it does not
+// fit.
 func (s *Session) statisticsOfGroups(ctx context.Context, groups []string, replies *[]kamrpc.Value, lost *lostGroups) error {
 	for half := range slices.Chunk(groups, max(1, (len(groups)+1)/2)) {
 		params := make([]any, len(half))
@@ -70,10 +69,10 @@ func (s *Session) statisticsOfGroups(ctx context.Context, groups []string, repli
 	return nil
 }
 
-// lostGroups are groups of statistics that are each too large.
+// lostGroups are statistics groups that are each too large for one reply.
 type lostGroups struct {
 	groups []string
-	err    error // of the last
+	err    error // of the last group
 }
 
 func (l *lostGroups) Error() string {
@@ -82,12 +81,11 @@ func (l *lostGroups) Error() string {
 
 func (l *lostGroups) Unwrap() error { return l.err }
 
-// parseStatistics turns the lines of stats.get_statistics, "group:name = value",
-// into an object of groups, each an object with a member "group:name" for each
-// statistic. The value is what follows the last " = ": a name that an operator's
-// script chose may hold anything, this separator too. A line that is none is
-// passed over, a reply of nothing else is an error: a change of shape must not
-// read as "no such statistic".
+// parseStatistics converts the lines of stats.get_statistics, "group:name = value", to an
+// object of groups, each an object with a member "group:name" per statistic. The value
+// follows the last " = ", because a name in the operator's kamailio.cfg may contain
+// anything, even this separator. Other lines are skipped. A reply with only such lines is
+// an error: a changed format must not look like "no such statistic".
 func parseStatistics(replies ...kamrpc.Value) (kamrpc.Value, error) {
 	var order []string
 	groups := map[string][]kamrpc.Member{}
@@ -123,9 +121,9 @@ func parseStatistics(replies ...kamrpc.Value) (kamrpc.Value, error) {
 	return kamrpc.ObjectValue(members), nil
 }
 
-// statisticsCollector exports every statistic that no module's table knows, so
-// that none is lost: those of modules without a table here, and the counters of
-// the operator's own script (update_stat()) from the first minute.
+// statisticsCollector exports every statistic that no module's table knows, so that none
+// is lost: those of modules without a table here, and the counters of the operator's
+// kamailio.cfg (update_stat()) without any setup.
 type statisticsCollector struct {
 	known    *claimed
 	promoted map[string]*Desc // by "group:name"

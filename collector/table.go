@@ -16,58 +16,58 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// Module is a Collector as data: what to ask, and which field of the answer is
-// which metric. All Module values are read-only; [Module.Collector] makes one
-// ready for use.
+// Module describes a Collector as data: which methods to call, and which field of the
+// reply becomes which metric. Module values are read-only; [Module.Collector] returns a
+// usable collector.
 type Module struct {
-	Subsystem string // Kamailio's name of the module: the second word of its metrics
-	Name      string // of the collector, where it is not the Subsystem
-	Summary   string // what it tells, in one line
+	Subsystem string // Kamailio's module name: the second word of its metrics
+	Name      string // of the collector, if it differs from Subsystem
+	Summary   string // what it exports, in one line
 	Queries   []Query
 }
 
-// Query asks one method and maps its reply.
+// Query calls one method and maps its reply to metrics.
 type Query struct {
 	Method string
 	Params []any
-	// Optional: a server without the method only lacks these metrics. The
-	// methods of the other queries are what the module cannot work without.
+	// Optional: a server without the method only lacks these metrics. The module requires
+	// the methods of all other queries.
 	Optional bool
-	// With is another method, which only servers list that know these Params.
-	// The query is for them only.
+	// With is another method, which only servers list that know these Params. The query
+	// runs only on those servers.
 	With string
-	// Fixed: the reply stays the same until Kamailio restarts, and is read
-	// once per start.
+	// Fixed: the reply does not change until Kamailio restarts, and is read once per
+	// start.
 	Fixed bool
-	// Empty is how the errors begin that Kamailio answers where another server
-	// would answer an empty list, for instance "No Destination Sets".
+	// Empty are prefixes of the error messages that Kamailio returns in place of an empty
+	// list, for example "No Destination Sets".
 	Empty []string
-	// MustTell: a reply without content is no empty list, but a server that does
-	// not tell.
+	// MustTell: a reply without content is not an empty list, but means that the server
+	// does not report the data.
 	MustTell bool
-	// Line, for rows that are texts, is a regular expression for a whole one; its
+	// Line, for rows that are texts, is a regular expression for the whole text; its
 	// named groups are the fields.
 	Line string
-	// Rows is the path to the rows, see kamrpc.Value.All. Without it the reply
-	// is the row, or a list of rows. Of statistics it is the group.
+	// Rows is the path to the rows, see kamrpc.Value.All. Without it, the reply is the
+	// row or a list of rows. For statistics, it is the group.
 	Rows string
-	// Stream reads the rows one after the other as they come, however many they
-	// are, and of each only the fields that the query names.
+	// Stream reads the rows one by one as they arrive, in constant memory. It only keeps
+	// the fields that the query names.
 	Stream bool
-	// Where tells which rows are meant; nil is all.
+	// Where selects the rows; nil selects all.
 	Where  func(row kamrpc.Value) bool
 	Labels []Label // on every metric of the query
-	// Index adds a label of that name: rows with the same Labels, which Kamailio
-	// allows, are 0 for the first, 1 for the next.
+	// Index adds a label with this name. Kamailio allows several rows with the same
+	// Labels: the index is 0 for the first, 1 for the next, and so on.
 	Index   bool
 	Metrics []Metric
 	Counts  []Count
 }
 
-// Label takes its value from a field of the row, or is the same everywhere.
+// Label takes its value from a field of the row, or has a fixed value.
 type Label struct {
 	Name, Field, Value string
-	Word               func(string) string // rewrites the field's text; may be nil
+	Word               func(string) string // converts the field's text; may be nil
 }
 
 func (l Label) of(row kamrpc.Value) string {
@@ -80,52 +80,52 @@ func (l Label) of(row kamrpc.Value) string {
 	return row.Get(l.Field).Text()
 }
 
-// Count is a metric of all rows together: a gauge. Counts with the same name are
-// one metric, for fields that versions name in different ways.
+// Count is a gauge over all rows together. Counts with the same name form one metric, for
+// fields that differ between versions.
 type Count struct {
 	Name, Help string
 	By         []Label // rows with the same values are counted together
-	// Field makes it a sum: of what Map says that the field's text stands for.
-	// Without a row whose text is in Map there is no sample.
+	// Field turns the count into a sum of the values that Map assigns to the field's
+	// texts. If no row has a text in Map, no sample is emitted.
 	Field string
 	Map   map[string]float64
 }
 
-// Metric maps a field to a metric. A field that is absent, or not a number, is
-// no sample: a zero is never invented.
+// Metric maps a field to a metric. If the field is absent or not a number, no sample is
+// emitted: a missing value never becomes 0.
 type Metric struct {
 	Field string // member of the row, or a path in it
-	// Pattern, in place of Field, is a regular expression for whole member
-	// names; its groups are the values of the labels PatternLabels.
+	// Pattern, in place of Field, is a regular expression for whole member names. Its
+	// groups are the values of the labels PatternLabels.
 	Pattern       string
 	PatternLabels []string
-	Word          func(string) string // rewrites those values; may be nil
+	Word          func(string) string // converts those values; may be nil
 
-	Name  string // after kamailio_<subsystem>_
+	Name  string // without the prefix kamailio_<subsystem>_
 	Help  string
 	Kind  prometheus.ValueType
-	Const []Label            // labels with a fixed value, to make one metric of several fields
-	Map   map[string]float64 // words to numbers; "*" is any other word
-	None  string             // the text that stands for no value: "-1"
-	Scale float64            // 0 is 1; 0.001 makes seconds of milliseconds
-	// Wrap32: Kamailio counts in 64 bits but prints this through an int: what
-	// looks negative is 2^32 more (core/rpc: struct_add "d").
+	Const []Label            // labels with fixed values, to combine several fields in one metric
+	Map   map[string]float64 // words to numbers; "*" matches any other word
+	None  string             // the text that means no value, such as "-1"
+	Scale float64            // 0 means 1; 0.001 converts milliseconds to seconds
+	// Wrap32: Kamailio counts in 64 bits but prints this value through an int. A negative
+	// value is therefore corrected by adding 2^32 (core/rpc: struct_add "d").
 	Wrap32 bool
-	// Tally: a number of things that Kamailio adds up from its processes while they
-	// continue: a negative one is a moment in which it does not know, and no sample.
+	// Tally: a count that Kamailio sums up over its processes while they keep running. A
+	// negative sum is a temporary inconsistency, and is omitted.
 	Tally bool
 
-	// Source is where Kamailio reports it, for a metric of many fields; without it
-	// it is the fields' names.
+	// Source is where Kamailio reports it, for a metric of many fields. Without it, the
+	// names of the fields are used.
 	Source string
 
-	// Instead marks a field that is known and on purpose no metric of its own:
-	// the metric, or the reason, that stands for it.
+	// Instead marks a field that is known but deliberately not exported: it is the metric
+	// that replaces the field, or the reason.
 	Instead string
 }
 
-// Collector checks the table and makes it a Collector. It panics on a table
-// that cannot work, which the tests of All see.
+// Collector validates the table and returns a Collector for it. It panics on an invalid
+// table; the tests of All detect that.
 func (m Module) Collector() Collector {
 	t := &table{module: m}
 	byName := map[string]*Desc{}
@@ -162,7 +162,7 @@ func (m Module) Collector() Collector {
 	return t
 }
 
-// describe makes one Desc of those with the same name.
+// describe returns one Desc for all metrics with the same name.
 func (t *table) describe(byName map[string]*Desc, d *Desc) *Desc {
 	if d == nil {
 		return nil
@@ -176,8 +176,8 @@ func (t *table) describe(byName map[string]*Desc, d *Desc) *Desc {
 	return d
 }
 
-// names are the members of a row that the query needs. It panics where it cannot
-// know them.
+// names returns the members of a row that the query needs. It panics if they cannot be
+// determined.
 func (q *compiledQuery) names() []string {
 	if len(q.patterns) > 0 {
 		panic(q.Method + ": the fields of a Pattern are not known beforehand: no Stream")
@@ -223,7 +223,7 @@ type compiledQuery struct {
 	patterns []*compiledMetric
 	paths    []*compiledMetric
 	counts   []compiledCount
-	wanted   []string // of a streamed row
+	wanted   []string // fields to keep of a streamed row
 }
 
 type compiledCount struct {
@@ -233,9 +233,9 @@ type compiledCount struct {
 
 type compiledMetric struct {
 	Metric
-	desc    *Desc // nil: known, and not exported
+	desc    *Desc // nil: known but not exported
 	pattern *regexp.Regexp
-	prefix  string // of every name that the pattern matches: most are told apart by it
+	prefix  string // of all names that the pattern matches; a quick check that rules out most names
 }
 
 func compile(subsystem string, q Query, m Metric) *compiledMetric {
@@ -286,8 +286,8 @@ func (t *table) Name() string   { return cmp.Or(t.module.Name, t.module.Subsyste
 func (t *table) About() string  { return t.module.Summary }
 func (t *table) Descs() []*Desc { return t.descs }
 
-// Methods leaves the statistics out where the module has an RPC of its own: they
-// come from another module (kex), which need not be loaded.
+// Methods omits the statistics if the module has its own RPC: they come from another
+// module (kex), which may not be loaded.
 func (t *table) Methods() []string {
 	var own, others []string
 	for _, q := range t.queries {
@@ -319,7 +319,8 @@ func (t *table) Update(ctx context.Context, s *Session, emit Emit) error {
 	return nil
 }
 
-// run asks and emits; n is 0 only where the server has nothing of this module.
+// run makes the call and emits the samples; n is 0 only if the server has no data for this
+// module.
 func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, err error) {
 	if (q.Optional || q.Method == statisticsMethod) && !s.Has(q.Method) {
 		return 0, nil
@@ -332,7 +333,7 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 		if err != nil {
 			return 0, err
 		}
-		// None of the group's statistics: the module is not loaded.
+		// None of the group's statistics exists: the module is not loaded.
 		return q.row(group, &totals{}, emit), nil
 	}
 	rows, known := 0, 0
@@ -357,10 +358,10 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 		return 0, unknownShape(q.Method, "none of the known fields is in the reply")
 	}
 	totals.emit(q.counts, emit)
-	return 1 + known, nil // an empty list is an empty list, and an answer
+	return 1 + known, nil // an empty list counts as an answer
 }
 
-// parseLine makes a row of a text; of one that it does not know an empty one.
+// parseLine converts a text to a row; an unknown text becomes an empty row.
 func (q *compiledQuery) parseLine(text string) kamrpc.Value {
 	var fields []kamrpc.Member
 	if found := q.line.FindStringSubmatch(text); found != nil {
@@ -371,7 +372,7 @@ func (q *compiledQuery) parseLine(text string) kamrpc.Value {
 	return kamrpc.ObjectValue(fields)
 }
 
-// isEmpty reports whether an error stands for an empty list.
+// isEmpty reports whether an error means an empty list.
 func (q *compiledQuery) isEmpty(err error) bool {
 	fault := (*kamrpc.Fault)(nil)
 	return errors.As(err, &fault) && slices.ContainsFunc(q.Empty, func(begin string) bool { return strings.HasPrefix(fault.Message, begin) })
@@ -395,14 +396,14 @@ func (q *compiledQuery) rows(ctx context.Context, s *Session, yield func(kamrpc.
 		switch {
 		case q.line != nil && row.Text() != "":
 			yield(q.parseLine(row.Text()))
-		case row.Len() > 0: // success without content is {} or ""
+		case row.Len() > 0: // Kamailio sends {} or "" for success without content
 			yield(row)
 		}
 	}
 	return err
 }
 
-// row emits the metrics of one row and counts its known fields.
+// row emits the metrics of one row and returns the number of its known fields.
 func (q *compiledQuery) row(row kamrpc.Value, totals *totals, emit Emit) (known int) {
 	shared := make([]string, len(q.Labels), len(q.Labels)+1)
 	for i, l := range q.Labels {
@@ -412,7 +413,7 @@ func (q *compiledQuery) row(row kamrpc.Value, totals *totals, emit Emit) (known 
 		shared = append(shared, totals.index(shared))
 	}
 	if q.Where != nil && !q.Where(row) {
-		return 1 // it was understood
+		return 1 // the row was understood
 	}
 	for m := range row.Members() {
 		metrics, groups := q.find(m.Name)
@@ -433,7 +434,7 @@ func (q *compiledQuery) row(row kamrpc.Value, totals *totals, emit Emit) (known 
 	return known
 }
 
-// find looks a member's name up in the table.
+// find looks up a member name in the table.
 func (q *compiledQuery) find(name string) (metrics []*compiledMetric, groups []string) {
 	if metrics = q.fields[name]; metrics != nil {
 		return metrics, nil
@@ -449,12 +450,12 @@ func (q *compiledQuery) find(name string) (metrics []*compiledMetric, groups []s
 	return nil, nil
 }
 
-// indexLabel tells rows apart that have the same labels else.
+// indexLabel distinguishes rows whose other labels are equal.
 const indexLabel = "index"
 
-// totals is what is known of all rows so far.
+// totals is the state over all rows so far.
 type totals struct {
-	seen  map[string]int // rows, by their labels
+	seen  map[string]int // number of rows by their labels
 	order []totalOf
 	sums  map[string]float64
 }
@@ -465,7 +466,7 @@ type totalOf struct {
 	key    string
 }
 
-// index counts the earlier rows with these labels.
+// index returns the number of earlier rows with these labels.
 func (t *totals) index(labels []string) string {
 	key := strings.Join(labels, "\xff")
 	n := t.seen[key]
@@ -473,7 +474,7 @@ func (t *totals) index(labels []string) string {
 	return strconv.Itoa(n)
 }
 
-// add counts a row, and tells how many of the count's fields it has.
+// add counts a row, and returns how many of the count's fields the row has.
 func (t *totals) add(c compiledCount, row kamrpc.Value) (known int) {
 	n := 1.0
 	if c.Field != "" {
@@ -501,7 +502,7 @@ func (t *totals) add(c compiledCount, row kamrpc.Value) (known int) {
 	return known
 }
 
-// emit hands the sums in. Of no rows the number is known too: it is 0.
+// emit emits the sums. Without rows, the count is known too: it is 0.
 func (t *totals) emit(counts []compiledCount, emit Emit) {
 	for _, of := range t.order {
 		emit(of.desc, t.sums[of.key], of.labels...)
@@ -559,7 +560,7 @@ func (m *compiledMetric) number(v kamrpc.Value) (float64, bool) {
 	return value, ok
 }
 
-// guardedTable is a table that is held in check.
+// guardedTable is a table with a Guard.
 type guardedTable struct {
 	*table
 	check Guard
@@ -568,8 +569,8 @@ type guardedTable struct {
 func (t guardedTable) base() *table { return t.table }
 func (t guardedTable) Guard() Guard { return t.check }
 
-// claims is the metric of a statistic that the module's table knows, or what
-// stands for it; "" for one that it does not know.
+// claims returns the metric for a statistic that the module's table knows, or what
+// replaces it; "" if the table does not know it.
 func (t *table) claims(statistic string) string {
 	for _, q := range t.queries {
 		if q.Method != statisticsMethod || !strings.HasPrefix(statistic, q.Rows+":") {
@@ -588,9 +589,8 @@ func (t *table) claims(statistic string) string {
 	return ""
 }
 
-// claimed remembers which statistics some table knows: their names do not
-// change while a Kamailio runs. It is bounded because a script can make names up
-// for ever.
+// claimed remembers which statistics some table knows, because names do not change while
+// Kamailio runs. It is limited, because kamailio.cfg can create new names forever.
 type claimed struct {
 	tables []*table
 	mu     sync.Mutex
@@ -614,7 +614,7 @@ func (c *claimed) has(statistic string) bool {
 	return is
 }
 
-// metricOf is what stands for a statistic that some table knows, else "".
+// metricOf returns what a table exports for a statistic, or "" if no table knows it.
 func (c *claimed) metricOf(statistic string) string {
 	for _, t := range c.tables {
 		if metric := t.claims(statistic); metric != "" {

@@ -6,8 +6,8 @@ var tcpModule = Module{
 	Subsystem: "tcp",
 	Summary:   "TCP and TLS connections, their limits and failures",
 	Queries: []Query{
-		// Kamailio answers an error when TCP is off (disable_tcp): the module is
-		// then not there.
+		// If TCP is off (disable_tcp), Kamailio returns an error, and the module counts as
+		// not loaded.
 		{Method: "core.tcp_info", Empty: []string{"tcp support disabled"}, Metrics: []Metric{
 			{Field: "readers", Name: "readers", Kind: gauge, Help: "TCP worker processes."},
 			{Field: "max_connections", Name: "max_connections", Kind: gauge, Help: "Maximum number of connections, including TLS (tcp_max_connections)."},

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// tlsModule is the totals of the tls module (tls/tls_rpc.c, tls_info). From 6.0 on
-// it has them as statistics too (tls/tls_mod.c).
+// tlsModule is the totals of the tls module (tls/tls_rpc.c, tls_info). Kamailio 6.0 and
+// later also have them as statistics (tls/tls_mod.c).
 var tlsModule = Module{
 	Subsystem: "tls",
 	Summary:   "TLS connections in total, their limit, and bytes queued",
@@ -30,8 +30,8 @@ const (
 	tlsListMethod = "tls.list"
 )
 
-// tlsConnectionsModule counts the TLS connections (tls/tls_rpc.c, tls_list).
-// Their addresses are personal data, and are not read.
+// tlsConnectionsModule counts the TLS connections (tls/tls_rpc.c, tls_list). It does not
+// read their addresses, which are personal data.
 var tlsConnectionsModule = Module{
 	Subsystem: "tls",
 	Name:      "tls_connections",
@@ -45,8 +45,8 @@ var tlsConnectionsModule = Module{
 	}},
 }
 
-// tlsConnections is that table, while tls.info tells that there are at most limit
-// connections.
+// tlsConnections is that table, limited: it is read only while tls.info reports at most
+// limit connections.
 func tlsConnections(limit int, interval time.Duration) Collector {
 	return guardedTable{tlsConnectionsModule.Collector().(*table), Guard{
 		Method: tlsListMethod, Interval: interval, Limit: limit,
@@ -61,7 +61,7 @@ func tlsConnections(limit int, interval time.Duration) Collector {
 	}}
 }
 
-// tlsState words the states of tls_list.
+// tlsState converts the states of tls_list to words.
 func tlsState(state string) string {
 	switch state {
 	case "established":
@@ -78,9 +78,9 @@ func tlsState(state string) string {
 	return "other"
 }
 
-// tlsVersion finds the version in OpenSSL's description of a cipher
-// (SSL_CIPHER_description): "TLS_AES_256_GCM_SHA384 TLSv1.3 Kx=any …". It is that
-// of the cipher: one that came with SSLv3 or TLSv1 is in use with TLSv1.2 too.
+// tlsVersion extracts the version from OpenSSL's description of a cipher
+// (SSL_CIPHER_description): "TLS_AES_256_GCM_SHA384 TLSv1.3 Kx=any …". It is the version
+// that introduced the cipher: TLSv1.2 also uses ciphers from SSLv3 or TLSv1.
 func tlsVersion(cipher string) string {
 	fields := strings.Fields(cipher)
 	if len(fields) > 1 && (strings.HasPrefix(fields[1], "TLSv") || strings.HasPrefix(fields[1], "SSLv")) {

@@ -1,9 +1,9 @@
 package collector
 
-// tmModule is tm's own totals (tm/t_stats.c, which prints 64-bit sums through an
-// unsigned int). The two numbers of transactions in memory are differences of such
-// sums: far below 2^31, and below 0 for a moment, where one process counts a
-// transaction that was begun in another which was summed up before.
+// tmModule is the totals of tm (tm/t_stats.c, which prints 64-bit sums through an unsigned
+// int). The two numbers of transactions in memory are differences of such sums. They stay
+// far below 2^31. They are briefly negative if one process counts the end of a transaction
+// that another process started after it was summed up.
 var tmModule = Module{
 	Subsystem: "tm",
 	Summary:   "SIP transactions",
@@ -23,8 +23,8 @@ var tmModule = Module{
 	}}},
 }
 
-// tmxModule is the statistics of tmx (tmx/tmx_mod.c), which tell relayed from
-// absorbed replies and servers' from clients' transactions.
+// tmxModule is the statistics of tmx (tmx/tmx_mod.c), which separate relayed from absorbed
+// replies, and server from client transactions.
 var tmxModule = Module{
 	Subsystem: "tmx",
 	Summary:   "SIP transactions as the tmx module counts them",

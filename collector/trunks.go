@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// DefaultTrunksTable of [Options.TrunksTable]: the one of
+// DefaultTrunksTable is the default of [Options.TrunksTable]: the table of
 // examples/kamailio/kamailio-trunks.cfg.
 const DefaultTrunksTable = "trunks"
 
@@ -30,13 +30,13 @@ var (
 		Labels: []string{"trunk"},
 		Source: htableDumpMethod + " delay, delay_ms",
 	}
-	// trunkDelayKeys are the same bounds in the table's keys.
+	// trunkDelayKeys are the same bounds as they appear in the table's keys.
 	trunkDelayKeys = []string{"100", "250", "500", "1000", "2000", "3000", "5000", "8000", "12000", "20000", "inf"}
 )
 
-// trunks reads what examples/kamailio/kamailio-trunks.cfg counts in an htable. The
-// table is never a part of itself: a table that was flushed begins at 0 again, as
-// counters do after a restart, and the include has no dbtable that a reload reads.
+// trunks reads what examples/kamailio/kamailio-trunks.cfg counts in an htable. The table is
+// always complete: a flushed table starts at 0 again, like counters after a restart, and
+// the include sets no dbtable from which a reload could restore a part.
 type trunks struct {
 	listLimits
 	table string
@@ -78,7 +78,7 @@ func (t trunks) Update(ctx context.Context, s *Session, emit Emit) error {
 			detail, name, _ = strings.Cut(name, "|")
 		case "attempts", "answered", "canceled", "ended", "seconds", "delay_ms":
 		default:
-			return nil // the script's own
+			return nil // an entry of kamailio.cfg's own
 		}
 		if what == "delay" && !slices.Contains(trunkDelayKeys, detail) {
 			return unknownShape(htableDumpMethod, "the table "+t.table+" has a delay up to "+detail+" ms: its bounds are not to be changed")
@@ -103,7 +103,7 @@ func (t trunks) Update(ctx context.Context, s *Session, emit Emit) error {
 	if err != nil {
 		return err
 	}
-	calls := false // whether the script counts them
+	calls := false // whether kamailio.cfg counts them
 	for _, one := range all {
 		calls = calls || one.counts["ended"] > 0
 	}
@@ -114,7 +114,7 @@ func (t trunks) Update(ctx context.Context, s *Session, emit Emit) error {
 }
 
 func (t *trunk) emit(name string, calls bool, emit Emit) {
-	// What did not happen yet is 0: the first time is then an increase.
+	// Emit 0 for what has not happened yet, so that the first event is an increase.
 	emit(trunkAttempts, t.counts["attempts"], name)
 	emit(trunkAnswered, t.counts["answered"], name)
 	emit(trunkCanceled, t.counts["canceled"], name)

@@ -7,8 +7,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// uacModule is the totals of outgoing registrations (uac/uac_reg.c). Kamailio's
-// regactive can fall below zero.
+// uacModule is the totals of outgoing registrations (uac/uac_reg.c). Kamailio's regactive
+// can become negative.
 var uacModule = Module{
 	Subsystem: "uac",
 	Summary:   "Outgoing registrations (uac module), in total",
@@ -43,9 +43,9 @@ const (
 	regFlagAuthSent = 1 << 3
 )
 
-// uacRegistrations is the outgoing registrations one by one (uac/uac_reg.c,
-// rpc_uac_reg_add_node_helper). Kamailio's reply has their passwords in clear: it
-// is only ever read row by row, and of a row nothing but these fields is kept.
+// uacRegistrations exports each outgoing registration (uac/uac_reg.c,
+// rpc_uac_reg_add_node_helper). Kamailio's reply contains their passwords in clear text,
+// so it is always read row by row, and only these fields of a row are kept.
 type uacRegistrations struct{ listLimits }
 
 var registrationRows = kamrpc.Rows{Fields: []string{"l_uuid", "r_domain", "auth_proxy", "expires", "flags", "diff_expires"}}
@@ -69,7 +69,7 @@ func (uacRegistrations) Update(ctx context.Context, s *Session, emit Emit) error
 		return nil
 	}, regDumpMethod)
 	if isFault(err, "Not enabled") {
-		return ErrNoData // uac is loaded without reg_db_url: it only authenticates
+		return ErrNoData // without reg_db_url, uac is only used for authentication
 	}
 	if err != nil {
 		return err
@@ -86,8 +86,8 @@ func emitRegistration(reg kamrpc.Value, emit Emit) (known int) {
 		known++
 		flags := int64(bits)
 		left, leftKnown := reg.Get("diff_expires").Float()
-		// As Kamailio itself decides it (uac_reg_status). Else diff_expires is the
-		// time until the next try, or nothing.
+		// Kamailio itself uses this condition (uac_reg_status). If it is false, diff_expires
+		// is the time until the next attempt, or meaningless.
 		up := flags&regFlagOnline != 0 && leftKnown && left > 0
 		emit(regUp, Bool01(up), uuid)
 		emit(regEnabled, Bool01(flags&regFlagDisabled == 0), uuid)
@@ -104,8 +104,8 @@ func emitRegistration(reg kamrpc.Value, emit Emit) (known int) {
 	return known
 }
 
-// proxyWithoutUser is a SIP URI without user and password: "sip:me:secret@proxy"
-// is "sip:proxy". Kamailio writes "none" where there is no proxy.
+// proxyWithoutUser returns a SIP URI without user and password: "sip:me:secret@proxy"
+// becomes "sip:proxy". Kamailio writes "none" if there is no proxy.
 func proxyWithoutUser(uri string) string {
 	if uri == "none" {
 		return ""

@@ -1,10 +1,10 @@
 package collector
 
-// UnreadMethod is a method that would tell something and is not asked, or tells
-// less than its name says.
+// UnreadMethod is a method that has useful data but is not called, or that reports less
+// than its name suggests.
 type UnreadMethod struct{ Method, Why string }
 
-// Unread lists what operators may miss on the page, with the reason.
+// Unread lists the data that operators may miss on the page, with the reason.
 func Unread() []UnreadMethod {
 	return []UnreadMethod{
 		{"core.tcp_list", "one row for each connection, while all of TCP is locked (core/core_cmd.c); core.tcp_info and the statistics tcp tell the totals at constant cost"},

@@ -11,10 +11,10 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// usrlocModule is the location service's totals (usrloc/udomain.c): the cost is
-// the same for ten users and for ten million. A "domain" is a table of save(). What
-// stands between its name and the statistic's is the core parameter
-// stats_name_separator: "-" up to Kamailio 5.3, "_" by default since.
+// usrlocModule is the totals of the location service (usrloc/udomain.c), at a cost that
+// does not depend on the number of users. A "domain" is a table of save(). Its name and
+// that of the statistic are joined by the core parameter stats_name_separator: "-" up to
+// Kamailio 5.3, "_" by default since then.
 var usrlocModule = Module{
 	Subsystem: "usrloc",
 	Summary:   "Registered users and contacts, in total",
@@ -31,7 +31,7 @@ const whereInMemory = "Omitted while kamailio_usrloc_in_memory is 0."
 var usrlocMemory = NewDesc("kamailio_usrloc_in_memory", "1 if Kamailio is known to keep registrations in memory, where it counts them. 0 while all counts are 0: Kamailio may keep registrations only in the database (db_mode 3 of usrloc), which it does not count.",
 	gauge, "statistics usrloc, core.modules, ul.db_users")
 
-// usrloc is that table, where its zeros mean that nobody is registered.
+// usrloc is that table, if its zeros really mean that there are no registrations.
 type usrloc struct{ *table }
 
 func newUsrloc() usrloc { return usrloc{usrlocModule.Collector().(*table)} }
@@ -64,12 +64,12 @@ const (
 	dbUsersMethod = "ul.db_users"
 )
 
-// usrlocInMemory reports whether usrloc is known to count what is registered. With
-// db_mode 3 its statistics are there, and stay 0 (usrloc/urecord.c, udomain.c): any
-// number shows that it is another mode. Before there is one only mode 0 can be told
-// from it: no module for a database is loaded, or else by how ul.db_users refuses a
-// call without a table, before it looks at the database. That is asked last, since
-// Kamailio 6.0 logs errors that it answers over HTTP (sl_funcs.c).
+// usrlocInMemory reports whether usrloc is known to count its registrations. With db_mode
+// 3, the statistics exist but stay 0 (usrloc/urecord.c, udomain.c). Any number above 0
+// proves another mode. Until then, only mode 0 can be recognized: either no database
+// module is loaded, or the error of a ul.db_users call without a table shows it, before
+// Kamailio accesses the database. That call is made last, because Kamailio 6.0 logs an
+// error for faults that it returns over HTTP (sl_funcs.c).
 func (s *Session) usrlocInMemory(ctx context.Context, statistics kamrpc.Value) (bool, error) {
 	const fact = "usrloc in memory"
 	is, known := s.recall(fact)
@@ -109,7 +109,7 @@ func (s *Session) usrlocInMemory(ctx context.Context, statistics kamrpc.Value) (
 	return false, err
 }
 
-// isDatabase reports whether a module may be one that usrloc keeps registrations by.
+// isDatabase reports whether usrloc may use a module to store registrations.
 func isDatabase(module string) bool {
 	return strings.HasPrefix(module, "db_") || strings.HasPrefix(module, "db2_")
 }
@@ -123,9 +123,9 @@ var (
 
 const dumpMethod = "ul.dump"
 
-// usrlocContacts looks into the contacts themselves, where there are few: the
-// reply of ul.dump grows with them, and building it keeps the location service
-// locked (kamrpc.PriceList).
+// usrlocContacts reads the contacts themselves, but only if there are few: the reply of
+// ul.dump grows with them, and Kamailio locks the location service while it builds the
+// reply (kamrpc.PriceList).
 type usrlocContacts struct {
 	limit    int
 	interval time.Duration
@@ -161,14 +161,14 @@ func (c usrlocContacts) Guard() Guard {
 	}}
 }
 
-// contactRows are the contacts of a dump (usrloc/ul_rpc.c), and what is counted
-// of them.
+// contactRows selects the contacts of a dump (usrloc/ul_rpc.c), and the fields that are
+// counted.
 var contactRows = kamrpc.Rows{
 	Path:   "Domains/Domain/AoRs/Info/Contacts/Contact",
 	Fields: []string{"Address", "Expires", "User-Agent", "State", "Socket"},
 }
 
-// domainTally is what is counted of one domain's contacts.
+// domainTally holds the counts for one domain's contacts.
 type domainTally struct{ transports, agents, states, lifetimes tally }
 
 func (usrlocContacts) Update(ctx context.Context, s *Session, emit Emit) error {
@@ -185,7 +185,7 @@ func (usrlocContacts) Update(ctx context.Context, s *Session, emit Emit) error {
 			d = &domainTally{}
 			domains[name] = d
 			order = append(order, name)
-			// Of a domain that was read, no contact about to expire is a fact.
+			// If a domain was read, 0 contacts about to expire is a valid count.
 			for _, l := range lifetimeRanges {
 				d.lifetimes.add(l.label, 0)
 			}
@@ -234,8 +234,8 @@ func (t *tally) emit(d *Desc, domain string, emit Emit) {
 	}
 }
 
-// contactTransport reads it from the socket that the registration came in by,
-// "udp:192.0.2.1:5060", and without one from the contact's URI.
+// contactTransport returns the transport from the socket that received the registration,
+// such as "udp:192.0.2.1:5060", or else from the contact's URI.
 func contactTransport(contact kamrpc.Value) string {
 	if transport, _, ok := strings.Cut(contact.Get("Socket").Text(), ":"); ok {
 		return knownTransport(transport)
@@ -259,8 +259,8 @@ func knownTransport(transport string) string {
 	return "other"
 }
 
-// agentFamilies are the user agents told apart; a phone tells its exact version,
-// which would be a series for each firmware.
+// agentFamilies are the user agents that are distinguished. A phone reports its exact
+// version, which would create a series for each firmware.
 var agentFamilies = []string{
 	"Acrobits", "Asterisk", "Audiocodes", "Avaya", "Bria", "Cisco", "Fanvil", "FreeSWITCH", "FreePBX", "Gigaset",
 	"Grandstream", "Groundwire", "Htek", "Jitsi", "JsSIP", "Kamailio", "Linksys", "Linphone", "MicroSIP", "Mitel",
@@ -278,7 +278,7 @@ func agentFamily(userAgent string) string {
 	return "other"
 }
 
-// agentCache remembers families: a million phones have some hundred names.
+// agentCache caches families: a million phones have only a few hundred names.
 type agentCache map[string]string
 
 const maxAgents = 4096
@@ -311,8 +311,8 @@ var lifetimeRanges = []struct {
 	label string
 }{{60, "0-60"}, {300, "60-300"}, {1800, "300-1800"}, {3600, "1800-3600"}, {math.Inf(1), "3600-"}}
 
-// lifetime sorts the field Expires: a number of seconds, or the words permanent,
-// expired and deleted (usrloc/ul_rpc.c).
+// lifetime classifies the field Expires: a number of seconds, or one of the words
+// permanent, expired, and deleted (usrloc/ul_rpc.c).
 func lifetime(expires kamrpc.Value) string {
 	seconds, ok := expires.Float()
 	if !ok {

@@ -4,7 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 const wsWhich = "protocol: all of them together, sip or msrp."
 
-// wsProtocol names the group of a websocket statistic: without one it is the
+// wsProtocol returns the protocol of a WebSocket statistic. A statistic without one is the
 // total of all protocols.
 func wsProtocol(word string) string {
 	switch word {
