@@ -18,14 +18,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Limits of ctl, from its source.
+// Limits of ctl, as in its source.
 const (
 	binrpcRequestMax   = 65_535 // io_listener.c
 	binrpcBodyMax      = 32_768 // binrpc_run.c
 	binrpcStructureMax = 8_192  // binrpc_run.c
 )
 
-// Records, as in modules/ctl/binrpc.h.
+// Record types, as in modules/ctl/binrpc.h.
 const (
 	binrpcHead   = 0xA1
 	binrpcInt    = 0
@@ -86,7 +86,7 @@ func (l *life) binrpc(transport string, conn net.Conn) {
 	}
 }
 
-// answerBinrpc is false when the connection is to be closed.
+// answerBinrpc returns false if the connection must be closed.
 func (l *life) answerBinrpc(conn net.Conn, req Request) bool {
 	h, mode, done := l.server.begin(req)
 	defer done()
@@ -94,7 +94,7 @@ func (l *life) answerBinrpc(conn net.Conn, req Request) bool {
 	var err error
 	switch mode.kind {
 	case kindSilent:
-		_, _ = io.Copy(io.Discard, conn) // until the client or the server goes
+		_, _ = io.Copy(io.Discard, conn) // until the client or the server closes it
 		return false
 	case kindEmpty:
 		return false
@@ -135,7 +135,7 @@ func endlessBinrpc(ctx context.Context, w io.Writer, id string) error {
 	return err
 }
 
-// readBinrpcRequest reads what ctl takes: the method and its parameters.
+// readBinrpcRequest parses a request as ctl does: the method and its parameters.
 func readBinrpcRequest(in *bufio.Reader) (Request, error) {
 	var head [2]byte
 	if _, err := io.ReadFull(in, head[:]); err != nil {
@@ -211,9 +211,8 @@ func readBinrpcValue(in *bufio.Reader) (any, error) {
 	return nil, fmt.Errorf("record of type %d in a request", kind)
 }
 
-// binrpcPacket turns a reply into what ctl would send: a list at the top is one
-// value behind the other, and an object of one member in another list is this
-// member.
+// binrpcPacket converts a reply to what ctl would send. A list at the top becomes a
+// sequence of values. In any other list, an object with one member becomes that member.
 func binrpcPacket(method string, reply []byte) []byte {
 	top := decodeJSON(reply)
 	id := "0"
@@ -249,8 +248,8 @@ func binrpcPacket(method string, reply []byte) []byte {
 	case result.kind == '[':
 		space := binrpcBodyMax
 		for _, v := range result.list {
-			// Each structure has a buffer of its own. What does not fit is left out,
-			// as by rpl_printf.
+			// Each structure has its own buffer. As with rpl_printf, what does not fit
+			// is omitted.
 			record := v.append(nil)
 			size := len(record)
 			if v.kind == '{' || v.kind == '[' {
@@ -278,7 +277,7 @@ func binrpcHeader(kind byte, length int, id string) []byte {
 	return binary.BigEndian.AppendUint32(head, uint32(cookie))
 }
 
-// node is a JSON value, which keeps the order and the repetitions of names.
+// node is a JSON value that keeps the order of names and repeated names.
 type node struct {
 	name string
 	kind byte // of the JSON token
@@ -286,7 +285,7 @@ type node struct {
 	list []node
 }
 
-// decodeJSON is for what the tests have written.
+// decodeJSON decodes JSON that the tests contain.
 func decodeJSON(text []byte) node {
 	d := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	n, err := decodeNode(d)
@@ -330,7 +329,7 @@ func decodeNode(d *jsontext.Decoder) (n node, err error) {
 	return n, nil
 }
 
-// rawString decodes a string whose bytes need not be UTF-8.
+// rawString decodes a string whose bytes may not be UTF-8.
 func rawString(quoted []byte) string {
 	var out []byte
 	for rest := quoted[1 : len(quoted)-1]; len(rest) > 0; {
@@ -342,24 +341,24 @@ func rawString(quoted []byte) string {
 		size := 2
 		if rest[1] == 'u' {
 			size = 6
-			if len(rest) >= 12 && rest[6] == '\\' && rest[7] == 'u' { // a pair
+			if len(rest) >= 12 && rest[6] == '\\' && rest[7] == 'u' { // a surrogate pair
 				size = 12
 			}
 		}
 		var s string
-		_ = json.Unmarshal(fmt.Appendf(nil, `"%s"`, rest[:size]), &s) // jsontext has found it well-formed
+		_ = json.Unmarshal(fmt.Appendf(nil, `"%s"`, rest[:size]), &s) // jsontext has validated it
 		out = append(out, s...)
 		rest = rest[size:]
 	}
 	return string(out)
 }
 
-// nested tells that there are structures within.
+// nested reports whether the value contains structures.
 func (n node) nested() bool {
 	return slices.ContainsFunc(n.list, func(m node) bool { return m.kind == '{' || m.kind == '[' })
 }
 
-// append writes a value's records.
+// append appends the records of a value.
 func (n node) append(b []byte) []byte {
 	switch n.kind {
 	case '{':
@@ -390,7 +389,7 @@ func (n node) append(b []byte) []byte {
 	return appendBinrpcNumber(b, n.text)
 }
 
-// appendBinrpcString writes short lengths into the record's head, as ctl does.
+// appendBinrpcString stores a short length in the record's head, as ctl does.
 func appendBinrpcString(b []byte, kind byte, s string) []byte {
 	size := len(s) + 1
 	if size < 8 {
@@ -404,7 +403,7 @@ func appendBinrpcString(b []byte, kind byte, s string) []byte {
 	return append(b, 0)
 }
 
-// appendBinrpcNumber writes an integer that has 32 bits as one, and all else in
+// appendBinrpcNumber writes a 32-bit integer as an integer, and all other numbers in
 // thousandths.
 func appendBinrpcNumber(b []byte, number string) []byte {
 	kind, n := byte(binrpcInt), uint64(0)
@@ -418,7 +417,7 @@ func appendBinrpcNumber(b []byte, number string) []byte {
 	return append(append(b, byte(len(bytes))<<4|kind), bytes...)
 }
 
-// shortest are the bytes of a number without leading zeros.
+// shortest returns the bytes of a number without leading zeros.
 func shortest(n uint64) []byte {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], n)

@@ -1,10 +1,9 @@
-// Package kamrpctest is a fake Kamailio for tests. It answers on every transport
-// that kamrpc knows, the way the real one does, and can be told to
-// misbehave in the ways that real servers, dying servers and things that are no
-// Kamailio at all have been seen to.
+// Package kamrpctest provides a fake Kamailio for tests. It serves every transport that
+// kamrpc supports in the same way as a real Kamailio. It can also misbehave as real
+// servers, crashing servers, and servers other than Kamailio do.
 //
-// Unlike the real one it serves every transport side by side, one goroutine to a
-// request, so that a call that hangs does not hide what the next one does.
+// Unlike the real one, it serves all requests in parallel, each in its own goroutine, so
+// that a hanging call does not affect the next one.
 package kamrpctest
 
 import (
@@ -24,30 +23,30 @@ import (
 	"testing"
 )
 
-// Request is one call as the server got it.
+// Request is one call as the server received it.
 type Request struct {
 	Transport string // the scheme, one of Schemes
 	Method    string
-	Params    []any  // string, int64, float64, or what else JSON holds
+	Params    []any  // string, int64, float64, or any other JSON value
 	ID        string // as it was written
-	Raw       []byte // the whole request; of BINRPC what is behind the header
+	Raw       []byte // the whole request; for BINRPC, the part after the header
 }
 
-// Response is what a [Handler] answers: Raw, or a fault when Message is not
-// empty, or the result that Stream writes, or Result.
+// Response is the reply of a [Handler]: Raw if set, else a fault if Message is set, else
+// the result that Stream writes, else Result.
 type Response struct {
 	Result  string                    // JSON; empty means {}
-	Stream  func(w io.Writer) error   // writes the JSON of the result, of any size
+	Stream  func(w io.Writer) error   // writes the result as JSON, of any size
 	Code    int                       // of a fault; 0 means 500
 	Message string                    // of a fault
-	Raw     []byte                    // the whole reply in place of the above
-	rewrite func(id string) io.Reader // a recorded reply with this id
+	Raw     []byte                    // the whole reply, instead of the fields above
+	rewrite func(id string) io.Reader // returns a recorded reply with this id
 }
 
-// Handler answers one method.
+// Handler answers calls of one method.
 type Handler func(Request) Response
 
-// Schemes are the transports that a [Server] serves.
+// Schemes returns the transports that a [Server] serves.
 func Schemes() []string {
 	return []string{"http", "unix", "udp", "fifo", "tcp", "binrpc+unix", "binrpc+tcp"}
 }
@@ -56,22 +55,22 @@ func Schemes() []string {
 type Server struct {
 	tb        testing.TB
 	dir       string
-	addresses map[string]string // by scheme: host:port or path; kept while down
+	addresses map[string]string // host:port or path by scheme; kept while down
 
 	mu         sync.Mutex
 	handlers   map[string]Handler
-	modes      map[string]Mode // by method; "" is the rest
+	modes      map[string]Mode // by method; "" is for all others
 	calls      map[string]int
 	running    int
 	maxRunning int
 	stop       func() // while up
 }
 
-// New starts a Kamailio on all transports and closes it when the test ends.
+// New starts a fake Kamailio on all transports and closes it when the test ends.
 func New(tb testing.TB) *Server {
 	tb.Helper()
-	// Not tb.TempDir: its path holds the test's name, and a socket's path may
-	// have 107 bytes.
+	// Not tb.TempDir: its path contains the test's name, and the path of a socket is
+	// limited to 107 bytes.
 	dir, err := os.MkdirTemp("", "kam")
 	if err != nil {
 		tb.Fatal(err)
@@ -102,7 +101,7 @@ func New(tb testing.TB) *Server {
 	return s
 }
 
-// URI is what kamrpc.Open takes for this transport.
+// URI returns the URI of this transport for kamrpc.Open.
 func (s *Server) URI(scheme string) string {
 	uri := scheme + "://" + s.addresses[scheme]
 	switch scheme {
@@ -114,21 +113,21 @@ func (s *Server) URI(scheme string) string {
 	return uri
 }
 
-// ReplyDir is the fifo_reply_dir. Nothing but reply FIFOs is ever in it.
+// ReplyDir returns the fifo_reply_dir. It contains nothing but reply FIFOs.
 func (s *Server) ReplyDir() string { return filepath.Join(s.dir, "replies") }
 
-// Handle answers method with this result.
+// Handle sets the result of a method.
 func (s *Server) Handle(method, resultJSON string) {
 	s.HandleFunc(method, func(Request) Response { return Response{Result: resultJSON} })
 }
 
-// HandleFault answers method with an error.
+// HandleFault makes a method return an error.
 func (s *Server) HandleFault(method string, code int, message string) {
 	s.HandleFunc(method, func(Request) Response { return Response{Code: code, Message: message} })
 }
 
-// HandleFunc answers method by a function, which may be called from several
-// goroutines at once. A nil function takes the method away.
+// HandleFunc sets the handler of a method, which may run in several goroutines at once.
+// A nil handler removes the method.
 func (s *Server) HandleFunc(method string, h Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,9 +138,9 @@ func (s *Server) HandleFunc(method string, h Handler) {
 	s.handlers[method] = h
 }
 
-// LoadDir answers with recorded replies: METHOD.json holds a whole reply as it
-// came from a Kamailio; only its id is changed. Files of variants, whose names
-// have more dots than a method, are passed over: see [Server.LoadFile].
+// LoadDir serves recorded replies: METHOD.json contains a whole reply of a Kamailio, of
+// which only the id is changed. Files of variants, whose names contain more dots than a
+// method, are skipped: see [Server.LoadFile].
 func (s *Server) LoadDir(dir string) {
 	s.tb.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
@@ -157,15 +156,15 @@ func (s *Server) LoadDir(dir string) {
 
 var recordedID = regexp.MustCompile(`("id":\s*)[0-9]+(\s*}\s*)$`)
 
-// LoadFile answers method with the recorded reply in file.
+// LoadFile serves the recorded reply in file for method.
 func (s *Server) LoadFile(method, file string) {
 	s.tb.Helper()
 	recorded, err := os.ReadFile(file)
 	if err != nil {
 		s.tb.Fatal(err)
 	}
-	// Found by hand: a recording may hold bytes that are not UTF-8, or an object
-	// that repeats a name, and has to come back exactly.
+	// Use a regular expression: a recording may contain bytes that are not UTF-8, or an
+	// object with repeated names, and must be returned exactly.
 	at := recordedID.FindSubmatchIndex(recorded)
 	if at == nil {
 		s.tb.Fatalf("%s: does not end with an id", file)
@@ -191,13 +190,13 @@ func (s *Server) listMethods(Request) Response {
 	defer s.mu.Unlock()
 	list, err := json.Marshal(slices.Sorted(maps.Keys(s.handlers)))
 	if err != nil {
-		panic(err) // names are strings
+		panic(err) // the names are valid
 	}
 	return Response{Result: string(list)}
 }
 
-// Misbehave sets how the given methods are answered from now on; without methods,
-// how all are for which no mode of their own has been set.
+// Misbehave sets the mode for the given methods from now on. Without methods, it sets the
+// mode for all methods that have no mode of their own.
 func (s *Server) Misbehave(m Mode, methods ...string) {
 	if len(methods) == 0 {
 		methods = []string{""}
@@ -209,26 +208,25 @@ func (s *Server) Misbehave(m Mode, methods ...string) {
 	}
 }
 
-// Calls tells how often each method was asked, those included that have no
-// handler.
+// Calls returns how often each method was called, including methods without a handler.
 func (s *Server) Calls() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.calls)
 }
 
-// CallCount tells how often one method was asked.
+// CallCount returns how often one method was called.
 func (s *Server) CallCount(method string) int { return s.Calls()[method] }
 
-// MaxConcurrent is the largest number of calls that were in the server at once.
+// MaxConcurrent returns the largest number of calls that ran at the same time.
 func (s *Server) MaxConcurrent() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.maxRunning
 }
 
-// Down is a Kamailio that exits: nobody listens, connections break, the socket
-// and the FIFO are gone. It returns when nothing runs any more.
+// Down simulates the exit of Kamailio: it closes all listeners and connections, and
+// removes the socket and the FIFO. It returns once everything has stopped.
 func (s *Server) Down() {
 	s.mu.Lock()
 	stop := s.stop
@@ -239,7 +237,7 @@ func (s *Server) Down() {
 	}
 }
 
-// Up starts the server again on the addresses that it had.
+// Up starts the server again on its previous addresses.
 func (s *Server) Up() {
 	s.tb.Helper()
 	s.mu.Lock()
@@ -258,13 +256,13 @@ func (s *Server) Up() {
 	s.stop = l.end
 }
 
-// Close ends the server for good and removes its files. New has arranged for it.
+// Close stops the server permanently and removes its files. New registers it as cleanup.
 func (s *Server) Close() {
 	s.Down()
 	os.RemoveAll(s.dir)
 }
 
-// life is the time between Up and Down.
+// life is the period between Up and Down.
 type life struct {
 	server *Server
 	ctx    context.Context //nolint:containedctx // it is this life that ctx tells of
@@ -272,7 +270,7 @@ type life struct {
 	tasks  sync.WaitGroup
 
 	mu      sync.Mutex
-	closers map[io.Closer]struct{} // what blocks a task
+	closers map[io.Closer]struct{} // closed to unblock the tasks
 }
 
 func (l *life) end() {
@@ -285,7 +283,7 @@ func (l *life) end() {
 	l.tasks.Wait()
 }
 
-// enter counts a task that no other task has started; false when it is too late.
+// enter counts a task that no other task has started. It returns false if it is too late.
 func (l *life) enter() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -296,8 +294,8 @@ func (l *life) enter() bool {
 	return true
 }
 
-// opened registers what must be closed at the end; the return value closes it
-// now.
+// opened registers what must be closed at the end. The returned function closes it
+// immediately.
 func (l *life) opened(c io.Closer) (closeIt func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -316,7 +314,7 @@ func (l *life) opened(c io.Closer) (closeIt func()) {
 	}
 }
 
-// parse reads what came in. ok is false for what Kamailio does not answer.
+// parse parses a request. ok is false if Kamailio would not answer it.
 func parse(transport string, raw []byte) (req Request, ok bool) {
 	var call struct {
 		Version string `json:"jsonrpc"`
@@ -354,7 +352,7 @@ func plainNumber(p any) any {
 	return f
 }
 
-// begin counts a call and finds its answer; done ends the count.
+// begin counts a call and returns its handler and mode; done must be called at its end.
 func (s *Server) begin(req Request) (h Handler, m Mode, done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -376,7 +374,7 @@ func (s *Server) begin(req Request) (h Handler, m Mode, done func()) {
 	}
 }
 
-// httpStatus is the status that Kamailio gives a reply: a fault has its code.
+// httpStatus returns the HTTP status of Kamailio for a reply: for a fault, its code.
 func (r Response) httpStatus() int {
 	switch {
 	case r.Code >= 400 && r.Code < 600:
@@ -429,14 +427,14 @@ func (r Response) write(w io.Writer, id string) error {
 	return err
 }
 
-// bytes is the whole reply with this id.
+// bytes returns the whole reply with this id.
 func (r Response) bytes(id string) []byte {
 	var b bytes.Buffer
-	_ = r.write(&b, id) // a handler that fails has written half a reply, as it wanted
+	_ = r.write(&b, id) // a handler that fails has deliberately written only a part of the reply
 	return b.Bytes()
 }
 
-// neighbour is the id of another call.
+// neighbour returns the id of another call.
 func neighbour(id string, by int64) string {
 	n, err := strconv.ParseInt(id, 10, 64)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Mode is a way to answer. The zero Mode is [OK].
+// Mode is how the server answers. The zero Mode is [OK].
 type Mode struct {
 	kind   kind
 	status int
@@ -35,52 +35,52 @@ const (
 	kindAnnounce
 )
 
-// The modes that every transport has. A datagram transport sends one datagram
-// where a stream would write once.
+// The modes that every transport supports. A datagram transport sends one datagram for
+// each write to a stream.
 var (
-	// OK answers.
+	// OK answers normally.
 	OK = Mode{kind: kindOK}
-	// Silent takes the request and never answers; a connection stays open.
+	// Silent accepts the request but never answers; a connection stays open.
 	Silent = Mode{kind: kindSilent}
 	// Empty ends the reply before its first byte; datagrams send nothing.
 	Empty = Mode{kind: kindEmpty}
-	// Garbage is not JSON.
+	// Garbage sends a reply that is not JSON.
 	Garbage = Mode{kind: kindGarbage}
-	// Truncate is the first half of the reply.
+	// Truncate sends only the first half of the reply.
 	Truncate = Mode{kind: kindTruncate}
-	// OtherID is a right reply to another request.
+	// OtherID sends a valid reply to another request.
 	OtherID = Mode{kind: kindOtherID}
-	// LateThenRight is the reply to an earlier request and then the right one.
+	// LateThenRight sends the reply to an earlier request, and then the right one.
 	LateThenRight = Mode{kind: kindLateThenRight}
-	// Deep is a result of 100,000 nested arrays.
+	// Deep sends a result of 100,000 nested arrays.
 	Deep = Mode{kind: kindDeep}
-	// Endless is a result that is valid JSON and has no end.
+	// Endless sends a valid JSON result that never ends.
 	Endless = Mode{kind: kindEndless}
-	// Latin1 is the result "Zürich" in ISO 8859-1, which is no UTF-8.
+	// Latin1 sends the result "Zürich" in ISO 8859-1, which is not valid UTF-8.
 	Latin1 = Mode{kind: kindLatin1}
 )
 
-// The modes that only HTTP has; on the other transports they are OK.
+// The modes that only HTTP supports; the other transports treat them as OK.
 var (
-	// Redirect sends the client to the path /elsewhere of the same server, where
-	// the call would be answered.
+	// Redirect redirects the client to the path /elsewhere on the same server, which
+	// would answer the call.
 	Redirect = Mode{kind: kindRedirect}
-	// GzipBomb is a small reply that unpacks to 1 GiB, though nobody asked for
-	// gzip.
+	// GzipBomb sends a small gzip reply that expands to 1 GiB, although the client did
+	// not request gzip.
 	GzipBomb = Mode{kind: kindGzipBomb}
-	// Announce answers with a Content-Length of 1 TiB and leaves the connection
-	// open behind the reply.
+	// Announce sends a Content-Length of 1 TiB, and keeps the connection open after the
+	// reply.
 	Announce = Mode{kind: kindAnnounce}
 )
 
-// Trickle answers one byte at a time, each after this pause.
+// Trickle sends one byte at a time, each after this pause.
 func Trickle(every time.Duration) Mode { return Mode{kind: kindTrickle, every: every} }
 
-// HTTPError answers with this status and an HTML page, as something in front of
-// Kamailio does, or its config script. Only HTTP has it.
+// HTTPError sends this status and an HTML page, as a proxy or kamailio.cfg may do. Only
+// HTTP supports it.
 func HTTPError(status int) Mode { return Mode{kind: kindHTTPError, status: status} }
 
-// whole tells that the reply is one piece where the transport has pieces.
+// whole reports whether the reply must be written in one piece.
 func (m Mode) whole() bool {
 	switch m.kind {
 	case kindTrickle, kindLateThenRight, kindEndless:
@@ -89,8 +89,7 @@ func (m Mode) whole() bool {
 	return true
 }
 
-// answer writes to w what mode makes of the response. Silent is not among its
-// tasks.
+// answer writes the response to w as the mode requires. It does not handle Silent.
 func answer(ctx context.Context, w io.Writer, m Mode, r Response, id string) error {
 	var err error
 	switch m.kind {

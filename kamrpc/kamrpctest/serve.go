@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Limits of jsonrpcs, from its source.
+// Limits of jsonrpcs, as in its source.
 const (
 	datagramRequestMax = 65_456     // jsonrpcs_sock.c
 	fifoRequestMax     = 8_192 - 1  // jsonrpcs_fifo.c
@@ -52,7 +52,7 @@ func (l *life) http(w http.ResponseWriter, r *http.Request) {
 	raw, err := io.ReadAll(r.Body)
 	req, ok := parse("http", raw)
 	if err != nil || !ok || r.Method != http.MethodPost || r.ContentLength < 0 {
-		<-ctx.Done() // xhttp says nothing at all to those
+		<-ctx.Done() // xhttp never answers those
 		panic(http.ErrAbortHandler)
 	}
 	h, mode, done := l.server.begin(req)
@@ -70,7 +70,7 @@ func (l *life) http(w http.ResponseWriter, r *http.Request) {
 		page(w, mode.status)
 		return
 	case kindRedirect:
-		// 307 repeats the POST, where 302 would turn it into a GET.
+		// 307 repeats the POST; 302 would turn it into a GET.
 		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		return
 	case kindGzipBomb:
@@ -92,7 +92,7 @@ func (l *life) http(w http.ResponseWriter, r *http.Request) {
 	}
 	out := io.Writer(w)
 	if mode.whole() && resp.Stream == nil {
-		// As Kamailio: it has the whole reply before it sends the first byte.
+		// Like Kamailio, complete the reply before sending the first byte.
 		var whole bytes.Buffer
 		_ = answer(ctx, &whole, mode, resp, req.ID)
 		w.Header().Set("Content-Length", fmt.Sprint(whole.Len()))
@@ -105,7 +105,7 @@ func (l *life) http(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(resp.httpStatus())
 	if err := answer(ctx, out, mode, resp, req.ID); err != nil {
-		panic(http.ErrAbortHandler) // not an end that looks regular
+		panic(http.ErrAbortHandler) // breaks the connection, so that it does not look like a normal end
 	}
 }
 
@@ -144,7 +144,7 @@ func (l *life) serveTCP() error {
 func (l *life) tcp(conn net.Conn) {
 	defer l.opened(conn)()
 	buffer := make([]byte, datagramRequestMax)
-	n, err := conn.Read(buffer) // once
+	n, err := conn.Read(buffer) // only once, like Kamailio
 	if err != nil {
 		return
 	}
@@ -155,7 +155,7 @@ func (l *life) tcp(conn net.Conn) {
 	h, mode, done := l.server.begin(req)
 	defer done()
 	if mode.kind == kindSilent {
-		_, _ = io.Copy(io.Discard, conn) // until the client or the server goes
+		_, _ = io.Copy(io.Discard, conn) // until the client or the server closes it
 		return
 	}
 	out := bufio.NewWriter(conn)
@@ -218,7 +218,7 @@ func (l *life) datagram(conn net.PacketConn, to net.Addr, req Request) {
 	case mode.whole():
 		var whole bytes.Buffer
 		_ = answer(l.ctx, &whole, mode, h(req), req.ID)
-		// A reply that is too large is lost here, as it is in Kamailio.
+		// A reply that is too large is lost here, as in Kamailio.
 		_, _ = send.Write(whole.Bytes())
 	default:
 		_ = answer(l.ctx, send, mode, h(req), req.ID)
@@ -234,7 +234,7 @@ func (l *life) serveFIFO() error {
 	if err := syscall.Mkfifo(path, 0o660); err != nil {
 		return err
 	}
-	// For reading and writing: without a writer the FIFO would read as ended.
+	// Open for reading and writing: without a writer, reading the FIFO would return EOF.
 	requests, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
@@ -261,13 +261,13 @@ func (l *life) serveFIFO() error {
 
 var errTooLong = errors.New("request too long")
 
-// readFIFORequest finds the end of a request by jsonrpc_read_stream's own rules:
-// it counts braces outside of strings, and takes any quote behind a backslash
-// for an escaped one, even when that backslash is itself escaped.
+// readFIFORequest finds the end of a request by the rules of jsonrpc_read_stream: it counts
+// braces outside of strings, and treats any quote after a backslash as escaped, even if
+// that backslash is escaped itself.
 func readFIFORequest(in *bufio.Reader) ([]byte, error) {
 	var (
 		request []byte
-		quote   byte // of the string that we are in
+		quote   byte // the quote that ends the current string
 		before  byte
 		depth   int
 		found   bool
@@ -316,7 +316,7 @@ func (l *life) fifo(req Request) {
 		_ = answer(l.ctx, reply, mode, resp, req.ID)
 		return
 	}
-	out := bufio.NewWriterSize(reply, 4096) // as stdio's
+	out := bufio.NewWriterSize(reply, 4096) // the buffer size of stdio
 	_ = answer(l.ctx, out, mode, resp, req.ID)
 	_ = out.Flush()
 }

@@ -9,19 +9,18 @@ import (
 	"time"
 )
 
-// Gateway is a SIP peer over UDP that answers what Kamailio sends it.
+// Gateway is a SIP peer over UDP that answers requests from Kamailio.
 type Gateway struct {
 	Addr     string       // host:port
-	Requests atomic.Int32 // all but ACKs
+	Requests atomic.Int32 // all except ACKs
 	Invites  atomic.Int32
 
 	conn   net.PacketConn
 	answer func(method string) (status string, after time.Duration)
 }
 
-// NewGateway starts one, which runs until the test ends. answer says how a request
-// of a method is answered, "200 OK" for instance, and not at all with ""; nil answers
-// all with that.
+// NewGateway starts a gateway that runs until the test ends. answer returns the reply to a
+// method, for example "200 OK", or "" for no reply; a nil answer means "200 OK" for all.
 func NewGateway(tb testing.TB, answer func(method string) (status string, after time.Duration)) *Gateway {
 	tb.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -37,10 +36,10 @@ func NewGateway(tb testing.TB, answer func(method string) (status string, after 
 	return g
 }
 
-// URI is where calls to it go.
+// URI returns the SIP URI for calls to the gateway.
 func (g *Gateway) URI() string { return "sip:" + g.Addr }
 
-// Port is the one that it listens on.
+// Port returns the port that it listens on.
 func (g *Gateway) Port() int { return g.conn.LocalAddr().(*net.UDPAddr).Port }
 
 func (g *Gateway) serve() {
@@ -77,8 +76,8 @@ var (
 	toLine      = regexp.MustCompile(`(?mi)^To:.*\r\n`)
 )
 
-// reply is a SIP response to the request (RFC 3261 8.2.6), of a dialog that has a
-// tag at this end.
+// reply returns a SIP response to the request (RFC 3261 8.2.6), with a tag at this end as
+// a dialog requires.
 func (g *Gateway) reply(request, status string) string {
 	head := strings.Join(copiedLines.FindAllString(request, -1), "")
 	head = toLine.ReplaceAllStringFunc(head, func(to string) string {

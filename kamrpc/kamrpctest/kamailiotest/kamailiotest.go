@@ -2,14 +2,13 @@
 
 // Package kamailiotest starts real Kamailio servers for tests.
 //
-// Each server has a directory and ports of its own and listens on loopback
-// only, so that several may run at once, also from different test binaries. It
-// is stopped when its test ends, and also when the test binary dies.
+// Each server has its own directory and ports and listens on loopback only, so that several
+// can run at once, even from different test binaries. It stops when its test ends, and
+// also when the test binary dies.
 //
-// The Kamailio of this machine serves the version that it is; Kamailio 6.0 may
-// also come from the Debian root that KAMAILIO_TEST_ROOT_60 names, made by
-// .ci/trixie-root.sh. Where there is none, tests are skipped, or fail if
-// KAMAILIO_TEST is "require".
+// The Kamailio of this machine is used for its own version. Kamailio 6.0 can also come from
+// the Debian root that .ci/trixie-root.sh creates and KAMAILIO_TEST_ROOT_60 names. Without
+// any Kamailio, tests are skipped, or fail if KAMAILIO_TEST is "require".
 package kamailiotest
 
 import (
@@ -44,37 +43,37 @@ const (
 	pollInterval   = 20 * time.Millisecond
 )
 
-// Config says what kind of server to start. The zero value is the full
-// configuration (examples/kamailio/kamailio.cfg) on the machine's own Kamailio.
+// Config selects the kind of server to start. The zero value is the full configuration
+// (examples/kamailio/kamailio.cfg) on the Kamailio of this machine.
 type Config struct {
-	// Version is "5.6" or "6.0", or another one that Versions returned. Empty
-	// means the first of them.
+	// Version is "5.6", "6.0", or another version that Versions returned. Empty means
+	// the first of them.
 	Version string
-	// Stock runs Debian's packaged configuration unchanged: RPC on the Unix
-	// socket and the FIFO only, and nearly no modules.
+	// Stock runs Debian's packaged configuration unchanged: RPC only on the Unix socket
+	// and the FIFO, and hardly any modules.
 	Stock bool
-	// StockHTTP is Stock with the define WITH_JSONRPC: RPC over HTTP on the SIP
-	// port too, where each connection is closed after its reply.
+	// StockHTTP is Stock with the define WITH_JSONRPC: it also has RPC over HTTP on the
+	// SIP port, which closes each connection after its reply.
 	StockHTTP bool
-	// Edit makes Stock's configuration another one. What it leaves without jsonrpcs
-	// or with its HTTP alone (transport 1) has no SocketPath and no FIFOPath.
+	// Edit changes the configuration of Stock. If the result lacks jsonrpcs, or only has
+	// its HTTP (transport 1), SocketPath and FIFOPath are empty.
 	Edit func(config string) string
-	// UDP puts the datagram RPC on a UDP port in place of the Unix socket:
-	// Kamailio serves one of the two.
+	// UDP moves the datagram RPC to a UDP port instead of the Unix socket: Kamailio
+	// serves only one of the two.
 	UDP bool
-	// RTPProxy loads the module rtpproxy in place of rtpengine: Kamailio can have
-	// only one of them.
+	// RTPProxy loads the module rtpproxy instead of rtpengine: Kamailio can load only one
+	// of them.
 	RTPProxy bool
-	// Traffic starts gateways, registers Users phones, makes some calls of each
-	// kind and keeps Calls more up. Start returns when all that is done.
+	// Traffic starts gateways, registers Users phones, makes some calls of each kind, and
+	// keeps Calls further calls up. Start returns when all of that is done.
 	Traffic bool
-	// Stream is Traffic that goes on: some calls of each kind every second.
+	// Stream continues the traffic: some calls of each kind every second.
 	Stream bool
 	Users  int // 40 if zero
 	Calls  int // 5 if zero; none are kept up with Stream
-	// Extra is added to the full configuration, behind loadmodule.
+	// Extra is added to the full configuration, after its loadmodule lines.
 	Extra string
-	// PkgMB and ShmMB are Kamailio's private and shared memory; 8 and 64 if zero.
+	// PkgMB and ShmMB are the private and shared memory of Kamailio; 8 and 64 if zero.
 	PkgMB, ShmMB int
 }
 
@@ -100,9 +99,9 @@ type Server struct {
 	traffic *exec.Cmd
 }
 
-// Versions returns the Kamailio versions that can be started here, as "5.6" or
-// "6.0", the machine's own first. Without any the test is skipped, or fails if
-// KAMAILIO_TEST is "require"; with KAMAILIO_TEST "skip" it is always skipped.
+// Versions returns the Kamailio versions that can be started here, such as "5.6" or "6.0",
+// with the machine's own first. If there are none, the test is skipped, or fails if
+// KAMAILIO_TEST is "require". If KAMAILIO_TEST is "skip", the test is always skipped.
 func Versions(tb testing.TB) []string {
 	tb.Helper()
 	if os.Getenv("KAMAILIO_TEST") == "skip" {
@@ -126,7 +125,7 @@ func Versions(tb testing.TB) []string {
 	return versions
 }
 
-// missing fails the test if Kamailio is required; else it only says so.
+// missing fails the test if Kamailio is required; else it skips or logs.
 func missing(tb testing.TB, format string, args ...any) {
 	tb.Helper()
 	message := "NOT TESTED AGAINST ALL OF KAMAILIO: " + fmt.Sprintf(format, args...)
@@ -163,8 +162,8 @@ func root60() string {
 	return root
 }
 
-// CheckConfig lets Kamailio of this version check a configuration (kamailio -c), and
-// returns what it logs if it refuses it.
+// CheckConfig checks a configuration with this version of Kamailio (kamailio -c), and
+// returns an error with Kamailio's log output if it is invalid.
 func CheckConfig(tb testing.TB, version, config string) error {
 	tb.Helper()
 	command := []string{"kamailio", "-c", "-f", "-"}
@@ -204,7 +203,7 @@ func Start(tb testing.TB, cfg Config) *Server {
 		if err == nil {
 			return s
 		}
-		// Somebody may take a port between our look and Kamailio's bind.
+		// Another process may take a port between our check and Kamailio's bind.
 		if try == tries || !strings.Contains(err.Error(), "Address already in use") {
 			tb.Fatalf("kamailiotest: %v", err)
 		}
@@ -221,7 +220,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Not tb.TempDir: its name is long, and a Unix socket's must be short.
+	// Not tb.TempDir: its path is long, and that of a Unix socket must be short.
 	dir, err := os.MkdirTemp("", "kam-")
 	if err != nil {
 		release()
@@ -355,7 +354,7 @@ func (s *Server) launch(scripts string) error {
 	s.cmd, s.exited = cmd, exited
 	go func() {
 		defer close(exited)
-		_ = cmd.Wait() // how it ended shows in its log
+		_ = cmd.Wait() // its log shows how it ended
 	}()
 	err := poll(startTimeout, func() (bool, error) {
 		select {
@@ -368,11 +367,11 @@ func (s *Server) launch(scripts string) error {
 	if err == nil {
 		return nil
 	}
-	s.Stop() // after this, nothing writes to the buffer any more
+	s.Stop() // after this, the buffer is no longer written to
 	return fmt.Errorf("Kamailio %s did not start: %w\n%s%s", s.Version, err, script.Bytes(), tail(s.Log()))
 }
 
-// answers tells whether every transport does that a client may try first.
+// answers reports whether every transport answers that a client may use first.
 func (s *Server) answers() bool {
 	const request = `{"jsonrpc":"2.0","method":"core.version","id":1}`
 	if s.SocketPath == "" && s.UDPAddr == "" && s.HTTPURL == "" { // no jsonrpcs
@@ -402,7 +401,7 @@ func (s *Server) answers() bool {
 		_, _ = io.Copy(io.Discard, conn)
 		_ = conn.Close()
 	}
-	// The TCP main process is the last that Kamailio forks.
+	// The TCP main process is the last one that Kamailio forks.
 	const processes = `{"jsonrpc":"2.0","method":"core.psa","id":1}`
 	ask := s.askDatagram
 	if s.SocketPath == "" && s.UDPAddr == "" {
@@ -412,9 +411,9 @@ func (s *Server) answers() bool {
 	return err == nil && bytes.Contains(reply, []byte("tcp main process"))
 }
 
-// RPC calls a method over HTTP, or over the Unix socket where there is no HTTP,
-// and returns the raw result. It is meant for tests' own checks of the server; an
-// answer other than a result is fatal.
+// RPC calls a method over HTTP, or over the Unix socket if there is no HTTP, and returns
+// the raw result. It is for the tests' own checks of the server; any reply other than a
+// result is fatal.
 func (s *Server) RPC(tb testing.TB, method string, params ...any) json.RawMessage {
 	tb.Helper()
 	result, err := s.rpc(method, params...)
@@ -424,7 +423,7 @@ func (s *Server) RPC(tb testing.TB, method string, params ...any) json.RawMessag
 	return result
 }
 
-// RPCError is the error of a call that is expected to fail.
+// RPCError returns the error of a call that is expected to fail.
 func (s *Server) RPCError(method string, params ...any) error {
 	_, err := s.rpc(method, params...)
 	return err
@@ -482,7 +481,7 @@ func (s *Server) askDatagram(request []byte, timeout time.Duration) ([]byte, err
 	if s.UDPAddr != "" {
 		conn, err = net.Dial("udp", s.UDPAddr)
 	} else {
-		// An abstract name: Kamailio needs an address to answer to.
+		// An abstract name: Kamailio needs an address to reply to.
 		name := fmt.Sprintf("@kamailiotest-%d-%d", os.Getpid(), datagramClients.Add(1))
 		conn, err = net.DialUnix("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"},
 			&net.UnixAddr{Name: s.SocketPath, Net: "unixgram"})
@@ -502,7 +501,8 @@ func (s *Server) askDatagram(request []byte, timeout time.Duration) ([]byte, err
 	return reply[:n], err
 }
 
-// StartTraffic is [Config.Traffic] for a server that runs already. Failing is fatal.
+// StartTraffic is [Config.Traffic] for a server that is already running. A failure is
+// fatal.
 func (s *Server) StartTraffic(tb testing.TB, calls int) {
 	tb.Helper()
 	scripts, err := scriptDir()
@@ -521,7 +521,7 @@ func (s *Server) startTraffic(scripts string, calls int) error {
 	cmd := exec.Command(filepath.Join(scripts, "traffic.sh"))
 	cmd.Env = s.env
 	cmd.Stdout, cmd.Stderr = &output, &output
-	// SIPp's processes hold the output open: do not wait for them for ever.
+	// SIPp's processes keep the output open: do not wait for them forever.
 	cmd.WaitDelay = time.Second
 	if err := startBound(cmd); err != nil {
 		return err
@@ -571,10 +571,10 @@ func (s *Server) stopTraffic() {
 }
 
 // PauseGateway stops one of the traffic's gateways, as if it hung: "gw-answers",
-// "gw-busy", "gw-rejects", "gw-rings" or "gw-ipv6". ResumeGateway lets it go on.
+// "gw-busy", "gw-rejects", "gw-rings", or "gw-ipv6". ResumeGateway continues it.
 func (s *Server) PauseGateway(name string) { s.signalGateway(name, syscall.SIGSTOP) }
 
-// ResumeGateway lets a paused gateway go on.
+// ResumeGateway continues a paused gateway.
 func (s *Server) ResumeGateway(name string) { s.signalGateway(name, syscall.SIGCONT) }
 
 func (s *Server) signalGateway(name string, sig syscall.Signal) {
@@ -600,29 +600,28 @@ func (s *Server) Log() string {
 	return string(text)
 }
 
-// byItself is what a server with the demo's configuration logs now and then, whether
-// or not somebody asks it: nobody answers one of its trunks.
+// byItself matches what a server with the demo's configuration logs occasionally, even
+// without any RPC call: one of its trunks never answers.
 var byItself = regexp.MustCompile(`got sip response \d+ while registering \[trunk-dead\]`)
 
-// Logged returns the lines that the server has logged so far, without those that it
-// logs by itself.
+// Logged returns the lines that the server has logged so far, without those of byItself.
 func (s *Server) Logged() []string {
 	return slices.DeleteFunc(slices.Collect(strings.Lines(s.Log())), byItself.MatchString)
 }
 
-// LogLines returns how many they are.
+// LogLines returns the number of lines in Logged.
 func (s *Server) LogLines() int { return len(s.Logged()) }
 
-// PID returns the process id of Kamailio's main process, which is also the id of
-// the process group that all its processes are in.
+// PID returns the process id of Kamailio's main process, which is also the id of the
+// process group of all its processes.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
-// Pause stops all processes of the server, as if the machine stood still: its
-// sockets stay open, and nothing answers.
+// Pause stops all processes of the server, as if the machine were frozen: its sockets
+// stay open, but nothing answers.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
-// PauseSIP stops the processes that read SIP, and HTTP with it, as if all of them
-// hung; those that serve RPC on the Unix socket and the FIFO go on.
+// PauseSIP stops the processes that read SIP (and thus HTTP), as if all of them hung. Those
+// that serve RPC on the Unix socket and the FIFO keep running.
 func (s *Server) PauseSIP(tb testing.TB) {
 	tb.Helper()
 	var processes []struct {
@@ -647,7 +646,7 @@ func (s *Server) PauseSIP(tb testing.TB) {
 	}
 }
 
-// Resume lets a paused server go on.
+// Resume continues a paused server.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {
@@ -667,8 +666,8 @@ func (s *Server) Stop() {
 	s.cmd = nil
 }
 
-// Kill ends all processes of the server at once, as a crash would: its FIFO and
-// its sockets' files stay behind.
+// Kill ends all processes of the server at once, like a crash: the FIFO and the socket
+// files are not removed.
 func (s *Server) Kill() {
 	s.signal(syscall.SIGKILL)
 	<-s.exited
@@ -678,8 +677,8 @@ func (s *Server) Kill() {
 	s.cmd = nil
 }
 
-// Restart stops the server if it is running and starts it again with the same
-// directory and ports. Calls and registrations are gone then.
+// Restart stops the server if it is running, and starts it again with the same directory
+// and ports. All calls and registrations are lost.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	s.Stop()
@@ -692,10 +691,10 @@ func (s *Server) Restart() {
 	}
 }
 
-// stopGroup asks the leader of a process group to end, which stops the others in
-// it. What is left after a while is killed: a Kamailio that is stopped soon after
-// its start now and then waits in vain for one of its processes, or for a lock
-// that one of them held when it ended.
+// stopGroup asks the leader of a process group to end, which stops the others in it, and
+// kills what is left after a while. Occasionally, a Kamailio that is stopped soon after its
+// start waits forever for one of its processes, or for a lock that such a process held
+// when it ended.
 func stopGroup(tb testing.TB, pid int) {
 	tb.Helper()
 	_ = syscall.Kill(pid, syscall.SIGTERM)
@@ -720,8 +719,8 @@ func waitForGroup(pid int) error {
 	return nil
 }
 
-// startBound starts a command in a process group of its own that is told to end
-// when this process dies, even when no cleanup runs (go test -timeout).
+// startBound starts a command in its own process group. The command receives a signal when
+// this process dies, even if no cleanup runs (go test -timeout).
 func startBound(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	result := make(chan error)
@@ -729,8 +728,8 @@ func startBound(cmd *exec.Cmd) error {
 	return <-result
 }
 
-// starter returns the channel of a goroutine that starts processes. Pdeathsig is
-// sent when the thread ends that started the child, so it must be one that lasts.
+// starter returns the channel of a goroutine that starts processes. Pdeathsig is sent when
+// the thread that started the child ends, so that thread must not end.
 var starter = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
 	go func() {
@@ -742,10 +741,9 @@ var starter = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
-// FreePorts returns the first of portBlock ports that are free for UDP and TCP.
-// They lie below the range from which the system takes ports for outgoing
-// connections, which could take one away at any time, and are reserved among
-// all test binaries by a name in the abstract socket space until release.
+// FreePorts returns the first of portBlock ports that are free for UDP and TCP. They are
+// below the system's range for outgoing connections, which could take a port at any time.
+// Until release, a name in the abstract socket space reserves them among all test binaries.
 func FreePorts() (first int, release func(), err error) {
 	const lowest, highest = 20000, 32000
 	for range 200 {
@@ -782,7 +780,7 @@ func portsFree(first int) bool {
 	return true
 }
 
-// poll asks until done, until an error, or until the time is up.
+// poll calls done until it returns true or an error, or until the timeout.
 func poll(timeout time.Duration, done func() (bool, error)) error {
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
@@ -801,7 +799,7 @@ func poll(timeout time.Duration, done func() (bool, error)) error {
 	}
 }
 
-// scriptDir finds examples/demo from the directory in which the test runs.
+// scriptDir finds examples/demo, starting in the directory in which the test runs.
 func scriptDir() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

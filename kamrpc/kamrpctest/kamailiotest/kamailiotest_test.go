@@ -83,13 +83,13 @@ func checkGateways(t *testing.T, s *Server) {
 	}
 }
 
-// checkTables checks that each module has something to show.
+// checkTables checks that each module has data to report.
 func checkTables(t *testing.T, s *Server) {
 	t.Helper()
 	for _, table := range []struct {
 		method string
 		params []any
-		want   string // a part of the reply without white space
+		want   string // a part of the reply, without white space
 	}{
 		{"dlg.stats_active", nil, `"ongoing":5`},
 		{"dlg.profile_get_size", []any{"outbound"}, `5`},
@@ -128,9 +128,9 @@ func checkTables(t *testing.T, s *Server) {
 		{"presence.presentity_list", []any{"basic"}, `user0`},
 	} {
 		if table.method == "secfilter.print" && s.Version == "5.6" {
-			continue // it answers "" there
+			continue // it returns "" there
 		}
-		// Some of it takes time: a destination is dead after a missed ping.
+		// Some data takes time: a destination is down after a missed ping.
 		var compact string
 		err := poll(20*time.Second, func() (bool, error) {
 			result, err := s.rpc(table.method, table.params...)
@@ -153,7 +153,7 @@ func TestStock(t *testing.T) {
 			}
 			askFIFO(t, s)
 			s.Kill()
-			s.Restart() // over what the crash has left behind
+			s.Restart() // must work despite what the crash left behind
 			s.RPC(t, "core.version")
 		})
 	}
@@ -186,7 +186,7 @@ func askFIFO(t *testing.T, s *Server) {
 		t.Fatal(err)
 	}
 	defer request.Close()
-	// Opened for both, so that opening does not wait for Kamailio.
+	// Open for reading and writing, so that opening does not wait for Kamailio.
 	reply, err := os.OpenFile(replyPath, os.O_RDWR|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
