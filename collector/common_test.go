@@ -21,7 +21,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files and the generated documents")
 
-// versions are those of which replies are recorded in testdata.
+// versions returns the versions whose replies are recorded in testdata.
 func versions(t *testing.T) []string {
 	t.Helper()
 	dirs, err := filepath.Glob("testdata/[0-9]*")
@@ -34,7 +34,7 @@ func versions(t *testing.T) []string {
 	return dirs
 }
 
-// client asks the fake over HTTP: there it can also be a script that answers.
+// client calls the fake over HTTP, where kamailio.cfg could answer too.
 func client(t testing.TB, server *kamrpctest.Server) *kamrpc.Client {
 	t.Helper()
 	transport, err := kamrpc.Open(server.URI("http"), nil)
@@ -48,7 +48,7 @@ func client(t testing.TB, server *kamrpctest.Server) *kamrpc.Client {
 	return c
 }
 
-// bare is a fake that answers what every scrape begins with.
+// bare returns a fake that only answers the calls that every scrape starts with.
 func bare(t testing.TB) *kamrpctest.Server {
 	t.Helper()
 	server := kamrpctest.New(t)
@@ -71,7 +71,7 @@ func scrape(t testing.TB, c *collector.Coordinator, names ...string) *collector.
 	return s
 }
 
-// page is the snapshot as it is served.
+// page returns the snapshot in the text format.
 func page(t testing.TB, s *collector.Snapshot) string {
 	t.Helper()
 	families, err := s.Gather()
@@ -87,7 +87,7 @@ func page(t testing.TB, s *collector.Snapshot) string {
 	return out.String()
 }
 
-// samples are the page's lines about Kamailio itself, without comments.
+// samples returns the lines of the page about Kamailio itself, without comments.
 func samples(t testing.TB, s *collector.Snapshot) string {
 	t.Helper()
 	lines := slices.DeleteFunc(strings.SplitAfter(page(t, s), "\n"), func(line string) bool {
@@ -96,7 +96,7 @@ func samples(t testing.TB, s *collector.Snapshot) string {
 	return strings.Join(lines, "")
 }
 
-// golden compares with a file, or rewrites it.
+// golden compares with a file, or rewrites the file.
 func golden(t *testing.T, file, got string) {
 	t.Helper()
 	if *update {
@@ -140,5 +140,5 @@ func equal(t *testing.T, got, want string) {
 
 var wavering = regexp.MustCompile(`(?m)^((?:kamailio_start_time_seconds|kamailio_keepalive_destination_last_[a-z]+_timestamp_seconds|kamailio_scrape_(?:(?:collector_)?duration|data_age|skipped_since_timestamp)_seconds|kamailio_dialog_(?:oldest_dialog_seconds|dialogs_older_than))(?:{[^}]*})?) .*$`)
 
-// steady zeroes what differs from run to run: times.
+// steady zeroes the values that vary between runs: times.
 func steady(page string) string { return wavering.ReplaceAllString(page, "$1 0") }

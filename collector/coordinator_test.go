@@ -13,7 +13,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// stub is a collector made on the spot.
+// stub is a collector built from functions.
 type stub struct {
 	name    string
 	methods []string
@@ -35,7 +35,7 @@ func TestConcurrentScrapesShareOneRun(t *testing.T) {
 	arrived := make(chan struct{})
 	release := make(chan struct{})
 	server.HandleFunc("core.uptime", func(kamrpctest.Request) kamrpctest.Response {
-		close(arrived) // panics if asked twice
+		close(arrived) // panics on a second call
 		<-release
 		return kamrpctest.Response{Result: uptimeSince("Mon Nov 23 04:04:35 2026")}
 	})
@@ -59,8 +59,8 @@ func TestConcurrentScrapesShareOneRun(t *testing.T) {
 		}
 	}
 	for method, n := range server.Calls() {
-		// The version is asked before each call that is dangerous on some, and
-		// dlg.stats_active has two questions.
+		// core.version is called before each call that is dangerous on some version,
+		// and dlg.stats_active is called with and without its parameter.
 		if n > 1 && method != "core.version" && (method != "dlg.stats_active" || n > 2) {
 			t.Errorf("%s was called %d times", method, n)
 		}
@@ -133,7 +133,7 @@ func TestFailingCollectorDoesNotAffectOthers(t *testing.T) {
 		}},
 		stub{"overruns", nil, func(_ context.Context, _ *collector.Session, emit collector.Emit) error {
 			emit(stubDesc, 1, "overruns")
-			<-release // not even the deadline stops it
+			<-release // even the deadline does not stop it
 			emit(stubDesc, 2, "overruns too")
 			return nil
 		}},
@@ -194,8 +194,7 @@ func TestKamailioUnreachable(t *testing.T) {
 	}
 }
 
-// What is not there is never asked for: each such call is an ERROR line in
-// Kamailio's log.
+// A missing method is never called: each such call logs an ERROR line in Kamailio.
 func TestOnlySupportedMethodsAreCalled(t *testing.T) {
 	server := bare(t)
 	server.Handle("core.shmmem", `{"total":1}`)
@@ -282,7 +281,7 @@ func TestScriptedMethodIsTriedOncePerStart(t *testing.T) {
 	}
 }
 
-// When one method of the beginning fails, the others still work.
+// If one of a scrape's first methods fails, the others still work.
 func TestListMethodsFails(t *testing.T) {
 	server := recorded(t, "5.6.3")
 	server.HandleFault("system.listMethods", 500, "Internal error")
@@ -318,16 +317,16 @@ func TestWorkStopsWithItsLastClient(t *testing.T) {
 	go ask(second)
 	cancelFirst()
 	<-results
-	// Either the second joined the first's scrape, which then continues for it, or
-	// it came too late and began its own; both end when it goes.
+	// Either the second scrape joined the first one, which then continues for it, or it
+	// came too late and started its own. Both end when the second one leaves.
 	cancelSecond()
 	<-results
 	for calls += len(began); calls > 0; calls-- {
-		<-ended // after a minute, if nothing cancels it
+		<-ended // after a minute, unless it is canceled
 	}
 }
 
-// observed tells when calls begin and end.
+// observed reports when calls begin and end.
 type observed struct {
 	collector.Target
 	began, ended chan struct{}

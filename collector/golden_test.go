@@ -8,7 +8,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// TestGoldenPages scrapes what real servers answered and compares the whole page.
+// TestGoldenPages scrapes recorded replies of real servers and compares the whole page.
 func TestGoldenPages(t *testing.T) {
 	for _, version := range versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -33,9 +33,9 @@ func TestGoldenPages(t *testing.T) {
 	}
 }
 
-// recorded is a fake that answers as a real server of that version did. Its
-// system.listMethods is the real one's: what that does not list but a file
-// answers is served by the script.
+// recorded returns a fake with the replies of a real server of that version. Its
+// system.listMethods is the real one. Methods that have a file but are not listed are
+// those that kamailio.cfg serves.
 func recorded(t testing.TB, version string) *kamrpctest.Server {
 	t.Helper()
 	server := kamrpctest.New(t)

@@ -11,8 +11,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// guardedServer is a fake with registered contacts, a clock to turn, and the
-// collector that dumps them.
+// guardedServer is a fake with registered contacts and an adjustable clock, and the
+// collector that dumps the contacts.
 type guardedServer struct {
 	*kamrpctest.Server
 	t     *testing.T
@@ -46,8 +46,8 @@ func (g *guardedServer) contacts(n int) {
 	g.Handle(statisticsMethod, fmt.Sprintf(`["usrloc:location_contacts = %d"]`, n))
 }
 
-// after turns the clock and scrapes. It wants so many dumps to have been asked in
-// all, and these lines on the page.
+// after advances the clock and scrapes. It expects this total number of dumps, and these
+// lines on the page.
 func (g *guardedServer) after(d time.Duration, dumps int, lines ...string) {
 	g.t.Helper()
 	g.clock = g.clock.Add(d)
@@ -104,12 +104,12 @@ func TestExpensiveCallIsSkippedAboveItsLimit(t *testing.T) {
 	g.after(time.Hour, 0, heldBySize+"1", since)
 	g.contacts(1000)
 	g.after(time.Second, 1, heldBySize+"0", "no scrape_skipped_since", counted)
-	// Grown again: what is known is old, and not shown.
+	// The number grew again: the previous samples are outdated, and are not shown.
 	g.contacts(1001)
 	g.after(time.Second, 1, heldBySize+"1", "no "+counted)
 }
 
-// A size that is not known is neither small nor too large.
+// An unknown size is neither small nor too large.
 func TestExpensiveCallOfUnknownSizeIsSkipped(t *testing.T) {
 	for name, statistics := range map[string]string{
 		"no statistics":          `[]`,
@@ -126,9 +126,9 @@ func TestExpensiveCallOfUnknownSizeIsSkipped(t *testing.T) {
 			g.after(time.Hour, 0, heldUnknown+"1", since)
 			g.Handle(statisticsMethod, `["usrloc:location-contacts = 120"]`) // up to 5.3, and stats_name_separator="-"
 			g.after(time.Second, 1, heldUnknown+"0", "no scrape_skipped_since", counted)
-			// The last size stands for none.
+			// The last known size does not replace an unknown one.
 			g.Handle(statisticsMethod, statistics)
-			if name != "in the database, maybe" { // there it has been seen to count
+			if name != "in the database, maybe" { // in the other cases, usrloc is known to count
 				g.after(time.Hour, 1, heldUnknown+"1", heldBySize+"0", "no "+counted)
 			}
 		})
@@ -146,19 +146,19 @@ func TestExpensiveCallPausesAfterFailures(t *testing.T) {
 	}
 	g.Handle(dumpMethod, dump(contact(`"Socket":"udp:192.0.2.1:5060"`)))
 	g.after(time.Hour, 10, success+"1", heldByPause+"0", counted)
-	// One success, and the next pause is a short one again.
+	// After one success, the next pause is short again.
 	g.HandleFault(dumpMethod, 500, "Internal error")
 	g.after(time.Minute, 11, success+"0")
 	g.after(time.Minute, 12, success+"0")
 }
 
-// What is far from its limit did not fail for its length.
+// If a list is far below its limit, its length did not cause the failure.
 func TestShortListPausesAfterTwoFailures(t *testing.T) {
 	g := newGuardedServer(t)
 	g.contacts(500)
 	answer := dump(contact(`"Socket":"udp:192.0.2.1:5060"`))
 	asked := 0
-	for range 3 { // one at a time are none in a row
+	for range 3 { // single failures between successes are not consecutive
 		g.HandleFault(dumpMethod, 500, "Internal error")
 		g.after(time.Minute, asked+1, success+"0", heldByPause+"0", "no "+counted)
 		g.Handle(dumpMethod, answer)
@@ -174,8 +174,8 @@ func TestShortListPausesAfterTwoFailures(t *testing.T) {
 	g.after(time.Second, 10, success+"0")
 }
 
-// The same of a list whose length only its rows tell: before the first answer it
-// may be a long one.
+// The same for a list whose length is only known from its rows: before the first reply, it
+// may be long.
 func TestListThatFailsOnceIsRetried(t *testing.T) {
 	two := "[" + destination(`"a"`, "AP", "") + "," + destination(`"b"`, "AP", "") + "]"
 	for _, test := range []struct {
@@ -237,7 +237,7 @@ func TestTooLongListIsSkippedForAnHour(t *testing.T) {
 		}
 	}
 	const held = "scrape_skipped dispatcher dispatcher.list size = "
-	g.after(0, 0, "dispatcher_destination_up  0 1  a = 1") // it was had, so it is shown
+	g.after(0, 0, "dispatcher_destination_up  0 1  a = 1") // it has been read, so it is exported
 	asked(1)
 	g.after(time.Minute, 0, held+"1", "no dispatcher_destination_up", "scrape_skipped_since")
 	g.after(58*time.Minute, 0, held+"1")

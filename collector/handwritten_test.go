@@ -22,8 +22,8 @@ func set(id, targets string) string {
 	return fmt.Sprintf(`{"SET":{"ID":%s,"TARGETS":%s}}`, id, targets)
 }
 
-// Servers that do not know the parameter of dlg.stats_active count all dialogs,
-// with and without it: the own ones are not known there.
+// Servers that do not know the parameter of dlg.stats_active count all dialogs, with and
+// without it, so their local dialogs are unknown.
 func TestLocalDialogs(t *testing.T) {
 	server := kamrpctest.New(t)
 	server.HandleFunc("dlg.stats_active", func(r kamrpctest.Request) kamrpctest.Response {
@@ -40,7 +40,7 @@ func TestLocalDialogs(t *testing.T) {
 	}{
 		{methods, all},
 		{append(methods, "core.runinfo"), all + local},
-		{nil, all}, // what the server offers is not known
+		{nil, all}, // the server's methods are unknown
 	} {
 		got, err := emittedFrom(t, dialogModule.Collector(), server, tc.methods)
 		if want := prefixed("dialog_", tc.want+"processed_total 9\n"); got != want || err != nil {
@@ -94,8 +94,8 @@ func TestDispatcher(t *testing.T) {
 	}
 }
 
-// prefixed puts the prefix before every line that begins a sample: a label may
-// hold a line break.
+// prefixed puts the prefix before every line that starts a sample: a label may contain a
+// line break.
 func prefixed(prefix, lines string) string {
 	var out strings.Builder
 	for line := range strings.SplitAfterSeq(lines, "\n") {
@@ -227,8 +227,8 @@ func TestUsrlocContacts(t *testing.T) {
 }
 
 func TestDialogAges(t *testing.T) {
-	// Kamailio's clock is its start and uptime: 04:05:05 of 23 Nov 2026, far from
-	// this machine's now.
+	// Kamailio's clock is its start plus uptime: 04:05:05 on 23 Nov 2026, which differs
+	// from the clock of this machine.
 	const uptime = `{"now":"Mon Nov 23 04:05:05 2026","up_since":"Mon Nov 23 04:04:35 2026","uptime":30}`
 	v := kamrpc.ObjectValue([]kamrpc.Member{
 		{Name: "up_since", Value: kamrpc.StringValue("Mon Nov 23 04:04:35 2026")},
@@ -258,7 +258,7 @@ func TestDialogAges(t *testing.T) {
 	}
 }
 
-// Where core.modules is not listed, nothing is known of dmq_usrloc.
+// If core.modules is not listed, nothing is known about dmq_usrloc.
 func TestDMQUsrlocLoaded(t *testing.T) {
 	for modules, want := range map[string]string{
 		`["dmq","tm"]`:              "nodes 0\nusrloc_loaded 0\n",

@@ -10,7 +10,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// repeated is n times the text, its %d the number, with commas between.
+// repeated returns the text n times, separated by commas, with %d replaced by the number.
 func repeated(n int, format string) string {
 	all := make([]string, n)
 	for i := range all {
@@ -19,13 +19,13 @@ func repeated(n int, format string) string {
 	return strings.Join(all, ",")
 }
 
-// unknown is the error of a reply in which nothing is known.
+// unknown returns the error for a reply without any known field.
 func unknown(method string) string {
 	return method + ": none of the known fields is in the reply; this Kamailio may be newer than the exporter"
 }
 
-// TestLists is what the collectors of lists and tables make of replies that the
-// demo does not give. In want, lines are without the module's name.
+// TestLists tests the list and table collectors with replies that the demo does not
+// produce. The lines in want omit the module's name.
 func TestLists(t *testing.T) {
 	limits := listLimits{rows: 5000}
 	for _, tc := range []struct {
@@ -140,7 +140,7 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// A reply that ends in the middle is a failure, and never half a count.
+// A reply that ends in the middle is a failure, and is never counted partially.
 func TestTruncatedListIsNotCounted(t *testing.T) {
 	for method, tc := range map[string]struct {
 		collector Collector
@@ -169,8 +169,8 @@ func TestTruncatedListIsNotCounted(t *testing.T) {
 	}
 }
 
-// What a version of Kamailio dies of is not asked there. It is no failure, the
-// rest is on the page, and the page says what is skipped.
+// A method that crashes a version of Kamailio is not called on it. That is not a failure:
+// the other samples are on the page, and the page reports the skipped call.
 func TestDangerousCallIsSkipped(t *testing.T) {
 	const held = "scrape_skipped permissions permissions.addressDump danger = "
 	g := newGuardedServer(t)
@@ -193,9 +193,8 @@ func TestDangerousCallIsSkipped(t *testing.T) {
 	g.after(0, 0, held+"0", "permissions_addresses 1 = 1", "permissions_subnets 2 = 1", "no scrape_skipped_since")
 }
 
-// The same of a collector that has nothing else to tell: that is no failure
-// either, and no pause. 5.4 is one of the versions on which keepalive.list is
-// refused.
+// The same for a collector that has no other data: that is neither a failure nor a pause.
+// 5.4 is one of the versions on which keepalive.list is refused.
 func TestCollectorWithOnlyADangerousCall(t *testing.T) {
 	g := newGuardedServer(t)
 	g.c.collectors = All(Options{GrowingInterval: time.Minute})
@@ -219,7 +218,7 @@ func TestCollectorWithOnlyADangerousCall(t *testing.T) {
 				}
 			}
 		}
-		if refused != 3 { // and two of permissions, which has more to tell
+		if refused != 3 { // including two of permissions, which has other data too
 			t.Errorf("%d calls are refused", refused)
 		}
 		g.after(time.Minute, 0, "scrape_collector_supported keepalive = 1", "scrape_collector_success keepalive = 1",
@@ -230,7 +229,7 @@ func TestCollectorWithOnlyADangerousCall(t *testing.T) {
 	}
 }
 
-// A module that is not loaded is not supported, and nothing is asked of it.
+// A module that is not loaded is not supported, and its methods are not called.
 func TestListsOfMissingModules(t *testing.T) {
 	g := newGuardedServer(t)
 	g.c.collectors = nil

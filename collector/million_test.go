@@ -16,8 +16,8 @@ import (
 
 const dumpedContact = `{"Info":{"AoR":"b0@example.com","HashID":1205383198,"Contacts":[{"Contact":{"Address":"sip:b0@198.51.100.1:5060;line=x0","Expires":3574,"Q":0.500000,"Call-ID":"755515341563170@h","CSeq":1,"User-Agent":"Linphone/4.5.15 (belle-sip/5.0.55)","Received":"[not set]","Path":"[not set]","State":"CS_NEW","Flags":0,"CFlags":0,"Socket":"udp:127.0.0.1:5160","Methods":4294967295,"Ruid":"uloc-7-6b03bb53-526e-d8","Instance":"[not set]","Reg-Id":0,"Server-Id":7,"Tcpconn-Id":-1,"Keepalive":0,"Last-Keepalive":1795406679,"KA-Roundtrip":0,"Last-Modified":1795406679}}]}}`
 
-// replay answers ul.dump with so many contacts; with fewer than none it never
-// ends. It returns the bytes of the last reply.
+// replay answers ul.dump with this number of contacts; if it is negative, the reply never
+// ends. It returns the number of bytes of the last reply.
 func replay(server *kamrpctest.Server, contacts int) *int64 {
 	size := new(int64)
 	thousand := strings.Repeat(","+dumpedContact, 1000)
@@ -62,7 +62,7 @@ func dumpingCoordinator(tb testing.TB, server *kamrpctest.Server, scheme string)
 	return collector.NewCoordinator(c, collector.All(collector.Options{DumpContacts: 1000}), collector.Limits{CallTimeout: time.Minute})
 }
 
-// peakHeap calls f and returns the most heap in use meanwhile, sampled.
+// peakHeap calls f and returns the largest heap in use meanwhile, by sampling.
 func peakHeap(f func()) uint64 {
 	done := make(chan struct{})
 	peak := make(chan uint64)
@@ -87,9 +87,9 @@ func peakHeap(f func()) uint64 {
 	return <-peak
 }
 
-// TestManyContactsAreCountedInLittleMemory replays a dump that is many times as
-// large as the memory it may take: the limit of contacts is a promise about
-// Kamailio, not what keeps the exporter alive.
+// TestManyContactsAreCountedInLittleMemory replays a dump many times larger than the memory
+// that it may use: the limit of contacts protects Kamailio, and the exporter must not
+// depend on it.
 func TestManyContactsAreCountedInLittleMemory(t *testing.T) {
 	const contacts = 100_000
 	for _, scheme := range []string{"http", "fifo", "tcp"} {
@@ -115,7 +115,7 @@ func TestManyContactsAreCountedInLittleMemory(t *testing.T) {
 	}
 }
 
-// A dump that is cut, or never ends, is a failure and no count.
+// A dump that is truncated or never ends is a failure, and is not counted.
 func TestTruncatedDumpIsNotCounted(t *testing.T) {
 	for _, scheme := range []string{"http", "fifo", "tcp"} {
 		for name, prepare := range map[string]func(*kamrpctest.Server){
@@ -144,8 +144,8 @@ func TestTruncatedDumpIsNotCounted(t *testing.T) {
 	}
 }
 
-// BenchmarkMillionContacts counts a replayed dump of a million contacts by
-// transport, user agent, state and lifetime, the fake's own work included.
+// BenchmarkMillionContacts counts a replayed dump of a million contacts by transport, user
+// agent, state, and lifetime. The result includes the work of the fake.
 func BenchmarkMillionContacts(b *testing.B) {
 	server := bare(b)
 	size := replay(server, 1_000_000)

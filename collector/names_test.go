@@ -25,7 +25,7 @@ func TestCollectors(t *testing.T) {
 			t.Errorf("%s: no metrics or no methods", c.Name())
 		}
 		for _, m := range c.Methods() {
-			// A method that only reports whether a module is loaded has no price.
+			// A method that only shows whether a module is loaded needs no price.
 			if _, ok := kamrpc.PriceOf(m); !ok && m != "drouting.reload" {
 				t.Errorf("%s needs %s, which has no price", c.Name(), m)
 			}
@@ -33,7 +33,7 @@ func TestCollectors(t *testing.T) {
 	}
 }
 
-// What a collector emits, it has described.
+// A collector describes every metric that it emits.
 func TestEmittedMetricsAreDescribed(t *testing.T) {
 	for _, version := range versions(t) {
 		c := collector.NewCoordinator(client(t, recorded(t, version)), collector.All(everything), collector.Limits{})

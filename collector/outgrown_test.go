@@ -11,8 +11,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// counting is a fake with so many statistics in each of its groups, asked over
-// BINRPC.
+// counting returns a fake with this many statistics in each of its groups, which is
+// queried over BINRPC.
 func counting(t *testing.T, counters map[string]int) (*kamrpctest.Server, *collector.Coordinator) {
 	t.Helper()
 	server := bare(t)
@@ -75,8 +75,8 @@ func TestStatisticsInParts(t *testing.T) {
 	}
 }
 
-// What fits no transport is asked for once, until Kamailio restarts, and costs nothing
-// else on the page.
+// A reply that fits no transport is requested only once until Kamailio restarts, and does
+// not affect the rest of the page.
 func TestOutgrownReplyIsNotRequestedAgain(t *testing.T) {
 	counters := map[string]int{"tmx": 10, "b": 3000}
 	server, c := counting(t, counters)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The collectors of modules that answer lists, by the method that each asks.
+// peerLists returns the collectors of modules that return lists, by the method they call.
 func peerLists() map[string]Collector {
 	limits := listLimits{rows: 5000}
 	return map[string]Collector{
@@ -27,7 +27,7 @@ func peerLists() map[string]Collector {
 	}
 }
 
-// Parameters of two of the lists.
+// withClock adds the replies that two of the lists require.
 func withClock(replies map[string]string) map[string]string {
 	replies["core.version"] = `"kamailio 6.0.1 (x86_64/linux) "`
 	replies[uptimeMethod] = `{"now":"Mon Nov 23 04:05:05 2026","up_since":"Mon Nov 23 04:04:35 2026","uptime":30}`
@@ -71,7 +71,7 @@ func TestPeerLists(t *testing.T) {
 		{"Kamailio starts", "rtpengine.show", "fault: Initializing - try later", "", ""},
 		{"another fault", "rtpengine.show", "fault: Out of memory", "", "Out of memory"},
 
-		// Made from rtpproxy/rtpproxy.c, as those of the demo are in the recordings.
+		// Made from rtpproxy/rtpproxy.c, like those of the demo in the recordings.
 		{"rtpproxy", "rtpproxy.list", `[{"setid":1,"url":"udp:a","index":0,"disabled":0,"weight":3,"recheck":0},{"setid":1,"url":"udp:a","index":1,"disabled":1,"weight":1,"recheck":-1}]`,
 			"node_up 1,udp:a,0 1\nnode_weight 1,udp:a,0 3\nnode_enabled 1,udp:a,0 1\nnode_up 1,udp:a,1 0\nnode_weight 1,udp:a,1 1\nnode_enabled 1,udp:a,1 0\n", ""},
 
@@ -131,8 +131,8 @@ func TestPeerLists(t *testing.T) {
 	}
 }
 
-// timesFrom writes times as seconds after 04:05:00 of the day of withClock: which
-// zone that is depends on when the test runs.
+// timesFrom replaces times by seconds after 04:05:00 on the day of withClock, because the
+// zone depends on when the test runs.
 func timesFrom(samples string) string {
 	offset := ZoneOffset(time.Date(2026, 11, 23, 4, 5, 5, 0, time.UTC), float64(time.Now().Unix()))
 	minute := time.Date(2026, 11, 23, 4, 5, 0, 0, time.UTC).Unix() + int64(offset)
@@ -142,8 +142,8 @@ func timesFrom(samples string) string {
 	return samples
 }
 
-// An empty answer, in each of the shapes that Kamailio has for it, is no error and
-// invents nothing.
+// An empty reply, in any of the shapes that Kamailio uses, is not an error and creates no
+// samples.
 func TestEmptyPeerLists(t *testing.T) {
 	for method, c := range peerLists() {
 		for _, reply := range []string{`[]`, `{}`, `""`} {
@@ -155,8 +155,8 @@ func TestEmptyPeerLists(t *testing.T) {
 	}
 }
 
-// 5,000 rows of each, with the same name twice, odd names and odd numbers, are all
-// counted, in rows that are read one by one.
+// 5,000 rows of each list, with repeated names, odd names, and odd numbers, are all
+// counted, although the rows are read one by one.
 func TestLongPeerLists(t *testing.T) {
 	rows := func(row func(i int) string) string {
 		var all []string
@@ -193,8 +193,8 @@ func TestLongPeerLists(t *testing.T) {
 	}
 }
 
-// Whatever becomes of the reply, the passwords in it do not get out of the parse:
-// not into samples, not into errors.
+// Whatever happens to the reply, the passwords in it never leave the parser, neither in
+// samples nor in errors.
 func TestPasswordsStayIn(t *testing.T) {
 	const password, ha1 = "hunter2-planted", "0123456789abcdef-planted"
 	row := fmt.Sprintf(`{"l_uuid":"a","l_username":"u","auth_password":%q,"auth_ha1":%q,%s}`, password, ha1, registered)
@@ -255,7 +255,7 @@ func TestCfgVariables(t *testing.T) {
 	}
 }
 
-// keepalive.list can kill the versions before 5.5 (keepalive_mod.c).
+// keepalive.list can crash versions before 5.5 (keepalive_mod.c).
 func TestKeepaliveIsRefusedBefore55(t *testing.T) {
 	for version, refused := range map[string]bool{"5.1.9": true, "5.4.9": true, "5.5.0": false, "5.6.3": false, "6.0.1": false} {
 		replies := withClock(map[string]string{keepaliveMethod: "{}"})
@@ -270,7 +270,7 @@ func inOrder(lines string) string {
 	return strings.Join(slices.Sorted(strings.Lines(lines)), "")
 }
 
-// rtpproxy cannot be loaded beside rtpengine, so it is not in the golden pages.
+// rtpproxy cannot be loaded together with rtpengine, so it is not in the golden pages.
 func TestRecordedRTPProxy(t *testing.T) {
 	dirs, err := filepath.Glob("testdata/[0-9]*")
 	if err != nil || len(dirs) == 0 {

@@ -77,7 +77,7 @@ func TestCheckPromotions(t *testing.T) {
 		{parse(counter, "script:a", "script:a"), "promoted twice"},
 		{append(parse(counter, "script:a"), parse(gauge, "script:a")...), "promoted twice"},
 		{parse(counter, "script:Foo", "script:foo"), `would be named kamailio_script_foo_total, which is taken by the statistic "script:Foo"`},
-		// One family in OpenMetrics.
+		// The same family in OpenMetrics.
 		{append(parse(counter, "script:foo"), parse(gauge, "script:Foo")...), "taken by"},
 		{parse(counter, "tm:transactions"), "taken by the metric kamailio_tm_transactions_total"},
 		{parse(gauge, "tm:transactions"), "taken by the metric kamailio_tm_transactions_total"},
@@ -91,8 +91,8 @@ func TestCheckPromotions(t *testing.T) {
 	}
 }
 
-// A promoted statistic leaves kamailio_statistic; one that the server lacks, or
-// that is no number, is no sample.
+// A promoted statistic is not in kamailio_statistic. If the server lacks it, or if it is
+// not a number, no sample is emitted.
 func TestPromotedStatistics(t *testing.T) {
 	var promotions []Promotion
 	for text, kind := range map[string]prometheus.ValueType{

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Shared memory is that of the statistics, or that of core.shmmem in KiB: in bytes
-// it does not fit into the int that it is printed through.
+// Shared memory comes from the statistics, or from core.shmmem in KiB: in bytes it does not
+// fit into the int through which it is printed.
 func TestSharedMemory(t *testing.T) {
 	const kib = `{"total":5120000,"free":5112707,"used":5109,"real_used":7291,"max_used":7292,"fragments":9}`
 	const statistics = `["shmem:fragments = 9","shmem:free_size = 5235413488","shmem:max_used_size = 7466633","shmem:real_used_size = 7466512","shmem:total_size = 5242880000","shmem:used_size = 5232480"]`
@@ -38,7 +38,7 @@ func TestSharedMemory(t *testing.T) {
 	}
 }
 
-// written is the samples with their values as emitted writes them.
+// written formats the values of the samples as emitted does.
 func written(samples string) string {
 	return regexp.MustCompile(`[0-9]+\n`).ReplaceAllStringFunc(samples, func(value string) string {
 		f, _ := strconv.ParseFloat(strings.TrimSpace(value), 64)
@@ -48,8 +48,8 @@ func written(samples string) string {
 
 const uptimeOf30 = `{"now":"Mon Nov 23 04:05:05 2026","up_since":"Mon Nov 23 04:04:35 2026","uptime":30}`
 
-// The sizes of private memory are printed through 32 bits: from 4 GiB on they look
-// right, and are not.
+// The sizes of private memory are printed through 32 bits: from 4 GiB on, they look
+// plausible but are wrong.
 func TestPrivateMemory(t *testing.T) {
 	row := func(total int64) string {
 		return fmt.Sprintf(`[{"entry":0,"pid":1,"rank":0,"used":3653800,"free":%d,"real_used":4268552,"total_size":%d,"total_frags":26,"desc":"timer"}]`, total-4268552, total)
@@ -79,7 +79,7 @@ func TestPrivateMemory(t *testing.T) {
 	}
 }
 
-// A zero of usrloc may mean that nothing is in memory.
+// Zeros of usrloc may mean that it keeps no registrations in memory.
 func TestUsrlocInMemory(t *testing.T) {
 	zeros := `["usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0","usrloc:location_expires = 0"]`
 	all := func(users, contacts, expires int) string {
@@ -114,8 +114,8 @@ func TestUsrlocInMemory(t *testing.T) {
 	}
 }
 
-// What usrloc once counted it keeps in memory: then its zeros are true until
-// Kamailio restarts, and so long it is not asked again.
+// Once usrloc has counted something, it is known to keep registrations in memory. Its zeros
+// are then correct until Kamailio restarts, and the check is not repeated.
 func TestUsrlocInMemoryIsLearned(t *testing.T) {
 	g := newGuardedServer(t)
 	g.c.collectors = []Collector{newUsrloc()}
@@ -137,8 +137,8 @@ func TestUsrlocInMemoryIsLearned(t *testing.T) {
 	}
 }
 
-// Counters that Kamailio prints through an int, and differences of sums that are
-// below 0 for a moment.
+// Counters that Kamailio prints through an int, and differences of sums that are briefly
+// negative.
 func TestNumbersOf32Bits(t *testing.T) {
 	for _, tc := range []struct {
 		collector     Collector

@@ -13,8 +13,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// emitted runs a collector against a fake that answers these methods with these
-// results, and returns "name labels value" lines.
+// emitted runs a collector against a fake with these results by method, and returns lines
+// of "name labels value".
 func emitted(t *testing.T, c Collector, replies map[string]string) (string, error) {
 	t.Helper()
 	server := kamrpctest.New(t)
@@ -31,8 +31,8 @@ func emitted(t *testing.T, c Collector, replies map[string]string) (string, erro
 	return emittedFrom(t, c, server, methods)
 }
 
-// emittedRaw is emitted for one method that answers this whole reply; its "id":1
-// becomes the request's.
+// emittedRaw is like emitted, for one method with this whole reply, in which "id":1 is
+// replaced by the id of the request.
 func emittedRaw(t *testing.T, c Collector, method, reply string) (string, error) {
 	t.Helper()
 	server := kamrpctest.New(t)
@@ -138,7 +138,7 @@ func TestLabelValuesStayDifferent(t *testing.T) {
 		"Zürich":      "Zürich",
 		"Z\xfcrich":   `Z\xfcrich`,
 		`Z\xfcrich`:   `Z\x5cxfcrich`,
-		"Z\ufffdrich": "Z\ufffdrich", // a real U+FFFD is one
+		"Z\ufffdrich": "Z\ufffdrich", // a real U+FFFD is kept
 		`C:\new`:      `C:\new`,
 		`\x`:          `\x`,
 		`\xg0`:        `\xg0`,
@@ -165,7 +165,7 @@ func FuzzLabelValue(f *testing.F) {
 	})
 }
 
-// unescapeLabel is what a reader does to have the bytes back.
+// unescapeLabel recovers the original bytes, as a reader of the page would.
 func unescapeLabel(s string) string {
 	var out []byte
 	for i := 0; i < len(s); i++ {
@@ -218,8 +218,8 @@ func TestParseStatistics(t *testing.T) {
 	}
 }
 
-// A name that a script chose can be that of a known statistic of another group,
-// and must not be taken for it.
+// A name in kamailio.cfg can equal that of a known statistic of another group, and must not
+// be confused with it.
 func TestKnownStatisticHasItsOwnMetric(t *testing.T) {
 	all := All(Options{})
 	got, err := emitted(t, all[len(all)-1], map[string]string{statisticsMethod: `["core:rcv_requests = 1","script:rcv_requests = 2","newmodule:things = 3","usrloc:my_table_users = 4","core:rcv_replies_2xx_invite = 5","core:brand_new = 6"]`})

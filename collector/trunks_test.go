@@ -12,7 +12,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// tableOfItems is what htable.dump answers: a slot for each item.
+// tableOfItems returns a reply of htable.dump with one slot per item.
 func tableOfItems(items ...string) string {
 	var slots []string
 	for i, item := range items {
@@ -31,8 +31,8 @@ func statsOf(table string, items int) string {
 }
 
 func TestTrunks(t *testing.T) {
-	// sample is the samples of a trunk: 0 or absent, with those replaced
-	// that more says.
+	// sample returns the samples of a trunk: 0 or absent, except for those that more
+	// replaces.
 	sample := func(trunk string, more map[string]string) string {
 		var b strings.Builder
 		line := func(name, labels, value string) {
@@ -117,7 +117,7 @@ func TestTrunksTableTooLarge(t *testing.T) {
 	}
 }
 
-// A histogram is one in the text format.
+// A histogram is exported as one in the text format.
 func TestHistogram(t *testing.T) {
 	d := &Desc{Name: "x_seconds", Help: "Help.", Bounds: []string{"0.5", "+Inf"}, Labels: []string{"trunk"}, Source: "x"}
 	var g Families

@@ -15,7 +15,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// asked are the parameters to try a method with, where it wants some.
+// asked are the parameters for methods that need some.
 var asked = map[string][][]any{
 	"cfg.get":                 {{"core", "debug"}, {"no", "such"}},
 	"dialplan.dump":           {{1}, {99}},
@@ -32,17 +32,16 @@ var asked = map[string][][]any{
 	"ul.dump":                 {{}, {"brief"}},
 }
 
-// Not the very same over BINRPC, and read all the same: a member that repeats
-// where JSON has a list of objects, numbers where JSON has true and false, and all
-// rows where JSON has the last.
+// alike lists replies that differ over BINRPC but can be read all the same: a repeated
+// member instead of a list of objects, numbers instead of true and false, and all rows
+// instead of the last.
 var alike = map[string]bool{"core.sockets_list": true, "rtpengine.show": true, "keepalive.list": true, "rl.get_pipes": true}
 
-// moving are the values that differ from one call to the next; each reply over
-// HTTP is one that sl counts.
+// moving matches values that differ between calls. sl counts each reply over HTTP.
 var moving = regexp.MustCompile(`/(now|uptime|free|used|real_used|max_used|fragments|total_frags|Expires|Last-Keepalive|timeout|diff_expires|timer_expires|recheck_ticks|last_counter|unused_intervals)$|/shmem:|^sl.stats/200$|/sl:(200|sent)_replies$`)
 
-// A reply that has outgrown ctl's buffers is an error, whether Kamailio says so or
-// sends what it has; with another transport it is asked there at once.
+// A reply that exceeds ctl's buffers is an error, whether Kamailio reports it or sends a
+// part. If there is another transport, it is used immediately.
 func TestOutgrownKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -70,7 +69,7 @@ func TestOutgrownKamailio(t *testing.T) {
 	}
 }
 
-// Whatever transport a question takes, the answer is the same.
+// The result does not depend on the transport.
 func TestBINRPCIsJSON(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -96,7 +95,7 @@ func TestBINRPCIsJSON(t *testing.T) {
 							t.Skipf("not on this server, or only by its script: %v", err)
 						}
 						compared++
-						settles(t, func() string { // the demo's calls come and go
+						settles(t, func() string { // the demo's calls start and end
 							want, wantErr := json.Call(within(t, patience), price.Method, params...)
 							got, err := binrpc.Call(within(t, patience), price.Method, params...)
 							differences := differ(price.Method, got, want)
@@ -123,7 +122,7 @@ func sameError(a, b error) bool {
 	return a == nil && b == nil
 }
 
-// differ lists where two values are not the same.
+// differ lists the paths at which two values differ.
 func differ(path string, got, want kamrpc.Value) []string {
 	switch {
 	case moving.MatchString(path):
@@ -131,7 +130,7 @@ func differ(path string, got, want kamrpc.Value) []string {
 	case got.Kind() == kamrpc.Number && want.Kind() == kamrpc.Number:
 		g, _ := got.Float()
 		w, _ := want.Float()
-		if math.Abs(g-w) < 0.00101 { // BINRPC cuts off after thousandths, JSON rounds millionths
+		if math.Abs(g-w) < 0.00101 { // BINRPC truncates to thousandths, JSON rounds to millionths
 			return nil
 		}
 	case got.Kind() == want.Kind() && got.Text() == want.Text() && got.Len() == want.Len():

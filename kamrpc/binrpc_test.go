@@ -14,7 +14,7 @@ import (
 	"testing/iotest"
 )
 
-// packet is a BINRPC packet of this type, with cookie 7.
+// packet returns a BINRPC packet of this type with cookie 7.
 func packet(kind byte, body string) string {
 	head := binary.BigEndian.AppendUint32([]byte{0xA1, kind<<4 | 3<<2}, uint32(len(body))) //nolint:gosec // short
 	return string(append(head, 7)) + body
@@ -148,7 +148,7 @@ func TestBinrpcFault(t *testing.T) {
 		{"tm.stats", "command tm.stats not found", "tm.stats: kamailio answered error 500: Method Not Found"},
 		{"tm.stats", "command core.psx not found", "tm.stats: kamailio answered error 500: command core.psx not found"},
 		{"tm.stats", "a \"word\"\n\xfc", "tm.stats: kamailio answered error 500: a \"word\"\n\xfc"},
-		// What only reads may have overflowed; a change has been made.
+		// A read may have overflowed; a change has been made.
 		{"a.change", "Internal error", "a.change: kamailio answered error 500: Internal error"},
 	} {
 		in := packet(binrpcFaultType, "\x20\x01\xf4"+str(test.text))
@@ -159,7 +159,7 @@ func TestBinrpcFault(t *testing.T) {
 	}
 }
 
-// A reply takes no more memory than it has brought, whatever it announces.
+// A reply uses no more memory than the bytes that arrived, whatever it announces.
 func TestBinrpcAnnounced(t *testing.T) {
 	in := "\xA1\x1f\xff\xff\xff\xff\x00\x00\x00\x07" + "\xC1\xff\xff\xff\xf0abc"
 	allocated := testing.AllocsPerRun(1, func() {
@@ -180,7 +180,7 @@ func TestBinrpcAnnounced(t *testing.T) {
 func TestBinrpcRequest(t *testing.T) {
 	for _, test := range []struct {
 		params []any
-		want   string // of the parameters
+		want   string // encoded parameters
 		err    string
 	}{
 		{[]any{}, "", ""},
@@ -208,8 +208,8 @@ func TestBinrpcRequest(t *testing.T) {
 	}
 }
 
-// FuzzBinrpc: whatever comes in, there is no panic, it ends, what comes out is
-// JSON and not much more than what came in.
+// FuzzBinrpc checks that any input terminates without a panic, and that the output is JSON
+// and not much longer than the input.
 func FuzzBinrpc(f *testing.F) {
 	for _, seed := range []string{
 		reply(""), reply("\x10\x05"), reply(open + name("a") + open + "\x22\x05\xdc" + str("x") + shut + shut),

@@ -71,7 +71,7 @@ func TestOutcomes(t *testing.T) {
 			uri := fake.URI(scheme)
 			fake.Down()
 			_, err := client(t, nil, uri).Do(within(t, patience), "dispatcher.reload")
-			// A UDP port that nobody has is only known from the kernel's word.
+			// Only an error from the kernel shows that a UDP port has no listener.
 			if !errors.Is(err, kamrpc.ErrUnreachable) || errors.Is(err, kamrpc.ErrUnknownOutcome) {
 				t.Errorf("not unreachable: %v", err)
 			}
@@ -87,7 +87,7 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// A change goes over the next transport where nothing was sent.
+// A change uses the next transport if nothing was sent.
 func TestChangeOverTheNextTransport(t *testing.T) {
 	fake, gone := newFake(t), newFake(t)
 	fake.Handle("dispatcher.reload", `"ok"`)
@@ -98,8 +98,8 @@ func TestChangeOverTheNextTransport(t *testing.T) {
 	}
 }
 
-// A kept connection that Kamailio closed is no reason to send a change twice, or
-// not to know what became of it.
+// If Kamailio closed a kept connection, a change is still sent only once, and its outcome
+// is known.
 func TestChangeUsesNoStaleConnection(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -113,7 +113,7 @@ func TestChangeUsesNoStaleConnection(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		defer hijacked.Close() // without saying so, as set_reply_close() does
+		defer hijacked.Close() // without announcing it, as set_reply_close() does
 		body := make([]byte, r.ContentLength)
 		_, _ = r.Body.Read(body)
 		result := fmt.Sprintf(`{"jsonrpc":"2.0","result":"ok","id":%s}`, requestID.FindSubmatch(body)[1])
@@ -132,8 +132,8 @@ func TestChangeUsesNoStaleConnection(t *testing.T) {
 	}
 }
 
-// overlap counts what runs in the fake by module, and fails when a read and a
-// reload of one module, or two changes, are there together.
+// overlap counts the calls that run in the fake by module. It fails if a read and a reload
+// of one module, or two changes, overlap.
 type overlap struct {
 	t       *testing.T
 	mu      sync.Mutex
@@ -146,7 +146,7 @@ type overlap struct {
 func (o *overlap) handler(module string, reload bool) kamrpctest.Handler {
 	return func(kamrpctest.Request) kamrpctest.Response {
 		o.step(module, reload, 1)
-		time.Sleep(2 * time.Millisecond) // what a call takes
+		time.Sleep(2 * time.Millisecond) // simulated duration of a call
 		o.step(module, reload, -1)
 		return kamrpctest.Response{Result: `"ok"`}
 	}
@@ -170,7 +170,7 @@ func (o *overlap) step(module string, reload bool, by int) {
 	}
 }
 
-// Readers and reloaders through two clients of one Kamailio never meet.
+// Reads and reloads by two clients of one Kamailio never overlap.
 func TestNoReadWhileReloading(t *testing.T) {
 	fake := newFake(t)
 	o := &overlap{t: t, reads: map[string]int{}, reloads: map[string]int{}}
@@ -208,7 +208,7 @@ func TestNoReadWhileReloading(t *testing.T) {
 	all.Wait()
 }
 
-// Only the module that reloads waits.
+// Only calls to the reloading module wait.
 func TestReloadBlocksOnlyItsModule(t *testing.T) {
 	fake := newFake(t)
 	inside, leave := make(chan struct{}), make(chan struct{})
@@ -240,7 +240,7 @@ func TestReloadBlocksOnlyItsModule(t *testing.T) {
 		_, err := scrapes.Call(context.Background(), "dispatcher.list")
 		waiting <- err
 	}()
-	// The one slot of the scrapes is not held by the one that waits.
+	// The waiting call does not hold the only slot of the scrapes.
 	if _, err := scrapes.Call(within(t, patience), "stats.get_statistics", "all"); err != nil {
 		t.Errorf("another module: %v", err)
 	}
@@ -256,7 +256,7 @@ func TestReloadBlocksOnlyItsModule(t *testing.T) {
 	}
 }
 
-// A reload waits for the reads in progress, as long as its deadline says.
+// A reload waits for reads in progress until its deadline.
 func TestReloadWaitsForReads(t *testing.T) {
 	fake := newFake(t)
 	inside, leave := make(chan struct{}), make(chan struct{})
@@ -286,7 +286,7 @@ func TestReloadWaitsForReads(t *testing.T) {
 	}
 }
 
-// After a reload without an answer the module may still be at it.
+// After an unanswered reload, the module may still be reloading.
 func TestNoReadsAfterAnUnknownReload(t *testing.T) {
 	fake := newFake(t)
 	fake.Handle("dispatcher.list", "{}")
@@ -303,8 +303,8 @@ func TestNoReadsAfterAnUnknownReload(t *testing.T) {
 	}
 }
 
-// A read that was given up may still run inside Kamailio: no reload of its module
-// is sent meanwhile, and the error says for how long.
+// A read that was given up may still run in Kamailio: until it is over, no reload of its
+// module is sent, and the error reports the remaining time.
 func TestNoReloadAfterAnUnansweredRead(t *testing.T) {
 	for _, scheme := range kamrpctest.Schemes() {
 		t.Run(scheme, func(t *testing.T) {
@@ -331,8 +331,8 @@ func TestNoReloadAfterAnUnansweredRead(t *testing.T) {
 			if errors.Is(err, kamrpc.ErrUnknownOutcome) || fake.CallCount("dispatcher.reload") != 0 {
 				t.Errorf("sent %d times: %v", fake.CallCount("dispatcher.reload"), err)
 			}
-			// Reads of it continue, another read of it that is answered is no proof of
-			// the first, and other modules have nothing to do with it.
+			// Reads of the module continue, an answer to another read does not prove that the
+			// first has ended, and other modules are not affected.
 			fake.Misbehave(kamrpctest.OK, "dispatcher.list")
 			if _, err := scrapes.Call(within(t, patience), "dispatcher.list"); err != nil {
 				t.Error(err)
@@ -343,7 +343,7 @@ func TestNoReloadAfterAnUnansweredRead(t *testing.T) {
 			if _, err := admin.Do(within(t, patience), "domain.reload"); err != nil {
 				t.Error(err)
 			}
-			// Half an answer is one: Kamailio has it whole before it sends any of it.
+			// A partial reply is an answer: Kamailio completes a reply before it sends any of it.
 			fake.Misbehave(kamrpctest.Truncate, "domain.dump")
 			if _, err := scrapes.Call(within(t, 300*time.Millisecond), "domain.dump"); err == nil {
 				t.Error("half a reply was taken")
@@ -373,7 +373,7 @@ func TestNoReloadAfterAnUnansweredRead(t *testing.T) {
 		}()
 		<-inside
 		reload := make(chan error)
-		go func() { // waits for the read, and gets to know how that ended
+		go func() { // waits for the read and receives its outcome
 			_, err := c.Do(context.Background(), "dispatcher.reload")
 			reload <- err
 		}()

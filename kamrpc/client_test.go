@@ -20,14 +20,14 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// transport is one that answers by a function.
+// transport is a fake transport that answers by a function.
 type transport struct {
 	name   string
 	traits kamrpc.Traits
-	log    *[]string // names, in the order of being asked
+	log    *[]string // names of the transports, in the order of the calls
 	err    error
-	reply  string // %s is the id; empty: a result that is the name
-	start  string // reply to a check, which asks when Kamailio was started; empty: the same everywhere
+	reply  string // %s is the id; empty: the result is the transport's name
+	start  string // reply to a check, which reads when Kamailio was started; empty: the same everywhere
 }
 
 func (w transport) String() string        { return w.name }
@@ -186,7 +186,7 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// No more calls at once than there may be: each occupies a process of Kamailio's.
+// There are never more concurrent calls than allowed: each occupies a Kamailio process.
 func TestMaxConcurrent(t *testing.T) {
 	for _, test := range []struct{ limit, want int }{{0, kamrpc.DefaultMaxConcurrent}, {-1, kamrpc.DefaultMaxConcurrent}, {1, 1}, {5, 5}} {
 		t.Run(fmt.Sprint(test.limit), func(t *testing.T) {
@@ -207,8 +207,8 @@ func TestMaxConcurrent(t *testing.T) {
 			for range test.want {
 				<-asked
 			}
-			// All places are taken: whoever waits gives up at the deadline, or when
-			// it is cancelled, and has asked nothing.
+			// All slots are taken: a waiting call gives up at the deadline, or when it is
+			// canceled, and sends nothing.
 			short, stop := context.WithTimeout(ctx, 20*time.Millisecond)
 			defer stop()
 			_, err := c.Call(short, "core.version")
@@ -227,7 +227,7 @@ func TestMaxConcurrent(t *testing.T) {
 	}
 }
 
-// What a late answer to another client would look like.
+// Ids that differ between clients prevent accepting a late reply to another client.
 func TestIDs(t *testing.T) {
 	fake := kamrpctest.New(t)
 	sent := make(chan string, 9)
@@ -266,7 +266,7 @@ func TestParametersThatCannotBeSent(t *testing.T) {
 	}
 }
 
-// Recorded replies come back byte for byte, with the right id.
+// Recorded replies are returned byte for byte, with the right id.
 func TestRecordings(t *testing.T) {
 	dir := t.TempDir()
 	for file, text := range map[string]string{
@@ -302,7 +302,7 @@ func TestURIs(t *testing.T) {
 	}
 }
 
-// What the price list calls dangerous on the running version is not sent.
+// A call that the price list marks as dangerous on the running version is not sent.
 func TestDangerous(t *testing.T) {
 	for _, test := range []struct {
 		version, method string
@@ -317,7 +317,7 @@ func TestDangerous(t *testing.T) {
 		{"kamailio 7.0.0 (x86_64/linux) ", "mtree.list", nil, true},
 		{"kamailio 6.0.1 (x86_64/linux) ", "secfilter.print", nil, true},
 		{"kamailio 6.0.1 (x86_64/linux) ", "secfilter.print", []any{"bl"}, false},
-		{"", "permissions.addressDump", nil, true}, // a version that is not known is none that is safe
+		{"", "permissions.addressDump", nil, true}, // an unknown version does not count as safe
 	} {
 		fake := kamrpctest.New(t)
 		fake.Handle("core.version", `"`+test.version+`"`)

@@ -35,8 +35,8 @@ func realURIs(s *kamailiotest.Server) map[string]string {
 	return uris
 }
 
-// TestContractKamailio is TestContract with the real thing, and what only a real
-// one can show.
+// TestContractKamailio runs TestContract against a real Kamailio, with further tests that
+// need a real one.
 func TestContractKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		for name, cfg := range map[string]kamailiotest.Config{
@@ -62,8 +62,8 @@ func TestContractKamailio(t *testing.T) {
 	}
 }
 
-// unknownMethod is a method that has a price and that this server answers in no
-// transport: over HTTP its script answers some that it does not list.
+// unknownMethod returns a method that has a price but that this server does not have over
+// this transport: over HTTP, kamailio.cfg answers some methods that it does not list.
 func unknownMethod(t *testing.T, s *kamailiotest.Server, scheme string) string {
 	t.Helper()
 	var methods []string
@@ -81,7 +81,7 @@ func unknownMethod(t *testing.T, s *kamailiotest.Server, scheme string) string {
 func leavesNoLog(t *testing.T, s *kamailiotest.Server, uri string) {
 	t.Helper()
 	before := s.LogLines()
-	for range 20 { // each client has connections of its own, and closes them
+	for range 20 { // each client has its own connections, and closes them
 		c := client(t, nil, uri)
 		for _, call := range [][]any{{"core.version"}, {"stats.get_statistics", "all"}, {"system.listMethods"}, {"tm.stats"}} {
 			if _, err := c.Call(within(t, patience), call[0].(string), call[1:]...); err != nil {
@@ -94,8 +94,8 @@ func leavesNoLog(t *testing.T, s *kamailiotest.Server, uri string) {
 	}
 }
 
-// hung stops the processes, as a deadlock would: whoever asks gets an error in
-// time, and an answer when it continues.
+// hung stops the processes, as a deadlock would: calls fail in time, and succeed again once
+// the processes continue.
 func hung(t *testing.T, s *kamailiotest.Server, uri string) {
 	t.Helper()
 	c := client(t, nil, uri)
@@ -109,7 +109,7 @@ func hung(t *testing.T, s *kamailiotest.Server, uri string) {
 		}
 	}
 	s.Resume()
-	settles(t, func() string { // the FIFO's process has first to read what lies there
+	settles(t, func() string { // the FIFO's process must first read the requests that are waiting
 		if v, err := c.Call(within(t, patience), "core.version"); err != nil || v.Text() == "" {
 			return fmt.Sprintf("resumed: %q, %v", v.Text(), err)
 		}
@@ -136,8 +136,8 @@ func restarts(t *testing.T, s *kamailiotest.Server, uri string) {
 	}
 }
 
-// A dump of some hundred contacts is more than a datagram holds: Kamailio drops
-// it. The other transports carry it.
+// A dump of a few hundred contacts exceeds a datagram, so Kamailio drops it. The other
+// transports carry it.
 func TestLargeReplyKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestLargeReplyKamailio(t *testing.T) {
 						deadline = patience / 5
 					}
 					v, err := c.Call(within(t, deadline), "ul.dump")
-					// ctl gives up what is not read within 10 ms, and this machine may be busy.
+					// ctl gives up on a client that does not read for 10 ms; this machine may be busy.
 					for tries := 1; tries < 5 && err != nil && strings.HasPrefix(scheme, "binrpc"); tries++ {
 						v, err = c.Call(within(t, deadline), "ul.dump")
 					}
@@ -173,7 +173,7 @@ func TestLargeReplyKamailio(t *testing.T) {
 					for range v.All("Domains/Domain/AoRs/Info/Contacts/Contact") {
 						n++
 					}
-					if err != nil || n < contacts { // the configuration may have some of its own
+					if err != nil || n < contacts { // the configuration may contain further contacts
 						t.Errorf("%d contacts, %v", n, err)
 					}
 					if seen.Bytes <= 131_040 {
@@ -198,8 +198,8 @@ func TestLargeReplyKamailio(t *testing.T) {
 	}
 }
 
-// A Kamailio that root started and that runs as another user is not in the group of its
-// FIFO, which is root's.
+// If root starts Kamailio and it runs as another user, it is not in the group of its FIFO,
+// which is root.
 func TestFIFOOfAKamailioThatDropsRoot(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {

@@ -21,18 +21,18 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// patience is how long a call may take that has to fail by itself, or at a
-// deadline far below it. It is only ever waited for when a test fails.
+// patience is the limit for a call that must fail by itself, or at a deadline far below it.
+// Only a failing test waits that long.
 const patience = 20 * time.Second
 
-// subject is a server that the contract is tried on.
+// subject is a server to test the contract on.
 type subject struct {
 	uri      string
-	replyDir string // where reply FIFOs are made
-	unknown  string // a priced method that the server does not have; "": there is none
+	replyDir string // where reply FIFOs are created
+	unknown  string // a priced method that the server does not have; "": none
 }
 
-// within gives a context with a deadline.
+// within returns a context with a deadline.
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)
@@ -40,8 +40,8 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// client asks the URIs, with nothing shared between two clients. change may be
-// nil.
+// client returns a client for the URIs that shares nothing with other clients. change may
+// be nil.
 func client(tb testing.TB, change func(*kamrpc.Config), uris ...string) *kamrpc.Client {
 	tb.Helper()
 	pool := &http.Transport{}
@@ -64,7 +64,7 @@ func client(tb testing.TB, change func(*kamrpc.Config), uris ...string) *kamrpc.
 	return c
 }
 
-// newFake answers what the contract asks, as a real Kamailio does.
+// newFake returns a fake that answers the contract's calls like a real Kamailio.
 func newFake(tb testing.TB) *kamrpctest.Server {
 	tb.Helper()
 	s := kamrpctest.New(tb)
@@ -84,7 +84,7 @@ func newFake(tb testing.TB) *kamrpctest.Server {
 	return s
 }
 
-// contract is what every transport keeps, on every server.
+// contract is what every transport must guarantee on every server.
 var contract = []struct {
 	name string
 	test func(*testing.T, subject)
@@ -107,8 +107,8 @@ var contract = []struct {
 		}
 	}},
 	{"parameters that need quoting", func(t *testing.T, s subject) {
-		// Kamailio's FIFO takes a quote behind any backslash for an escaped one: a
-		// wrong quoting shows in the call behind.
+		// Kamailio's FIFO treats a quote after any backslash as escaped: wrong quoting
+		// breaks the following call.
 		c := client(t, nil, s.uri)
 		for _, p := range []string{`\`, `\\`, `"`, `\"`, `'`, `{`, `}`, "\n\x01\x7f", "Zürich ☎ 😀", `<&>`, ``} {
 			for _, params := range [][]any{{p}, {"all", p}} {
@@ -169,10 +169,10 @@ var contract = []struct {
 	}},
 }
 
-// leavesNothing repeats a call and checks what is there afterwards.
+// leavesNothing repeats a call and checks that it leaves nothing behind.
 func leavesNothing(t *testing.T, s subject, times int, call func()) {
 	t.Helper()
-	call() // what is made once, and kept, is not counted
+	call() // what is created once and kept does not count
 	files, goroutines := openFiles(t), runtime.NumGoroutine()
 	for range times {
 		call()
@@ -180,7 +180,7 @@ func leavesNothing(t *testing.T, s subject, times int, call func()) {
 			return
 		}
 	}
-	// A connection kept alive, on either side, is a handful, where a leak is 500.
+	// Kept connections, on either side, are only a few; a leak would be 500.
 	const some = 20
 	settles(t, func() string {
 		if n := openFiles(t); n > files+some {
@@ -196,7 +196,7 @@ func leavesNothing(t *testing.T, s subject, times int, call func()) {
 	})
 }
 
-// settles waits until nothing is wrong any more.
+// settles waits until wrong returns an empty string.
 func settles(t *testing.T, wrong func() string) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -238,7 +238,7 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// What a parameter holds arrives as it was, and as the type that it was.
+// A parameter arrives unchanged, with its type.
 func TestParametersArrive(t *testing.T) {
 	params := []any{"s", `a\"b\`, "Zürich", 7, int64(-1), 0.5, ""}
 	want := []any{"s", `a\"b\`, "Zürich", int64(7), int64(-1), 0.5, ""}
@@ -261,13 +261,13 @@ func TestParametersArrive(t *testing.T) {
 				t.Errorf("got %s by %s", r.Method, r.Transport)
 			}
 			if strings.HasPrefix(scheme, "binrpc") {
-				return // there is no place for more
+				return // the channel is full
 			}
 			var members map[string]any
 			if err := json.Unmarshal(r.Raw, &members); err != nil {
 				t.Fatal(err)
 			}
-			delete(members, "reply_name") // the FIFO's
+			delete(members, "reply_name") // only the FIFO adds it
 			if len(members) != 4 {
 				t.Errorf("sent %v: want jsonrpc, method, params and id", members)
 			}
@@ -275,19 +275,19 @@ func TestParametersArrive(t *testing.T) {
 	}
 }
 
-// A server that misbehaves costs an error that says what is wrong, in time, and
-// leaves nothing behind.
+// If a server misbehaves, the call returns in time with an error that says what is wrong,
+// and leaves nothing behind.
 func TestMisbehaviour(t *testing.T) {
-	const soon = 150 * time.Millisecond // a deadline that is meant to strike
+	const soon = 150 * time.Millisecond // a deadline that is meant to expire
 	datagram := "kamailio hangs, or the reply is larger than the"
 	for _, test := range []struct {
 		name     string
 		mode     kamrpctest.Mode
 		schemes  string        // empty: all
-		deadline time.Duration // 0: must not be needed
-		is       error         // nil: it is answered
+		deadline time.Duration // 0: the call must end without one
+		is       error         // nil: the call succeeds
 		says     string        // what the error contains
-		want     string        // the answer
+		want     string        // the result
 	}{
 		{name: "silent", mode: kamrpctest.Silent, schemes: "fifo tcp", deadline: soon, is: kamrpc.ErrNoAnswer, says: "no answer before the deadline"},
 		{name: "silent with a limit", mode: kamrpctest.Silent, schemes: "http unix udp", deadline: soon, is: kamrpc.ErrNoAnswer, says: datagram},
@@ -356,7 +356,7 @@ func TestMisbehaviour(t *testing.T) {
 	}
 }
 
-// Not in parallel: it counts what the whole process holds.
+// Not in parallel: it counts the resources of the whole process.
 func TestMisbehaviorLeaksNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("17,000 calls")
@@ -368,7 +368,7 @@ func TestMisbehaviorLeaksNothing(t *testing.T) {
 	} {
 		for _, scheme := range kamrpctest.Schemes() {
 			if name == "trickling" && (scheme == "unix" || scheme == "udp") {
-				continue // the fake's own goroutines do not learn that nobody listens
+				continue // the fake's own goroutines do not notice that the client is gone
 			}
 			t.Run(name+"/"+scheme, func(t *testing.T) {
 				fake := kamrpctest.New(t)
@@ -394,8 +394,7 @@ func TestMisbehaviorLeaksNothing(t *testing.T) {
 	}
 }
 
-// hold is a handler that tells when it has been asked and answers when the test
-// lets it.
+// hold installs a handler that reports each call and answers once the test releases it.
 func hold(fake *kamrpctest.Server, method string) (asked <-chan struct{}, release func()) {
 	in, out := make(chan struct{}, 1000), make(chan struct{})
 	fake.HandleFunc(method, func(kamrpctest.Request) kamrpctest.Response {
@@ -474,8 +473,8 @@ func TestLargeReply(t *testing.T) {
 	}
 }
 
-// A reply that the datagram cannot carry never comes. The error names the remedy,
-// and with a second transport the method goes there from the next call on.
+// A reply that is too large for a datagram never arrives. The error names the fix. With a
+// second transport, the method uses that one from the next call on.
 func TestOutgrown(t *testing.T) {
 	for _, scheme := range []string{"unix", "udp"} {
 		t.Run(scheme, func(t *testing.T) {
@@ -512,7 +511,7 @@ func TestOutgrown(t *testing.T) {
 			if _, err := both.Call(within(t, patience), "core.version"); err != nil {
 				t.Error(err)
 			}
-			// Once it is small again, it goes over the first transport again.
+			// Once the reply is small again, it uses the first transport again.
 			fake.HandleFunc("stats.get_statistics", func(r kamrpctest.Request) kamrpctest.Response {
 				transports <- r.Transport
 				return kamrpctest.Response{Result: `"short"`}
@@ -531,7 +530,7 @@ func TestOutgrown(t *testing.T) {
 	}
 }
 
-// A request that is too long for the transport is not sent at all.
+// A request that is too long for the transport is not sent.
 func TestLongRequest(t *testing.T) {
 	for _, scheme := range []string{"unix", "udp", "fifo", "tcp", "binrpc+unix", "binrpc+tcp"} {
 		t.Run(scheme, func(t *testing.T) {
@@ -560,7 +559,7 @@ func TestRestart(t *testing.T) {
 				t.Fatal(err)
 			}
 			fake.Down()
-			// An HTTP connection kept alive may be found dead only when it is used.
+			// A dead kept HTTP connection may only be noticed when it is used.
 			settles(t, func() string {
 				if _, err := c.Call(within(t, patience), "core.version"); !errors.Is(err, kamrpc.ErrUnreachable) {
 					return fmt.Sprintf("while it is down: %v", err)
@@ -575,7 +574,7 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// unused is a port that nobody listens on.
+// unused returns a port without a listener.
 func unused(t *testing.T, network string) string {
 	t.Helper()
 	if network == "udp" {
@@ -644,7 +643,7 @@ func TestUnreachable(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := client(t, nil, test.uri)
-			// Without a deadline: it has to be found out at once.
+			// Without a deadline: the error must be found at once.
 			_, err := c.Call(context.Background(), "core.version")
 			uri, _, _ := strings.Cut(test.uri, "?")
 			if want := "core.version via " + uri + ": " + test.says; !errors.Is(err, kamrpc.ErrUnreachable) || err.Error() != want {
@@ -658,15 +657,15 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// A Kamailio that hangs leaves requests unread in its FIFO. They must not pile up
-// over the scrapes: it would work them all off when it comes back.
+// A hanging Kamailio leaves requests unread in its FIFO. They must not accumulate over
+// several scrapes, because it would process all of them once it recovers.
 func TestHungFIFO(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "fifo")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	kamailio, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0) // and does not read
+	kamailio, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0) // opened but never read
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -686,13 +685,13 @@ func TestHungFIFO(t *testing.T) {
 	if err != nil || strings.Count(string(buffer[:n]), "jsonrpc") != 1 {
 		t.Errorf("%d requests are waiting, %v; want one", strings.Count(string(buffer[:n]), "jsonrpc"), err)
 	}
-	// Read by now: it is alive again and may be asked.
+	// The requests have been read: Kamailio is alive again and may be called.
 	if _, err := c.Call(within(t, 50*time.Millisecond), "core.version"); !errors.Is(err, kamrpc.ErrNoAnswer) {
 		t.Errorf("after it has read: %v", err)
 	}
 }
 
-// A peer that accepts and reads nothing, as a stopped process does by its kernel.
+// A peer that accepts connections but reads nothing, like the kernel of a stopped process.
 func TestAcceptedButUnanswered(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -88,7 +88,7 @@ func TestDecodeLimits(t *testing.T) {
 	}
 }
 
-// Names that are data must not make the table of known names grow without end.
+// Names that are data must not make the table of known names grow without limit.
 func TestManyNames(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("{")
@@ -128,7 +128,7 @@ func TestDecodeReply(t *testing.T) {
 	errReset := errors.New("connection reset by peer")
 	for _, test := range []struct {
 		name, reply string
-		readErr     error // at the end, in place of EOF
+		readErr     error // at the end, instead of EOF
 		want        string
 		wantErr     string
 		is          error
@@ -195,8 +195,8 @@ func TestDecodeReply(t *testing.T) {
 	}
 }
 
-// FuzzDecode: whatever comes in, there is no panic, what is accepted is JSON, and
-// for valid UTF-8 it says the same as encoding/json.
+// FuzzDecode checks that no input panics, that accepted input is JSON, and that for valid
+// UTF-8 the result equals that of encoding/json.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"jsonrpc":"2.0","result":{"a":[1,"x",null,true]},"id":7}`,
@@ -238,7 +238,8 @@ func count(v Value) int {
 	return n
 }
 
-// plain is what encoding/json makes of it: of a repeated name the last.
+// plain converts a Value to the result of encoding/json, which keeps the last of repeated
+// names.
 func plain(v Value) any {
 	switch v.Kind() {
 	case Bool:
@@ -264,7 +265,7 @@ func plain(v Value) any {
 	}
 }
 
-// decodeWhole is what Call does with a reply.
+// decodeWhole decodes a reply like Call does.
 func decodeWhole(r io.Reader, id uint32, method string) (Value, error) {
 	var v Value
 	err := decodeReply(&limitedReader{r: r, left: math.MaxInt64, max: math.MaxInt64}, id, method, keep(&v))

@@ -22,12 +22,12 @@ func TestGateOpensAgain(t *testing.T) {
 		}
 		read(false)
 		time.Sleep(settle / 2)
-		read(true) // says nothing of the other
+		read(true) // does not prove that the other read has ended
 		var still *StillReadError
 		if _, err := g.reload(ctx, "dispatcher"); !errors.As(err, &still) || still.Left != settle/2 {
 			t.Errorf("half of the time later: %v", err)
 		}
-		read(true) // the refused reload keeps nobody waiting
+		read(true) // the refused reload does not block reads
 		if done, err := g.reload(ctx, "domain"); err != nil {
 			t.Error(err)
 		} else {

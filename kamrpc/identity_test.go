@@ -13,7 +13,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// started is a fake with an identity: when it was started, and its main process.
+// started returns a fake with an identity: its start time and its main process.
 func started(tb testing.TB, since string, pid int) *kamrpctest.Server {
 	tb.Helper()
 	s := newFake(tb)
@@ -33,7 +33,7 @@ const (
 	tuesday = "Tue Nov 24 04:10:00 2026"
 )
 
-// served is which of the fakes answers a call.
+// served returns which of the fakes answers a call.
 func served(t *testing.T, c *kamrpc.Client) string {
 	t.Helper()
 	v, err := c.Call(within(t, patience), "dispatcher.list")
@@ -43,7 +43,7 @@ func served(t *testing.T, c *kamrpc.Client) string {
 	return v.Get("pid").Text()
 }
 
-// problems are the URIs that are not used, by scheme.
+// problems returns the URIs that are not used, by scheme.
 func problems(t *testing.T, c *kamrpc.Client) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -56,8 +56,8 @@ func problems(t *testing.T, c *kamrpc.Client) map[string]string {
 	return all
 }
 
-// A URI that leads to another Kamailio is never used: not for large replies, not
-// when the right one is down, and not for changes.
+// A URI that leads to another Kamailio is never used: not for large replies, not when the
+// right one is down, and not for changes.
 func TestAnotherKamailio(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -78,7 +78,7 @@ func TestAnotherKamailio(t *testing.T) {
 			if got := served(t, c); !strings.Contains(got, "not reachable") || !strings.Contains(got, "another Kamailio") {
 				t.Errorf("with the first one down: %s", got)
 			}
-			// The other restarts too: who it is is not known any more, but not that one.
+			// The other one restarts too: its identity is now unknown, but it is not the first.
 			restart(second, "Wed Nov 25 04:10:00 2026", 300)
 			beside, err := c.Sibling(kamrpc.Config{Transports: transportsOf(t, first.URI("unix"), second.URI("fifo"))})
 			if err != nil {
@@ -103,7 +103,7 @@ func TestAnotherKamailio(t *testing.T) {
 					t.Errorf("the other one was asked for %s %d times", method, n)
 				}
 			}
-			// Both lead to one at last, and its start is seen.
+			// Finally both lead to the same Kamailio, and its start is noticed.
 			restart(first, tuesday, 500)
 			restart(second, tuesday, 500)
 			if _, err := c.Call(within(t, patience), "core.uptime"); err != nil {
@@ -131,7 +131,7 @@ func transportsOf(t *testing.T, uris ...string) (transports []kamrpc.Transport) 
 	return transports
 }
 
-// Who comes first wins, also when it comes later.
+// The first URI takes precedence, even if its Kamailio starts later.
 func TestFirstKamailioWins(t *testing.T) {
 	first, second := started(t, monday, 100), started(t, monday, 200)
 	first.Down()
@@ -152,8 +152,8 @@ func TestFirstKamailioWins(t *testing.T) {
 	}
 }
 
-// A server that does not report its identity is taken for the one that it should
-// be: nothing says otherwise.
+// A server that does not report its identity is assumed to be the right one, because
+// nothing contradicts that.
 func TestUnknownIdentity(t *testing.T) {
 	fake := newFake(t)
 	c := client(t, nil, fake.URI("unix"), fake.URI("fifo"))
@@ -162,7 +162,7 @@ func TestUnknownIdentity(t *testing.T) {
 	}
 }
 
-// While Kamailio starts, its processes become more.
+// Kamailio adds processes while it starts.
 func TestIdentityOfAStart(t *testing.T) {
 	process := func(pid string) kamrpc.Process { return kamrpc.Process{PID: pid, Description: "x"} }
 	young := kamrpc.Identity{UpSince: monday, Processes: []kamrpc.Process{process("1")}}
@@ -176,14 +176,14 @@ func TestIdentityOfAStart(t *testing.T) {
 	}
 }
 
-// muteFIFO is a URI of a FIFO that takes requests and whose replies go elsewhere.
+// muteFIFO returns a URI of a FIFO that accepts requests but whose replies go elsewhere.
 func muteFIFO(t *testing.T, s *kamrpctest.Server) string {
 	t.Helper()
 	path, _, _ := strings.Cut(s.URI("fifo"), "?")
 	return path + "?reply_dir=" + t.TempDir()
 }
 
-// A FIFO whose replies go elsewhere is asked once, whatever its place is.
+// A FIFO whose replies go elsewhere is tried once, whatever its position is.
 func TestMuteFIFO(t *testing.T) {
 	for _, fifoFirst := range []bool{true, false} {
 		t.Run(fmt.Sprintf("first %t", fifoFirst), func(t *testing.T) {
@@ -236,8 +236,8 @@ func TestChangeAvoidsMuteFIFO(t *testing.T) {
 	}
 }
 
-// A transport that answered, and does not any more: the read goes over the next one within
-// the same call, and the first is asked once more before it is given up.
+// A transport stops answering: the read uses the next one within the same call, and the
+// first is tried once more before it is given up.
 func TestFallsSilent(t *testing.T) {
 	fake := started(t, monday, 100)
 	c := client(t, nil, fake.URI("unix"), fake.URI("tcp"))
@@ -267,7 +267,7 @@ func TestFallsSilent(t *testing.T) {
 	}
 }
 
-// A Kamailio that hangs condemns no URI, and is not asked over and over.
+// If Kamailio hangs, no URI is marked as bad, and it is not queried repeatedly.
 func TestHangCondemnsNothing(t *testing.T) {
 	fake := started(t, monday, 100)
 	c := client(t, nil, fake.URI("unix"), fake.URI("tcp"))
@@ -294,7 +294,7 @@ func TestHangCondemnsNothing(t *testing.T) {
 	}
 }
 
-// What many calls learn at once, while Kamailio restarts now and then.
+// Many calls learn identities concurrently, while Kamailio restarts now and then.
 func TestChecksSideBySide(t *testing.T) {
 	first, second := started(t, monday, 100), started(t, monday, 200)
 	c := client(t, nil, first.URI("unix"), second.URI("fifo"), first.URI("http"), first.URI("tcp"))
@@ -335,7 +335,7 @@ func TestChecksSideBySide(t *testing.T) {
 	}
 }
 
-// Status says nothing of a URI when the time is up.
+// Status omits URIs that it could not check in time.
 func TestStatusInTime(t *testing.T) {
 	fake := started(t, monday, 100)
 	fake.Misbehave(kamrpctest.Silent)

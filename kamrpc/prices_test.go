@@ -41,7 +41,7 @@ func TestPriceList(t *testing.T) {
 			t.Errorf("%q has a price", dangerous)
 		}
 	}
-	// The list is the caller's own.
+	// The caller may modify the returned list.
 	list[0].Method = "x"
 	if PriceList()[0].Method == "x" {
 		t.Error("one caller can change the list of another")

@@ -66,8 +66,8 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// Some lists are one object in which rows follow each other, and what is beside a
-// row is of that row only; others are side by side under names that do not matter.
+// Some lists are one object in which rows follow each other, and the members beside a row
+// belong only to that row. Other lists have rows side by side under arbitrary names.
 func TestRowsThatFollowEachOther(t *testing.T) {
 	var long []string
 	for i := range 200 { // more than is kept beside a row
@@ -102,7 +102,7 @@ func TestRowsThatFollowEachOther(t *testing.T) {
 	}
 }
 
-// Rows of a reply that was cut, or is another's, end in an error.
+// Rows of a reply that is truncated, or belongs to another request, end in an error.
 func TestRowsOfABadReply(t *testing.T) {
 	for name, mode := range map[string]kamrpctest.Mode{"cut": kamrpctest.Truncate, "another's": kamrpctest.OtherID, "garbage": kamrpctest.Garbage, "empty": kamrpctest.Empty} {
 		for _, scheme := range []string{"http", "fifo", "tcp", "binrpc+unix"} {
@@ -117,7 +117,7 @@ func TestRowsOfABadReply(t *testing.T) {
 	}
 }
 
-// A late answer to another request is not mixed with ours.
+// A late reply to another request is not mixed with ours.
 func TestRowsBehindALateAnswer(t *testing.T) {
 	for _, scheme := range kamrpctest.Schemes() {
 		fake := kamrpctest.New(t)
@@ -163,7 +163,7 @@ func dumpOf(n int) string {
 	return b.String()
 }
 
-// writeDump writes what ul.dump answers for n contacts: about 530 bytes each.
+// writeDump writes a reply of ul.dump with n contacts, about 530 bytes each.
 func writeDump(w io.Writer, n int) error {
 	if _, err := io.WriteString(w, `{"Domains":[{"Domain":{"Domain":"location","Size":1024,"AoRs":[`); err != nil {
 		return err
@@ -181,8 +181,8 @@ func writeDump(w io.Writer, n int) error {
 	return err
 }
 
-// BenchmarkRowsOfAMillionContacts counts the contacts of a dump of a million, over
-// TCP, and reports the speed and the most heap in use at any time.
+// BenchmarkRowsOfAMillionContacts counts the contacts in a dump of a million over TCP, and
+// reports the speed and the peak heap in use.
 func BenchmarkRowsOfAMillionContacts(b *testing.B) {
 	const million = 1_000_000
 	fake := kamrpctest.New(b)
@@ -210,8 +210,8 @@ func BenchmarkRowsOfAMillionContacts(b *testing.B) {
 	b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
 }
 
-// repeatDump is a dump of n contacts that costs next to nothing to write: the
-// same thousand again and again.
+// repeatDump writes a dump of n contacts at almost no cost, by repeating the same
+// thousand.
 func repeatDump(w io.Writer, n int, size *int64) error {
 	whole := dumpOf(1000)
 	head := strings.Index(whole, `{"Info"`)

@@ -110,7 +110,7 @@ func TestTraits(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := transport.Traits()
-		if got.Silence = ""; got != test.want { // the words are for contract_test.go
+		if got.Silence = ""; got != test.want { // contract_test.go checks this text
 			t.Errorf("%s: got %+v, want %+v", test.uri, got, test.want)
 		}
 	}

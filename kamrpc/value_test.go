@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// mustDecode is the Value of a JSON text.
+// mustDecode decodes a JSON text to a Value.
 func mustDecode(tb testing.TB, text string) Value {
 	tb.Helper()
 	v, err := newDecoder(strings.NewReader(text)).value(1)
@@ -166,7 +166,7 @@ func TestPaths(t *testing.T) {
 		})
 	}
 	for range mustDecode(t, dispatcher).All("RECORDS/SET/TARGETS/DEST") {
-		break // must not panic: an iterator that continues after a break does
+		break // must not panic: an iterator that continues after a break would
 	}
 	if n := mustDecode(t, `{"r":[1,2]}`).Get("r").Len(); n != 2 {
 		t.Errorf("Get of a list: %d elements, want the list itself", n)

@@ -80,7 +80,7 @@ func Trickle(every time.Duration) Mode { return Mode{kind: kindTrickle, every: e
 // HTTP supports it.
 func HTTPError(status int) Mode { return Mode{kind: kindHTTPError, status: status} }
 
-// whole reports whether the reply must be written in one piece.
+// whole reports whether the mode sends the reply in one piece.
 func (m Mode) whole() bool {
 	switch m.kind {
 	case kindTrickle, kindLateThenRight, kindEndless:
