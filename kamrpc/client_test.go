@@ -227,7 +227,7 @@ func TestMaxConcurrent(t *testing.T) {
 	}
 }
 
-// Ids that differ between clients prevent accepting a late reply to another client.
+// Ids differ between clients, so that a late reply to another client is not accepted.
 func TestIDs(t *testing.T) {
 	fake := kamrpctest.New(t)
 	sent := make(chan string, 9)

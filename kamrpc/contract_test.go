@@ -261,7 +261,7 @@ func TestParametersArrive(t *testing.T) {
 				t.Errorf("got %s by %s", r.Method, r.Transport)
 			}
 			if strings.HasPrefix(scheme, "binrpc") {
-				return // the channel is full
+				return // BINRPC has no room for further members
 			}
 			var members map[string]any
 			if err := json.Unmarshal(r.Raw, &members); err != nil {
