@@ -167,7 +167,7 @@ func emitDestination(dest kamrpc.Value, labels []string, emit Emit) (up float64,
 
 // emitLatency emits the response times, which Kamailio stores in whole milliseconds. If
 // all are zero, nothing is emitted: either the destination has never answered, or it
-// always takes less than a millisecond, and Kamailio does not tell which.
+// always takes less than a millisecond, and Kamailio does not report which.
 func emitLatency(dest kamrpc.Value, labels []string, emit Emit) {
 	longest, _ := dest.Get("LATENCY/MAX").Float()
 	mean, _ := dest.Get("LATENCY/AVG").Float()

@@ -35,8 +35,8 @@ var (
 )
 
 // trunks reads what examples/kamailio/kamailio-trunks.cfg counts in an htable. The table is
-// always complete: a flushed table starts at 0 again, like counters after a restart, and
-// the include sets no dbtable from which a reload could restore a part.
+// never partial: after a flush it starts at 0 again, like counters after a restart, and
+// the include sets no dbtable from which a reload could restore old values.
 type trunks struct {
 	listLimits
 	table string

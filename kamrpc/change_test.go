@@ -343,7 +343,7 @@ func TestNoReloadAfterAnUnansweredRead(t *testing.T) {
 			if _, err := admin.Do(within(t, patience), "domain.reload"); err != nil {
 				t.Error(err)
 			}
-			// A partial reply is an answer: Kamailio completes a reply before it sends any of it.
+			// A partial reply is an answer: Kamailio sends nothing before it has the whole.
 			fake.Misbehave(kamrpctest.Truncate, "domain.dump")
 			if _, err := scrapes.Call(within(t, 300*time.Millisecond), "domain.dump"); err == nil {
 				t.Error("half a reply was taken")

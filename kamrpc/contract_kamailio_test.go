@@ -159,7 +159,7 @@ func TestLargeReplyKamailio(t *testing.T) {
 						deadline = patience / 5
 					}
 					v, err := c.Call(within(t, deadline), "ul.dump")
-					// ctl gives up on a client that does not read for 10 ms; this machine may be busy.
+					// ctl gives up if a client does not read for 10 ms; the machine may be busy.
 					for tries := 1; tries < 5 && err != nil && strings.HasPrefix(scheme, "binrpc"); tries++ {
 						v, err = c.Call(within(t, deadline), "ul.dump")
 					}

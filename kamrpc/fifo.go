@@ -23,7 +23,7 @@ import (
 type fifo struct {
 	path     string
 	replyDir string
-	// abandoned: the previous request was given up without a reply. See deliver.
+	// abandoned: the request that ended last was given up without a reply. See deliver.
 	abandoned atomic.Bool
 }
 

@@ -61,8 +61,8 @@ type yieldError struct{ err error }
 
 func (e *yieldError) Error() string { return e.err.Error() }
 
-// rows decodes a result row by row. An empty list has no rows. A reply that has content
-// but nothing on the path is an error.
+// rows decodes a result row by row. An empty list is not an error, but a reply that has
+// content and nothing on the path is.
 func (d *decoder) rows(rows Rows, yield func(Above, Value) error) error {
 	w := rowWalk{d: d, fields: rows.Fields, yield: yield}
 	if rows.Path != "" {
@@ -83,8 +83,8 @@ type rowWalk struct {
 	fields  []string
 	yield   func(Above, Value) error
 	above   Above
-	found   bool // the first name of the path was there
-	members bool // and there was something at all
+	found   bool // the first name of the path was found
+	members bool // the reply had any content
 }
 
 var errTooDeep = fmt.Errorf("nested deeper than %d levels", maxDepth)

@@ -1,6 +1,6 @@
 package kamrpc
 
-// shape is what BINRPC does not tell about a reply: it has the same record for lists and
+// shape is what BINRPC leaves out of a reply: it has the same record for lists and
 // structures, the same for all integers, and none around the whole. For JSON, the C code
 // of the method decides ("[" or "{", "u" or "d" in its format strings, and RPC_RET_ARRAY
 // where it is exported).
