@@ -44,7 +44,7 @@ type connInfo struct {
 	busy             bool      // a request is being served: what is read beside it is not waited for
 }
 
-// waits tells that this connection's client lets us wait.
+// waits reports that this connection's client lets us wait.
 func (i *connInfo) waits() bool { return i.writing || i.reading && !i.busy }
 
 type connKey struct{}
@@ -55,7 +55,7 @@ func connOf(r *http.Request) *connInfo {
 	return c
 }
 
-// ownsLog tells whether the client may read the audit log anyway, as its owner or root.
+// ownsLog reports whether the client may read the audit log anyway, as its owner or root.
 func (i *connInfo) ownsLog() bool {
 	return i != nil && i.peer.known && (i.peer.uid == 0 || int(i.peer.uid) == os.Geteuid())
 }
@@ -145,7 +145,7 @@ func (c *connections) slowest() *connInfo {
 	return worst
 }
 
-// unread tells how many bytes wait in a socket.
+// unread reports how many bytes wait in a socket.
 func unread(conn net.Conn) (n int32) {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
@@ -161,7 +161,7 @@ func unread(conn net.Conn) (n int32) {
 	return n
 }
 
-// remove is called with mu held.
+// remove must be called with mu held.
 func (c *connections) remove(i *connInfo) {
 	c.open = slices.DeleteFunc(c.open, func(o *connInfo) bool { return o == i })
 	c.wake()

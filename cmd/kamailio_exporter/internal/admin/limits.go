@@ -59,7 +59,7 @@ func (l *limits) ofToken(start tokenStart) *rate.Limiter {
 	return bucket(l, l.guesses, start, rate.Every(time.Minute/failuresPerSource), failuresPerSource)
 }
 
-// mayGuess tells whether a token is to be looked up: its source, and all together,
+// mayGuess reports whether a token is to be looked up: its source, and all together,
 // have not failed too often, or it may be one that is known and was not guessed at
 // too often.
 func (l *limits) mayGuess(source string, known *tokenStart) bool {

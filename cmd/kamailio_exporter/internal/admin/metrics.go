@@ -65,7 +65,7 @@ func (m *metrics) parts() []prometheus.Collector {
 	return []prometheus.Collector{m.requests, m.denied, m.duration, m.busy, m.unverified, m.auditFails, m.auditSync, m.reloadGood, m.reloadTime, m.rules}
 }
 
-// Describe is part of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, p := range m.parts() {
 		p.Describe(ch)
@@ -75,7 +75,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.reset
 }
 
-// Collect is part of prometheus.Collector.
+// Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range m.parts() {
 		p.Collect(ch)

@@ -181,8 +181,8 @@ func (s *Server) adopt(cfg *Config) error {
 	return nil
 }
 
-// Reload reads the configuration anew. With an error the one before it stays in
-// force. The audit log is opened anew too, for those who moved it away.
+// Reload reads the configuration again. With an error the one before it stays in
+// force. The audit log is opened again too, for those who moved it away.
 func (s *Server) Reload() error {
 	s.reload.Lock()
 	defer s.reload.Unlock()

@@ -68,7 +68,7 @@ func (l *sessions) begin(user string, token [sha256.Size]byte) (path, cookie str
 	return path, cookie
 }
 
-// expire is called with mu held.
+// expire must be called with mu held.
 func (l *sessions) expire() {
 	now := l.now()
 	maps.DeleteFunc(l.open, func(_ [sha256.Size]byte, s *session) bool {
@@ -94,7 +94,7 @@ func (l *sessions) end(path, cookie string) {
 	delete(l.open, sessionKey(path, cookie))
 }
 
-// forBrowsers tells whether a request is for the page, by a session or to begin one.
+// forBrowsers reports whether a request is for the page, by a session or to begin one.
 func forBrowsers(r *http.Request) bool {
 	return r.RequestURI == "/" && r.Header["Authorization"] == nil || r.RequestURI == sessionPath || strings.HasPrefix(r.RequestURI, sessionPath+"/")
 }

@@ -57,7 +57,7 @@ type File interface {
 
 // Log is the audit log, and beside it a second one with its denials: one JSON object a line, each with the hash of the line before.
 // What it says is on the disk before Append returns. After an error it is opened
-// anew at the next Append, which cuts off a line that is not whole.
+// again at the next Append, which cuts off a line that is not whole.
 type Log struct {
 	// Open opens a file for Append, and Free tells how many bytes there is room for in
 	// its folder. Tests replace them, before they write.
@@ -132,7 +132,7 @@ func OpenFile(path string) (File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
 }
 
-// FreeBytes tells how many bytes a folder has room for.
+// FreeBytes reports how many bytes a folder has room for.
 func FreeBytes(dir string) (uint64, error) {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err != nil {
@@ -402,7 +402,7 @@ func (l *Log) write(records []Record) error {
 		err = l.file.Sync()
 	}
 	if err != nil {
-		// What is on the disk is not known: read it anew before the next.
+		// What is on the disk is not known: read it again before the next.
 		l.file.Close()
 		l.file = nil
 		l.abandon(records)
@@ -466,7 +466,7 @@ func (l *Log) Deny(r Record) {
 	}
 }
 
-// remember keeps a denial in memory. It is called with mu held.
+// remember keeps a denial in memory. It must be called with mu held.
 func (l *Log) remember(r Record) {
 	if r.Kind != KindDenied {
 		return
@@ -540,7 +540,7 @@ func (l *Log) Reopen() (err error) {
 	return errors.Join(err, l.reopenLocked("", func(Record) {}))
 }
 
-// Writable tells whether an intent could be written now.
+// Writable reports whether an intent could be written now.
 func (l *Log) Writable() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

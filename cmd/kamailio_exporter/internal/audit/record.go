@@ -79,7 +79,7 @@ const (
 // and bools. What Kamailio says beyond that stays out of it.
 type State map[string]any
 
-// Is tells whether a bool is there and true.
+// Is reports whether a bool is there and true.
 func (s State) Is(name string) bool { b, _ := s[name].(bool); return b }
 
 // Differences tells what is not the same in a later state, other than these fields.
@@ -117,7 +117,7 @@ type RuleTag struct {
 	Back   bool      `json:"back,omitempty"`   // it is to be taken back when the alert is resolved
 }
 
-// Changed tells whether a record is of something that was done, or may have been.
+// Changed reports whether a record is of something that was done, or may have been.
 func (r Record) Changed() bool {
 	if r.DryRun {
 		return false

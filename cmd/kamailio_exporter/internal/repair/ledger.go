@@ -25,7 +25,7 @@ const (
 )
 
 // Ledger is what rules have done, as far as the next alert needs it. Like the
-// journal it is made anew from the audit log at each start.
+// journal it is rebuilt from the audit log at each start.
 type Ledger struct {
 	now     func() time.Time
 	actions *action.Catalogue // those of Kamailio
@@ -218,7 +218,7 @@ func (l *Ledger) Checkpoint() []any {
 	return items
 }
 
-// takeCarried is called with mu held.
+// takeCarried must be called with mu held.
 func (l *Ledger) takeCarried(i carried) {
 	switch i.Of {
 	case "act":
@@ -286,7 +286,7 @@ func (l *Ledger) forget() {
 	}
 }
 
-// known tells whether this was answered before.
+// known reports whether this was answered before.
 func (l *Ledger) known(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -361,7 +361,7 @@ func (l *Ledger) refused(of audit.RuleTag) bool {
 	return true
 }
 
-// tired tells whether a rule has failed too often in a row, and its breaker is not
+// tired reports whether a rule has failed too often in a row, and its breaker is not
 // open yet.
 func (l *Ledger) tired(rule string) bool {
 	l.mu.Lock()
@@ -378,19 +378,19 @@ func (l *Ledger) breaker(rule string) (adminapi.Breaker, bool) {
 }
 
 // openNames are the rules with an open breaker that a name stands for: its own, or
-// allRules. It is called with mu held.
+// allRules. It must be called with mu held.
 func (l *Ledger) openNames(name string) []string {
 	return slices.DeleteFunc(slices.Collect(maps.Keys(l.breakers)), func(rule string) bool { return name != rule && name != allRules })
 }
 
-// countOpen tells how many breakers a reset would close.
+// countOpen reports how many breakers a reset would close.
 func (l *Ledger) countOpen(name string) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return int64(len(l.openNames(name)))
 }
 
-// close is called with mu held.
+// close must be called with mu held.
 func (l *Ledger) close(name string) {
 	for _, rule := range l.openNames(name) {
 		delete(l.breakers, rule)

@@ -91,7 +91,7 @@ func (m *metrics) notified(result string) {
 	m.last.Set(unixSeconds(time.Now()))
 }
 
-// Describe is part of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, p := range []prometheus.Collector{m.actions, m.refusals, m.notifications, m.last} {
 		p.Describe(ch)
@@ -101,7 +101,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect is part of prometheus.Collector. Without rules there is nothing to tell.
+// Collect implements prometheus.Collector. Without rules there is nothing to tell.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	r := m.rules()
 	if r == nil {

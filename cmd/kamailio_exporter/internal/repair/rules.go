@@ -57,7 +57,7 @@ func (r *Rules) rule(name string) *rule {
 	return nil
 }
 
-// Has tells whether there is a rule of this name.
+// Has reports whether there is a rule of this name.
 func (r *Rules) Has(name string) bool { return r != nil && r.rule(name) != nil }
 
 // Print writes what each rule may do, as a grant. Without rules it writes nothing.
@@ -219,7 +219,7 @@ func (said *RuleConfig) compileParams(r *rule, actions *action.Catalogue) error 
 	return nil
 }
 
-// checkSource tells whether a parameter can come from there.
+// checkSource reports whether a parameter can come from there.
 func (said *RuleConfig) checkSource(source *ParamSource, p action.Param, actions *action.Catalogue) error {
 	given := 0
 	for _, is := range []bool{source.Label != "", source.Value != nil, source.Find != ""} {

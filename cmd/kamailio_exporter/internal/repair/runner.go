@@ -288,7 +288,7 @@ func (m *Runner) lately(a alert) (at time.Time) {
 	return at
 }
 
-// finds tells whether the target is looked for: then there is one a notification.
+// finds reports whether the target is looked for: then there is one a notification.
 func (r *rule) finds() bool {
 	for _, source := range r.params {
 		if source.Find != "" {

@@ -45,7 +45,7 @@ type reading struct {
 // maxSnapshot bounds what is kept, in bytes. Lists beyond it are read for each alert.
 const maxSnapshot = 4 << 20
 
-// Call is part of action.Kamailio.
+// Call implements action.Kamailio.
 func (s *snapshot) Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
 	key := fmt.Sprintf("%s %#v", method, params)
 	if r := s.known[key]; r != nil {
@@ -62,7 +62,7 @@ func (s *snapshot) Call(ctx context.Context, method string, params ...any) (kamr
 	return r.value, r.err
 }
 
-// Rows is part of action.Kamailio.
+// Rows implements action.Kamailio.
 func (s *snapshot) Rows(ctx context.Context, rows kamrpc.Rows, yield func(kamrpc.Above, kamrpc.Value) error, method string, params ...any) error {
 	key := fmt.Sprintf("%s %#v %#v", method, params, rows)
 	if r := s.known[key]; r != nil {
