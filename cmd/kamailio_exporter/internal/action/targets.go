@@ -31,8 +31,8 @@ type TargetKind struct {
 
 // Target is one target of a kind.
 type Target struct {
-	Args Args        // what names it
-	More audit.State // what is told of it
+	Args Args        // identifying parameters
+	More audit.State // additional fields
 }
 
 // Text formats a target as the client of the endpoint accepts it.
@@ -197,9 +197,9 @@ func listVariables(ctx context.Context, k Kamailio, yield func(Target)) error {
 // MaxTargets is the maximum number of targets listed.
 const MaxTargets = 1000
 
-// Targets lists the targets of a kind that the caller may see, and counts all of them.
-// It does not take the slot: the price list refuses a call while its module is being
-// reloaded.
+// Targets lists up to MaxTargets targets of a kind that the caller may name; all counts
+// every one of them. It does not take the slot: while a reload of the same data runs,
+// the RPC client refuses the read.
 func (e *Engine) Targets(ctx context.Context, kind TargetKind, may func(Args) bool) (found []Target, all int, p *Problem) {
 	ctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
