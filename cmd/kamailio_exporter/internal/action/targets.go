@@ -198,8 +198,8 @@ func listVariables(ctx context.Context, k Kamailio, yield func(Target)) error {
 const MaxTargets = 1000
 
 // Targets lists up to MaxTargets targets of a kind that the caller may name; all counts
-// every one of them. It does not take the slot: while a reload of the same data runs,
-// the RPC client refuses the read.
+// every one of those. It does not take the slot: the RPC client never runs a read
+// during a reload of its module.
 func (e *Engine) Targets(ctx context.Context, kind TargetKind, may func(Args) bool) (found []Target, all int, p *Problem) {
 	ctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()

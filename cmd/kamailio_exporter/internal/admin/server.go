@@ -1,8 +1,8 @@
-// Package admin is the admin endpoint: a listener of its own, off by default, that
-// runs actions of the catalogue for named users, and takes Alertmanager's notifications.
-// What the policy does not grant does not exist for a user.
+// Package admin is the admin endpoint: a separate listener, off by default, that runs
+// actions of the catalogue for named users and accepts Alertmanager's notifications.
+// For a user, whatever the policy does not grant does not exist.
 //
-//	listener (limits) ─► browser defence ─► authentication ─► policy ─► strict body ─► action.Engine.Run
+//	listener (limits) ─► browser defense ─► authentication ─► policy ─► strict body ─► action.Engine.Run
 //	                                              │
 //	                                              └─ a webhook ─► repair.Runner.Notify ─► action.Engine.Run
 //	answer, or problem ◄─ one place

@@ -407,8 +407,8 @@ func (m *Runner) refuse(j *attempt, by rail, detail string) verdict {
 	return v
 }
 
-// openBreaker stops a rule until somebody runs remediation.reset. The audit log
-// has it open also after a restart.
+// openBreaker stops a rule until someone runs remediation.reset. The audit log keeps
+// the breaker open across restarts.
 func (m *Runner) openBreaker(rule, why string) {
 	m.note(why, audit.RuleTag{Rule: rule, Step: stepBreaker})
 	_ = level.Error(m.engine.Logger).Log("msg", "the breaker of a rule is open: it does nothing until remediation.reset", "rule", rule, "why", why)
