@@ -387,8 +387,8 @@ func keptIs(what string) string {
 	return "the number of " + what + " did not fall by more than `max_drop`, nor to 0"
 }
 
-// droutingReload: when the tables cannot be loaded, that is in the answer, which is no
-// fault. No RPC of the module shows what it holds.
+// droutingReload judges the reply: if the tables cannot be loaded, the reply says so
+// but is not a fault. No RPC of the module shows what it has loaded.
 func droutingReload() Action {
 	a := reload("drouting.reload", "drouting.reload", "routes and gateways")
 	a.Answer = answerHas("reload ok")

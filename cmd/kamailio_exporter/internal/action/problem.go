@@ -69,7 +69,7 @@ func (p *Problem) Error() string {
 // Because returns a problem of this kind.
 func (k Kind) Because(detail string) *Problem { return &Problem{Kind: k, Detail: detail} }
 
-// and adds to the detail.
+// and appends to the detail.
 func (p *Problem) and(more string) *Problem {
 	if p.Detail != "" {
 		more = p.Detail + "; " + more

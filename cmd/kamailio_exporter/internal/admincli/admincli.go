@@ -273,7 +273,7 @@ func (c *command) ask(ctx context.Context, method, path string, body []byte, key
 // that were read.
 type answered struct {
 	adminapi.Result
-	problem adminapi.Problem // without a title: none
+	problem adminapi.Problem // empty title: no problem
 }
 
 func (a *answered) decode(text []byte) error {
