@@ -49,7 +49,7 @@ type count struct {
 	statistic string // the value of "NAME = VALUE" in a list is read instead of counting rows
 	none      string // the fault message that means 0
 	keepAll   bool   // none may be lost
-	states    bool   // counts rows in a state that the reload may change, so 0 is not an error
+	states    bool   // counts rows in a state that the reload may change, so 0 proves nothing
 }
 
 // lookCounts calls each method once and reads it row by row, because a list may be
@@ -140,8 +140,8 @@ func contradicted(why string) judgement { return judgement{why: why} }
 
 func unseen(why string) judgement { return judgement{why, true} }
 
-// judgeCounts accepts a reload if no count fell to 0 or by more than the guard allows.
-// If one count could not be read, the others do not prove success.
+// judgeCounts accepts a reload if no count fell to 0 or by more than max_drop. If one
+// count could not be read, the others do not prove success.
 func judgeCounts(counts []count) judge {
 	return func(_ Args, before, after audit.State, g Guards) judgement {
 		var unread, none []string

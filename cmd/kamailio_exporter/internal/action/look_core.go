@@ -40,8 +40,8 @@ func lookGroup(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	return state, nil
 }
 
-// judgeReset accepts a counter that is 0 or as small as what was counted since the
-// reset. The rest are gauges or computed when read, and look the same as counters.
+// judgeReset accepts the reset if one statistic fell to less than half. Not all of them
+// fall: some are gauges or computed when read, and look the same as counters.
 func judgeReset(_ Args, before, after audit.State, _ Guards) judgement {
 	for name := range before {
 		was, _ := before[name].(int64)

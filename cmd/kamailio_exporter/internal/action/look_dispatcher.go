@@ -115,8 +115,7 @@ func destinationBack(a Args, before audit.State) Args {
 	return Args{"set": a["set"], "uri": a["uri"], "state": stateOf(flags)}
 }
 
-// pingsField holds Kamailio's latency statistics of the destination's replies to
-// OPTIONS.
+// pingsField holds the latency of the destination's replies to OPTIONS, in milliseconds.
 const pingsField = "pings_ms"
 
 // pingsOf returns a text that changes with each reply, unless all take the same time to

@@ -81,7 +81,8 @@ type Finder struct {
 	Name string // name by which a rule refers to it
 	Find func(ctx context.Context, k Kamailio) (string, error)
 	None string // message if nothing is found
-	// Field, Least and Why: a rule must confirm at least this number of this field.
+	// A rule that uses the finder must confirm this field with at_least of this value
+	// or more; Why is part of the error message.
 	Field string
 	Least int
 	Why   string

@@ -140,8 +140,9 @@ func (u *User) Grants(action string) []Grant { return u.grants[action] }
 // auditor.
 func (u *User) Sees(r audit.Record) bool { return u.Auditor || r.User == u.Name }
 
-// MayTarget reports whether a user may name a target with these parameters in an action
-// of this module. An auditor sees all targets.
+// MayTarget reports whether a user may name a target with these parameters: one grant
+// for an action of this module must allow those that the action has. An auditor sees
+// all targets.
 func (u *User) MayTarget(c *Catalogue, module string, args Args) bool {
 	for name, grants := range u.grants {
 		a := c.Get(name)

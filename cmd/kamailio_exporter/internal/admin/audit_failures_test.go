@@ -260,8 +260,7 @@ func TestRotationsDoNotMakeItForget(t *testing.T) {
 	}
 }
 
-// Every user sees where the log ends. Only users who may read its file also see its
-// path.
+// Every user, and the owner of the log file, can read where the log ends.
 func TestEndOfTheLogIsTold(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	for name, tc := range map[string]struct {

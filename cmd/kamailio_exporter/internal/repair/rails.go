@@ -6,7 +6,7 @@ import "github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/int
 type rail struct {
 	name  string
 	again bool // Alertmanager should send the alert again
-	storm bool // several alerts refused by it in a row open the breaker
+	storm bool // several alerts refused by it within stormTime open the breaker
 }
 
 // The guard rails.

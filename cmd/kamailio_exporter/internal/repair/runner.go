@@ -172,7 +172,8 @@ func (m *Runner) handle(ctx context.Context, caller action.Caller, n notificatio
 	return verdicts, nil
 }
 
-// enter waits for the turn. Notifications and the loop that undoes changes take turns.
+// enter waits for the turn: only one notification, or the loop that undoes changes, runs
+// at a time.
 func (m *Runner) enter(ctx context.Context) (leave func(), ok bool) {
 	timer := time.NewTimer(turnWait)
 	defer timer.Stop()
