@@ -1,15 +1,15 @@
-// Package action runs the actions of the catalogue: a fixed list of reloads and
-// changes of Kamailio, each of which is one row.
+// Package action runs the actions of the catalogue: a fixed list of reloads and other
+// changes of Kamailio. Each action is one row of the catalogue.
 //
-// It is no JSON-RPC proxy. Who asks names an action and gives typed, bounded
-// parameters; the method and the parameters that Kamailio gets are made here.
+// It is not a JSON-RPC proxy. The caller names an action and gives typed, bounded
+// parameters; this package builds the method and parameters that Kamailio receives.
 //
-//	Job ─► Engine.Run ─► slot ─► cooldown ─► look before ─► guards ─► intent in the audit log, synced
+//	Job ─► Engine.Run ─► slot ─► cooldown ─► read before ─► guards ─► intent in the audit log, synced
 //	                                                                         │
-//	subscribers ◄─ outcome in the audit log ◄─ look after, until it is as asked ◄─ RPC, once
+//	subscribers ◄─ outcome in the audit log ◄─ read after, until verified ◄─ RPC, sent once
 //
-// The row says how each step is done. What is done with an outcome, such as the
-// budgets of rules for alerts, is the subscribers' matter.
+// The row defines how each step is done. Subscribers decide what follows from an
+// outcome, such as the budgets of alert rules.
 package action
 
 import (
@@ -26,99 +26,104 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// MaxReplyBytes is what a Kamailio for this package keeps of a reply. Lists that may be
-// longer are counted row by row.
+// MaxReplyBytes is the largest RPC reply, in bytes, that this package's Kamailio client
+// keeps. Lists that may be longer are counted row by row.
 const MaxReplyBytes = 1 << 20
 
-// Kamailio is the server that is changed: a *kamrpc.Client with slots of its own.
+// Kamailio is the server that actions change: a *kamrpc.Client with its own slots.
 type Kamailio interface {
 	Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error)
 	Rows(ctx context.Context, rows kamrpc.Rows, yield func(above kamrpc.Above, row kamrpc.Value) error, method string, params ...any) error
 	Do(ctx context.Context, method string, params ...any) (kamrpc.Value, error)
 }
 
-// Action is one row of the catalogue: all that this program knows of a change of
-// Kamailio. A new action is a new row, and its method's row in kamrpc/prices.go.
+// Action is one row of the catalogue: everything this program knows about one change of
+// Kamailio. To add an action, add a row here and a row for its method in
+// kamrpc/prices.go.
 type Action struct {
 	Name    string
 	Summary string
-	Method  string // of Kamailio; one of the price list
+	Method  string // Kamailio's RPC method; must be in the price list
 	Params  []Param
-	// Send makes the parameters of the method; nil: Params in their order.
+	// Send builds the RPC parameters. If nil, Params are sent in their order.
 	Send func(a Args, before audit.State) []any
-	// NeedsKey: doing it twice is not the same as once, so a request must carry an
-	// Idempotency-Key.
+	// NeedsKey means that running the action twice differs from running it once, so a
+	// request must carry an Idempotency-Key.
 	NeedsKey bool
-	// Pause is the shortest time between two; the policy may make it longer. A
-	// reload must have one: longer than the module's reload_delta.
+	// Pause is the minimum time between two runs; the policy can only increase it. A
+	// reload needs one longer than the module's reload_delta.
 	Pause time.Duration
-	// Deadline of the RPC; 0 is defaultDeadline.
+	// Deadline is the timeout of the RPC; 0 means defaultDeadline.
 	Deadline time.Duration
-	// Look reads what the action is about, before it and after it. nil: nothing can
-	// be read, so that the outcome is never verified.
+	// Look reads the target's state before and after the change. If nil, nothing can be
+	// read and the outcome is never verified.
 	Look look
-	// Verified says in one sentence what was read when the outcome is verified; without
-	// Look, why nothing is.
+	// Verified is one sentence for the docs: what was read when the outcome is verified
+	// or, without Look, why it never is.
 	Verified string
-	// LookTime is how long the read before may take; 0 is defaultLookTime.
+	// LookTime limits the read before the change; 0 means defaultLookTime.
 	LookTime time.Duration
-	// Guard refuses by what was read before.
+	// Guard refuses the action based on the state that was read before it.
 	Guard func(a Args, before audit.State, g Guards) error
-	// TakesOut tells whether it takes its target out of service, by what was before it;
-	// nil: it never does.
+	// TakesOut reports whether the action takes its target out of service, given the
+	// state before. If nil, it never does.
 	TakesOut func(a Args, before audit.State) bool
-	// Rest counts what is in service beside the target, of how many in all; of is 0
-	// where a share of them means nothing.
+	// Rest counts the other targets that are in service (rest) and all targets (of). of
+	// is 0 if a ratio of the two makes no sense.
 	Rest func(state audit.State) (rest, of int64)
-	// Back makes the parameters that put the target back as it was.
+	// Back builds the parameters that restore the target to its state before the
+	// action.
 	Back func(a Args, before audit.State) Args
-	// Claims tells whether a record put a target into service by its word alone: nothing
-	// shows yet that it is alive. May be nil.
+	// Claims reports whether a record put a target into service without any proof that
+	// the target works. May be nil.
 	Claims func(r audit.Record) bool
-	// Unproven counts the targets of claims that are in service, and for which nothing has
-	// spoken since.
+	// Unproven counts the targets of claims that are in service but have shown no sign
+	// of life since.
 	Unproven func(ctx context.Context, k Kamailio, a Args, claims []audit.Record) (int64, error)
-	// Same tells that all is as asked already: nothing is sent. May be nil.
+	// Same reports that the requested state is already there, so nothing is sent. May
+	// be nil.
 	Same func(a Args, before audit.State) bool
-	// Judge tells whether what was read after is what was asked for. With Look, it is
-	// never nil.
+	// Judge decides whether the state after the change is the requested one. It is set
+	// if and only if Look is.
 	Judge judge
-	// Answer judges Kamailio's own answer where HTTP 200 is not success: "" if it is.
+	// Answer checks Kamailio's reply where HTTP 200 does not mean success; "" means
+	// success.
 	Answer func(result kamrpc.Value) string
-	// Waits: what it does shows only some seconds later, so the read after is tried
-	// again until it is as asked.
+	// Waits is for actions whose effect shows only some seconds later: the read after
+	// is repeated for up to this long.
 	Waits time.Duration
-	// Latency reads how long the target takes to answer, for rules that ask; may be nil.
+	// Latency reads how long the target takes to answer, for rules with latency_above.
+	// May be nil.
 	Latency func(ctx context.Context, k Kamailio, a Args) (time.Duration, error)
-	// Undo takes it back; nil for what cannot be taken back.
+	// Undo describes how to undo the action; nil if it cannot be undone.
 	Undo *Undo
-	// ResetsStatistics: counters of Kamailio begin at 0 again.
+	// ResetsStatistics means that Kamailio's counters restart at 0.
 	ResetsStatistics bool
-	// Local changes this program, and nothing of Kamailio: it tells what is before
-	// (nil: there is no such target) and what will be after it (nil: the same). Whoever made the row does it when the
-	// outcome is published.
+	// Local is for actions that change only this program, not Kamailio. It returns the
+	// state before (nil: no such target) and after (nil: unchanged). The package that
+	// adds the row applies the change when the outcome is published.
 	Local func(a Args) (before, after audit.State)
 }
 
-// Undo says how an action is taken back.
+// Undo describes how to undo an action.
 type Undo struct {
-	Action string   // that does it
-	Fields []string // of the state, that must be what was left
-	// Args makes the parameters of it from those of the action, and from what was
-	// before it.
+	Action string   // name of the action that undoes it
+	Fields []string // state fields that must still be as the action left them
+	// Args builds the undo action's parameters from the original parameters and the
+	// state before.
 	Args func(params map[string]any, before audit.State) map[string]any
 }
 
-// Own tells whether what is there now is still what was left.
+// Own reports whether the current state is still the one that the action left.
 func (u *Undo) Own(now, left audit.State) bool {
 	return !slices.ContainsFunc(u.Fields, func(field string) bool { return audit.TextOf(now[field]) != audit.TextOf(left[field]) })
 }
 
-// Guards are the limits of what may be done to a running service.
+// Guards limit what may be done to a running service.
 type Guards struct {
-	MinActive int           `yaml:"min_active"` // destinations of a set that stay active
-	MinRatio  float64       `yaml:"-"`          // a rule's: share of a set that stays active
-	MaxDrop   float64       `yaml:"max_drop"`   // share of what is there that a reload may lose
+	MinActive int           `yaml:"min_active"` // destinations of a set that must stay active
+	MinRatio  float64       `yaml:"-"`          // of a rule: ratio of a set's destinations that must stay active
+	MaxDrop   float64       `yaml:"max_drop"`   // ratio of the rows that a reload may lose
 	MinUptime time.Duration `yaml:"min_uptime"`
 }
 
@@ -128,20 +133,20 @@ const (
 	afterTime       = 5 * time.Second
 )
 
-// ReloadPause is the shortest time between two of the same reload.
+// ReloadPause is the minimum time between two runs of the same reload.
 const ReloadPause = 10 * time.Second
 
-// LongestAction is how long an action may take: reading before and after, 20 s each,
-// 60 s for the reload between them, and the log.
+// LongestAction is the longest time an action may take: 20 s each for the reads before
+// and after, 60 s for the reload between them, and the writes to the audit log.
 const LongestAction = 110 * time.Second
 
-// Module is the part of Kamailio that an action of this name is about.
+// Module returns the Kamailio module in the name of an action.
 func Module(action string) string {
 	module, _, _ := strings.Cut(action, ".")
 	return module
 }
 
-// Target is the parameters that name what is changed, as a text.
+// Target returns the parameters that identify the target, as text.
 func (a *Action) Target(params map[string]any) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(params)) {
@@ -152,8 +157,8 @@ func (a *Action) Target(params map[string]any) string {
 	return strings.Join(parts, " ")
 }
 
-// Touched tells whether what a record tells of had to do with a target of this action:
-// all parameters that name it and that both have are the same. One without any, a
+// Touched reports whether a record concerns a target of this action: all identifying
+// parameters that both have are equal. A record without such parameters, such as a
 // reload, touches every target.
 func (a *Action) Touched(r audit.Record, params map[string]any) bool {
 	for name, value := range params {
@@ -166,8 +171,8 @@ func (a *Action) Touched(r audit.Record, params map[string]any) bool {
 	return true
 }
 
-// names is the text by which the value of a parameter says which the target is; ok is
-// false for a parameter that does not.
+// names returns a parameter's value as text if the parameter identifies the target; ok
+// is false if it does not.
 func (a *Action) names(param string, value any) (text string, ok bool) {
 	i := slices.IndexFunc(a.Params, func(p Param) bool { return p.Name == param && !p.Sets })
 	if i < 0 {
@@ -180,8 +185,8 @@ func (a *Action) names(param string, value any) (text string, ok bool) {
 	return text, true
 }
 
-// cooldown is the longer of the row's pause and the policy's. Only what pauses at all
-// is made to pause longer.
+// cooldown returns the longer of the row's pause and the policy's. The policy does not
+// add a pause to an action without one.
 func (a *Action) cooldown(policy time.Duration) time.Duration {
 	if a.Pause == 0 {
 		return 0
@@ -189,14 +194,14 @@ func (a *Action) cooldown(policy time.Duration) time.Duration {
 	return max(a.Pause, policy)
 }
 
-// Catalogue is all actions, checked and complete.
+// Catalogue holds all actions, checked and completed.
 type Catalogue struct {
 	Actions []*Action // in the order of the table
 	byName  map[string]*Action
 }
 
-// NewCatalogue completes the rows of this package and those of others, whose actions
-// change this program. It panics when a row is not right: a test looks at them all.
+// NewCatalogue completes the rows of this package and the local rows of others. It
+// panics on an invalid row; a test covers all rows.
 func NewCatalogue(local ...Action) *Catalogue {
 	c := &Catalogue{byName: map[string]*Action{}}
 	for _, a := range append(rows(), local...) {
@@ -212,13 +217,13 @@ func NewCatalogue(local ...Action) *Catalogue {
 	return c
 }
 
-// Get is the action of this name; nil if there is none.
+// Get returns the action with this name, or nil.
 func (c *Catalogue) Get(name string) *Action { return c.byName[name] }
 
-// Names of all actions, sorted.
+// Names returns the names of all actions, sorted.
 func (c *Catalogue) Names() []string { return slices.Sorted(maps.Keys(c.byName)) }
 
-// with is the names of the actions for which a field of the row is set.
+// with returns the names of the actions for which set returns true.
 func (c *Catalogue) with(set func(*Action) bool) string {
 	var names []string
 	for _, a := range c.Actions {
@@ -229,15 +234,15 @@ func (c *Catalogue) with(set func(*Action) bool) string {
 	return strings.Join(names, ", ")
 }
 
-// Undoable is the names of the actions that can be taken back.
+// Undoable returns the names of the actions that can be undone.
 func (c *Catalogue) Undoable() string { return c.with(func(a *Action) bool { return a.Undo != nil }) }
 
-// WithLatency is the names of the actions whose targets' latency can be read.
+// WithLatency returns the names of the actions whose target has a readable latency.
 func (c *Catalogue) WithLatency() string {
 	return c.with(func(a *Action) bool { return a.Latency != nil })
 }
 
-// Finders is what can be looked for, for which parameters.
+// Finders lists what rules can search for, and for which parameter.
 func (c *Catalogue) Finders() string {
 	var finders []string
 	for _, a := range c.Actions {
@@ -250,7 +255,7 @@ func (c *Catalogue) Finders() string {
 	return strings.Join(slices.Compact(slices.Sorted(slices.Values(finders))), "; ")
 }
 
-// complete checks a row and fills in what it leaves out.
+// complete checks a row and fills in its defaults.
 func (a *Action) complete() error {
 	price, priced := kamrpc.PriceOf(a.Method)
 	switch {
@@ -290,7 +295,7 @@ func (a *Action) complete() error {
 	return nil
 }
 
-// inOrder sends the parameters as the row has them.
+// inOrder sends the parameters in the order of the row.
 func (a *Action) inOrder(args Args, _ audit.State) []any {
 	sent := make([]any, len(a.Params))
 	for i, p := range a.Params {

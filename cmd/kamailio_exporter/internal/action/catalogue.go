@@ -12,8 +12,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// Patterns of parameters. What they let through cannot end a JSON string, a SIP
-// header or a log line, and is no wildcard of Kamailio.
+// Patterns of parameters. A value that matches cannot end a JSON string, a SIP header
+// or a log line, and is not a Kamailio wildcard.
 const (
 	namePattern  = `[A-Za-z0-9_.-]+`
 	sipPattern   = `sips?:[A-Za-z0-9_.!~*'()&=+$,;/:@%\[\]-]+` // no ?: it begins headers
@@ -39,10 +39,10 @@ var (
 	callID     = text("call_id", 128, wordPattern, "Call-ID of the dialog").found(oldestCall)
 )
 
-// rows is the table of all actions of Kamailio.
+// rows returns the table of all actions of Kamailio.
 func rows() []Action {
 	return []Action{
-		// Reloads: the database or file is read anew.
+		// Reloads: Kamailio reads the database or file again.
 		reload("dispatcher.reload", "dispatcher.reload", "dispatcher sets",
 			count{field: "sets", method: "dispatcher.list", rows: destinationRows, groups: "ID", none: noDestinations, keepAll: true},
 			count{field: "destinations", method: "dispatcher.list", rows: destinationRows, none: noDestinations},
@@ -158,7 +158,7 @@ func rows() []Action {
 			Same: func(_ Args, before audit.State) bool { return !before.Is("blocked") },
 		},
 
-		// Registrations of Kamailio's own at other servers.
+		// Kamailio's own registrations at other servers (uac).
 		{
 			Name: "uac.enable", Method: "uac.reg_enable", Summary: "Enables a registration at another server.",
 			Params: []Param{uuidParam}, Send: byUUID, Look: lookRegistration, Verified: "`uac.reg_info` has it as enabled; it registers when the timer of uac comes to it",
@@ -225,7 +225,7 @@ func rows() []Action {
 				enum("type", "what changed: the published state, or the rules of who may see it", "published", "rules"),
 			},
 			Verified: "whether a NOTIFY arrives is known to its watcher alone",
-			// modules/presence: 0 reads the rules anew, 1 sends what was published.
+			// modules/presence: 0 reloads the rules, 1 sends what was published.
 			Send: func(a Args, _ audit.State) []any {
 				return []any{a.text("uri"), a.text("event"), oneIf(a.text("type") == "published")}
 			},
@@ -243,7 +243,7 @@ func rows() []Action {
 			Name: "cfg.set", Method: "cfg.set_now_int",
 			Summary: "Sets a variable of Kamailio's configuration to a number.",
 			Params: []Param{
-				// One row for each that may be set; the policy names which of them.
+				// The policy decides which of these variables a user may set.
 				enum("variable", "group.name of the variable", names(cfgVariables)...),
 				numberFor("variable", cfgVariables).sets(),
 			},
@@ -257,7 +257,7 @@ func rows() []Action {
 	}
 }
 
-// namedForm is the form of a parameter for one value of another.
+// namedForm is the form of one parameter for one value of another.
 type namedForm struct {
 	name string
 	Form
@@ -269,9 +269,9 @@ const (
 	seconds = "seconds"
 )
 
-// cfgVariables are those that cfg.set may set, with their bounds: Kamailio has none for
-// them (cfg_def_t in core/cfg_core.c, modules/dispatcher/config.c, registrar/config.c).
-// None of them opens a port, turns a check off or changes where SIP goes.
+// cfgVariables are the variables that cfg.set may set, with our bounds: Kamailio has
+// none (cfg_def_t in core/cfg_core.c, modules/dispatcher/config.c, registrar/config.c).
+// None of them opens a port, disables a check or changes where SIP goes.
 var cfgVariables = []namedForm{
 	{"core.debug", Form{Min: -1, Max: 3, Unit: levels}},
 	{"core.corelog", Form{Min: -1, Max: 3, Unit: levels}},
@@ -296,7 +296,8 @@ func names(forms []namedForm) []string {
 	return all
 }
 
-// numberFor is a number whose bounds are by the value of another parameter.
+// numberFor returns a number parameter whose bounds depend on the value of another
+// parameter.
 func numberFor(other string, forms []namedForm) Param {
 	by, least, most := map[string]Form{}, forms[0].Min, forms[0].Max
 	for _, f := range forms {
@@ -307,8 +308,9 @@ func numberFor(other string, forms []namedForm) Param {
 
 func blockedParam(help string) Param { return text("value", 64, valuePattern, help).anyCase() }
 
-// blockedForms: secfilter matches what begins with an entry, so that a short one matches
-// much. What is in its list already can be taken out, whatever it is.
+// blockedForms returns the allowed values for each kind of secfilter entry. secfilter
+// matches by prefix, so a short entry blocks too much. An entry that is already in the
+// list can always be removed.
 func blockedForms(add bool) map[string]Form {
 	matching := func(pattern, want string) Form {
 		whole := regexp.MustCompile(`^(?:` + pattern + `)$`)
@@ -338,15 +340,15 @@ func oneIf(b bool) int {
 	return 0
 }
 
-// undoByOpposite takes an action back that only switches on or off.
+// undoByOpposite undoes an action that only enables or disables.
 func undoByOpposite(action string) *Undo {
 	return &Undo{Action: action, Fields: []string{"enabled"}, Args: func(params map[string]any, _ audit.State) map[string]any { return params }}
 }
 
 func byUUID(a Args, _ audit.State) []any { return []any{"l_uuid", a.text("uuid")} }
 
-// reload is a row for a method without parameters. Without counts nothing of the
-// module can be read safely, and the outcome is not verified.
+// reload returns a row for a method without parameters. Without counts, nothing of the
+// module can be read safely and the outcome is not verified.
 func reload(n, method, what string, counts ...count) Action {
 	a := Action{
 		Name: n, Method: method, Summary: "Reloads the " + what + ".",
@@ -369,7 +371,7 @@ func reload(n, method, what string, counts ...count) Action {
 	return a
 }
 
-// notRead says where a method cannot be called safely.
+// notRead says why a method cannot be called safely.
 func notRead(method string) string {
 	price, _ := kamrpc.PriceOf(method)
 	for _, d := range price.Dangers {
@@ -380,13 +382,13 @@ func notRead(method string) string {
 	return ""
 }
 
-// keptIs is what verified means of a reload that is judged by judgeCounts.
+// keptIs describes "verified" for a reload that judgeCounts judges.
 func keptIs(what string) string {
 	return "the number of " + what + " did not fall by more than `max_drop`, nor to 0"
 }
 
-// droutingReload: when the tables cannot be loaded, that is in the answer, which is no
-// fault. No RPC of the module shows what it holds.
+// droutingReload judges the reply: if the tables cannot be loaded, the reply says so
+// but is not a fault. No RPC of the module shows what it has loaded.
 func droutingReload() Action {
 	a := reload("drouting.reload", "drouting.reload", "routes and gateways")
 	a.Answer = answerHas("reload ok")

@@ -17,8 +17,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// Subscriber is told of every outcome, and how long it took: 0 for what a former run
-// of this program had left without one.
+// Subscriber receives every outcome and its duration; 0 for an operation that an
+// earlier run of this program left unfinished.
 type Subscriber func(r audit.Record, took time.Duration)
 
 // Engine runs actions, one at a time.
@@ -28,21 +28,21 @@ type Engine struct {
 	Log         *audit.Log
 	Logger      log.Logger
 	Now         func() time.Time
-	Poll        time.Duration // between two reads after
+	Poll        time.Duration // time between two reads after the change
 	Subscribers []Subscriber
 
 	slot slot
 
 	mu      sync.Mutex
-	methods []string  // of the server
+	methods []string  // RPC methods of the running server
 	upSince time.Time // when that server was started
 }
 
-// Caller is who asks.
+// Caller identifies who made a request.
 type Caller struct {
 	User   string
-	Auth   string // how it is known: peer, token, cert, or webhook
-	Source string // a user of the machine, an address, or an alert
+	Auth   string // how the caller was authenticated: peer, token, cert, or webhook
+	Source string // a local user, an address, or an alert
 }
 
 // Job is one request to run an action.
@@ -56,21 +56,21 @@ type Job struct {
 	Print     string // fingerprint
 	DryRun    bool
 	Guards    Guards
-	Cooldown  time.Duration // the policy's
+	Cooldown  time.Duration // from the policy
 	Requested time.Time
 
-	// Confirm looks once more, in the slot and just before the change, whether it is to
-	// be made; nil for a person's job.
+	// Confirm checks once more, in the slot and just before the change, whether the
+	// change is still needed; nil for a person's job.
 	Confirm func(ctx context.Context, k Kamailio, before audit.State, uptime time.Duration) error
-	Rule    *audit.RuleTag // the rule behind it; nil for a person's
+	Rule    *audit.RuleTag // the rule that requested it; nil for a person's job
 
 	began time.Time
-	reads Kamailio // before the change
+	reads Kamailio // client for reads before the change
 	rank  int64    // see rankField
 }
 
-// Consider tells whether a rule's job would be refused now, by what k reads. It needs no
-// slot, and Run looks again.
+// Consider reports whether a rule's job would be refused now, judged by reads through
+// k. It needs no slot; Run checks again.
 func (e *Engine) Consider(ctx context.Context, k Kamailio, j *Job) *Problem {
 	if e.slot.persons() {
 		return givesWay()
@@ -83,13 +83,13 @@ func (e *Engine) Consider(ctx context.Context, k Kamailio, j *Job) *Problem {
 	return p
 }
 
-// same tells that all is as asked already.
+// same reports that the requested state is already there.
 func (j *Job) same(before audit.State) bool {
 	return before != nil && j.Action.Same != nil && j.Action.Same(j.Args, before)
 }
 
-// Run does what was asked. What it was before the change is in the result too, when
-// there is a problem after the RPC. Nothing in here ends because the client goes away.
+// Run runs the job. If a problem occurs after the RPC, the result still holds the state
+// before the change. A client that disconnects does not cancel the job.
 func (e *Engine) Run(ctx context.Context, j *Job) (*adminapi.Result, *Problem) {
 	j.began = time.Now()
 	if p := e.slot.take(ctx, j); p != nil {
@@ -147,13 +147,13 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*adminapi.Result, *Problem) {
 
 func seeLog() *Problem { return NoAudit.Because("see the exporter's log") }
 
-// Busy tells whether an action runs.
+// Busy reports whether an action is running.
 func (e *Engine) Busy() bool { return e.slot.held() }
 
-// Close refuses what comes from now on, and tells when nothing runs any more.
+// Close refuses new jobs. idle is closed when no action is running.
 func (e *Engine) Close() (idle <-chan struct{}) { return e.slot.close() }
 
-// Look finds the value of a parameter at Kamailio.
+// Look queries Kamailio for the value of a parameter.
 func (f *Finder) Look(ctx context.Context, k Kamailio) (string, *Problem) {
 	ctx, cancel := context.WithTimeout(ctx, 2*defaultLookTime)
 	defer cancel()
@@ -167,7 +167,8 @@ func (f *Finder) Look(ctx context.Context, k Kamailio) (string, *Problem) {
 	return found, nil
 }
 
-// local does what changes this program alone: its outcome is all that there is to do.
+// local runs an action that changes only this program: publishing the outcome is the
+// change.
 func (e *Engine) local(j *Job, res *adminapi.Result) (*adminapi.Result, *Problem) {
 	before, after := j.Action.Local(j.Args)
 	if before == nil {
@@ -175,7 +176,7 @@ func (e *Engine) local(j *Job, res *adminapi.Result) (*adminapi.Result, *Problem
 	}
 	res.Before, res.Verified = before, true
 	if err := e.Log.Writable(); err != nil {
-		return nil, seeLog() // after a restart it would be as before
+		return nil, seeLog() // the change would be lost after a restart
 	}
 	if after == nil || j.DryRun {
 		return res, e.end(j, res, nil)
@@ -184,13 +185,13 @@ func (e *Engine) local(j *Job, res *adminapi.Result) (*adminapi.Result, *Problem
 	return res, e.end(j, res, nil)
 }
 
-// look reads what the action is about, if it may run at all now.
+// look reads the target's state if the action may run now.
 func (e *Engine) look(ctx context.Context, j *Job) (audit.State, *Problem) {
 	if left := e.Journal.CooldownLeft(j.Action, j.Cooldown); left > 0 && !j.DryRun {
 		return nil, Busy.Later(fmt.Sprintf("%s ran less than %s ago", j.Action.Name, j.Action.cooldown(j.Cooldown)), left)
 	}
 	if err := e.Log.Writable(); err != nil {
-		return nil, seeLog() // of a dry run too: its record would wait in memory
+		return nil, seeLog() // for dry runs too: the record would pile up in memory
 	}
 	ctx, cancel := context.WithTimeout(ctx, j.Action.LookTime)
 	defer cancel()
@@ -210,8 +211,9 @@ func (e *Engine) look(ctx context.Context, j *Job) (audit.State, *Problem) {
 	return state, nil
 }
 
-// allow refuses by the guards, and what a rule wants to have confirmed. The uptime comes
-// behind the guards, so that what was read is of the server that is about to be changed.
+// allow checks the guards and what a rule wants confirmed. It reads the uptime after
+// the guards, to be sure that their reads came from the server that is about to be
+// changed.
 func (e *Engine) allow(ctx context.Context, j *Job, before audit.State) (uptime time.Duration, p *Problem) {
 	if before != nil && j.Action.Guard != nil {
 		if err := j.Action.Guard(j.Args, before, j.Guards); err != nil {
@@ -224,7 +226,7 @@ func (e *Engine) allow(ctx context.Context, j *Job, before audit.State) (uptime 
 	if uptime, p = uptimeOf(ctx, j.reads); p != nil {
 		return 0, p
 	}
-	if least := j.Guards.MinUptime; uptime < least { // what it holds may not be all there yet
+	if least := j.Guards.MinUptime; uptime < least { // it may not have loaded everything yet
 		return 0, Restarted.Later(fmt.Sprintf("it has been up for %s", uptime), least-uptime)
 	}
 	if j.Confirm == nil {
@@ -238,8 +240,8 @@ func (e *Engine) allow(ctx context.Context, j *Job, before audit.State) (uptime 
 	return uptime, nil
 }
 
-// offered asks once per start of Kamailio what it can do: an unknown method is an
-// ERROR line in its log.
+// offered lists Kamailio's methods once per start of Kamailio, because calling an
+// unknown method logs an ERROR there.
 func (e *Engine) offered(ctx context.Context, k Kamailio, method string) *Problem {
 	uptime, p := uptimeOf(ctx, k)
 	if p != nil {
@@ -265,14 +267,14 @@ func (e *Engine) offered(ctx context.Context, k Kamailio, method string) *Proble
 	return nil
 }
 
-// has tells whether the server that was offered an action has this method.
+// has reports whether the server last checked by offered has this method.
 func (e *Engine) has(method string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Contains(e.methods, method)
 }
 
-// uptimeOf is that of Kamailio, in whole seconds.
+// uptimeOf returns Kamailio's uptime, in whole seconds.
 func uptimeOf(ctx context.Context, k Kamailio) (time.Duration, *Problem) {
 	ctx, cancel := context.WithTimeout(ctx, defaultLookTime)
 	defer cancel()
@@ -287,7 +289,7 @@ func uptimeOf(ctx context.Context, k Kamailio) (time.Duration, *Problem) {
 	return time.Duration(seconds) * time.Second, nil
 }
 
-// change sends the RPC, once, and finds out what it did.
+// change sends the RPC once and determines its effect.
 func (e *Engine) change(ctx context.Context, j *Job, params []any, uptime time.Duration, res *adminapi.Result) error {
 	sent := e.Now()
 	callCtx, cancel := context.WithTimeout(ctx, j.Action.Deadline)
@@ -321,13 +323,13 @@ func (e *Engine) change(ctx context.Context, j *Job, params []any, uptime time.D
 	return e.sameServer(ctx, uptime, sent)
 }
 
-// after reads until it is as asked, or until the time is up.
+// after reads until the state is as requested or Waits is over.
 func (e *Engine) after(ctx context.Context, j *Job, before audit.State) (state audit.State, is judgement) {
 	if before == nil {
 		return nil, unseen("its target cannot be read safely on this Kamailio")
 	}
-	// The last read, too, has its time: one that is cut off may still run in Kamailio,
-	// and holds back the next reload.
+	// The last read gets its full time too: a canceled read may still run in Kamailio
+	// and delay the next reload.
 	ctx, cancel := context.WithTimeout(ctx, j.Action.Waits+max(j.Action.LookTime, afterTime))
 	defer cancel()
 	patience := e.Now().Add(j.Action.Waits)
@@ -352,12 +354,12 @@ func (e *Engine) after(ctx context.Context, j *Job, before audit.State) (state a
 	}
 }
 
-// failed reads once more after Kamailio said no: it may have lost what it had, such as a
-// list that was emptied before the new one could not be loaded.
+// failed reads once more after Kamailio returned an error: a reload may have emptied a
+// list before loading the new one failed.
 func (e *Engine) failed(ctx context.Context, j *Job, res *adminapi.Result, err error) error {
 	p := ProblemOf(err)
 	if p.Outcome != audit.Failed {
-		return err // nothing was done, or nobody knows what
+		return err // nothing was done, or the outcome is unknown
 	}
 	if res.Before == nil {
 		return errors.Join(p.and("its effect cannot be read here"), err)
@@ -381,12 +383,12 @@ func (e *Engine) failed(ctx context.Context, j *Job, res *adminapi.Result, err e
 	return errors.Join(p.and("DATA CHANGED: "+strings.Join(changed, ", ")), err)
 }
 
-// sameServer finds out whether Kamailio was restarted meanwhile: what it answered
-// is worth nothing then.
+// sameServer checks whether Kamailio was restarted in the meantime, which makes its
+// answers useless.
 func (e *Engine) sameServer(ctx context.Context, was time.Duration, since time.Time) error {
 	now, p := uptimeOf(ctx, e.Kamailio)
 	if p != nil {
-		return nil // it answered the change; that it does not answer this is another matter
+		return nil // it answered the change, so this failure does not count against it
 	}
 	if now < was || now+5*time.Second < was+e.Now().Sub(since).Truncate(time.Second) {
 		return OutcomeUnknown.Because("kamailio was restarted in the meantime")
@@ -394,7 +396,7 @@ func (e *Engine) sameServer(ctx context.Context, was time.Duration, since time.T
 	return nil
 }
 
-// end writes down how it ended, tells the subscribers, and makes a problem of an error.
+// end records the outcome, notifies the subscribers and turns an error into a problem.
 func (e *Engine) end(j *Job, res *adminapi.Result, err error) *Problem {
 	res.Duration = e.Now().Sub(j.Requested).Milliseconds()
 	r := e.record(j, audit.KindOutcome)
@@ -417,7 +419,8 @@ func (e *Engine) end(j *Job, res *adminapi.Result, err error) *Problem {
 	return p
 }
 
-// publish writes an outcome down, and tells everybody whom it concerns.
+// publish writes an outcome to the log and passes it to the journal and the
+// subscribers.
 func (e *Engine) publish(r audit.Record, took time.Duration) {
 	e.Log.Keep(r)
 	e.Journal.finish(r)
@@ -433,7 +436,7 @@ func (e *Engine) record(j *Job, kind string) audit.Record {
 	}
 }
 
-// Redact keeps secret parameters out of the audit log.
+// Redact returns the parameters for the audit log, without secret values.
 func (a *Action) Redact(l *audit.Log, args Args) map[string]any {
 	if len(args) == 0 {
 		return nil
@@ -448,8 +451,8 @@ func (a *Action) Redact(l *audit.Log, args Args) map[string]any {
 	return kept
 }
 
-// Recover writes an outcome for every intent that has none: this program was
-// killed in between, and what became of it nobody knows.
+// Recover writes an outcome for every intent without one: this program was killed in
+// between, and the outcome of the RPC is unknown.
 func (e *Engine) Recover() {
 	for _, intent := range e.Journal.unfinished() {
 		r := intent

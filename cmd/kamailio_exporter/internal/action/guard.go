@@ -13,21 +13,22 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// Fields of a state that the engine takes out of it, or puts into it.
+// Fields that a Look sets for the engine, or that the engine adds to a state.
 const (
-	rankField    = "rank"    // how many others are out of service, and listed before the target
-	claimedField = "claimed" // how many others are in service by our word alone
+	rankField    = "rank"    // how many destinations listed before the target are out of service
+	claimedField = "claimed" // how many others are in service only because we set them so
 )
 
 const (
-	// claimTime is for how long a target that was put into service is not counted, unless
-	// it has answered a ping since: longer than pings take to find out.
+	// claimTime is how long a target that was put into service is not counted, unless
+	// it has answered a ping since. It is longer than pings need to detect a dead
+	// target.
 	claimTime = 5 * time.Minute
-	rankTime  = 200 * time.Millisecond // by which one waits longer than the one before it
+	rankTime  = 200 * time.Millisecond // added wait per rank
 	maxRank   = 4
 )
 
-// read is what the action is about, now. What others have claimed is counted.
+// read reads the current state of the target and counts the claims of others.
 func (e *Engine) read(ctx context.Context, k Kamailio, j *Job) (audit.State, error) {
 	state, err := j.Action.Look(ctx, k, j.Args)
 	if err != nil {
@@ -49,8 +50,8 @@ func (e *Engine) read(ctx context.Context, k Kamailio, j *Job) (audit.State, err
 	return state, err
 }
 
-// broken tells which guard of a job does not hold in a state, when its target is out of
-// service; "" when all do.
+// broken describes the guard that does not hold if the job's target is out of service;
+// "" if all hold.
 func (j *Job) broken(before, now audit.State) string {
 	if j.Action.TakesOut == nil || !j.Action.TakesOut(j.Args, before) {
 		return ""
@@ -70,13 +71,13 @@ func (j *Job) broken(before, now audit.State) string {
 	return ""
 }
 
-// keeps judges the guards again after the change: somebody else may have taken another
-// target out at the same time, after both had counted. Then the change is taken back.
-// Of two that find this out at once, the one whose target is listed later waits and reads
-// again: the other's has been put back by then, and one change is kept.
+// keeps checks the guards again after the change: two clients may have counted at the
+// same time and then each taken out a target. In that case the change is undone. If
+// both notice it, the one whose target is listed later waits and reads again. By then
+// the other change has been undone, so one of the two is kept.
 func (e *Engine) keeps(ctx context.Context, j *Job, res *adminapi.Result) error {
 	why := j.broken(res.Before, res.After)
-	if why == "" || j.Action.TakesOut(j.Args, res.After) { // all is well, or it is in service again
+	if why == "" || j.Action.TakesOut(j.Args, res.After) { // all guards hold, or the target is in service again
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, j.Action.Deadline+3*afterTime)
@@ -102,7 +103,7 @@ func (e *Engine) keeps(ctx context.Context, j *Job, res *adminapi.Result) error 
 	return TakenBack.Because(why)
 }
 
-// takeBack puts the target back as it was, and sees that it is in service.
+// takeBack restores the target and checks that it is in service.
 func (e *Engine) takeBack(ctx context.Context, j *Job, res *adminapi.Result) error {
 	call, cancel := context.WithTimeout(ctx, j.Action.Deadline)
 	defer cancel()

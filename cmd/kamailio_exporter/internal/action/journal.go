@@ -15,15 +15,15 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// Journal is what has been done, as far as the next request needs it: the last
-// operations, the idempotency keys and the cooldowns. It is made anew from the
-// audit log at each start.
+// Journal keeps what the next request needs to know about earlier ones: the latest
+// operations, the idempotency keys and the cooldowns. It is rebuilt from the audit log
+// at each start.
 type Journal struct {
 	now func() time.Time
 
 	mu         sync.Mutex
 	operations map[string]audit.Record // by id
-	users      map[string]*history     // what each has of its own: none pushes out another's
+	users      map[string]*history     // one history per user, so that no user pushes out another's entries
 	open       map[string]audit.Record // intents without an outcome
 	ended      map[string]time.Time    // by action: when it last ended
 	succeeded  map[string]time.Time    // by action
@@ -34,27 +34,27 @@ type history struct {
 	order   []string // ids of operations, oldest first
 	keys    map[string]*keyed
 	changes []audit.Record // made by a person within KeyLife, oldest first
-	forgot  time.Time      // of the last change that there was no room for
+	forgot  time.Time      // time of the newest change dropped for lack of room
 }
 
-// keyed is what an Idempotency-Key stands for.
+// keyed is the request that an Idempotency-Key stands for.
 type keyed struct {
 	print string
 	at    time.Time
-	done  *audit.Record // how the operation ended; nil while it runs
+	done  *audit.Record // the outcome; nil while the operation runs
 }
 
-// Of one user.
+// Limits per user.
 const (
 	maxOperations = 10_000
 	maxKeys       = 10_000
 	maxChanges    = 10_000
 )
 
-// KeyLife is how long an Idempotency-Key stands for its request.
+// KeyLife is how long an Idempotency-Key is remembered.
 const KeyLife = 24 * time.Hour
 
-// NewJournal makes an empty one.
+// NewJournal returns an empty journal.
 func NewJournal(now func() time.Time) *Journal {
 	return &Journal{
 		now: now, operations: map[string]audit.Record{}, users: map[string]*history{}, open: map[string]audit.Record{},
@@ -62,7 +62,7 @@ func NewJournal(now func() time.Time) *Journal {
 	}
 }
 
-// Replay takes a record of the audit log.
+// Replay adds a record that was read from the audit log.
 func (j *Journal) Replay(r audit.Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -71,7 +71,7 @@ func (j *Journal) Replay(r audit.Record) {
 		j.open[r.ID] = r
 	case audit.KindOutcome:
 		if intent, ok := j.open[r.ID]; ok {
-			// An outcome that an earlier start made up has not all fields.
+			// An outcome that Recover wrote at an earlier start lacks some fields.
 			if r.Key == "" {
 				r.Key, r.Print, r.Params = intent.Key, intent.Print, intent.Params
 			}
@@ -82,7 +82,7 @@ func (j *Journal) Replay(r audit.Record) {
 		for _, text := range r.Carries {
 			var item carried
 			if json.Unmarshal(text, &item) != nil || item.Record == nil {
-				continue // the ledger's
+				continue // it belongs to the ledger
 			}
 			if item.Record.Kind == audit.KindIntent {
 				j.open[item.Record.ID] = *item.Record
@@ -93,14 +93,14 @@ func (j *Journal) Replay(r audit.Record) {
 	}
 }
 
-// carried is one of the journal's items in a checkpoint.
+// carried is one item of the journal in a checkpoint.
 type carried struct {
 	Record *audit.Record `json:"record,omitempty"`
 }
 
-// Checkpoint is what has to be known after a restart, whatever becomes of the older
-// files of the audit log: what keys stand for, what people changed, when actions ended,
-// and what has no outcome yet.
+// Checkpoint returns what must survive a restart even if older audit log files are
+// gone: idempotency keys, changes made by people, when actions last ended, and intents
+// without an outcome.
 func (j *Journal) Checkpoint() []any {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -134,13 +134,13 @@ func byTime(a, b audit.Record) int {
 	return cmp.Or(a.Time.Compare(b.Time), strings.Compare(a.ID, b.ID))
 }
 
-// forget drops the keys and changes whose time is up.
+// forget drops expired keys and changes.
 func (h *history) forget(now time.Time) {
 	maps.DeleteFunc(h.keys, func(_ string, k *keyed) bool { return k.done != nil && now.Sub(k.at) >= KeyLife })
 	h.changes = slices.DeleteFunc(h.changes, func(r audit.Record) bool { return now.Sub(r.Time) >= KeyLife })
 }
 
-// of is called with mu held.
+// of returns the history of a user. It must be called with mu held.
 func (j *Journal) of(user string) *history {
 	h := j.users[user]
 	if h == nil {
@@ -150,7 +150,8 @@ func (j *Journal) of(user string) *history {
 	return h
 }
 
-// unfinished are the intents without an outcome: the program ended in between.
+// unfinished returns the intents without an outcome, left when the program stopped in
+// between.
 func (j *Journal) unfinished() []audit.Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -162,7 +163,7 @@ func (j *Journal) unfinished() []audit.Record {
 	return all
 }
 
-// finish takes an outcome.
+// finish adds an outcome.
 func (j *Journal) finish(r audit.Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -172,7 +173,7 @@ func (j *Journal) finish(r audit.Record) {
 
 func (j *Journal) keep(r audit.Record) {
 	h := j.of(r.User)
-	_, known := j.operations[r.ID] // a checkpoint says it once more
+	_, known := j.operations[r.ID] // a checkpoint may repeat it
 	if !known {
 		h.order = append(h.order, r.ID)
 	}
@@ -210,7 +211,8 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// Fingerprint is what two requests with the same key must have in common.
+// Fingerprint identifies a request: two requests with the same key must have the same
+// one.
 func Fingerprint(action string, args Args, dryRun bool) string {
 	text, err := json.Marshal([]any{action, args, dryRun}) // names sorted
 	if err != nil {
@@ -219,7 +221,7 @@ func Fingerprint(action string, args Args, dryRun bool) string {
 	return fmt.Sprintf("%x", sha256.Sum256(text))
 }
 
-// ErrOtherRequest is that of Claim for a key of another request.
+// ErrOtherRequest is returned by Claim if the key was used for a different request.
 var ErrOtherRequest = errors.New("it was used for another request")
 
 var (
@@ -227,7 +229,8 @@ var (
 	errKeysFull   = errors.New("too many keys in 24 h")
 )
 
-// Claim takes a key for a request. With found, the request was made before.
+// Claim reserves a key for a request. If the same request was made before, found is its
+// outcome.
 func (j *Journal) Claim(user, key, fingerprint string) (found *audit.Record, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -251,7 +254,7 @@ func (j *Journal) Claim(user, key, fingerprint string) (found *audit.Record, err
 	return nil, nil
 }
 
-// Release gives a key back whose request was refused: it may be tried again.
+// Release frees the key of a refused request, so that the request can be retried.
 func (j *Journal) Release(user, key string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -261,7 +264,7 @@ func (j *Journal) Release(user, key string) {
 	}
 }
 
-// CooldownLeft is how long an action has to wait yet, by its row and the policy.
+// CooldownLeft returns how long an action still has to wait, by its row and the policy.
 func (j *Journal) CooldownLeft(a *Action, policy time.Duration) time.Duration {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -270,11 +273,12 @@ func (j *Journal) CooldownLeft(a *Action, policy time.Duration) time.Duration {
 	if !ok || pause == 0 {
 		return 0
 	}
-	// A clock that was set back must not lock an action for ever.
+	// Without the limit, a clock that was set back would block an action for too long.
 	return min(max(ended.Add(pause).Sub(j.now()), 0), pause)
 }
 
-// Operation finds one; nil when it is not there, or not for this user.
+// Operation returns the operation with this ID, or nil if it does not exist or the user
+// may not see it.
 func (j *Journal) Operation(id string, u *User) *audit.Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -284,7 +288,7 @@ func (j *Journal) Operation(id string, u *User) *audit.Record {
 	return nil
 }
 
-// Last are the latest operations that a user may see, newest first.
+// Last returns the latest operations that the user may see, newest first.
 func (j *Journal) Last(u *User, limit int) []audit.Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -294,7 +298,7 @@ func (j *Journal) Last(u *User, limit int) []audit.Record {
 		for _, id := range slices.Backward(h.order) {
 			r := j.operations[id]
 			if n++; !u.Sees(r) || n > limit {
-				break // all of a user are seen, or none
+				break // a user's operations are all visible or all hidden, or the limit is reached
 			}
 			found = append(found, r)
 		}
@@ -303,14 +307,14 @@ func (j *Journal) Last(u *User, limit int) []audit.Record {
 	return found[:min(len(found), limit)]
 }
 
-// Person names who changed the target of an action since then, other than a rule; "" if
-// nobody did.
+// Person returns the user who changed the action's target since then, not counting
+// rules; "" if there is none.
 func (j *Journal) Person(a *Action, args Args, since time.Time) string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for user, h := range j.users {
 		if h.forgot.After(since) {
-			return user // as far as is known
+			return user // may have: its older changes were dropped
 		}
 		for _, r := range slices.Backward(h.changes) {
 			if r.Time.After(since) && Module(r.Action) == Module(a.Name) && a.Touched(r, args) {
@@ -321,7 +325,7 @@ func (j *Journal) Person(a *Action, args Args, since time.Time) string {
 	return ""
 }
 
-// claims are what was claimed lately by this action, newest first.
+// claims returns the recent records of this action that Claims reports, newest first.
 func (j *Journal) claims(a *Action) []audit.Record {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -341,7 +345,8 @@ func (j *Journal) claims(a *Action) []audit.Record {
 	return all
 }
 
-// LastSuccess is when an action was last done; zero: never, as far as is known.
+// LastSuccess returns when an action last succeeded; the zero time if no success is
+// recorded.
 func (j *Journal) LastSuccess(action string) time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()

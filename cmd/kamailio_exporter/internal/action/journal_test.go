@@ -29,7 +29,7 @@ func TestKeysEnd(t *testing.T) {
 	if found, err := j.Claim("noc", "key-1", same); found != nil || err != nil {
 		t.Error("a key of yesterday", found, err)
 	}
-	// Too many keys are refused, not forgotten.
+	// When there are too many keys, new ones are refused and old ones kept.
 	for i := range maxKeys + 10 {
 		if _, err := j.Claim("noc", fmt.Sprint("k", i), same); err != nil && i < maxKeys-1 {
 			t.Fatal(i, err)
@@ -41,8 +41,8 @@ func TestKeysEnd(t *testing.T) {
 	// An expired token is in TestBadCredentialsLookAlike.
 }
 
-// What one user does pushes out nothing of another's, and of his own no key and no
-// change; and all that is in a checkpoint.
+// Activity of one user evicts nothing of other users, and none of the user's own keys
+// and changes. All of them are in the checkpoint.
 func TestChatterPushesNothingOut(t *testing.T) {
 	now := time.Now()
 	j := NewJournal(func() time.Time { return now })

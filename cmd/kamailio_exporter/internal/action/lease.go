@@ -8,25 +8,26 @@ import (
 )
 
 // Two exporters, such as those of a pair of hosts, may count the same destinations and
-// then each take out another. An item of this htable, where kamailio.cfg has it, keeps
-// them apart:
+// then each take out a different one. An item of this htable, if kamailio.cfg defines
+// it, prevents that:
 //
 //	modparam("htable", "htable", "exporter_lease=>size=2;autoexpire=60;")
 //
-// No RPC of htable writes only if nothing is there, so it takes time: read that nobody has
-// it, write, wait, read our own number back. Whoever saw nobody before our write, and wrote
-// after we read back, took longer than the wait: he knows it by his own clock, and goes on
-// without a lease, as all do where there is no such table. The guards are judged again after
-// the change in any case.
+// htable has no RPC that writes only if the item is absent, so a lease takes several
+// steps: read that there is no holder, write our number, wait, and read our number
+// back. An exporter that read "no holder" before our write and wrote after we read back
+// needed longer than the wait. It detects that by its own clock and continues without a
+// lease, as all exporters do if the table is missing. The guards are checked again
+// after the change in any case.
 const (
 	leaseTable = "exporter_lease"
-	leaseLife  = time.Minute            // after a crash; longer than an action with guards takes
-	leaseWrite = 200 * time.Millisecond // from the read to the answer of the write
+	leaseLife  = time.Minute            // expiry after a crash; longer than an action with guards takes
+	leaseWrite = 200 * time.Millisecond // longest time from the read to the reply to the write
 	leaseRetry = 50 * time.Millisecond
 )
 
-// lease waits until no other exporter takes anything of the same module out. It returns
-// what ends it; nil where there is none to be had.
+// lease waits until no other exporter is taking out a target of the same module. end
+// releases the lease; it is nil if no lease is available.
 func (e *Engine) lease(ctx context.Context, j *Job) (end func(), p *Problem) {
 	if !e.has("htable.get") || !e.has("htable.setxi") || !e.has("htable.delete") {
 		return nil, nil
@@ -48,7 +49,7 @@ func (e *Engine) lease(ctx context.Context, j *Job) (end func(), p *Problem) {
 		case err != nil || !ok:
 			return nil, nil
 		case holder == mine:
-			return func() { remove(false) }, nil // also a late write of one who goes on without it
+			return func() { remove(false) }, nil // also removes the late write of an exporter that continues without a lease
 		case holder != 0 && began.After(deadline):
 			return nil, Busy.Later("another exporter changes this Kamailio", personWaits)
 		case holder != 0:
@@ -65,8 +66,8 @@ func (e *Engine) lease(ctx context.Context, j *Job) (end func(), p *Problem) {
 	}
 }
 
-// holderOf is the number of who has the lease; 0: nobody. ok is false where it would never
-// expire.
+// holderOf returns the number of the lease's holder; 0 if there is none. ok is false if
+// the item would never expire.
 func holderOf(ctx context.Context, k Kamailio, key string) (holder int64, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, defaultLookTime)
 	defer cancel()
@@ -78,6 +79,6 @@ func holderOf(ctx context.Context, k Kamailio, key string) (holder int64, ok boo
 		return 0, false, err
 	}
 	holder, ok = whole(result.Get("item/value"))
-	// Without autoexpire the time counts from 1970 on (modules/htable/ht_api.c).
+	// Without autoexpire, the expiry counts from 1970 (modules/htable/ht_api.c).
 	return holder, ok && strings.HasPrefix(result.Get("item/expire").Text(), "20"), nil
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// look reads what an action is about. errNoTarget: it is not there. errUnreadable:
-// nothing can be read safely on this server, which is no reason not to act.
+// look reads the state of an action's target. It returns errNoTarget if the target does
+// not exist, and errUnreadable if nothing can be read safely on this server; the latter
+// does not prevent the action.
 type look func(ctx context.Context, k Kamailio, a Args) (audit.State, error)
 
 var (
@@ -21,7 +22,7 @@ var (
 	errUnreadable = errors.New("cannot be read safely here")
 )
 
-// isFault tells whether Kamailio answered with a fault that says this.
+// isFault reports whether Kamailio replied with a fault whose message contains says.
 func isFault(err error, says string) bool {
 	var fault *kamrpc.Fault
 	return errors.As(err, &fault) && strings.Contains(strings.ToLower(fault.Message), strings.ToLower(says))
@@ -33,33 +34,33 @@ func whole(v kamrpc.Value) (int64, bool) {
 	return n, err == nil
 }
 
-// noDestinations is the fault of dispatcher.list when there are none
+// noDestinations is the fault of dispatcher.list if there are no destinations
 // (modules/dispatcher/dispatcher.c).
 const noDestinations = "No Destination Sets"
 
-// count is a number of rows, or one statistic.
+// count defines a number to read: rows of a list, or one statistic.
 type count struct {
 	field     string
 	method    string
 	params    []any
 	rows      kamrpc.Rows
 	only      func(kamrpc.Value) bool
-	groups    string // a member above the rows: its different texts are counted, not the rows
-	statistic string // the value of "NAME = VALUE" in a list, in place of rows
-	none      string // the fault that means 0
+	groups    string // a member above the rows: its distinct values are counted instead of rows
+	statistic string // the value of "NAME = VALUE" in a list is read instead of counting rows
+	none      string // the fault message that means 0
 	keepAll   bool   // none may be lost
-	states    bool   // those in some state, which the reload may change: none of them shows nothing
+	states    bool   // counts rows in a state that the reload may change, so 0 proves nothing
 }
 
-// lookCounts reads each method once, row by row: a list may be long. Counts of one
-// method have the same rows, but for those that only and groups pass over. A count
-// that this server cannot tell is left out.
+// lookCounts calls each method once and reads it row by row, because a list may be
+// long. Counts of one method share its rows, except as limited by only and groups. A
+// count that this server does not report is omitted.
 func lookCounts(counts []count) look {
 	return func(ctx context.Context, k Kamailio, _ Args) (audit.State, error) {
 		state := audit.State{}
 		for i, c := range counts {
 			if i > 0 && c.method == counts[i-1].method {
-				continue // counted with it
+				continue // counted together with an earlier one
 			}
 			same := counts[i:]
 			if end := slices.IndexFunc(same, func(o count) bool { return o.method != c.method }); end > 0 {
@@ -88,7 +89,7 @@ func lookCounts(counts []count) look {
 	}
 }
 
-// countRows makes one call for these counts; -1 is one that is not told.
+// countRows makes one call for these counts; -1 means not reported.
 func countRows(ctx context.Context, k Kamailio, counts []count) ([]int64, error) {
 	found := make([]int64, len(counts))
 	first := counts[0]
@@ -123,14 +124,14 @@ func countRows(ctx context.Context, k Kamailio, counts []count) ([]int64, error)
 	return found, err
 }
 
-// judge compares what was read before and after a change.
+// judge compares the states before and after a change.
 type judge func(a Args, before, after audit.State, g Guards) judgement
 
-// judgement is what was read says of a change: it was done (asAsked), it was not, or it
-// cannot be told.
+// judgement is what the reads show about a change: it was done (asAsked), it was not
+// done (why), or that is unknown (unseen).
 type judgement struct {
 	why    string
-	unseen bool // it cannot be told
+	unseen bool // the reads do not show whether it was done
 }
 
 var asAsked = judgement{}
@@ -139,8 +140,8 @@ func contradicted(why string) judgement { return judgement{why: why} }
 
 func unseen(why string) judgement { return judgement{why, true} }
 
-// judgeCounts: nothing that was there is gone altogether, and not too much of it. When
-// one of them could not be read, the others do not show that all is well.
+// judgeCounts accepts a reload if no count fell to 0 or by more than max_drop. If one
+// count could not be read, the others do not prove success.
 func judgeCounts(counts []count) judge {
 	return func(_ Args, before, after audit.State, g Guards) judgement {
 		var unread, none []string
@@ -175,7 +176,7 @@ func judgeKept(fields ...string) judge {
 	return judgeCounts(counts)
 }
 
-// judgeGone: a field that is 0, false or absent after it.
+// judgeGone accepts a change after which the field is 0, false or absent.
 func judgeGone(field string) judge {
 	return func(_ Args, _, after audit.State, _ Guards) judgement {
 		switch after[field] {

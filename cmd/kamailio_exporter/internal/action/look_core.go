@@ -11,7 +11,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// maxStatistics is how many statistics of a group are kept one by one.
+// maxStatistics limits how many statistics of a group are kept individually.
 const maxStatistics = 200
 
 // lookGroup reads the statistics of a group that are not 0.
@@ -40,8 +40,8 @@ func lookGroup(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	return state, nil
 }
 
-// judgeReset: a counter that was reset is 0, or as small as what was counted since. The
-// others are gauges, or computed when they are read; nothing tells them apart.
+// judgeReset accepts the reset if one statistic fell to less than half. Not all of them
+// fall: some are gauges or computed when read, and look the same as counters.
 func judgeReset(_ Args, before, after audit.State, _ Guards) judgement {
 	for name := range before {
 		was, _ := before[name].(int64)

@@ -17,7 +17,7 @@ func lookDialogWithTags(ctx context.Context, k Kamailio, a Args) (audit.State, e
 	return dialog(ctx, k, a.text("call_id"), a.text("from_tag"))
 }
 
-// dialog reads the dialog with this Call-ID; more than one are not told apart.
+// dialog reads the dialog with this Call-ID. It fails if several match.
 func dialog(ctx context.Context, k Kamailio, callID, fromTag string) (audit.State, error) {
 	params := []any{callID}
 	if fromTag != "" {
@@ -55,9 +55,9 @@ const (
 
 func dialogOver(_ Args, before audit.State) bool { return before["state"] == int64(dialogDeleted) }
 
-// guardDialog: of a call that rings, 5.6 says that it is done and does nothing, or keeps
-// the dialog for ever (dialog.terminate); 6.0 uses a transaction that may be freed
-// (modules/dialog: send_bye, dlg->t).
+// guardDialog refuses to end a call that is not answered yet. For such a call, Kamailio
+// 5.6 reports success but does nothing, or keeps the dialog forever (dialog.terminate);
+// 6.0 uses a transaction that may already be freed (modules/dialog: send_bye, dlg->t).
 func guardDialog(_ Args, before audit.State, _ Guards) error {
 	if n, _ := before["state"].(int64); n < dialogAnswered {
 		return errors.New("the call is not answered yet, and only a call that is answered can be ended by a BYE: wait until it is, or until its timer (fr_inv_timer) ends it")
@@ -65,8 +65,8 @@ func guardDialog(_ Args, before audit.State, _ Guards) error {
 	return nil
 }
 
-// judgeDialogGone: the dialog is over with the first answer to a BYE, or when Kamailio
-// no longer waits for one.
+// judgeDialogGone accepts a dialog that ended, which happens with the first reply to a
+// BYE or when Kamailio stops waiting for one.
 func judgeDialogGone(_ Args, _, after audit.State, _ Guards) judgement {
 	if n, ok := after["state"].(int64); !ok || n == dialogDeleted {
 		return asAsked
@@ -74,11 +74,11 @@ func judgeDialogGone(_ Args, _, after audit.State, _ Guards) judgement {
 	return unseen("it has sent a BYE to both sides, and neither has answered yet: the call ends when fr_timer is over (tm, 30 s by default). Look again then")
 }
 
-// maxListedCalls is up to how many dialogs the oldest is looked for: dlg.briefing
-// holds a hash slot while it prints it.
+// maxListedCalls is the largest number of dialogs that are searched for the oldest
+// call: dlg.briefing locks a hash slot while it prints the slot.
 const maxListedCalls = 4000
 
-// durationField is the age of a call, as lookDialog reads it.
+// durationField is the age of a call in seconds, as lookDialog reads it.
 const durationField = "duration_seconds"
 
 var oldestCall = Finder{
@@ -86,8 +86,7 @@ var oldestCall = Finder{
 	Field: durationField, Least: 60, Why: "how old the call must be",
 }
 
-// findOldestCall is the Call-ID of the ongoing call that began first; "" when there
-// is none.
+// findOldestCall returns the Call-ID of the ongoing call that began first, or "".
 func findOldestCall(ctx context.Context, k Kamailio) (string, error) {
 	if err := fewCalls(ctx, k); err != nil {
 		return "", err
@@ -103,7 +102,7 @@ func findOldestCall(ctx context.Context, k Kamailio) (string, error) {
 	return id, err
 }
 
-// fewCalls is an error where there are too many to list.
+// fewCalls returns an error if there are too many calls to list.
 func fewCalls(ctx context.Context, k Kamailio) error {
 	active, err := k.Call(ctx, "dlg.stats_active")
 	if err != nil {

@@ -12,16 +12,16 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// destinationUp: what Kamailio sends calls to. Flags are two letters: the first is
-// A (active), I (inactive), D (disabled) or T (trying, which gets calls), the
-// second P or X (modules/dispatcher/dispatcher.c).
+// destinationUp reports whether Kamailio sends calls to a destination with these flags.
+// Flags are two letters: the first is A (active), I (inactive), D (disabled) or T
+// (trying, which gets calls), the second P or X (modules/dispatcher/dispatcher.c).
 func destinationUp(flags string) bool {
 	return strings.HasPrefix(flags, "A") || strings.HasPrefix(flags, "T")
 }
 
 func isActive(dest kamrpc.Value) bool { return destinationUp(dest.Get("FLAGS").Text()) }
 
-// destinationRows are the destinations of all sets.
+// destinationRows selects the destinations of all sets.
 var destinationRows = kamrpc.Rows{Path: "RECORDS/SET/TARGETS/DEST", Fields: []string{"URI", "FLAGS", "LATENCY"}}
 
 func lookDestination(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
@@ -38,7 +38,7 @@ func lookDestination(ctx context.Context, k Kamailio, a Args) (audit.State, erro
 		} else {
 			down++
 		}
-		// Of destinations with the same URI Kamailio changes the first.
+		// If several destinations have the same URI, Kamailio changes only the first.
 		if !strings.EqualFold(dest.Get("URI").Text(), a.text("uri")) {
 			return nil
 		}
@@ -72,12 +72,12 @@ func lookDestination(ctx context.Context, k Kamailio, a Args) (audit.State, erro
 	return state, nil
 }
 
-// sameURIField is there when the set has the URI more than once: how many of the
-// destinations behind the first are active.
+// sameURIField is set if the set has the URI more than once: the number of active
+// destinations among those after the first.
 const sameURIField = "same_uri_active"
 
-// called tells why calls still go to the URI, whatever the first destination of it
-// is: "" when they do not, or when it is to get calls.
+// called explains why calls still go to the URI, whatever the state of its first
+// destination. "" means that they do not, or that the URI is meant to get calls.
 func called(a Args, state audit.State) string {
 	others, _ := state[sameURIField].(int64)
 	if others == 0 || strings.HasPrefix(a.text("state"), "a") {
@@ -94,7 +94,7 @@ func guardDestination(a Args, before audit.State, _ Guards) error {
 	return nil
 }
 
-// takesOutDestination: one that gets calls is to get none.
+// takesOutDestination reports whether a destination that gets calls will get none.
 func takesOutDestination(a Args, before audit.State) bool {
 	flags, _ := before["flags"].(string)
 	return !strings.HasPrefix(a.text("state"), "a") && destinationUp(flags)
@@ -115,11 +115,12 @@ func destinationBack(a Args, before audit.State) Args {
 	return Args{"set": a["set"], "uri": a["uri"], "state": stateOf(flags)}
 }
 
-// pingsField is what Kamailio has measured of the destination's answers to OPTIONS.
+// pingsField holds the latency of the destination's replies to OPTIONS, in milliseconds.
 const pingsField = "pings_ms"
 
-// pingsOf changes with each answer, unless all take the same time to the millisecond; ""
-// without ds_ping_latency_stats. Pings without an answer do not count.
+// pingsOf returns a text that changes with each reply, unless all take the same time to
+// the millisecond. It is "" without ds_ping_latency_stats. Pings without a reply are
+// not counted.
 func pingsOf(dest kamrpc.Value) string {
 	latency := dest.Get("LATENCY")
 	if !latency.Exists() {
@@ -128,8 +129,8 @@ func pingsOf(dest kamrpc.Value) string {
 	return fmt.Sprintf("%s (avg %s, max %s)", latency.Get("EST").Text(), latency.Get("AVG").Text(), latency.Get("MAX").Text())
 }
 
-// claimsDestination: one that got no calls was set to active. Kamailio takes our word for it,
-// until it has pinged it.
+// claimsDestination reports whether a destination that got no calls was set to active.
+// Kamailio treats it as active until its next ping.
 func claimsDestination(r audit.Record) bool {
 	was, _ := r.Before["flags"].(string)
 	return strings.HasPrefix(audit.TextOf(r.Params["state"]), "a") && !destinationUp(was)
@@ -160,8 +161,8 @@ func sameDestination(a Args, before audit.State) bool {
 	return before["flags"] == strings.ToUpper(a.text("state")) && called(a, before) == ""
 }
 
-// A destination that is probed may change by itself from active to inactive or
-// trying and back.
+// judgeDestination allows for probing: a probed destination may change by itself from
+// active to inactive or trying, and back.
 func judgeDestination(a Args, before, after audit.State, _ Guards) judgement {
 	flags, _ := after["flags"].(string)
 	want := strings.ToUpper(a.text("state"))
@@ -177,8 +178,9 @@ func judgeDestination(a Args, before, after audit.State, _ Guards) judgement {
 	return contradicted("its flags are " + flags)
 }
 
-// latencyOfDestination is how long the destination takes to answer OPTIONS, recent ones weighing
-// most (modules/dispatcher/dispatch.c: LATENCY/EST, in milliseconds).
+// latencyOfDestination returns how long the destination takes to reply to OPTIONS, an
+// average weighted towards recent replies (modules/dispatcher/dispatch.c: LATENCY/EST,
+// in milliseconds).
 func latencyOfDestination(ctx context.Context, k Kamailio, args Args) (latency time.Duration, err error) {
 	found, measured := false, false
 	set := strconv.FormatInt(args.number("set"), 10)
@@ -201,8 +203,8 @@ func latencyOfDestination(ctx context.Context, k Kamailio, args Args) (latency t
 	return latency, err
 }
 
-// stateOf is the state that sets such flags. One that was being tried is active
-// again: Kamailio finds out anew whether it is.
+// stateOf returns the state to set for such flags. A destination in state trying
+// becomes active: Kamailio then determines its state again.
 func stateOf(flags string) string {
 	flags = strings.ToLower(flags)
 	if len(flags) != 2 || strings.HasPrefix(flags, "t") {

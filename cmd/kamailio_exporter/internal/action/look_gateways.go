@@ -17,15 +17,16 @@ func lookRelay(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	state, down := audit.State{}, int64(0)
 	err := k.Rows(ctx, kamrpc.Rows{Fields: []string{"url", "set", "disabled", "active"}}, func(_ kamrpc.Above, node kamrpc.Value) error {
 		set := node.Get("set").Text()
-		// 5.6 calls a relay disabled that does not answer, too: 0, 1 or
-		// "1(permanent)". 6 has false or true, and whether it answers beside it.
+		// Kamailio 5.6 also calls a relay disabled if it does not answer: the value is
+		// 0, 1 or "1(permanent)". Kamailio 6 has false or true, and a separate field
+		// for whether the relay answers.
 		said := node.Get("disabled").Text()
 		off := said == "true" || strings.Contains(said, "permanent")
 		on := !off && said != "1" && node.Get("active").Text() != "false"
 		if node.Get("url").Text() == a.text("url") {
 			wasOn, seen := state["enabled"].(bool)
 			wasOff, _ := state["disabled"].(bool)
-			state["enabled"], state["disabled"] = on && (wasOn || !seen), off && (wasOff || !seen) // of several, all
+			state["enabled"], state["disabled"] = on && (wasOn || !seen), off && (wasOff || !seen) // if the relay is in several sets: of all of them
 			enabled[set] += 0
 			state[rankField] = down
 		} else if on {
@@ -44,7 +45,7 @@ func lookRelay(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	if len(state) == 0 {
 		return nil, errNoTarget
 	}
-	// The set that would be worst off.
+	// Report the set with the fewest other relays.
 	least := int64(-1)
 	for set := range enabled {
 		if least < 0 || others[set] < least {
@@ -78,7 +79,7 @@ func judgeRelay(a Args, _, after audit.State, _ Guards) judgement {
 	return contradicted("the relay is not as asked")
 }
 
-// answerStatus: a failure is HTTP 200 with a status of its own
+// answerStatus checks the status in the reply: a failure is also HTTP 200
 // (modules/rtpengine/rtpengine.c).
 func answerStatus(result kamrpc.Value) string {
 	if s := result.Get("status").Text(); s != "enable" && s != "disable" {
@@ -122,7 +123,8 @@ func restOfGateways(state audit.State) (rest, of int64) {
 	return rest, 0
 }
 
-// judgeGateway: out of use until about then. The clock of Kamailio's host may differ.
+// judgeGateway checks the end of the gateway's downtime with a tolerance, because the
+// clock of Kamailio's host may differ.
 func judgeGateway(a Args, before, after audit.State, _ Guards) judgement {
 	until, _ := after["defunct_until"].(int64)
 	off := until - time.Now().Unix() - a.number("seconds")

@@ -43,7 +43,7 @@ func contactsOf(ctx context.Context, k Kamailio, a Args) ([]string, error) {
 	return contacts, err
 }
 
-// lookRegistration keeps the flags of a reply that also has the password.
+// lookRegistration keeps only the flags: the reply also contains the password.
 func lookRegistration(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	result, err := k.Call(ctx, "uac.reg_info", "l_uuid", a.text("uuid"))
 	if isFault(err, "Record not found") {
@@ -60,8 +60,8 @@ func lookRegistration(ctx context.Context, k Kamailio, a Args) (audit.State, err
 	return audit.State{"enabled": flags&1 == 0, "ongoing": flags&2 != 0, "registered": flags&4 != 0}, nil
 }
 
-// judgeRegistered: the row is read anew, and the trunk registers again when the module's
-// timer comes to it, in up to reg_timer_interval.
+// judgeRegistered accepts a row that was reloaded. The trunk registers again when the
+// module's timer runs, after up to reg_timer_interval.
 func judgeRegistered(_ Args, _, after audit.State, _ Guards) judgement {
 	switch {
 	case after["enabled"] == nil:

@@ -10,7 +10,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// lookItem reads an item; one that is not there is no error, and its table must be.
+// lookItem reads an item. A missing item is not an error, but a missing table is.
 func lookItem(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	result, err := k.Call(ctx, "htable.get", a.text("table"), a.text("key"))
 	switch {
@@ -28,7 +28,8 @@ func lookItem(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	return audit.State{"present": true, "value": value.Text()}, nil
 }
 
-// lookItemAs says whether the item is as asked. What it was is for nobody's eyes.
+// lookItemAs reports whether the item has the requested value, without revealing its
+// old value.
 func lookItemAs(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	state, err := lookItem(ctx, k, a)
 	if err != nil {
@@ -37,7 +38,8 @@ func lookItemAs(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	return audit.State{"present": state.Is("present"), "as_asked": sameItem(a, state)}, nil
 }
 
-// lookItemNumber says what the item is if it is a number; a text may be a secret.
+// lookItemNumber reports the item's value only if it is a number, because a text may be
+// a secret.
 func lookItemNumber(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	state, err := lookItem(ctx, k, a)
 	if _, isText := state["value"].(string); isText {
@@ -46,8 +48,8 @@ func lookItemNumber(ctx context.Context, k Kamailio, a Args) (audit.State, error
 	return state, err
 }
 
-// lookItemThere says of the value only that there is one: what an item holds is
-// not the concern of whoever may delete it.
+// lookItemThere reports only whether the item exists: permission to delete an item does
+// not include permission to read it.
 func lookItemThere(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	state, err := lookItem(ctx, k, a)
 	if err == nil && !state.Is("present") {
@@ -116,7 +118,8 @@ func lookTree(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 		}
 		others += n
 		if strings.HasPrefix(table, a.text("tree")) {
-			// modules/mtree/mtree_mod.c: a name stands for all that begin with it.
+			// modules/mtree/mtree_mod.c: a name matches every tree whose name begins
+			// with it.
 			return nil, &guardError{"there is a tree whose name begins with this one's: Kamailio would reload both"}
 		}
 	}
@@ -127,13 +130,13 @@ func lookTree(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	return state, nil
 }
 
-// IsName tells whether a text can be the name of an htable.
+// IsName reports whether a text is a valid htable name.
 func IsName(text string) bool { return tableName.MatchString(text) }
 
 var tableName = regexp.MustCompile(`^` + namePattern + `$`)
 
-// ReadCounter reads an item of an htable that counts; 0 where there is none, or no
-// number: nothing was counted.
+// ReadCounter reads a numeric item of an htable. It returns 0 if the item is missing or
+// not a number, which means that nothing was counted.
 func ReadCounter(ctx context.Context, k Kamailio, table, key string) (int64, error) {
 	if key == "" || len(key) > keyParam.MaxLen || strings.ContainsFunc(key, NotPrintable) {
 		return 0, BadParameter.Because("the key of the htable may not be as it is")
@@ -146,20 +149,20 @@ func ReadCounter(ctx context.Context, k Kamailio, table, key string) (int64, err
 	return n, nil
 }
 
-// lookBlocked looks for the value in the list of its kind. Kamailio 5.6 prints
-// nothing over JSON.
+// lookBlocked looks up the value in the list of its kind. Kamailio 5.6 prints nothing
+// over JSON-RPC.
 func lookBlocked(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	result, err := k.Call(ctx, "secfilter.print", a.text("kind"))
 	switch {
 	case errors.Is(err, kamrpc.ErrTooLarge):
-		return nil, errUnreadable // of a long list, too, more can be blocked
+		return nil, errUnreadable // also if the list is long: the reply may be incomplete
 	case err != nil:
 		return nil, err
 	case result.Kind() != kamrpc.Object:
 		return nil, errUnreadable
 	}
-	// It compares without case, and what begins with an entry matches it; the whitelist
-	// goes first (modules/secfilter/secfilter.c).
+	// secfilter ignores case and matches by prefix. The whitelist is checked first
+	// (modules/secfilter/secfilter.c).
 	value, state := strings.ToLower(a.text("value")), audit.State{"blocked": false}
 	for kind := range result.Members() {
 		for v := range kind.Value.All("Blacklisted/Value") {
@@ -187,8 +190,8 @@ func guardBlocked(_ Args, before audit.State, _ Guards) error {
 	return nil
 }
 
-// lookLists counts what is in all lists of secfilter. A text of no letters stands for
-// every kind (modules/secfilter/secfilter_rpc.c).
+// lookLists counts the entries of all secfilter lists. An empty text selects every kind
+// (modules/secfilter/secfilter_rpc.c).
 func lookLists(ctx context.Context, k Kamailio, _ Args) (audit.State, error) {
 	result, err := k.Call(ctx, "secfilter.print", "")
 	switch {

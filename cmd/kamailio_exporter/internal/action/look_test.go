@@ -7,7 +7,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// What is verified is what was meant, whatever else was read.
+// A change is verified only by the fields that it was meant to change.
 func TestJudgements(t *testing.T) {
 	type state = audit.State
 	until := time.Now().Unix() + 600

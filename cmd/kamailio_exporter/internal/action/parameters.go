@@ -14,29 +14,30 @@ import (
 // Param is one parameter of an action.
 type Param struct {
 	adminapi.Param
-	Sets   bool    // it says what becomes of the target, not which it is
+	Sets   bool    // describes the new state, not which target is meant
 	Secret bool    // its value is kept out of the audit log
-	Find   *Finder // how a rule can have it looked for; nil: it cannot
-	// AnyCase: Kamailio compares it without case, so that what differs in case only is one
-	// target.
+	Find   *Finder // how a rule can search for the value; nil if it cannot
+	// AnyCase means that Kamailio ignores case, so values that differ only in case name
+	// the same target.
 	AnyCase bool
-	// By is another parameter, each value of which may have a form of its own for this one.
+	// By names another parameter whose value selects this parameter's form in Forms.
 	By    string
 	Forms map[string]Form
 
 	anchored *regexp.Regexp // Pattern
 }
 
-// Form is what the value of a parameter has to be by another parameter.
+// Form defines the valid values of a parameter for one value of another parameter.
 type Form struct {
 	Min, Max int64  // of an Int
-	Zero     string // what 0 means, which is let through beside them; "" if it is not
-	Unit     string // of an Int; of a String, what it has to be
-	// Canonical is a String as Kamailio writes it; ok is false when it may not be so.
+	Zero     string // meaning of 0, which is then valid although out of bounds; "" if it is not valid
+	Unit     string // unit of an Int; description of valid values of a String
+	// Canonical returns a String as Kamailio writes it; ok is false if the value is
+	// invalid.
 	Canonical func(given string) (text string, ok bool)
 }
 
-// String is the form in a few words.
+// String describes the form in a few words.
 func (f Form) String() string {
 	if f.Canonical != nil {
 		return f.Unit
@@ -48,7 +49,7 @@ func (f Form) String() string {
 	return text
 }
 
-// check is the value as Kamailio is to get it; ok is false when it may not be so.
+// check returns the value as Kamailio needs it; ok is false if it is invalid.
 func (f Form) check(value any) (checked any, ok bool) {
 	switch v := value.(type) {
 	case int64:
@@ -59,8 +60,8 @@ func (f Form) check(value any) (checked any, ok bool) {
 	return value, false
 }
 
-// Fit checks the parameters that have a form by another one, and makes each as Kamailio
-// writes it. One that is not there is passed over.
+// Fit checks the parameters whose form depends on another parameter and converts them
+// to Kamailio's notation. Missing parameters are skipped.
 func (a *Action) Fit(args Args) error {
 	for _, p := range a.Params {
 		form, has := p.Forms[args.text(p.By)]
@@ -75,12 +76,13 @@ func (a *Action) Fit(args Args) error {
 	return nil
 }
 
-// Finder looks for the value of a parameter at Kamailio.
+// Finder queries Kamailio for the value of a parameter.
 type Finder struct {
-	Name string // by which a rule asks for it
+	Name string // name by which a rule refers to it
 	Find func(ctx context.Context, k Kamailio) (string, error)
-	None string // what is said when it finds none
-	// What a rule has to confirm of it, by the number of this field.
+	None string // message if nothing is found
+	// A rule that uses the finder must confirm this field with at_least of this value
+	// or more; Why is part of the error message.
 	Field string
 	Least int
 	Why   string
@@ -102,7 +104,7 @@ func boolean(name, help string) Param {
 	return Param{Param: adminapi.Param{Name: name, Type: adminapi.Bool, Help: help}}
 }
 
-// Named is a parameter that is the name of something.
+// Named returns a parameter that is the name of something.
 func Named(n, help string) Param { return text(n, 64, namePattern, help) }
 
 func (p Param) sets() Param           { p.Sets = true; return p }
@@ -115,8 +117,8 @@ func (p Param) by(other string, forms map[string]Form) Param {
 	return p
 }
 
-// Args are the parameters of one request: an int64, a string or a bool for each
-// of the action's.
+// Args holds the parameters of one request: an int64, a string or a bool for each
+// parameter of the action.
 type Args map[string]any
 
 func (a Args) text(name string) string { s, _ := a[name].(string); return s }
@@ -125,7 +127,7 @@ func (a Args) number(name string) int64 { n, _ := a[name].(int64); return n }
 
 func (a Args) truth(name string) bool { b, _ := a[name].(bool); return b }
 
-// ParamError names a parameter that may not be as it is, never its value.
+// ParamError names an invalid parameter, but never contains its value.
 type ParamError struct{ Name, Why string }
 
 func (e *ParamError) Error() string {
@@ -135,13 +137,13 @@ func (e *ParamError) Error() string {
 	return fmt.Sprintf("parameter %q %s", e.Name, e.Why)
 }
 
-// Number is what JSON calls one, as it was written.
+// Number is a JSON number as it was written.
 type Number string
 
 var wholeNumber = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
 
-// Check turns the values of a body (string, Number or bool) into Args, with
-// exactly the parameters that the action has.
+// Check converts the values of a request body (string, Number or bool) into Args. All
+// parameters of the action are required, and no others are allowed.
 func (a *Action) Check(given map[string]any) (Args, error) {
 	args := Args{}
 	for _, p := range a.Params {
@@ -157,7 +159,7 @@ func (a *Action) Check(given map[string]any) (Args, error) {
 	}
 	for name := range given {
 		if _, ok := args[name]; !ok {
-			// Its name is the client's: not repeated.
+			// The name comes from the client, so it is not repeated.
 			return nil, &ParamError{"", "is not a parameter of this action: " + a.paramNames()}
 		}
 	}
@@ -175,7 +177,7 @@ func (a *Action) paramNames() string {
 	return strings.Join(names, ", ")
 }
 
-// Given is a text as Check wants the value of this parameter.
+// Given converts a text to the type that Check expects for this parameter.
 func (p Param) Given(text string) any {
 	switch {
 	case p.Type == adminapi.Int:
@@ -186,7 +188,7 @@ func (p Param) Given(text string) any {
 	return text
 }
 
-// Check tells whether the catalogue lets a value through, and else why not.
+// Check reports whether the catalogue allows a value; if not, why says the reason.
 func (p Param) Check(value any) (checked any, why string) {
 	switch p.Type {
 	case adminapi.Int:
@@ -195,7 +197,7 @@ func (p Param) Check(value any) (checked any, why string) {
 			return nil, "must be an integer, without quotes, decimal point or exponent"
 		}
 		i, err := strconv.ParseInt(string(n), 10, 64)
-		if err != nil || p.By == "" && (i < p.Min || i > p.Max) { // else its form says which
+		if err != nil || p.By == "" && (i < p.Min || i > p.Max) { // with By, the form has the bounds
 			return nil, fmt.Sprintf("must be from %d to %d", p.Min, p.Max)
 		}
 		return i, ""
@@ -226,9 +228,8 @@ func (p Param) Check(value any) (checked any, why string) {
 	return s, ""
 }
 
-// NotPrintable tells whether a rune is none of printable ASCII.
+// NotPrintable reports whether a rune is outside printable ASCII.
 func NotPrintable(r rune) bool { return r < ' ' || r > '~' }
 
-// anchor makes a regular expression that matches the whole of a text or nothing.
-// A multi-line flag in it would anchor at lines, but a text has no line breaks.
+// anchor compiles a regular expression that must match the whole text.
 func anchor(pattern string) (*regexp.Regexp, error) { return regexp.Compile(`\A(?:` + pattern + `)\z`) }

@@ -6,7 +6,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// The form of a parameter is by the value of another one.
+// The form of a parameter can depend on the value of another parameter.
 func TestForms(t *testing.T) {
 	for _, tc := range []struct {
 		action string
@@ -37,7 +37,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// What Kamailio compares without case is one target in all letters.
+// Values that Kamailio compares without case name the same target.
 func TestTargetsWithoutCase(t *testing.T) {
 	for _, tc := range []struct {
 		action, param, is, other string

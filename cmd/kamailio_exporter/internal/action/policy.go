@@ -19,20 +19,20 @@ type Grant struct {
 	Params map[string]Constraint `yaml:"params"`
 }
 
-// Constraint narrows one parameter. It says at least one thing; all that it says
-// have to be met.
+// Constraint narrows one parameter. At least one field must be set, and a value must
+// meet all fields that are set.
 type Constraint struct {
-	Any     bool     `yaml:"any"`     // whatever the catalogue lets through
+	Any     bool     `yaml:"any"`     // any value that the catalogue allows
 	Enum    []string `yaml:"enum"`    // one of these
 	Min     *int64   `yaml:"min"`     // of an int
 	Max     *int64   `yaml:"max"`     // of an int
-	Regexp  string   `yaml:"regexp"`  // the whole of it has to match
-	Domains []string `yaml:"domains"` // host of a SIP URI, or what is behind the @ of an AOR
+	Regexp  string   `yaml:"regexp"`  // must match the whole value
+	Domains []string `yaml:"domains"` // host of a SIP URI, or part of an AOR after the @
 
 	anchored *regexp.Regexp
 }
 
-// Empty tells that it says nothing.
+// Empty reports whether no field is set.
 func (c Constraint) Empty() bool {
 	return !c.Any && len(c.Enum) == 0 && c.Min == nil && c.Max == nil && c.Regexp == "" && len(c.Domains) == 0
 }
@@ -77,7 +77,7 @@ func (c *Constraint) Compile(p Param) error {
 	return nil
 }
 
-// Meets tells whether a value that the catalogue lets through is granted.
+// Meets reports whether a value that the catalogue allows is granted.
 func (c Constraint) Meets(value any) bool {
 	text := fmt.Sprint(value)
 	if len(c.Enum) > 0 && !slices.Contains(c.Enum, text) {
@@ -92,8 +92,8 @@ func (c Constraint) Meets(value any) bool {
 	return len(c.Domains) == 0 || slices.Contains(c.Domains, domainOf(text))
 }
 
-// domainOf is the host of a SIP URI or an AOR; "" when in doubt. A parameter such
-// as maddr sends a request elsewhere than the host says, so there may be none.
+// domainOf returns the host of a SIP URI or an AOR; "" if in doubt. URI parameters are
+// not accepted, because one such as maddr sends the request to a different host.
 func domainOf(text string) string {
 	for _, scheme := range []string{"sip:", "sips:"} {
 		text = strings.TrimPrefix(text, scheme)
@@ -110,36 +110,39 @@ func domainOf(text string) string {
 	return strings.ToLower(text)
 }
 
-// Account is what a policy is told of one user.
+// Account is the policy's input for one user.
 type Account struct {
 	Roles   []string
 	Grants  []Grant
-	Auditor bool // reads everybody's operations
-	Webhook bool // is Alertmanager, which sends alerts and can do nothing else
+	Auditor bool // may read the operations of all users
+	Webhook bool // is Alertmanager, which may send alerts and nothing else
 }
 
-// Policy is who may do what. It never changes.
+// Policy defines who may do what. It is immutable.
 type Policy struct {
 	Catalogue *Catalogue
 	users     map[string]*User
 }
 
-// User is somebody whom the policy knows.
+// User is a user of the policy.
 type User struct {
 	Name    string
 	Auditor bool
 	Webhook bool
-	grants  map[string][]Grant // by action: one of them has to fit
+	grants  map[string][]Grant // by action: at least one must match
 }
 
-// Grants are those of an action; none: it does not exist for the user.
+// Grants returns the user's grants for an action. Without one, the action does not
+// exist for the user.
 func (u *User) Grants(action string) []Grant { return u.grants[action] }
 
-// Sees tells whether a user may read a record: its own, or any as an auditor.
+// Sees reports whether a user may read a record: its own, or any record if it is an
+// auditor.
 func (u *User) Sees(r audit.Record) bool { return u.Auditor || r.User == u.Name }
 
-// MayTarget tells whether a user may name a target: as far as it is named by these
-// parameters, in a grant of an action of this module. An auditor sees all.
+// MayTarget reports whether a user may name a target with these parameters: one grant
+// for an action of this module must allow those that the action has. An auditor sees
+// all targets.
 func (u *User) MayTarget(c *Catalogue, module string, args Args) bool {
 	for name, grants := range u.grants {
 		a := c.Get(name)
@@ -155,7 +158,7 @@ func (u *User) MayTarget(c *Catalogue, module string, args Args) bool {
 	return u.Auditor
 }
 
-// MayShow tells whether there are targets of a kind that a user might name.
+// MayShow reports whether a user might be allowed to name targets of this kind.
 func (u *User) MayShow(c *Catalogue, k TargetKind) bool {
 	for name := range u.grants {
 		if Module(name) == k.Name && slices.ContainsFunc(c.Get(name).Params, func(p Param) bool { return slices.Contains(k.Params, p.Name) }) {
@@ -204,7 +207,7 @@ func NewPolicy(c *Catalogue, roles map[string][]Grant, accounts map[string]Accou
 	return p, nil
 }
 
-// User is the one of this name; nil if there is none.
+// User returns the user with this name, or nil.
 func (p *Policy) User(name string) *User { return p.users[name] }
 
 func (p *Policy) compile(g Grant) (Grant, error) {
@@ -231,7 +234,7 @@ func (p *Policy) compile(g Grant) (Grant, error) {
 	return compiled, nil
 }
 
-// Denied says which parameter is not granted; "" when one grant fits them all.
+// Denied returns the parameter that is not granted; "" if one grant allows them all.
 func (u *User) Denied(action *Action, args Args) (denied string) {
 	for _, g := range u.grants[action.Name] {
 		denied = ""
@@ -249,7 +252,7 @@ func (u *User) Denied(action *Action, args Args) (denied string) {
 }
 
 // Print writes what every user may do, with the roles expanded, and then the actions
-// that nobody may run. What alerts may do comes between.
+// that no user may run. alerts is called in between.
 func (p *Policy) Print(w io.Writer, alerts func(io.Writer)) {
 	granted := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(p.users)) {
@@ -275,7 +278,7 @@ func (p *Policy) Print(w io.Writer, alerts func(io.Writer)) {
 	}
 }
 
-// Allows says which values of a parameter are granted, within the bounds of the catalogue.
+// Allows describes the granted values of a parameter, within the catalogue's bounds.
 func (c Constraint) Allows(p Param) string {
 	var parts []string
 	values := c.Enum
@@ -312,7 +315,7 @@ func (c Constraint) Allows(p Param) string {
 	return strings.Join(parts, " and ")
 }
 
-// String is the constraint in a few words.
+// String describes the constraint in a few words.
 func (c Constraint) String() string {
 	var parts []string
 	if c.Any {

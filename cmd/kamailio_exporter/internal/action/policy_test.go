@@ -10,7 +10,7 @@ func TestDomainOf(t *testing.T) {
 	for text, want := range map[string]string{
 		"sip:a@example.com": "example.com", "sips:a@Example.com:5061": "example.com", "sip:example.com": "example.com", "a@example.com": "example.com",
 		"sip:a@[2001:db8::1]:5060": "[2001:db8::1]", "sip:a@[2001:db8::1]": "[2001:db8::1]",
-		// What could lead elsewhere is of no domain.
+		// A URI that may lead to a different host has no domain.
 		"sip:a@example.com;maddr=evil.example": "", "sip:a@example.com?Route=x": "", "sip:a@b@example.com": "", "sip:a%40example.com": "", "sip:evil.example;x=@example.com": "",
 	} {
 		if got := domainOf(text); got != want {
@@ -19,7 +19,7 @@ func TestDomainOf(t *testing.T) {
 	}
 }
 
-// policyOf reads the grants of a user a.
+// policyOf builds the policy of a user named a with these grants.
 func policyOf(t *testing.T, grants string) *Policy {
 	t.Helper()
 	var all []Grant
@@ -33,7 +33,7 @@ func policyOf(t *testing.T, grants string) *Policy {
 	return policy
 }
 
-// constraint reads one for the parameter of an action.
+// constraint parses a constraint for the parameter of an action.
 func constraint(t *testing.T, action, param, text string) (Param, Constraint) {
 	t.Helper()
 	policy := policyOf(t, "[{action: "+action+", params: "+text+"}]")
@@ -82,7 +82,7 @@ func TestConstraints(t *testing.T) {
 	}
 }
 
-// One grant has to fit all parameters; two do not add up.
+// One grant must allow all parameters; two grants are not combined.
 func TestGrantsDoNotMix(t *testing.T) {
 	policy := policyOf(t, `
 - {action: htable.delete, params: {table: {enum: [one]}, key: {enum: [x]}}}

@@ -10,7 +10,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// Kind of a problem: its HTTP status, outcome and title.
+// Kind defines a kind of problem: its HTTP status, outcome and title.
 type Kind struct {
 	Name    string
 	Status  int
@@ -18,7 +18,7 @@ type Kind struct {
 	Title   string
 }
 
-// The problems that an action can have, as docs/admin-reference.md lists them.
+// The problems of actions, as listed in docs/admin-reference.md.
 var (
 	Malformed      = Kind{"bad-request", http.StatusBadRequest, audit.Refused, "Malformed request"}
 	BadParameter   = Kind{"parameter", http.StatusUnprocessableEntity, audit.Refused, "Invalid parameter"}
@@ -41,8 +41,8 @@ var (
 	Stopping       = Kind{"shutting-down", http.StatusServiceUnavailable, audit.Refused, "The exporter is shutting down"}
 )
 
-// AfterSending makes a problem of one in the audit log that an action had after it was
-// sent.
+// AfterSending returns the problem for a name in the audit log, if it is one that can
+// occur after the RPC was sent.
 func AfterSending(name, detail string) *Problem {
 	for _, k := range []Kind{TargetGone, Rejected, FailedChanged, NotVerified, TakenBack, GuardBroken, OutcomeUnknown} {
 		if k.Name == name {
@@ -52,10 +52,10 @@ func AfterSending(name, detail string) *Problem {
 	return KamailioError.Because(detail)
 }
 
-// Problem is a refusal or failure, as RFC 9457 has it.
+// Problem is a refusal or failure, in the format of RFC 9457.
 type Problem struct {
 	Kind
-	Detail string // never holds what the client sent
+	Detail string // never contains client input
 	Retry  time.Duration
 }
 
@@ -66,10 +66,10 @@ func (p *Problem) Error() string {
 	return p.Title + ": " + p.Detail
 }
 
-// Because makes a problem of this kind.
+// Because returns a problem of this kind.
 func (k Kind) Because(detail string) *Problem { return &Problem{Kind: k, Detail: detail} }
 
-// and adds to the detail.
+// and appends to the detail.
 func (p *Problem) and(more string) *Problem {
 	if p.Detail != "" {
 		more = p.Detail + "; " + more
@@ -77,17 +77,18 @@ func (p *Problem) and(more string) *Problem {
 	return &Problem{p.Kind, more, p.Retry}
 }
 
-// Later makes one that another try may not have after this time.
+// Later returns a problem with the time after which a retry may succeed.
 func (k Kind) Later(detail string, retry time.Duration) *Problem {
 	return &Problem{Kind: k, Detail: detail, Retry: retry}
 }
 
-// guardError is a guard of a look's own.
+// guardError is returned by a look that refuses the action itself.
 type guardError struct{ why string }
 
 func (e *guardError) Error() string { return e.why }
 
-// ofRead says what an error of a read before the change means: nothing was sent.
+// ofRead returns the problem for an error of the read before the change: nothing was
+// sent.
 func ofRead(err error) *Problem {
 	var guard *guardError
 	if p, ok := errors.AsType[*Problem](err); ok {
@@ -106,7 +107,7 @@ func ofRead(err error) *Problem {
 
 const noModule = "the module is not loaded, or has no such RPC in this version"
 
-// faultKinds turns Kamailio's words into ours; the rest is kamailioError.
+// faultKinds maps Kamailio's fault messages to problems; all others are kamailioError.
 var faultKinds = []struct {
 	says string
 	kind Kind
@@ -121,7 +122,7 @@ var faultKinds = []struct {
 	{"failed to set the variable", Rejected}, {"parameters required", Rejected},
 }
 
-// ProblemOf says what an error of the change means; a problem is one already.
+// ProblemOf returns the problem for an error of the change.
 func ProblemOf(err error) *Problem {
 	var fault *kamrpc.Fault
 	var still *kamrpc.StillReadError
@@ -151,8 +152,8 @@ func ProblemOf(err error) *Problem {
 	return Unreachable.Because(kamailioSays(err))
 }
 
-// kamailioSays names the kind of an error. Its text may have addresses, paths and
-// foreign data: that is for the log.
+// kamailioSays names the kind of an error. The error's text may contain addresses,
+// paths and untrusted input, so it goes only to the log.
 func kamailioSays(err error) string {
 	var fault *kamrpc.Fault
 	switch {
@@ -172,8 +173,8 @@ func kamailioSays(err error) string {
 	return "not before the deadline"
 }
 
-// clean makes Kamailio's words fit for a person's eyes: printable, short, and
-// without what looks like a secret.
+// clean makes a message of Kamailio safe to show: printable, short, and without
+// anything that looks like a secret.
 func clean(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if NotPrintable(r) {

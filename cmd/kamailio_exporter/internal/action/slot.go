@@ -9,23 +9,23 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// slot lets one change through at a time. A person waits for it a short time, and rules
-// give way to one who waits; nobody waits longer: what he meant may be stale by then.
+// slot allows one change at a time. A person's job waits briefly, and rules yield to a
+// waiting person. No job waits longer, because it may be outdated by then.
 type slot struct {
 	mu      sync.Mutex
-	action  string // that runs; "" if none
-	person  bool   // whose it is
+	action  string // the running action; "" if none
+	person  bool   // whether a person started it
 	id      string
 	began   time.Time
-	waiting int // persons
+	waiting int // number of persons waiting
 	closing bool
-	freed   chan struct{} // closed when nothing runs any more; nil: nobody wants to know
+	freed   chan struct{} // closed when the slot is free; nil if nothing waits for that
 }
 
-// personWaits is for how long a person's action waits for another to end.
+// personWaits is how long a person's job waits for the slot.
 const personWaits = 2 * time.Second
 
-// take is refused while another holds it.
+// take reserves the slot. It refuses if another job holds it.
 func (s *slot) take(ctx context.Context, j *Job) *Problem {
 	freed, p := s.try(j, false)
 	if freed == nil {
@@ -49,7 +49,8 @@ func (s *slot) take(ctx context.Context, j *Job) *Problem {
 	return p
 }
 
-// try takes the slot, or tells who holds it; and, if it is worth waiting, for what.
+// try takes the slot. If it is held, p says by whom, and freed is set if waiting makes
+// sense.
 func (s *slot) try(j *Job, waited bool) (freed <-chan struct{}, p *Problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +89,7 @@ func (s *slot) give() {
 	}
 }
 
-// close refuses what comes from now on, and tells when nothing runs any more.
+// close refuses new jobs. The channel is closed when no job is running.
 func (s *slot) close() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,22 +111,22 @@ func (s *slot) held() bool {
 	return s.action != ""
 }
 
-// wanted tells whether a person waits for it.
+// wanted reports whether a person is waiting for the slot.
 func (s *slot) wanted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waiting > 0
 }
 
-// persons tells whether a person has it, or waits for it.
+// persons reports whether a person holds the slot or is waiting for it.
 func (s *slot) persons() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waiting > 0 || s.action != "" && s.person
 }
 
-// yielding reads for a rule: no more when a person waits for the slot. A read that runs
-// is not cut off, since it may hold up the module's next reload.
+// yielding reads for a rule and stops as soon as a person waits for the slot. A running
+// read is not canceled, because it may delay the module's next reload.
 type yielding struct {
 	Kamailio
 	slot *slot

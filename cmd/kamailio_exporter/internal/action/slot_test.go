@@ -13,7 +13,7 @@ func jobs() (person, rule *Job) {
 	return &Job{ID: "p", Action: a}, &Job{ID: "r", Action: a, Rule: &audit.RuleTag{Rule: "drain"}}
 }
 
-// A rule gives way to a person who waits, before its change and at its next read.
+// A rule yields to a waiting person before its change and at its next read.
 func TestRulesGiveWay(t *testing.T) {
 	ctx, s := context.Background(), &slot{}
 	person, rule := jobs()
@@ -45,7 +45,8 @@ func TestRulesGiveWay(t *testing.T) {
 	}
 }
 
-// Who waits is told when his time is up, he is gone, or the exporter stops.
+// A wait ends when its time is up, when the client disconnects, or when the exporter
+// stops.
 func TestNobodyWaitsForEver(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &slot{}

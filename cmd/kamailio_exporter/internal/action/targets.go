@@ -16,26 +16,26 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// TargetKind is a kind of targets: what Kamailio has, that actions of one module can be about.
+// TargetKind is a kind of object in Kamailio that the actions of one module work on.
 type TargetKind struct {
 	Name   string   // the module in the names of its actions
-	Params []string // of the actions, that name a target
-	More   []string // what is told of a target beside them
-	// Near: who names a target that is not there is told the nearest. Not for what nobody
-	// mistypes, or what is expensive to list.
+	Params []string // action parameters that identify a target
+	More   []string // additional fields shown for a target
+	// Near means that a client that names a missing target is shown the nearest one. It
+	// is off for names that are not typed by hand and for lists that are too expensive.
 	Near bool
 
 	method string
 	list   func(ctx context.Context, k Kamailio, yield func(Target)) error
 }
 
-// Target is one of a kind.
+// Target is one target of a kind.
 type Target struct {
-	Args Args        // what names it
-	More audit.State // what is told of it
+	Args Args        // identifying parameters
+	More audit.State // additional fields
 }
 
-// Text is a target as the client of the endpoint takes it.
+// Text formats a target as the client of the endpoint accepts it.
 func (t Target) Text() string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(t.Args)) {
@@ -44,8 +44,8 @@ func (t Target) Text() string {
 	return strings.Join(parts, " ")
 }
 
-// TargetKinds are those that Kamailio can be asked for at no great cost. Not among them are
-// AORs, items of htables and presentities, of which there is no bound.
+// TargetKinds returns the kinds that are cheap enough to list. AORs, htable items and
+// presentities are not included, because their number has no bound.
 func TargetKinds() []TargetKind {
 	return []TargetKind{
 		{
@@ -71,7 +71,7 @@ func TargetKinds() []TargetKind {
 			}, "rtpengine.show", "all"),
 		},
 		{
-			// Its rows have passwords: of each only these two fields are kept.
+			// The rows contain passwords, so only these two fields are kept.
 			Name: "uac", Params: []string{"uuid"}, More: []string{"enabled", "registered"}, Near: true, method: "uac.reg_dump",
 			list: listRows(kamrpc.Rows{Fields: []string{"l_uuid", "flags"}}, func(_ kamrpc.Above, reg kamrpc.Value) (Target, bool) {
 				flags, ok := whole(reg.Get("flags"))
@@ -110,7 +110,7 @@ func listRows(rows kamrpc.Rows, target func(above kamrpc.Above, row kamrpc.Value
 	}
 }
 
-// listDialogs tells nothing of who calls whom.
+// listDialogs omits the caller and the callee.
 func listDialogs(ctx context.Context, k Kamailio, yield func(Target)) error {
 	if err := fewCalls(ctx, k); err != nil {
 		return err
@@ -194,11 +194,12 @@ func listVariables(ctx context.Context, k Kamailio, yield func(Target)) error {
 	return nil
 }
 
-// MaxTargets is how many are told at the most.
+// MaxTargets is the maximum number of targets listed.
 const MaxTargets = 1000
 
-// Targets lists those of a kind that may be told, and how many there are of them. It
-// takes no slot: a reload of what is read refuses it.
+// Targets lists up to MaxTargets targets of a kind that the caller may name; all counts
+// every one of those. It does not take the slot: the RPC client never runs a read
+// during a reload of its module.
 func (e *Engine) Targets(ctx context.Context, kind TargetKind, may func(Args) bool) (found []Target, all int, p *Problem) {
 	ctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
@@ -231,8 +232,8 @@ func (e *Engine) Targets(ctx context.Context, kind TargetKind, may func(Args) bo
 
 const listTime = 10 * time.Second
 
-// Nearest says in a few words which targets there are in place of one that is not there;
-// "" when that helps nobody. What was asked for is not in it.
+// Nearest suggests existing targets in place of a missing one; "" if there is no useful
+// suggestion. It never repeats the client's input.
 func (e *Engine) Nearest(ctx context.Context, a *Action, args Args, may func(Args) bool) string {
 	i := slices.IndexFunc(TargetKinds(), func(k TargetKind) bool { return k.Name == Module(a.Name) && k.Near })
 	if i < 0 {
@@ -253,7 +254,7 @@ func (e *Engine) Nearest(ctx context.Context, a *Action, args Args, may func(Arg
 		return "there is none that you may name"
 	}
 	if far(found[0]) == 0 {
-		return "" // it is something in it that is not there
+		return "" // the missing part is something inside the target
 	}
 	var texts []string
 	for _, t := range found[:min(len(found), 3)] {

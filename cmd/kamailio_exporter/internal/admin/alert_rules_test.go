@@ -11,8 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The alerts ask for metrics that there are, each has a runbook, and promtool is
-// content.
+// The alerts use existing metrics, each alert has a runbook, and promtool accepts the
+// file.
 func TestAlerts(t *testing.T) {
 	alerts := filepath.Join(root, "alerts")
 	text, err := os.ReadFile(filepath.Join(alerts, "kamailio-admin-alerts.yml"))

@@ -27,9 +27,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// What is tested here docs/admin-security.md lists ("What is tested"). That nothing listens where the
-// endpoint is off is in package main, the storm of reloads and the effects at a real
-// server are in kamailio_test.go.
+// docs/admin-security.md lists these tests ("What is tested"). Package main tests that
+// nothing listens if the endpoint is disabled. kamailio_test.go tests reload storms and
+// effects on a real server.
 
 func TestConfigurationsThatAreRefused(t *testing.T) {
 	good := policyText()
@@ -175,7 +175,7 @@ func TestWhatIsNotGrantedDoesNotExist(t *testing.T) {
 	if denied < 8 {
 		t.Errorf("%d denials in the audit log", denied)
 	}
-	// What is granted in part is not told apart from what is not known.
+	// An action that is not granted looks the same as an unknown one.
 	if known, unknown := b.run(botToken, "cfg.set", `{}`), b.run(botToken, "x.y", `{}`); known.Status != unknown.Status || known.Problem.Type != unknown.Problem.Type || known.Detail != unknown.Detail {
 		t.Errorf("%s\n%s", known.Text, unknown.Text)
 	}
@@ -194,12 +194,13 @@ func TestSetStateParameters(t *testing.T) {
 		r := b.run(nocToken, "dispatcher.set-state", params)
 		want := 422
 		if strings.Contains(params, ":01,") {
-			want = 400 // no JSON
+			want = 400 // invalid JSON
 		}
 		if r.Status != want {
 			t.Errorf("%s: %d %s", params, r.Status, r.Text)
 		}
-		// A refusal has no value of the request, but what there is at Kamailio.
+		// A refusal repeats no value of the request, but may list what exists in
+		// Kamailio.
 		if there := r.problem() == "target-not-found"; strings.Contains(r.Text, "10.0.0.9") || strings.Contains(r.Text, "alpha") || strings.Contains(r.Text, "10.0.0.") != there {
 			t.Errorf("%s: %s", params, r.Text)
 		}
@@ -227,7 +228,7 @@ func TestCfgSetBounds(t *testing.T) {
 	if r := b.run(nocToken, "cfg.set", `{"variable":"core.debug","value":2}`); r.Status != 502 || r.problem() != "verification-failed" {
 		t.Errorf("the value is not read back: %d %s", r.Status, r.Text)
 	}
-	// The bounds of the variables that are granted, and of no others.
+	// Only the bounds of granted variables are shown.
 	if r := b.call(nocToken, "GET", "/v1/actions", ""); !strings.Contains(r.Text, `"bounds":{"core.debug":"-1 to 3 (log level: -1 errors, 0 warnings, 1 notices, 2 information, 3 debug)"}`) {
 		t.Errorf("the list does not say the bounds: %s", r.Text)
 	}
@@ -238,7 +239,7 @@ func TestBodiesAreBounded(t *testing.T) {
 	head := "POST /v1/actions/dispatcher.reload HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + nocToken + "\r\nContent-Type: application/json\r\n"
 	for name, tc := range map[string]struct{ text, status string }{
 		"announced 100 MB": {head + "Content-Length: 104857600\r\n\r\n" + strings.Repeat(" ", 1<<20), "413"},
-		"chunked":          {head + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "400"}, // it has to say its length
+		"chunked":          {head + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "400"}, // Content-Length is required
 		"gzip":             {head + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", "415"},
 		"headers":          {head + "X: " + strings.Repeat("x", 100<<10) + "\r\nContent-Length: 2\r\n\r\n{}", "431"},
 		"17 KiB":           {head + "Content-Length: 17408\r\n\r\n" + strings.Repeat(" ", 17408), "413"},
@@ -248,7 +249,7 @@ func TestBodiesAreBounded(t *testing.T) {
 			t.Errorf("%s: %.200q", name, got)
 		}
 	}
-	// A body without an end neither fills the memory nor keeps the connection.
+	// An endless body neither fills the memory nor keeps the connection open.
 	nobody := strings.Replace(head, nocToken, nocToken+"x", 1)
 	chunk := "1000\r\n" + strings.Repeat(" ", 4096) + "\r\n"
 	for name, tc := range map[string]struct {
@@ -272,7 +273,7 @@ func TestBodiesAreBounded(t *testing.T) {
 			_ = conn.SetReadDeadline(time.Now().Add(15 * time.Second))
 			began := time.Now()
 			ended := make(chan struct{})
-			go func() { // until the connection is gone
+			go func() { // until the connection is closed
 				defer close(ended)
 				_, err := io.WriteString(conn, tc.head)
 				for err == nil {
@@ -282,7 +283,7 @@ func TestBodiesAreBounded(t *testing.T) {
 					_, err = io.WriteString(conn, tc.more)
 				}
 			}()
-			got, _ := io.ReadAll(conn) // reset where more was sent
+			got, _ := io.ReadAll(conn) // the connection is reset if more was sent
 			<-ended
 			if took := time.Since(began); took > 5*time.Second {
 				t.Errorf("it kept the connection for %s", took)
@@ -308,7 +309,7 @@ func TestBodiesTakeLittleMemory(t *testing.T) {
 			}
 			_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
 			_, err = io.WriteString(conn, tc.head)
-			for err == nil { // until it is closed
+			for err == nil { // until the connection is closed
 				_, err = io.WriteString(conn, tc.more)
 			}
 			conn.Close()
@@ -317,8 +318,8 @@ func TestBodiesTakeLittleMemory(t *testing.T) {
 	b.noChange("sizes")
 }
 
-// resident is a field of /proc/self/status in bytes: what is in memory of this
-// process, or was at its peak.
+// resident returns a field of /proc/self/status in bytes: the current or peak resident
+// memory of this process.
 func resident(t *testing.T, field string) int64 {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")
@@ -333,9 +334,9 @@ func resident(t *testing.T, field string) int64 {
 	return kB << 10
 }
 
-// stays fails when this process, which is the endpoint, its client and Kamailio in
-// one, takes that much more memory meanwhile. The race detector's own is not
-// bounded.
+// stays fails if the memory of this process grows by more than this during do. The
+// process contains the endpoint, its client and the fake Kamailio. The race detector's
+// own memory is not limited.
 func stays(t *testing.T, below int64, do func()) {
 	t.Helper()
 	if raceDetector {
@@ -344,11 +345,12 @@ func stays(t *testing.T, below int64, do func()) {
 		return
 	}
 	debug.FreeOSMemory()
-	// 5: the peak counts from now on (Linux, proc(5)).
+	// Writing 5 restarts the peak measurement (Linux, proc(5)).
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o200); err != nil {
 		t.Fatal(err)
 	}
-	// A busy machine collects late: the bound is on what is in use.
+	// On a busy machine, garbage collection is late, so limit the memory in use
+	// instead.
 	var now runtime.MemStats
 	runtime.ReadMemStats(&now)
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(int64(now.Sys-now.HeapReleased) + below*3/4)) //nolint:gosec // far below 2^63
@@ -372,7 +374,7 @@ func TestSlowConnectionsKeepNobodyOut(t *testing.T) {
 		}
 		t.Cleanup(func() { conn.Close() })
 		text := "POST /v1/actions/dispatcher.reload HTTP/1.1\r\nHost: local"
-		if i%3 == 0 { // half a body
+		if i%3 == 0 { // half of a body
 			text += "host\r\nAuthorization: Bearer " + nocToken + "\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
 		}
 		_, _ = io.WriteString(conn, text)
@@ -434,7 +436,7 @@ func TestBadCredentialsLookAlike(t *testing.T) {
 	}
 	b.noChange("credentials")
 
-	// Without a peer that is known.
+	// Without a known peer.
 	other := newEndpoint(t, policyText()).start(nil)
 	for name, headers := range map[string][]string{
 		"nothing": nil, "X-Remote-User": {"X-Remote-User", "noc"}, "forwarded": {"X-Forwarded-User", "noc", "Forwarded", "for=127.0.0.1"},
@@ -474,8 +476,8 @@ func TestTokensAreComparedInTheSameTime(t *testing.T) {
 		r.Header.Set("Authorization", "Bearer "+token)
 		requests = append(requests, r)
 	}
-	// In turn, so that what else the machine does meets them all; and the best of
-	// some tries counts.
+	// Alternate between the cases, so that other load affects all of them, and use the
+	// best of several tries.
 	var spread float64
 	for range 5 {
 		times := make([][]time.Duration, len(requests))
@@ -509,7 +511,7 @@ func TestGuessingLocksNobodyOut(t *testing.T) {
 	var once sync.Once
 	var guessing sync.WaitGroup
 	var guesses atomic.Int32
-	for i := range 4 { // together 1,000 a second, where the machine can
+	for i := range 4 { // together 1,000 per second, if the machine is fast enough
 		guessing.Go(func() {
 			tick := time.NewTicker(4 * time.Millisecond)
 			defer tick.Stop()
@@ -531,7 +533,7 @@ func TestGuessingLocksNobodyOut(t *testing.T) {
 			}
 		})
 	}
-	<-refused // from here, so that the right token is seen for the first time afterwards
+	<-refused // so that the valid token is used for the first time after a refusal
 	var times []time.Duration
 	for n := 0; n < 20 || guesses.Load() < 1000; n++ {
 		began := time.Now()
@@ -565,7 +567,7 @@ func TestGuessingLocksNobodyOut(t *testing.T) {
 		}
 	}
 	for second, n := range perSecond {
-		if n > 2*audit.DenialsPerSecond { // a burst, and a second's worth
+		if n > 2*audit.DenialsPerSecond { // the burst and one second's worth
 			t.Errorf("%d lines in second %d", n, second)
 		}
 	}
@@ -574,9 +576,9 @@ func TestGuessingLocksNobodyOut(t *testing.T) {
 	}
 }
 
-// A guess is not looked up where too many have failed; guesses at one token, even by
-// somebody who knows how its hash begins, are no matter to another, and nothing of
-// it is to other sources.
+// A guess is not looked up after too many failures. Guesses at one token, even by
+// someone who knows how its hash begins, do not affect other tokens, or other sources
+// at all.
 func TestGuessesAreNotLookedUp(t *testing.T) {
 	cfg, err := Parse([]byte("admin:\n  enabled: true\n" + strings.TrimLeft(policyText(), "\n")))
 	if err != nil {
@@ -617,7 +619,7 @@ func TestGuessesAreNotLookedUp(t *testing.T) {
 	if l.ofSource("192.0.2.1").Tokens() < before {
 		t.Error("the right token counts as a failure")
 	}
-	for range 50 { // what may be a known one is, but not for long
+	for range 50 { // a possible match is looked up, but only a few times
 		_ = try("192.0.2.1", near)
 	}
 	if l.mayGuess("192.0.2.1", (*tokenStart)(sum[:])) {
@@ -628,7 +630,7 @@ func TestGuessesAreNotLookedUp(t *testing.T) {
 			t.Errorf("%s: %v", from, err)
 		}
 	}
-	for i := range 100 { // from everywhere
+	for i := range 100 { // from many sources
 		_ = looked(fmt.Sprint("198.51.100.", i), adminapi.TokenPrefix+"FAR", 1)
 	}
 	if n := looked("203.0.113.1", adminapi.TokenPrefix+"FAR", 10); n != 0 {
@@ -756,7 +758,7 @@ func TestNoTwoAtOnce(t *testing.T) {
 	}
 }
 
-// A scrape that was given up may still read inside Kamailio.
+// A canceled read may still run inside Kamailio.
 func TestReadThatMayStillRun(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)
 	b.fake.Misbehave(kamrpctest.Silent, "dispatcher.list")
@@ -776,7 +778,7 @@ func TestReadThatMayStillRun(t *testing.T) {
 	}
 }
 
-// endDialog makes the fake have a dialog that dlg.end_dlg ends.
+// endDialog adds a dialog to the fake that dlg.end_dlg ends.
 func endDialog(b *endpoint) {
 	var mu sync.Mutex
 	ended := false
@@ -824,7 +826,7 @@ func TestKeyDoesNothingTwice(t *testing.T) {
 	if n := b.fake.CallCount("dlg.end_dlg"); n != 1 {
 		t.Errorf("sent %d times", n)
 	}
-	// Another user's key is another key; the dialog is gone by now.
+	// The same key of another user is a different key; by now the dialog is gone.
 	if r := b.run(botToken, "dialog.end", `{"call_id":"x"}`, "Idempotency-Key", "key-00000001"); r.Status != 422 || r.problem() != "target-not-found" {
 		t.Errorf("another user: %d %s", r.Status, r.Text)
 	}
@@ -892,7 +894,7 @@ func TestKamailioMisbehaves(t *testing.T) {
 			if id := strings.TrimPrefix(r.Problem.Instance, "/v1/operations/"); b.call(nocToken, "GET", "/v1/operations/"+id, "").Outcome != audit.Unknown {
 				t.Error("the operation is not told")
 			}
-			// Not by itself, and not at once by another either.
+			// Neither automatically nor immediately on request of another user.
 			if r := b.run(botToken, "dispatcher.reload", `{}`); r.Status != 409 {
 				t.Errorf("right afterwards: %d %s", r.Status, r.Text)
 			}
@@ -952,8 +954,8 @@ func TestKamailioMisbehaves(t *testing.T) {
 	})
 }
 
-// Whatever it answers, to the change or to the reads around it, takes less than
-// 20 MiB.
+// Whatever Kamailio replies, to the change or to the reads around it, the memory grows
+// by less than 20 MiB.
 func TestMisbehavingKamailioTakesLittleMemory(t *testing.T) {
 	modes := map[string]kamrpctest.Mode{
 		"hang": kamrpctest.Silent, "trickle": kamrpctest.Trickle(20 * time.Millisecond), "truncate": kamrpctest.Truncate, "reset": kamrpctest.Empty,
@@ -974,7 +976,7 @@ func TestMisbehavingKamailioTakesLittleMemory(t *testing.T) {
 						a.Deadline, a.LookTime = 300*time.Millisecond, 300*time.Millisecond
 					}
 				})
-				_ = b.call(nocToken, "GET", "/v1/actions", "") // what the first request takes, once and for all
+				_ = b.call(nocToken, "GET", "/v1/actions", "") // memory that the first request allocates once
 				b.fake.Misbehave(mode, method)
 				action, params := "dispatcher.reload", `{}`
 				if method == "htable.get" {
@@ -982,8 +984,8 @@ func TestMisbehavingKamailioTakesLittleMemory(t *testing.T) {
 				}
 				stays(t, 20<<20, func() {
 					r := b.run(nocToken, action, params)
-					// Late, redirected and announced replies are right where the mode is
-					// not one of this way, or the reply is whole.
+					// Late, redirected and announced replies are valid if the mode does
+					// not apply to this transport or the reply is complete.
 					if r.Status == 200 && name != "late" && name != "announced" && name != "wrong id" {
 						t.Errorf("%d %s", r.Status, r.Text)
 					}
@@ -1025,14 +1027,14 @@ func TestAnswersWithoutEffect(t *testing.T) {
 	if r := b.run(nocToken, "uac.disable", `{"uuid":"a"}`); r.Status != 502 || r.problem() != "verification-failed" {
 		t.Errorf("%d %s", r.Status, r.Text)
 	}
-	// The last relay of a set is not switched off.
+	// The last relay of a set cannot be disabled.
 	if r := b.run(nocToken, "rtpengine.set-enabled", `{"url":"udp:127.0.0.1:22223","enabled":false}`); r.Status != 409 || r.problem() != "guard" {
 		t.Errorf("%d %s", r.Status, r.Text)
 	}
 }
 
-// What no server of the tests has: secfilter.del_bl, as modules/secfilter of
-// Kamailio 6.1 answers.
+// secfilter.del_bl is missing on all test servers, so the fake replies as
+// modules/secfilter of Kamailio 6.1.
 func TestUnblock(t *testing.T) {
 	b := newEndpoint(t, everything())
 	var mu sync.Mutex
@@ -1058,7 +1060,7 @@ func TestUnblock(t *testing.T) {
 	if r := b.run(nocToken, "secfilter.unblock", `{"kind":"ua","value":"nobody"}`); r.Outcome != audit.NoChange || b.fake.CallCount("secfilter.del_bl") != 1 {
 		t.Errorf("%d %s", r.Status, r.Text)
 	}
-	// Without it, as in 5.6 and 6.0.
+	// Without the method, as in Kamailio 5.6 and 6.0.
 	b = newEndpoint(t, everything())
 	b.start(nil)
 	if r := b.run(nocToken, "secfilter.unblock", `{"kind":"ua","value":"bad"}`); r.Status != 501 || r.problem() != "module-missing" || r.Outcome != audit.Refused || b.fake.CallCount("secfilter.del_bl") != 0 {
@@ -1066,7 +1068,7 @@ func TestUnblock(t *testing.T) {
 	}
 }
 
-// setState makes the fake's set 1 a real one.
+// setState makes set 1 of the fake change its state like a real one.
 func setState(b *endpoint, flags ...string) {
 	var mu sync.Mutex
 	b.fake.HandleFunc("dispatcher.list", func(kamrpctest.Request) kamrpctest.Response {
@@ -1110,11 +1112,11 @@ func TestLastDestinationStays(t *testing.T) {
 	if n := b.fake.CallCount("dispatcher.set_state"); n != 1 {
 		t.Errorf("%d calls", n)
 	}
-	// What is so already is not sent.
+	// If the requested state is already there, nothing is sent.
 	if r := b.run(nocToken, "dispatcher.set-state", `{"set":1,"uri":"sip:10.0.0.3:5060","state":"ip"}`); r.Outcome != audit.NoChange || b.fake.CallCount("dispatcher.set_state") != 1 {
 		t.Errorf("%s", r.Text)
 	}
-	// And back.
+	// And the way back.
 	if r := b.run(nocToken, "dispatcher.set-state", `{"set":1,"uri":"sip:10.0.0.3:5060","state":"ap"}`); r.Outcome != audit.Applied || r.Before["active"] != 1.0 || r.After["active"] != 2.0 {
 		t.Errorf("%s", r.Text)
 	}
@@ -1144,7 +1146,7 @@ func TestSecretsAreNotTold(t *testing.T) {
 			t.Errorf("%q was told", secret)
 		}
 	}
-	// What is set is not in the log either, but somebody who may read it sees it.
+	// The new value is not in the log either.
 	_ = b.run(nocToken, "htable.set-string", `{"table":"ipban","key":"k","value":"hush-hush"}`)
 	written, _ = os.ReadFile(b.audit)
 	if strings.Contains(string(written)+b.log.String(), "hush-hush") || strings.Contains(string(written), "topsecret") {
@@ -1220,7 +1222,7 @@ func TestClientLeaves(t *testing.T) {
 	<-inside
 	conn.Close()
 	close(leave)
-	b.stop() // waits for it
+	b.stop() // waits for the action
 	last := audit.Record{}
 	for _, r := range b.records() {
 		if r.Kind == audit.KindOutcome {
@@ -1273,7 +1275,7 @@ func TestStopWaitsForTheAction(t *testing.T) {
 
 func TestRestartOfKamailio(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)
-	// Between the read before and the RPC.
+	// Between the read before the change and the RPC.
 	b.fake.HandleFunc("dispatcher.list", func(kamrpctest.Request) kamrpctest.Response {
 		b.fake.Handle("core.uptime", `{"uptime":1}`)
 		return kamrpctest.Response{Result: destinations("AP")}
@@ -1281,7 +1283,7 @@ func TestRestartOfKamailio(t *testing.T) {
 	if r := b.run(nocToken, "dispatcher.reload", `{}`); r.Status != 503 || r.problem() != "restarted" || b.changes() != 0 {
 		t.Errorf("%d %s", r.Status, r.Text)
 	}
-	// While it runs.
+	// While the action is running.
 	b.fake.Handle("core.uptime", `{"uptime":1000}`)
 	b.fake.Handle("dispatcher.list", destinations("AP"))
 	b.fake.HandleFunc("dispatcher.reload", func(kamrpctest.Request) kamrpctest.Response {
@@ -1293,7 +1295,7 @@ func TestRestartOfKamailio(t *testing.T) {
 	}
 }
 
-// gather is the endpoint's metrics by series.
+// gather returns the endpoint's metrics by series.
 func gather(t testing.TB, s *Server) map[string]float64 {
 	t.Helper()
 	return gatherSeries(t, s.Metrics())

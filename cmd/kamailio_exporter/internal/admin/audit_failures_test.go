@@ -16,13 +16,13 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// faulty is a file of the audit log that fails as it is told.
+// faulty is an audit log file that can be made to fail.
 type faulty struct {
 	audit.File
 	mu          sync.Mutex
 	write, sync error
-	half        bool   // half of what is written arrives
-	free        uint64 // room that there is left, if it is not 0
+	half        bool   // only half of each write arrives
+	free        uint64 // free space to report, unless 0
 }
 
 func (f *faulty) Write(p []byte) (int, error) {
@@ -47,7 +47,7 @@ func (f *faulty) Sync() error {
 	return f.File.Sync()
 }
 
-// under has the audit log use this file.
+// under makes the audit log use this file.
 func (f *faulty) under(l *audit.Log) error {
 	l.Open = func(path string) (audit.File, error) {
 		file, err := audit.OpenFile(path)
@@ -67,7 +67,7 @@ func (f *faulty) under(l *audit.Log) error {
 	return l.Reopen()
 }
 
-// held changes how it fails.
+// held changes the faults with the lock held.
 func (f *faulty) held(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -101,7 +101,7 @@ func TestNothingIsDoneWithoutTheAuditLog(t *testing.T) {
 			if after := gather(t, b.server)["kamailio_exporter_admin_audit_errors_total"]; after <= before {
 				t.Error("not counted")
 			}
-			// All is well again.
+			// The log works again.
 			f.held(func() { f.write, f.sync, f.free = nil, nil, 0 })
 			if strings.HasPrefix(name, "file ") {
 				if r := b.run(nocToken, "dispatcher.reload", `{}`); r.Status != 503 {
@@ -136,7 +136,7 @@ func TestKilledBetweenIntentAndOutcome(t *testing.T) {
 	endDialog(b)
 	b.start(nil)
 	b.stop()
-	// What kill -9 leaves: an intent, and half a line.
+	// State after kill -9: an intent and half a line.
 	a := b.server.engine.Log
 	if err := a.Start(func(audit.Record) {}); err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestKilledBetweenIntentAndOutcome(t *testing.T) {
 	if got := gather(t, b.server)[`kamailio_exporter_admin_requests_total{action="dialog.end",outcome="unknown",user="noc"}`]; got != 1 {
 		t.Errorf("the metric is %v", got)
 	}
-	// Nobody knows whether it was done, so its key does not do it again.
+	// The outcome is unknown, so a request with the same key is not run again.
 	r = b.run(nocToken, "dialog.end", `{"call_id":"x"}`, "Idempotency-Key", "key-00000001")
 	if r.Status != 504 || r.Outcome != audit.Unknown || r.Header.Get("Idempotent-Replay") != "true" || b.changes() != 0 {
 		t.Errorf("%d %s", r.Status, r.Text)
@@ -183,8 +183,8 @@ func TestKilledBetweenIntentAndOutcome(t *testing.T) {
 	}
 }
 
-// After more denials than the log keeps, and a restart, a used key still does nothing
-// again, and a used budget is still used.
+// After more denials than the log keeps and a restart, a used key still prevents a
+// second run, and a used budget stays used.
 func TestDenialsDoNotMakeItForget(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", strings.Replace(drainRule, "{per_target: 1/30m, per_rule: 10/1h}", "{per_target: 1/24h, per_rule: 1/24h}", 1))
 	text, err := os.ReadFile(b.file)
@@ -214,8 +214,8 @@ func TestDenialsDoNotMakeItForget(t *testing.T) {
 	}
 }
 
-// After more rotations than files are kept, and a restart, all that is safety is still
-// known: a used key, a used budget, an open breaker.
+// After more rotations than files are kept and a restart, all safety state is still
+// known: a used key, a used budget and an open breaker.
 func TestRotationsDoNotMakeItForget(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", strings.Replace(drainRule, "{per_target: 1/30m, per_rule: 10/1h}", "{per_target: 1/24h, per_rule: 1/24h}", 1))
 	text, err := os.ReadFile(b.file)
@@ -260,7 +260,7 @@ func TestRotationsDoNotMakeItForget(t *testing.T) {
 	}
 }
 
-// Every user is told where the log ends, and whoever may read its file.
+// Every user, and the owner of the log file, can read where the log ends.
 func TestEndOfTheLogIsTold(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	for name, tc := range map[string]struct {

@@ -22,16 +22,17 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/adminapi"
 )
 
-// identity is who a request is from. It exists only where authentication made it.
+// identity is the authenticated sender of a request. Only authentication creates one.
 type identity struct {
 	user *action.User
-	auth string // how it is known: peer, token, cert or session
+	auth string // how it was authenticated: peer, token, cert or session
 }
 
-// identityKey is for the request context: without an identity in it nothing runs.
+// identityKey is the context key of the identity. Without an identity, no request is
+// served.
 type identityKey struct{}
 
-// caller is what the audit log has of it.
+// caller returns the identity as the audit log records it.
 func (i identity) caller(r *http.Request) action.Caller {
 	return action.Caller{User: i.user.Name, Auth: i.auth, Source: source(r)}
 }
@@ -41,15 +42,17 @@ func identityOf(ctx context.Context) (identity, bool) {
 	return who, ok
 }
 
-// peer is what the kernel says of the other end of a unix socket.
+// peer holds the credentials that the kernel reports for the other end of a unix
+// socket.
 type peer struct {
 	uid   uint32
 	gids  []uint32 // the primary group first
 	known bool
 }
 
-// peerOf asks for SO_PEERCRED and SO_PEERGROUPS: the user and the groups of the process
-// when it connected. What /proc says of a process id may be of another process by now.
+// peerOf reads SO_PEERCRED and SO_PEERGROUPS: the user and groups of the process at the
+// time it connected. /proc is not used, because the process ID may have been reused
+// since.
 func peerOf(conn net.Conn) peer {
 	socket, ok := conn.(*net.UnixConn)
 	if !ok {
@@ -68,7 +71,7 @@ func peerOf(conn net.Conn) peer {
 	return p
 }
 
-// peerGroups are the supplementary groups; none before Linux 4.13.
+// peerGroups returns the supplementary groups; none before Linux 4.13.
 func peerGroups(fd uintptr) []uint32 {
 	groups := make([]uint32, 32)
 	for {
@@ -84,10 +87,10 @@ func peerGroups(fd uintptr) []uint32 {
 	}
 }
 
-// authenticator knows the users by their credentials. It never changes.
+// authenticator maps credentials to users. It is immutable.
 type authenticator struct {
 	tokens []knownToken
-	starts map[tokenStart]bool // of the hashes of all tokens
+	starts map[tokenStart]bool // prefixes of the hashes of all tokens
 	uids   map[uint32]*action.User
 	gids   map[uint32]*action.User
 	certs  map[string]*action.User // uri:…, dns:…, sha256:…
@@ -100,9 +103,9 @@ type knownToken struct {
 	end  time.Time // zero: never
 }
 
-// tokenStart is the beginning of a token's hash, which tells nothing of the token:
-// enough to see that a guess is none without looking it up, and to keep guesses at
-// one token apart from those at another.
+// tokenStart is the beginning of a token's hash. It reveals nothing about the token,
+// but is enough to reject most guesses without a lookup, and to count guesses at one
+// token separately from guesses at others.
 type tokenStart [3]byte
 
 func newAuthenticator(cfg *Config, p *action.Policy, now func() time.Time) *authenticator {
@@ -134,14 +137,15 @@ var (
 	errGuesses = errors.New("too many invalid credentials")
 )
 
-// authenticate finds the user. All credentials that a request carries have to be
-// good, and to be of the same user. Nothing but the connection and the header
-// Authorization is looked at.
+// authenticate finds the user. Every credential in a request must be valid, and all
+// must belong to the same user. Only the connection and the Authorization header are
+// examined.
 //
-// Where too many have failed, a token is not looked up (errGuesses), unless its hash
-// begins like one that is known: those have limits of their own, which nobody
-// exhausts who does not know that hash. So guessing is bounded, and locks nobody
-// out, wherever it comes from. What the kernel or TLS has verified is no guess.
+// After too many failures, a token is not looked up (errGuesses) unless its hash begins
+// like that of a known token. Each known token has its own limit, which can only be
+// used up by someone who knows the beginning of its hash. So guessing is limited, but
+// does not lock out any user, wherever the guesses come from. Credentials that the
+// kernel or TLS has verified do not count as guesses.
 func (a *authenticator) authenticate(r *http.Request, l *limits) (identity, error) {
 	from, guess := source(r), a.guess(r)
 	if _, ok := r.Header["Authorization"]; ok && !l.mayGuess(from, guess) {
@@ -154,8 +158,8 @@ func (a *authenticator) authenticate(r *http.Request, l *limits) (identity, erro
 	return who, err
 }
 
-// guess is what limits a request by its token: nil where there is none that could be
-// right.
+// guess returns the hash prefix by which a request's token is limited; nil if it
+// matches no known token.
 func (a *authenticator) guess(r *http.Request) *tokenStart {
 	values := r.Header["Authorization"]
 	if len(values) != 1 {
@@ -177,14 +181,14 @@ func (a *authenticator) identify(r *http.Request) (identity, error) {
 			return identity{}, errNobody
 		}
 	}
-	if r.Header.Get("Cookie") != "" && r.RequestURI != "/" { // the page only reads, and others on its host may have set one
+	if r.Header.Get("Cookie") != "" && r.RequestURI != "/" { // the page is exempt: it only reads, and other services on its host may have set a cookie
 		return identity{}, errNobody
 	}
 	return a.agree(r, token, "token")
 }
 
-// agree is the user whom all agree on that a request comes with: the connection, and a
-// token, which is nil where there is none.
+// agree returns the user to whom all credentials of a request belong: those of the
+// connection and the token, which is nil if there is none.
 func (a *authenticator) agree(r *http.Request, token *action.User, auth string) (identity, error) {
 	var found []identity
 	peers := a.peers(connOf(r))
@@ -216,9 +220,10 @@ func (a *authenticator) agree(r *http.Request, token *action.User, auth string) 
 	return who, nil
 }
 
-// peers are the users that the other end of a unix socket may be: the one of its uid, or
-// else those of its groups. Most people on the machine are none: no reason to refuse a
-// token. Who is in the groups of several users needs a token that says which.
+// peers returns the users that the other end of a unix socket may be: the one with its
+// UID, or else those with one of its GIDs. A local process that matches no user can
+// still use a token. A process in the groups of several users needs a token to select
+// one.
 func (a *authenticator) peers(c *connInfo) []*action.User {
 	if c == nil || !c.peer.known {
 		return nil
@@ -235,7 +240,8 @@ func (a *authenticator) peers(c *connInfo) []*action.User {
 	return found
 }
 
-// token is the user of the token in the header Authorization; nil if it is not good.
+// token returns the user of the token in the Authorization header; nil if it is not
+// valid.
 func (a *authenticator) token(headers []string) *action.User {
 	if len(headers) != 1 {
 		return nil
@@ -248,8 +254,8 @@ func (a *authenticator) token(headers []string) *action.User {
 	return user
 }
 
-// byHash compares with every token that is known, in the same time whatever is given. It
-// is a hash of 32 random bytes, so that a slow one would protect nothing.
+// byHash compares the hash with every known token in constant time. A slow hash would
+// add no security, because tokens are 32 random bytes.
 func (a *authenticator) byHash(given [sha256.Size]byte) *action.User {
 	now := a.now()
 	found := -1
@@ -267,8 +273,8 @@ func (a *authenticator) byHash(given [sha256.Size]byte) *action.User {
 	return a.tokens[found].user
 }
 
-// certificate finds the user of a verified certificate: by one of its names, or by
-// its public key.
+// certificate finds the user of a verified certificate, by one of its names or by its
+// public key.
 func (a *authenticator) certificate(state *tls.ConnectionState) *action.User {
 	if len(state.VerifiedChains) == 0 || len(state.VerifiedChains[0]) == 0 {
 		return nil

@@ -27,7 +27,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// On a unix socket the kernel says who it is.
+// On a unix socket, the kernel identifies the client.
 func TestPeerCredentials(t *testing.T) {
 	for name, who := range map[string]string{"uid": fmt.Sprintf("peer_uid: [%d]", os.Getuid()), "gid": fmt.Sprintf("peer_gid: [%d]", os.Getgid())} {
 		b := newEndpoint(t, "  users:\n    local: {"+who+", grants: [{action: dispatcher.reload}]}\n").start(nil)
@@ -54,7 +54,7 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// issue signs a certificate; by a nil authority, by itself.
+// issue signs a certificate. A nil authority makes it self-signed.
 func (a *authority) issue(t *testing.T, change func(*x509.Certificate)) (cert *x509.Certificate, pair tls.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -160,7 +160,7 @@ func TestMutualTLS(t *testing.T) {
 		pair   *tls.Certificate
 		token  string
 		change func(*tls.Config)
-		want   int // 0: no connection
+		want   int // 0: connection refused
 		user   string
 	}{
 		{name: "URI", pair: &mila, want: 200, user: "mila"},
@@ -207,7 +207,7 @@ func TestMutualTLS(t *testing.T) {
 			}
 		})
 	}
-	// A login from the page, where a certificate says the same.
+	// A login from the page with a certificate of the same user.
 	for name, tc := range map[string]struct {
 		pair tls.Certificate
 		want int

@@ -23,8 +23,9 @@ const (
 	maxReason = 200
 )
 
-// readBody reads a body of JSON. It may take its time, and a reload may end what the
-// request is known by: what is returned beside it is what is in force afterwards.
+// readBody reads a JSON body. That may take long, and a reload may meanwhile revoke the
+// sender's credentials, so it also returns the configuration in force and the identity
+// after the read.
 func (h *handler) readBody(w http.ResponseWriter, r *http.Request, s *inForce, most int64) ([]byte, *inForce, identity, error) {
 	text, err := h.receive(w, r, s, most)
 	s = h.inForce()
@@ -39,7 +40,7 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, s *inForce, mo
 	if err := onlyJSON(r); err != nil {
 		return nil, err
 	}
-	connOf(r).listen() // a body that does not come keeps no place
+	connOf(r).listen() // a connection whose body does not arrive can be closed to make room
 	defer connOf(r).work()
 	if len(r.TransferEncoding) > 0 {
 		return nil, noLength(w, r, most)
@@ -59,8 +60,8 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, s *inForce, mo
 	return nil, action.Malformed.Because("the body did not arrive")
 }
 
-// untilRevoked calls end when a reload makes the sender of a request unknown, unless stop
-// was called before.
+// untilRevoked calls end if a reload revokes the credentials of a request's sender
+// before stop is called.
 func (h *handler) untilRevoked(r *http.Request, s *inForce, end func()) (stop func()) {
 	stopped := make(chan struct{})
 	go func() {
@@ -80,11 +81,12 @@ func (h *handler) untilRevoked(r *http.Request, s *inForce, end func()) (stop fu
 	return func() { close(stopped) }
 }
 
-// lengthTime is how long a body without a length is read.
+// lengthTime limits the read of a body without a length.
 const lengthTime = time.Second
 
-// noLength refuses a body that does not say how long it is: what is in front of this
-// program may see another end of it. One that goes on and on is too large.
+// noLength refuses a body without Content-Length, because a proxy in front of this
+// program may see the body end elsewhere. A body that exceeds the limit is reported as
+// too large.
 func noLength(w http.ResponseWriter, r *http.Request, most int64) error {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lengthTime))
 	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, most))
@@ -94,7 +96,7 @@ func noLength(w http.ResponseWriter, r *http.Request, most int64) error {
 	return action.Malformed.Because("a body needs a Content-Length")
 }
 
-// onlyJSON refuses other media types: what a web page can send.
+// onlyJSON refuses other media types, which are those that a web page can send.
 func onlyJSON(r *http.Request) error {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" || len(params) > 0 || len(r.Header.Values("Content-Type")) > 1 || r.Header.Get("Content-Encoding") != "" {
@@ -103,11 +105,11 @@ func onlyJSON(r *http.Request) error {
 	return nil
 }
 
-// parseRequest takes {"params":{"name":value,…},"reason":"…"}, in which a value is a
-// string, a number or a bool, and nothing else: no name twice or in other letters,
-// nothing deeper, nothing behind it. Parsers differ in all of these.
+// parseRequest parses {"params":{"name":value,…},"reason":"…"}. A value must be a
+// string, a number or a bool. Duplicate names, names in different case, nested values
+// and trailing data are refused, because parsers treat them differently.
 func parseRequest(text []byte) (adminapi.Request, error) {
-	// jsontext refuses names that repeat and what is no UTF-8.
+	// jsontext refuses duplicate names and invalid UTF-8.
 	d := jsontext.NewDecoder(bytes.NewReader(text))
 	req := adminapi.Request{Params: map[string]any{}}
 	err := members(d, func(name string) error {
@@ -148,7 +150,7 @@ func parseRequest(text []byte) (adminapi.Request, error) {
 
 const maxParams = 16
 
-// members reads an object; each must read the value that follows the name.
+// members reads an object. each must read the value after the name.
 func members(d *jsontext.Decoder, each func(name string) error) error {
 	if d.PeekKind() != jsontext.KindBeginObject {
 		if _, err := d.ReadToken(); err != nil {
@@ -190,7 +192,7 @@ func scalar(d *jsontext.Decoder) (any, error) {
 	return token.Bool(), nil
 }
 
-// plain takes the parser's own words away: they quote the body.
+// plain replaces the parser's messages, because they quote the body.
 func plain(err error) error {
 	var syntax *jsontext.SyntacticError
 	switch {

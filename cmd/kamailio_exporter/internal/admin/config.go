@@ -26,7 +26,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/repair"
 )
 
-// Config is the file of --admin.config.file, its part "admin".
+// Config is the "admin" section of the --admin.config.file file.
 type Config struct {
 	Enabled    bool                      `yaml:"enabled"`
 	Listen     string                    `yaml:"listen"`
@@ -39,25 +39,25 @@ type Config struct {
 	Roles      map[string][]action.Grant `yaml:"roles"`
 	Users      map[string]UserSpec       `yaml:"users"`
 
-	// Remediation is the section of that name, beside "admin"; nil without it.
+	// Remediation is the "remediation" section, next to "admin"; nil if it is missing.
 	Remediation *repair.Config `yaml:"-"`
 }
 
-// TLSConfig has the three files of mutual TLS.
+// TLSConfig names the three files for mutual TLS.
 type TLSConfig struct {
 	CertFile     string `yaml:"cert_file"`
 	KeyFile      string `yaml:"key_file"`
 	ClientCAFile string `yaml:"client_ca_file"`
 }
 
-// LimitsConfig bounds how fast changes may come.
+// LimitsConfig limits the rate of changes.
 type LimitsConfig struct {
 	PerUserPerSecond float64       `yaml:"per_user_per_second"`
 	Burst            int           `yaml:"burst"`
 	Cooldown         time.Duration `yaml:"cooldown"`
 }
 
-// UserSpec is one user: how it is known, and what it may do.
+// UserSpec is one user: its credentials and its permissions.
 type UserSpec struct {
 	PeerUID     []uint32       `yaml:"peer_uid"`
 	PeerGID     []uint32       `yaml:"peer_gid"`
@@ -65,14 +65,14 @@ type UserSpec struct {
 	ClientCerts []string       `yaml:"client_certs"` // uri:…, dns:… or sha256:… of the public key
 	Roles       []string       `yaml:"roles"`
 	Grants      []action.Grant `yaml:"grants"`
-	Auditor     bool           `yaml:"auditor"` // reads everybody's operations
-	Kind        string         `yaml:"kind"`    // webhook: Alertmanager, which can do nothing else; else empty
+	Auditor     bool           `yaml:"auditor"` // may read the operations of all users
+	Kind        string         `yaml:"kind"`    // webhook: Alertmanager, which may only send alerts; otherwise empty
 }
 
-// kindWebhook is the kind of user that Alertmanager is.
+// kindWebhook is the kind of Alertmanager's user.
 const kindWebhook = "webhook"
 
-// TokenSpec is the SHA-256 of a token, and the day on which it ends.
+// TokenSpec is the SHA-256 of a token and its expiry date.
 type TokenSpec struct {
 	SHA256  string `yaml:"sha256"`
 	Expires string `yaml:"expires"` // 2027-06-30: valid through that day, UTC
@@ -86,8 +86,8 @@ const (
 	maxConfigBytes    = 1 << 20
 )
 
-// Load reads, completes and checks the file. nil, and no error, means that the
-// endpoint is off.
+// Load reads, completes and checks the file. It returns nil without an error if the
+// endpoint is disabled.
 func Load(file string) (*Config, error) {
 	text, err := readPrivate(file)
 	if err != nil {
@@ -106,7 +106,7 @@ func Load(file string) (*Config, error) {
 	return cfg, nil
 }
 
-// readPrivate reads a file that others may not.
+// readPrivate reads a file and fails if other users can access it.
 func readPrivate(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -129,7 +129,7 @@ func readPrivate(file string) ([]byte, error) {
 	return text, err
 }
 
-// Parse reads the text of the file and looks at no other.
+// Parse parses the text of the file. It reads no other files.
 func Parse(text []byte) (*Config, error) {
 	file := struct {
 		Admin       *Config        `yaml:"admin"`
@@ -159,8 +159,8 @@ func Parse(text []byte) (*Config, error) {
 	return cfg, nil
 }
 
-// compile makes the policy and the rules, which are nil without that section. The ledger
-// may be nil where nothing will run.
+// compile builds the policy and the rules; the rules are nil without their section.
+// ledger may be nil if no action will run.
 func (cfg *Config) compile(ledger *repair.Ledger) (*action.Policy, *repair.Rules, error) {
 	var rules *repair.Rules
 	catalogue := action.NewCatalogue(ledger.Reset(func(rule string) bool { return rules.Has(rule) }))
@@ -191,8 +191,8 @@ func (cfg *Config) compile(ledger *repair.Ledger) (*action.Policy, *repair.Rules
 	return policy, rules, nil
 }
 
-// PrintGrants writes what every user may do, with the roles expanded, what alerts may
-// do, and then the actions that nobody may run.
+// PrintGrants writes what every user may do, with the roles expanded, then what alerts
+// may do, and then the actions that no user may run.
 func PrintGrants(w io.Writer, cfg *Config) error {
 	policy, rules, err := cfg.compile(nil)
 	if err == nil {
@@ -256,7 +256,7 @@ func (cfg *Config) check() error {
 }
 
 func (cfg *Config) checkUsers() error {
-	known := map[string]string{} // credential: its user
+	known := map[string]string{} // credential to user
 	for _, name := range slices.Sorted(maps.Keys(cfg.Users)) {
 		u := cfg.Users[name]
 		if !userName.MatchString(name) {
@@ -279,7 +279,7 @@ func (cfg *Config) checkUsers() error {
 	return nil
 }
 
-// credentials are the kinds and values of all that a user is known by.
+// credentials returns the kinds and values of all credentials of a user.
 func (u UserSpec) credentials() []string {
 	var all []string
 	for _, uid := range u.PeerUID {
@@ -339,7 +339,7 @@ func (cfg *Config) checkUser(u UserSpec) error {
 
 var emptyHash = adminapi.HashToken("")
 
-// end is the moment from which a token is no more; the zero time is never.
+// end returns the time at which a token expires; the zero time if it never does.
 func (t TokenSpec) end() (time.Time, error) {
 	if t.Expires == "" {
 		return time.Time{}, nil
@@ -348,7 +348,8 @@ func (t TokenSpec) end() (time.Time, error) {
 	return day.AddDate(0, 0, 1), err
 }
 
-// address is where to listen. Off loopback it needs mutual TLS.
+// address returns the address to listen on. An address other than loopback needs mutual
+// TLS.
 func (cfg *Config) address() (network, address string, err error) {
 	if path, ok := strings.CutPrefix(cfg.Listen, "unix:"); ok {
 		switch {
@@ -386,7 +387,7 @@ func (cfg *Config) socketMode() (fs.FileMode, error) {
 	return fs.FileMode(mode), nil
 }
 
-// checkFiles looks at the files that the configuration names.
+// checkFiles checks the files that the configuration names.
 func (cfg *Config) checkFiles() error {
 	if cfg.TLS != nil {
 		if _, err := cfg.tlsConfig(); err != nil {
@@ -424,13 +425,13 @@ func (cfg *Config) tlsConfig() (*tls.Config, error) {
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		ClientCAs:    pool,
 		NextProtos:   []string{"http/1.1"},
-		// A resumed session would outlive a certificate that is no longer good.
+		// A resumed session would outlive a revoked or expired certificate.
 		SessionTicketsDisabled: true,
 	}, nil
 }
 
-// hmacKey is the key for what is kept out of the audit log; nil without one: it is
-// then left out altogether.
+// hmacKey returns the key for hashing secret parameters in the audit log; nil if none
+// is configured. Secret parameters are then left out.
 func (cfg *Config) hmacKey() ([]byte, error) {
 	if cfg.Audit.HMACKeyFile == "" {
 		return nil, nil
@@ -445,7 +446,7 @@ func (cfg *Config) hmacKey() ([]byte, error) {
 	return bytes.TrimSpace(key), nil
 }
 
-// hosts are the names by which the listener may be called.
+// hosts returns the host names that requests may use.
 func (cfg *Config) hosts() []string {
 	names := slices.Clone(cfg.Hosts)
 	if len(names) == 0 {

@@ -15,52 +15,53 @@ import (
 )
 
 const (
-	// maxConns is how many connections are open at once, each at some 20 KiB. One
-	// more waits, and pushes out one whose client lets us wait: strangers who hold
-	// connections open lock nobody out.
+	// maxConns limits the open connections, which use about 20 KiB each. One more
+	// connection waits and replaces one whose client is idle, so idle connections of
+	// strangers cannot lock out others.
 	maxConns = 128
-	// grace is how long a client may say nothing while another one waits, so that a
-	// crowd of clients who all have something to say is served in turn, also where
-	// the machine has much to do, and nobody of it is pushed out. The two numbers
-	// belong together: among 300 who never say anything, one who does waits for
-	// (300-maxConns)/maxConns times this.
+	// grace is how long a client may be idle while another connection waits. It lets a
+	// crowd of active clients be served in turn, even on a busy machine, without
+	// closing any of their connections. Choose it together with maxConns: among 300
+	// idle clients, an active one waits for (300-maxConns)/maxConns times grace.
 	grace = 250 * time.Millisecond
-	// newsMax is how often it gains time by what it says: a TLS handshake and a
-	// request come in as many pieces. Byte by byte it gains no more.
+	// newsMax is how often received data restarts the grace time: a TLS handshake and a
+	// request arrive in about that many pieces. Sending byte by byte gains no more
+	// time.
 	newsMax = 4
 )
 
-// connInfo is what is known of one connection.
+// connInfo is the state of one connection.
 type connInfo struct {
 	conn   net.Conn
 	peer   peer
-	source string // a user of the machine, or an address
+	source string // a local user or an address
 	all    *connections
 
-	// With the lock of all held.
-	reading, writing bool      // it is waited for, as far as this program knows
-	since            time.Time // when its client was first waited for, or last said something
-	heard            int       // how often it did
-	busy             bool      // a request is being served: what is read beside it is not waited for
+	// Protected by connections.mu.
+	reading, writing bool      // the server is blocked in a read or write, as far as is known
+	since            time.Time // when the wait for the client began, or its last data arrived
+	heard            int       // how often data arrived since then
+	busy             bool      // a request is being served, so a concurrent read does not count as waiting
 }
 
-// waits tells that this connection's client lets us wait.
+// waits reports whether the server is waiting for this connection's client.
 func (i *connInfo) waits() bool { return i.writing || i.reading && !i.busy }
 
 type connKey struct{}
 
-// connOf is nil where there is no listener of ours: in a test of the handler alone.
+// connOf returns nil if the connection is not from our listener, as in handler tests.
 func connOf(r *http.Request) *connInfo {
 	c, _ := r.Context().Value(connKey{}).(*connInfo)
 	return c
 }
 
-// ownsLog tells whether the client may read the audit log anyway, as its owner or root.
+// ownsLog reports whether the client can read the audit log anyway, as its owner or
+// root.
 func (i *connInfo) ownsLog() bool {
 	return i != nil && i.peer.known && (i.peer.uid == 0 || int(i.peer.uid) == os.Geteuid())
 }
 
-// set changes what is known of a connection.
+// set changes the state of a connection.
 func (i *connInfo) set(change func()) {
 	if i == nil {
 		return
@@ -71,12 +72,12 @@ func (i *connInfo) set(change func()) {
 	i.all.wake()
 }
 
-// work is while a request is served, listen while more of it is read, or the next
-// one awaited.
+// work marks that a request is being served; listen marks that the server reads more of
+// it or waits for the next one.
 func (i *connInfo) work()   { i.set(func() { i.busy = true }) }
 func (i *connInfo) listen() { i.set(func() { i.busy, i.since, i.heard = false, time.Now(), 0 }) }
 
-// connections are the open connections.
+// connections holds the open connections.
 type connections struct {
 	max   int
 	grace time.Duration
@@ -84,7 +85,7 @@ type connections struct {
 	mu      sync.Mutex
 	open    []*connInfo // oldest first
 	closed  bool
-	changed chan struct{} // closed, and made anew, when one of these changes
+	changed chan struct{} // closed and replaced whenever one of these changes
 }
 
 func newConnections() *connections {
@@ -96,7 +97,7 @@ func (c *connections) wake() {
 	c.changed = make(chan struct{})
 }
 
-// enter waits for room.
+// enter waits for a free place.
 func (c *connections) enter(i *connInfo) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,9 +128,9 @@ func (c *connections) enter(i *connInfo) error {
 	return nil
 }
 
-// slowest is the connection to push out, if any: of the source that has most of
-// them, the one that has been waited for the longest time. What has come and was
-// not read yet is this program's slowness, not the client's.
+// slowest returns the connection to close, if any: among those of the source with the
+// most connections, the one that the server has waited for longest. A connection with
+// unread data is not a candidate, because then the server is slow, not the client.
 func (c *connections) slowest() *connInfo {
 	of := map[string]int{}
 	for _, i := range c.open {
@@ -145,7 +146,7 @@ func (c *connections) slowest() *connInfo {
 	return worst
 }
 
-// unread tells how many bytes wait in a socket.
+// unread returns the number of bytes that wait in a socket.
 func unread(conn net.Conn) (n int32) {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
@@ -161,13 +162,13 @@ func unread(conn net.Conn) (n int32) {
 	return n
 }
 
-// remove is called with mu held.
+// remove must be called with mu held.
 func (c *connections) remove(i *connInfo) {
 	c.open = slices.DeleteFunc(c.open, func(o *connInfo) bool { return o == i })
 	c.wake()
 }
 
-// begin is for http.Server.ConnContext.
+// begin is the http.Server.ConnContext hook.
 func (c *connections) begin(ctx context.Context, conn net.Conn) context.Context {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
@@ -178,8 +179,8 @@ func (c *connections) begin(ctx context.Context, conn net.Conn) context.Context 
 	return ctx
 }
 
-// limitedListener lets only so many connections in. Those that wait do so in the
-// kernel, but for one.
+// limitedListener limits the number of open connections. All but one of the waiting
+// connections wait in the kernel.
 type limitedListener struct {
 	net.Listener
 	conns *connections
@@ -207,7 +208,7 @@ func (l limitedListener) Close() error {
 	return l.Listener.Close()
 }
 
-// trackedConn makes room when it is closed.
+// trackedConn frees its place when it is closed.
 type trackedConn struct {
 	net.Conn
 	info *connInfo
@@ -239,7 +240,7 @@ func (t *trackedConn) Close() error {
 	return t.Conn.Close()
 }
 
-// sourceOf is where a connection comes from: a user of the machine, or an address.
+// sourceOf returns where a connection comes from: a local user or an address.
 func sourceOf(p peer, address string) string {
 	if p.known {
 		return fmt.Sprintf("uid %d", p.uid)

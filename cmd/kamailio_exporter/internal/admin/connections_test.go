@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// More clients than there is room for, who all have something to say, are served in
-// turn; none is pushed out.
+// When there are more active clients than places, all are served in turn and none is
+// disconnected.
 func TestCrowd(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(func(s *Server) { s.conns.max, s.conns.grace = 8, time.Minute })
 	var all sync.WaitGroup
@@ -33,9 +33,10 @@ func TestCrowd(t *testing.T) {
 	}
 }
 
-// Who lets the endpoint wait makes room for others: before the first byte, byte by
-// byte, in a body (also with a right token), between two requests, and with an
-// answer that is not read. Whose action runs does not.
+// A client that makes the endpoint wait loses its place to others: before the first
+// byte, when sending byte by byte, in a body (even with a valid token), between two
+// requests, and when it does not read the reply. A client whose action is running keeps
+// its place.
 func TestWhoLetsWaitMakesRoom(t *testing.T) {
 	post := "POST /v1/actions/dispatcher.reload HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + nocToken + "\r\nContent-Type: application/json\r\n"
 	for name, begin := range map[string]func(t *testing.T, conn net.Conn){
@@ -61,7 +62,7 @@ func TestWhoLetsWaitMakesRoom(t *testing.T) {
 			resp.Body.Close()
 		},
 		"not reading": func(_ *testing.T, conn net.Conn) {
-			go func() { // answers without end
+			go func() { // endless reply
 				for err := error(nil); err == nil; {
 					_, err = io.WriteString(conn, strings.Repeat("GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n", 100))
 				}
@@ -89,7 +90,7 @@ func TestWhoLetsWaitMakesRoom(t *testing.T) {
 	}
 }
 
-// Of the source that has most, who has been waited for the longest.
+// Of the source with the most connections, the one waited for longest is closed.
 func TestWhoIsPushedOut(t *testing.T) {
 	c, now := newConnections(), time.Now()
 	add := func(name, source string, ago time.Duration, change func(*connInfo)) {
@@ -113,7 +114,7 @@ func TestWhoIsPushedOut(t *testing.T) {
 	if got := c.slowest(); got != nil {
 		t.Errorf("%+v", got)
 	}
-	c.open[0].writing = true // busy, and its answer is not read
+	c.open[0].writing = true // busy, and the client does not read the reply
 	if got := c.slowest(); got == nil || got.conn.(fakeConn).name != "busy" {
 		t.Errorf("%+v", got)
 	}

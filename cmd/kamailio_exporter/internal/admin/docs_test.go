@@ -21,13 +21,13 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the generated parts of the documents of the admin endpoint")
 
-// catalogue is that of the endpoint.
+// catalogue returns the endpoint's catalogue.
 func catalogue() *action.Catalogue { return action.NewCatalogue((*repair.Ledger)(nil).Reset(nil)) }
 
 var root = filepath.Join("..", "..", "..", "..")
 
-// TestDocs writes the tables and examples of docs/admin.md and docs/admin-reference.md,
-// with -update, and else checks that they are what the catalogue and examples/admin say.
+// TestDocs updates the tables and examples of docs/admin.md and docs/admin-reference.md
+// with -update. Otherwise it checks that they match the catalogue and examples/admin.
 func TestDocs(t *testing.T) {
 	parts := map[string]map[string]string{
 		"admin.md":           {},
@@ -62,14 +62,14 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// What docs/admin-reference.md says of an action and a version of Kamailio.
+// Results in docs/admin-reference.md for an action and a version of Kamailio.
 const (
 	seenVerified   = "verified"
 	seenUnverified = "unverified"
 	seenNoRPC      = "no such RPC"
 )
 
-// outcomesFile has what was seen on each version, by action.
+// outcomesFile holds the observed result on each version, by action.
 const outcomesFile = "testdata/outcomes.json"
 
 func recordedOutcomes(t *testing.T) map[string]map[string]string {
@@ -85,7 +85,7 @@ func recordedOutcomes(t *testing.T) map[string]map[string]string {
 	return outcomes
 }
 
-// The actions that runbooks name, and their parameters, are those of the catalogue.
+// The actions and parameters in runbooks exist in the catalogue.
 func TestRunbooksNameActions(t *testing.T) {
 	runbooks, err := filepath.Glob(filepath.Join(root, "alerts", "runbooks", "*.md"))
 	if err != nil {
@@ -161,7 +161,7 @@ func actionTable(t *testing.T) string {
 	return b.String()
 }
 
-// formTable is what a parameter of an action has to be by another one.
+// formTable lists the forms of a parameter that depend on another one.
 func formTable(name string) string {
 	var b strings.Builder
 	a := catalogue().Get(name)
@@ -197,7 +197,7 @@ func bounds(p action.Param) string {
 	return string(p.Type)
 }
 
-// The examples are good configurations, but for the files that they name.
+// The examples are valid configurations, apart from the files that they name.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root, "examples", "admin", "*.yml"))
 	if err != nil || len(files) != 3 {
@@ -221,9 +221,9 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// Every row of the catalogue is whole, and every change of the price list is in it.
+// Every row of the catalogue is complete, and every change of the price list is in it.
 func TestCatalogue(t *testing.T) {
-	methods := map[string]bool{"htable.setxi": true} // the lease's, of the engine alone
+	methods := map[string]bool{"htable.setxi": true} // used by the engine for the lease only
 	for _, a := range catalogue().Actions {
 		name := a.Name
 		methods[a.Method] = true

@@ -26,7 +26,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// Tokens of the tests' users.
+// Tokens of the test users.
 const (
 	nocToken     = adminapi.TokenPrefix + "NOC0000000000000000000000000000000000000000000000000"
 	botToken     = adminapi.TokenPrefix + "BOT0000000000000000000000000000000000000000000000000"
@@ -34,7 +34,7 @@ const (
 	oldToken     = adminapi.TokenPrefix + "OLD0000000000000000000000000000000000000000000000000"
 )
 
-// policyText is the users of most tests; %d is another user's id.
+// policyText defines the users of most tests; %d is the UID of another user.
 func policyText() string {
 	return fmt.Sprintf(`
   limits: {per_user_per_second: 100, burst: 100, cooldown: 10s}
@@ -58,7 +58,7 @@ func policyText() string {
 `, adminapi.HashToken(nocToken), adminapi.HashToken(botToken), adminapi.HashToken(auditorToken), adminapi.HashToken(oldToken))
 }
 
-// endpoint is an endpoint with a fake Kamailio behind it.
+// endpoint is an admin endpoint that talks to a fake Kamailio.
 type endpoint struct {
 	t      testing.TB
 	fake   *kamrpctest.Server
@@ -70,7 +70,7 @@ type endpoint struct {
 	log    *syncBuffer
 	stop   func()
 	client *kamrpc.Client
-	opts   Options // besides those that each start sets
+	opts   Options // options other than those that each start sets
 }
 
 type syncBuffer struct {
@@ -90,7 +90,7 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// kamailioFake answers what a Kamailio with some destinations would.
+// kamailioFake starts a fake Kamailio with some destinations.
 func kamailioFake(t testing.TB) *kamrpctest.Server {
 	fake := kamrpctest.New(t)
 	fake.Handle("core.version", `"kamailio 6.0.1 (x86_64/linux)"`)
@@ -106,8 +106,8 @@ func kamailioFake(t testing.TB) *kamrpctest.Server {
 	return fake
 }
 
-// destinations is a dispatcher.list of set 1 with these flags; the URIs end in
-// their number.
+// destinations returns a dispatcher.list reply for set 1 with these flags. Each URI
+// ends in the number of its destination.
 func destinations(flags ...string) string {
 	var dests []string
 	for i, f := range flags {
@@ -116,10 +116,10 @@ func destinations(flags ...string) string {
 	return `{"NRSETS":1,"RECORDS":[{"SET":{"ID":1,"TARGETS":[` + strings.Join(dests, ",") + `]}}]}`
 }
 
-// newEndpoint prepares a configuration with this policy; start starts it.
+// newEndpoint prepares a configuration with this policy; start starts the endpoint.
 func newEndpoint(t testing.TB, policy string) *endpoint {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "adm") // a socket's path has to be short
+	dir, err := os.MkdirTemp("", "adm") // socket paths must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func (b *endpoint) start(change func(*Server)) *endpoint {
 	return b
 }
 
-// reply is what came back: a result, or a problem.
+// reply is the response to a request: a result or a problem.
 type reply struct {
 	Status int
 	Header http.Header
@@ -197,7 +197,7 @@ type reply struct {
 
 func (r reply) problem() string { return strings.TrimPrefix(r.Problem.Type, adminapi.ProblemPrefix) }
 
-// call makes one request as a user with this token. Further headers come in pairs.
+// call sends one request with this token. headers are pairs of name and value.
 func (b *endpoint) call(token, method, path, body string, headers ...string) reply {
 	b.t.Helper()
 	r, err := http.NewRequestWithContext(context.Background(), method, "http://localhost"+path, strings.NewReader(body))
@@ -242,7 +242,7 @@ func (b *endpoint) run(token, action, params string, headers ...string) reply {
 	return b.call(token, http.MethodPost, "/v1/actions/"+action, `{"params":`+params+`}`, headers...)
 }
 
-// raw sends bytes and returns all that comes back until the connection ends.
+// raw sends text as is and returns everything received until the connection ends.
 func (b *endpoint) raw(text string) string {
 	b.t.Helper()
 	conn, err := net.Dial("unix", b.socket)
@@ -274,7 +274,7 @@ func (b *endpoint) noChange(what string) {
 	}
 }
 
-// records are those of the audit log, and its denials, by time.
+// records returns the records of the audit log and of its denials, by time.
 func (b *endpoint) records() []audit.Record {
 	b.t.Helper()
 	var all []audit.Record

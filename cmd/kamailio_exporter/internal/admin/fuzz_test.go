@@ -25,7 +25,8 @@ func FuzzParseRequest(f *testing.F) {
 			}
 			return
 		}
-		// What is taken is an object for the standard parser too, with the same in it.
+		// An accepted body is also valid for the standard parser, with the same
+		// content.
 		var other struct {
 			Params map[string]any `json:"params"`
 			Reason string         `json:"reason"`
@@ -64,7 +65,7 @@ func FuzzParseConfig(f *testing.F) {
 		if err != nil || cfg == nil {
 			return
 		}
-		// What is taken has somebody in it, and nothing open.
+		// An accepted configuration has at least one user, and TLS off loopback.
 		if len(cfg.Users) == 0 {
 			t.Fatal("no users")
 		}

@@ -23,7 +23,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// realRuled is an endpoint with rules and a real Kamailio behind it.
+// realRuled is an endpoint with rules that talks to a real Kamailio.
 func realRuled(t *testing.T, server *kamailiotest.Server, mode, rules string) *ruledEndpoint {
 	t.Helper()
 	b := &ruledEndpoint{endpoint: newEndpoint(t, everything()+"    am: {kind: webhook, tokens: [{sha256: "+adminapi.HashToken(amToken)+"}]}\n"+
@@ -45,8 +45,8 @@ func realRuled(t *testing.T, server *kamailiotest.Server, mode, rules string) *r
 	return b
 }
 
-// During a storm of alerts that Kamailio does not confirm, an operator is served, and
-// within the time that a person waits.
+// During a storm of unconfirmed alerts, an operator's action still runs within the time
+// that a person waits for the slot.
 func TestOperatorsComeBeforeAlerts(t *testing.T) {
 	rules := `
     - name: drain
@@ -71,7 +71,7 @@ func TestOperatorsComeBeforeAlerts(t *testing.T) {
 			stop := make(chan struct{})
 			var storm sync.WaitGroup
 			var notifications atomic.Int32
-			for n := range 6 { // 300 alerts, in groups of 50, again and again
+			for n := range 6 { // 300 alerts, in groups of 50, repeatedly
 				var alerts []map[string]any
 				for i := range 50 {
 					alerts = append(alerts, b.alert("firing", uri(1+n*50+i), "set", "9"))
@@ -113,8 +113,8 @@ func TestOperatorsComeBeforeAlerts(t *testing.T) {
 	}
 }
 
-// A list of destinations that is larger than one reply may be still says how long one of
-// them takes to answer.
+// The latency of one destination can be read even if the list of destinations is larger
+// than the reply limit.
 func TestLatencyAmongManyDestinations(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -152,13 +152,13 @@ func TestLatencyAmongManyDestinations(t *testing.T) {
 	}
 }
 
-// leaseTable is what two exporters need in kamailio.cfg.
+// leaseTable is the htable that two exporters need in kamailio.cfg.
 const leaseTable = `
 modparam("htable", "htable", "exporter_lease=>size=2;autoexpire=60;")
 `
 
-// races is how often two exporters take both gateways of a set out at once, each one of
-// them: 25 times, or as KAMAILIO_TEST_RACES says.
+// races is how often two exporters at once each take out one of the two gateways of a
+// set: 25 times, or KAMAILIO_TEST_RACES.
 func races(t *testing.T) int {
 	t.Helper()
 	n, err := strconv.Atoi(cmp.Or(os.Getenv("KAMAILIO_TEST_RACES"), "25"))
@@ -168,9 +168,9 @@ func races(t *testing.T) int {
 	return n
 }
 
-// Of two exporters that each take out another gateway of two, of which one has to stay, one
-// is refused or takes its change back, and never both; and neither calls it verified that
-// none is left.
+// Two exporters each take out one of two gateways, of which one must stay. One of them
+// is refused or undoes its change, but never both, and neither reports success with no
+// gateway left.
 func TestTwoExportersOneKamailio(t *testing.T) {
 	race := races(t)
 	for _, version := range kamailiotest.Versions(t) {
@@ -233,12 +233,12 @@ func TestTwoExportersOneKamailio(t *testing.T) {
 	}
 }
 
-// A gateway that was only set to active does not count as one that stays, until it answers a
+// A gateway that was only set to active does not count as remaining until it answers a
 // ping.
 func TestClaimsDoNotCount(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
-			// Answers take longer each time, so that the latency shows each of them.
+			// Replies take longer each time, so that each one changes the latency.
 			var asked atomic.Int64
 			alive := kamailiotest.NewGateway(t, func(string) (string, time.Duration) {
 				return "200 OK", time.Duration(20+10*asked.Add(1)%80) * time.Millisecond

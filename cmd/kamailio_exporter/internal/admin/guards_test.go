@@ -8,12 +8,12 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// Guards hold after the change, too: what breaks one meanwhile has the change taken back,
-// and never called verified.
+// Guards are checked again after the change. If one no longer holds, the change is
+// undone and is never reported as verified.
 func TestGuardsAreJudgedAgain(t *testing.T) {
 	for name, tc := range map[string]struct {
-		back    string // what becomes of the other gateway while this one waits
-		refuse  bool   // Kamailio does not put this one back
+		back    string // what happens to the other gateway while this one waits
+		refuse  bool   // Kamailio refuses to restore this one
 		problem string
 		outcome audit.Outcome
 		state   string
@@ -32,7 +32,7 @@ func TestGuardsAreJudgedAgain(t *testing.T) {
 				d.mu.Lock()
 				defer d.mu.Unlock()
 				switch reads++; {
-				case reads == 2: // after the change
+				case reads == 2: // the read after the change
 					d.flags[0] = "DX"
 				case reads == 3 && tc.back != "":
 					d.flags[0] = tc.back

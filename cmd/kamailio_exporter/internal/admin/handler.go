@@ -22,17 +22,17 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/repair"
 )
 
-// inForce is all that a new configuration replaces at once.
+// inForce is everything that a configuration reload replaces together.
 type inForce struct {
 	cfg      *Config
 	policy   *action.Policy
 	auth     *authenticator
-	rules    *repair.Rules // nil while there is no receiver for alerts
-	replaced chan struct{} // closed when it is in force no more
+	rules    *repair.Rules // nil if the endpoint accepts no alerts
+	replaced chan struct{} // closed when a newer configuration replaces this one
 }
 
-// The problems that requests have before anything is done, as docs/admin-reference.md lists them; those
-// of actions are in package action.
+// The problems of requests before any action runs, as listed in
+// docs/admin-reference.md. Those of actions are in package action.
 var (
 	unauthenticated = action.Kind{Name: "unauthenticated", Status: http.StatusUnauthorized, Outcome: audit.Refused, Title: "Who are you?"}
 	forbidden       = action.Kind{Name: "browser", Status: http.StatusForbidden, Outcome: audit.Refused, Title: "Requests from web pages are refused"}
@@ -45,8 +45,8 @@ var (
 	rateLimited     = action.Kind{Name: "rate-limit", Status: http.StatusTooManyRequests, Outcome: audit.Refused, Title: "Too many requests"}
 )
 
-// handler is the HTTP side. Its routes are compared byte by byte: there is no
-// ServeMux that would clean a path, or redirect.
+// handler serves HTTP. It compares paths byte by byte and does not use ServeMux, which
+// would clean paths or redirect.
 type handler struct {
 	engine   *action.Engine
 	runner   *repair.Runner
@@ -58,7 +58,7 @@ type handler struct {
 	inForce  func() *inForce
 }
 
-// ServeHTTP turns every refusal into a problem, in one place.
+// ServeHTTP writes every refusal as a problem, in one place.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
@@ -73,7 +73,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serve tells who asked, also when it fails after that is known.
+// serve serves a request. It returns the identity even if it fails after
+// authentication.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, id string) (identity, error) {
 	s := h.inForce()
 	network, _, _ := s.cfg.address()
@@ -98,7 +99,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, id string) (iden
 	return who, h.route(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)), s, id)
 }
 
-// refusal is the problem of credentials that are not good.
+// refusal returns the problem for invalid credentials.
 func refusal(err error) error {
 	if errors.Is(err, errGuesses) {
 		return rateLimited.Later("", time.Minute)
@@ -106,8 +107,8 @@ func refusal(err error) error {
 	return unauthenticated.Because("")
 }
 
-// browser refuses what only a web page sends. A page can have any web browser on
-// the machine send requests, also under a name of its own that leads to loopback.
+// browser refuses requests that only a web page sends. Any web page can make a local
+// browser send requests, also to a host name of its own that resolves to loopback.
 func (h *handler) browser(r *http.Request, s *inForce) error {
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {
@@ -194,7 +195,7 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, s *inForce, id s
 	return read(w, s, who, values)
 }
 
-// only refuses other methods than these, also by a header.
+// only refuses all other methods, including method overrides in a header.
 func only(w http.ResponseWriter, r *http.Request, methods ...string) error {
 	if !slices.Contains(methods, r.Method) || overridden(r.Header) {
 		w.Header().Set("Allow", strings.Join(methods, ", "))
@@ -240,7 +241,7 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request, s *inForce, who id
 		return err
 	}
 	if a = s.policy.Catalogue.Get(a.Name); len(who.user.Grants(a.Name)) == 0 {
-		return notFound.Because("") // since the body began
+		return notFound.Because("") // access was revoked while the body was read
 	}
 	req, err := parseRequest(text)
 	if err != nil {
@@ -262,7 +263,8 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request, s *inForce, who id
 	return err
 }
 
-// targets lists what a user may name in actions, or the kinds of it.
+// targets lists the targets of a kind that a user may name in actions or, without a
+// kind, the kinds.
 func (h *handler) targets(ctx context.Context, w http.ResponseWriter, s *inForce, who identity, name string, query url.Values) error {
 	if err := noQuery(query); err != nil {
 		return err
@@ -295,7 +297,8 @@ func (h *handler) targets(ctx context.Context, w http.ResponseWriter, s *inForce
 	return answer(w, http.StatusOK, told)
 }
 
-// once runs a job, or says again what became of it when its key was used before.
+// once runs a job, or returns the earlier result if its Idempotency-Key was used
+// before.
 func (h *handler) once(ctx context.Context, w http.ResponseWriter, j *action.Job) error {
 	if j.Key != "" {
 		j.Print = action.Fingerprint(j.Action.Name, j.Args, j.DryRun)
@@ -340,7 +343,7 @@ func write(w http.ResponseWriter, status int, contentType string, body any) erro
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	_, _ = w.Write(append(text, '\n')) // a client that is gone is no error
+	_, _ = w.Write(append(text, '\n')) // a client that disconnected is not an error
 	return nil
 }
 
@@ -353,14 +356,14 @@ func writeProblem(w http.ResponseWriter, p *action.Problem, id string, res *admi
 		body.Action, body.Before, body.After = res.Action, res.Before, res.After
 	}
 	if p.Kind == unauthenticated || p.Kind == rateLimited && p.Detail == "" {
-		body.Instance = "/" // nothing tells one of these from another
+		body.Instance = "/" // nothing distinguishes these from each other
 	}
 	body.Retry = setHeaders(w, p)
 	return write(w, p.Status, "application/problem+json", body)
 }
 
-// setHeaders sets what goes with a problem: how to authenticate, and when to try again,
-// which it returns in seconds.
+// setHeaders sets the headers of a problem: how to authenticate and when to retry. It
+// returns the retry time in seconds.
 func setHeaders(w http.ResponseWriter, p *action.Problem) (retry int) {
 	if p.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
@@ -372,7 +375,7 @@ func setHeaders(w http.ResponseWriter, p *action.Problem) (retry int) {
 	return retry
 }
 
-// refuse answers, counts and writes down.
+// refuse answers, counts and logs a refusal.
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, id string, who identity, p *action.Problem) {
 	record := audit.Record{ID: id, Source: source(r), Status: p.Status, Problem: p.Name, Detail: p.Detail}
 	h.metrics.denied.WithLabelValues(p.Name).Inc()
@@ -388,8 +391,9 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, id string, who 
 	}
 	h.engine.Log.Deny(record)
 	if r.ContentLength != 0 {
-		// What is left of the body is thrown away for a moment, so that the answer
-		// arrives (a connection closed on unread data is reset), and not waited for.
+		// Discard the rest of the body for a short time, without making the client
+		// wait. If the connection were closed with unread data, it would be reset and
+		// the answer lost.
 		w.Header().Set("Connection", "close")
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime))
 	}
@@ -406,7 +410,7 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, id string, who 
 
 const lingerTime = 500 * time.Millisecond
 
-// source is where a request comes from: a user of the machine, or an address.
+// source returns where a request comes from: a local user or an address.
 func source(r *http.Request) string {
 	if c := connOf(r); c != nil {
 		return c.source
@@ -414,7 +418,7 @@ func source(r *http.Request) string {
 	return sourceOf(peer{}, r.RemoteAddr)
 }
 
-// actionsOf is what a user may run.
+// actionsOf returns the actions that a user may run.
 func (h *handler) actionsOf(s *inForce, u *action.User) adminapi.Actions {
 	kinds := action.TargetKinds()
 	all := adminapi.Actions{User: u.Name, Busy: h.engine.Busy(), Actions: []adminapi.Action{}}
@@ -472,7 +476,7 @@ func (h *handler) listOperations(w http.ResponseWriter, _ *inForce, who identity
 	return answer(w, http.StatusOK, adminapi.Operations{Operations: h.engine.Journal.Last(who.user, limit)})
 }
 
-// auditLogs tells where the audit logs end. It is nothing of what is in them.
+// auditLogs returns where the audit logs end. That reveals nothing of their content.
 func (h *handler) auditLogs(w http.ResponseWriter, _ *inForce, _ identity, query url.Values) error {
 	if err := noQuery(query); err != nil {
 		return err
@@ -480,12 +484,13 @@ func (h *handler) auditLogs(w http.ResponseWriter, _ *inForce, _ identity, query
 	return answer(w, http.StatusOK, adminapi.AuditLogs{Logs: h.engine.Log.Heads()})
 }
 
-// seesRules: who may see everything, or close a breaker.
+// seesRules reports whether a user may see the rules: an auditor, or a user who may
+// close breakers.
 func seesRules(who identity) bool {
 	return who.user.Auditor || len(who.user.Grants(adminapi.ResetAction)) > 0
 }
 
-// listRules tells how the rules are.
+// listRules returns the state of the rules.
 func (h *handler) listRules(w http.ResponseWriter, _ *inForce, who identity, query url.Values) error {
 	if !seesRules(who) {
 		return notFound.Because("")
@@ -496,8 +501,8 @@ func (h *handler) listRules(w http.ResponseWriter, _ *inForce, who identity, que
 	return answer(w, http.StatusOK, h.runner.State())
 }
 
-// alerts takes a notification. Only a webhook's credentials are good for it, and
-// for nothing else; without rules there is no such path.
+// alerts accepts a notification. The path exists only with rules and only for webhook
+// users, who can use no other path.
 func (h *handler) alerts(w http.ResponseWriter, r *http.Request, s *inForce, who identity, path string, query url.Values) error {
 	if !who.user.Webhook || path != adminapi.WebhookPath || s.rules == nil {
 		return notFound.Because("")
@@ -514,7 +519,7 @@ func (h *handler) alerts(w http.ResponseWriter, r *http.Request, s *inForce, who
 		return err
 	}
 	if !who.user.Webhook || s.rules == nil {
-		return notFound.Because("") // since the body began
+		return notFound.Because("") // access was revoked while the body was read
 	}
 	ctx, cancel := context.WithCancel(r.Context()) // it may have to wait for its turn
 	defer cancel()

@@ -55,7 +55,7 @@ func everything() string {
 	return "  limits: {per_user_per_second: 100, burst: 100, cooldown: 1s}\n  guards: {min_uptime: 1s}\n  users:\n    noc:\n      tokens: [{sha256: " + adminapi.HashToken(nocToken) + "}]\n      grants:\n" + grants.String()
 }
 
-// realEndpoint is an endpoint with a real Kamailio behind it, over HTTP.
+// realEndpoint is an endpoint that talks to a real Kamailio over HTTP.
 func realEndpoint(t *testing.T, uri string) *endpoint {
 	t.Helper()
 	b := newEndpoint(t, everything())
@@ -73,8 +73,8 @@ func realEndpoint(t *testing.T, uri string) *endpoint {
 	return b.start(func(s *Server) { hurry(s.inForce.Load()) })
 }
 
-// hurry takes the pauses away: Kamailio's own reload_delta, 1 s in the demo, is
-// left.
+// hurry removes our pauses. Kamailio's own reload_delta, 1 s in the demo, still
+// applies.
 func hurry(s *inForce) {
 	s.cfg.Limits.Cooldown = time.Millisecond
 	for _, a := range s.policy.Catalogue.Actions {
@@ -98,8 +98,8 @@ var copied = regexp.MustCompile(`(?mi)^(Via|From|To|Call-ID|CSeq|Record-Route):.
 
 var calls atomic.Int64
 
-// invite calls a number through Kamailio and returns the status of the final reply;
-// "" when none comes.
+// invite calls a number through Kamailio and returns the status of the final reply; ""
+// if there is none.
 func invite(t testing.TB, server *kamailiotest.Server, user string) string {
 	t.Helper()
 	conn, err := net.Dial("udp", server.SIPAddr)
@@ -130,8 +130,8 @@ func invite(t testing.TB, server *kamailiotest.Server, user string) string {
 	}
 }
 
-// phone sends what a test writes, answers each request with 200 and keeps what
-// came.
+// phone sends requests of a test, replies to each received request with 200, and keeps
+// what it received.
 type phone struct {
 	conn net.Conn
 	mu   sync.Mutex
@@ -166,7 +166,7 @@ func newPhone(t *testing.T, server *kamailiotest.Server) *phone {
 	return p
 }
 
-// send sends a request, with header lines of its own before an empty line and a body.
+// send sends a request. rest is additional header lines, an empty line and a body.
 func (p *phone) send(t *testing.T, method, user, rest string) {
 	t.Helper()
 	id := fmt.Sprintf("admintest-%d-%d", time.Now().UnixNano(), calls.Add(1))
@@ -180,7 +180,7 @@ func (p *phone) send(t *testing.T, method, user, rest string) {
 	}
 }
 
-// got is the different messages that came and begin so; none comes twice.
+// got returns the distinct received messages with this prefix.
 func (p *phone) got(begin string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -210,12 +210,12 @@ func until(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within 10 s: %s", what)
 		}
-		time.Sleep(20 * time.Millisecond) // what is waited for is in another process
+		time.Sleep(20 * time.Millisecond) // the other process needs time
 	}
 }
 
-// wants runs an action and checks its outcome; a reload of this action may have
-// been a moment ago.
+// wants runs an action and checks its outcome. It retries if the same reload ran a
+// moment ago.
 func (b *endpoint) wants(t *testing.T, action, params string, outcome audit.Outcome, verified bool) reply {
 	t.Helper()
 	r := b.run(nocToken, action, params, "Idempotency-Key", adminapi.NewID(time.Now()))
@@ -229,15 +229,15 @@ func (b *endpoint) wants(t *testing.T, action, params string, outcome audit.Outc
 	return r
 }
 
-// TestActionsOfRealKamailio runs every action whose module is there, and sees what
-// it did by another way than this program's.
+// TestActionsOfRealKamailio runs every action whose module is loaded, and checks its
+// effect independently of this program.
 func TestActionsOfRealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true, Extra: checks})
 			b := realEndpoint(t, server.HTTPURL)
 			six := !strings.HasPrefix(version, "5.")
-			ran := map[string]string{} // at best
+			ran := map[string]string{} // best outcome of each action
 			run := func(action, params string, outcome audit.Outcome, verified bool) reply {
 				t.Helper()
 				r := b.wants(t, action, params, outcome, verified)
@@ -275,7 +275,7 @@ func TestActionsOfRealKamailio(t *testing.T) {
 	}
 }
 
-// seen is what an answer shows of the action; "" if it is not how it goes at best.
+// seen summarizes an action's reply; "" if it is not the best possible outcome.
 func seen(r reply) string {
 	switch {
 	case r.Outcome == audit.Applied && r.Verified:
@@ -290,7 +290,8 @@ func seen(r reply) string {
 
 var recording sync.Mutex
 
-// recorded compares what was seen with what is recorded, which -update writes.
+// recorded compares the observed outcomes with the recorded ones, which -update
+// rewrites.
 func recorded(t *testing.T, version string, is map[string]string) {
 	t.Helper()
 	recording.Lock()
@@ -322,8 +323,8 @@ func recorded(t *testing.T, version string, is map[string]string) {
 	}
 }
 
-// checks has Kamailio's own script use each second what the actions change, and write
-// down what comes of it.
+// checks makes Kamailio's own script use what the actions change, once per second, and
+// write down the result.
 const checks = `
 modparam("rtimer", "timer", "name=checks;interval=1;mode=1;")
 modparam("rtimer", "exec", "timer=checks;route=CHECKS")
@@ -347,7 +348,7 @@ route[CHECKS] {
 }
 `
 
-// checked is what the script last wrote down.
+// checked returns the script's latest result.
 func checked(server *kamailiotest.Server, name string) string {
 	all := regexp.MustCompile(`CHECKS .*?\b`+name+`=<(.*?)>(?: |\n)`).FindAllStringSubmatch(server.Log(), -1)
 	if len(all) == 0 {
@@ -356,8 +357,7 @@ func checked(server *kamailiotest.Server, name string) string {
 	return all[len(all)-1][1]
 }
 
-// turns runs an action, and sees that the script of Kamailio finds another thing than
-// before.
+// turns runs an action, and checks that the result of Kamailio's script changes.
 func turns(t *testing.T, server *kamailiotest.Server, name, before, after string, run func()) {
 	t.Helper()
 	until(t, fmt.Sprintf("%s is %q to the script", name, before), func() bool { return checked(server, name) == before })
@@ -367,7 +367,7 @@ func turns(t *testing.T, server *kamailiotest.Server, name, before, after string
 
 type runner func(action, params string, outcome audit.Outcome, verified bool) reply
 
-// gatewaysOf: a gateway gets calls when it is loaded, and none when it is taken out.
+// gatewaysOf: a gateway gets calls once it is loaded, and none after it is taken out.
 func gatewaysOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	t.Helper()
 	one, two := newGateway(t), newGateway(t)
@@ -395,7 +395,7 @@ func gatewaysOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	if first, second := spread(); first != 0 || second == 0 {
 		t.Errorf("taken out: %d and %d calls", first, second)
 	}
-	// The other one is the last.
+	// The other gateway is the last one.
 	if r := run("dispatcher.set-state", fmt.Sprintf(`{"set":1,"uri":"sip:127.0.0.1:%d","state":"dx"}`, two.Port()), audit.Refused, false); r.problem() != "guard" {
 		t.Errorf("%s", r.Text)
 	}
@@ -404,7 +404,7 @@ func gatewaysOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	if first, second := spread(); first == 0 || second == 0 {
 		t.Errorf("put back: %d and %d calls", first, second)
 	}
-	// 23: an empty table empties Kamailio, which calls it a success.
+	// 23: an empty table empties Kamailio's list, which Kamailio reports as a success.
 	sql(t, server, "CREATE TABLE kept AS SELECT * FROM dispatcher; DELETE FROM dispatcher;")
 	r = run("dispatcher.reload", `{}`, audit.Contradicted, false)
 	if r.Status != 502 || r.problem() != "verification-failed" || r.After["destinations"] != 0.0 {
@@ -413,7 +413,7 @@ func gatewaysOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	sql(t, server, "INSERT INTO dispatcher SELECT * FROM kept; DROP TABLE kept;")
 	run("dispatcher.reload", `{}`, audit.Applied, true)
 
-	// drouting: a rule that is new is used. Nothing of it can be read.
+	// drouting: a new rule is used. No RPC shows the rules.
 	sql(t, server, fmt.Sprintf(`INSERT INTO dr_gateways (gwid, type, address, strip) VALUES (77, 1, '127.0.0.1:%d', 0);
 		UPDATE dr_rules SET gwlist='77' WHERE prefix='2';`, one.Port()))
 	one.Invites.Store(0)
@@ -446,8 +446,8 @@ func gatewaysOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	}
 }
 
-// secondRelay starts an rtpengine, and waits until it answers. It ends with the
-// test, and with this process.
+// secondRelay starts an rtpengine and waits until it answers. It ends with the test and
+// with this process.
 func secondRelay(t *testing.T, url string) {
 	t.Helper()
 	addr := strings.TrimPrefix(url, "udp:")
@@ -482,9 +482,8 @@ func secondRelay(t *testing.T, url string) {
 	})
 }
 
-// relaysOf: a relay is switched off and on again, but the last of its set is not
-// switched off. In set 0 there are one that runs and one that is dead, in set 1
-// one that is switched off.
+// relaysOf: a relay is disabled and enabled again, but the last one of its set cannot
+// be disabled. Set 0 has a running relay and a dead one, set 1 a disabled one.
 func relaysOf(t *testing.T, server *kamailiotest.Server, b *endpoint, run runner) {
 	t.Helper()
 	var relays []struct {
@@ -499,7 +498,8 @@ func relaysOf(t *testing.T, server *kamailiotest.Server, b *endpoint, run runner
 			t.Fatalf("rtpengine.show: %v, %v", err, relays)
 		}
 	}
-	// 5.6 says 0, 1 when it does not answer, or "1(permanent)"; 6 says false or true.
+	// Kamailio 5.6 reports 0, 1 if the relay does not answer, or "1(permanent)"; 6
+	// reports false or true.
 	sees := func(what, first string, second string) {
 		t.Helper()
 		show()
@@ -517,8 +517,9 @@ func relaysOf(t *testing.T, server *kamailiotest.Server, b *endpoint, run runner
 		t.Helper()
 		return run("rtpengine.set-enabled", fmt.Sprintf(`{"url":%q,"enabled":%t}`, url, enabled), outcome, verified)
 	}
-	// A process of Kamailio that found a relay dead may say so once more when it is
-	// not, as its socket still has the error (modules/rtpengine/rtpengine.c).
+	// A Kamailio process that found a relay dead may report it as dead once more after
+	// it is back, because its socket still holds the error
+	// (modules/rtpengine/rtpengine.c).
 	enable := func(url string) {
 		t.Helper()
 		until(t, "enabled: "+url, func() bool {
@@ -529,7 +530,7 @@ func relaysOf(t *testing.T, server *kamailiotest.Server, b *endpoint, run runner
 			return r.Outcome == audit.Applied
 		})
 	}
-	// rtpengine says fail, with HTTP 200.
+	// rtpengine returns "fail" with HTTP 200.
 	if r := set(second, true, audit.Failed, false); r.Status != 502 {
 		t.Errorf("a dead relay: %s", r.Text)
 	}
@@ -555,8 +556,8 @@ func relaysOf(t *testing.T, server *kamailiotest.Server, b *endpoint, run runner
 	sees("the second is switched off", "on", "off")
 }
 
-// relayUsed has the script ask a relay of set 3 each second, and write down which.
-// The Call-ID of what it asks about is always the same, so the relay is too.
+// relayUsed makes the script use a relay of set 3 once per second and write down which
+// one. The Call-ID is always the same, so the relay is too.
 const relayUsed = `
 modparam("rtpengine", "db_url", "DB_URL")
 modparam("rtpengine", "rtp_inst_pvar", "$var(relay)")
@@ -572,12 +573,12 @@ route[CHECKS] {
 }
 `
 
-// TestRelaysFromTheDatabase: relays that are new in the database are used, and one
-// that is switched off is not.
+// TestRelaysFromTheDatabase: relays added to the database are used, and a disabled one
+// is not.
 func TestRelaysFromTheDatabase(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
-			t.Parallel() // Kamailio reloads them 10 s after its start at the earliest
+			t.Parallel() // Kamailio allows the first reload 10 s after its start
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Extra: relayUsed})
 			b := realEndpoint(t, server.HTTPURL)
 			port, release, err := kamailiotest.FreePorts()
@@ -615,11 +616,11 @@ func TestRelaysFromTheDatabase(t *testing.T) {
 	}
 }
 
-// dialogConfirmed is DLG_STATE_CONFIRMED of modules/dialog/dlg_hash.h. The calls that
-// are over are in the list for some seconds more.
+// dialogConfirmed is DLG_STATE_CONFIRMED of modules/dialog/dlg_hash.h. Calls stay in
+// the list for some seconds after they end.
 const dialogConfirmed = 4
 
-// dialogsOf: a call that SIPp holds really ends.
+// dialogsOf: a call that SIPp holds is really ended.
 func dialogsOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	t.Helper()
 	type dialog struct {
@@ -649,7 +650,7 @@ func dialogsOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	until(t, "dialog.end", func() bool { return gone(first.CallID) })
 	run("dialog.terminate", fmt.Sprintf(`{"call_id":%q,"from_tag":%q,"to_tag":%q}`, second.CallID, second.Caller.Tag, second.Callee.Tag), audit.Applied, true)
 	until(t, "dialog.terminate", func() bool { return gone(second.CallID) })
-	// SIPp got a BYE in each of them.
+	// SIPp received a BYE in each call.
 	until(t, "SIPp's BYE", func() bool {
 		out, _ := exec.Command("sh", "-c", "cat "+filepath.Join(server.Dir, "traffic")+"/held*.err").Output()
 		return strings.Contains(string(out), "BYE") && strings.Contains(string(out), first.CallID) && strings.Contains(string(out), second.CallID)
@@ -662,7 +663,7 @@ func dialogsOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	until(t, "dialog.bridge", func() bool { return phone.Invites.Load() > 0 })
 }
 
-// registrationsOf: who was removed cannot be called.
+// registrationsOf: a removed user cannot be called.
 func registrationsOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	t.Helper()
 	found := regexp.MustCompile(`"AoR":\s*"(user[0-9]+@example\.com)"`).FindAllStringSubmatch(string(server.RPC(t, "ul.dump", "brief")), -1)
@@ -693,7 +694,8 @@ func registrationsOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	}
 }
 
-// trunksOf: Kamailio registers at another server, here at itself, or does not.
+// trunksOf: Kamailio registers, or stops registering, at another server, which here is
+// itself.
 func trunksOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	t.Helper()
 	sql(t, server, `INSERT INTO uacreg (l_uuid, l_username, l_domain, r_username, r_domain, realm, auth_username, auth_password, auth_ha1, auth_proxy, expires, flags, reg_delay)
@@ -714,7 +716,7 @@ func trunksOf(t *testing.T, server *kamailiotest.Server, run runner) {
 		return n
 	}
 	run("uac.disable", `{"uuid":"trunk-b"}`, audit.Applied, true)
-	if flags()&1 != 1 { // Kamailio tells nobody: it registers no more when its time is over
+	if flags()&1 != 1 { // no de-registration is sent: Kamailio only stops renewing
 		t.Error("not disabled")
 	}
 	run("uac.enable", `{"uuid":"trunk-b"}`, audit.Applied, true)
@@ -747,7 +749,7 @@ func trunksOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	})
 }
 
-// tablesOf: what is in the database is loaded, what is set is there.
+// tablesOf: the content of the database is loaded, and values that are set are present.
 func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 	t.Helper()
 	rpc := func(method string, params ...any) string { return string(server.RPC(t, method, params...)) }
@@ -766,8 +768,8 @@ func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 	if !strings.Contains(rpc("domain.dump"), "new.example") {
 		t.Error("domain.reload")
 	}
-	// 5.6 cannot be asked for its addresses safely by a program that does not know
-	// what else reloads them; its subnets can.
+	// A program that does not know what else reloads the addresses of 5.6 cannot read
+	// them safely. The subnets are safe to read.
 	outcome := audit.Unverified
 	if six {
 		outcome = audit.Applied
@@ -835,7 +837,7 @@ func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 	if got := rpc("stats.get_statistics", "registrar:"); !strings.Contains(got, "registrar:accepted_regs = 0") {
 		t.Errorf("%s", got)
 	}
-	// What sl counts is computed when it is read, and nothing resets it.
+	// The statistics of sl are computed when read and cannot be reset.
 	run("stats.reset", `{"group":"sl"}`, audit.Unverified, false)
 	seen("debug", "never", "on", func() { run("cfg.set", `{"variable":"core.debug","value":1}`, audit.Applied, true) })
 	if got := rpc("cfg.get", "core", "debug"); strings.TrimSpace(got) != "1" {
@@ -844,8 +846,8 @@ func tablesOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 	run("cfg.set", `{"variable":"core.debug","value":0}`, audit.Applied, true)
 }
 
-// agentsOf: an agent that is blocked gets no answer, and is noted in an htable. (The
-// script has secfilter look at those that are called so.)
+// agentsOf: a blocked user agent gets no reply and is noted in an htable. The script
+// applies secfilter to agents with this name.
 func agentsOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 	t.Helper()
 	sees := func(what, agent string, blocked bool) {
@@ -872,17 +874,17 @@ func agentsOf(t *testing.T, server *kamailiotest.Server, run runner, six bool) {
 	}
 	run("secfilter.block", `{"kind":"ua","value":"`+evil+`"}`, outcome, six)
 	sees("secfilter.block", evil, true)
-	if r := run("secfilter.unblock", `{"kind":"ua","value":"`+evil+`"}`, audit.Refused, false); r.Status != 501 { // from 6.1 on
+	if r := run("secfilter.unblock", `{"kind":"ua","value":"`+evil+`"}`, audit.Refused, false); r.Status != 501 { // available from 6.1 on
 		t.Errorf("%s", r.Text)
 	}
 	sql(t, server, "INSERT INTO secfilter (action, type, data) VALUES (0, 0, '"+added+"');")
 	sees("before", added, false)
 	run("secfilter.reload", `{}`, outcome, six)
 	sees("secfilter.reload", added, true)
-	sees("secfilter.reload", evil, false) // it was in memory only
+	sees("secfilter.reload", evil, false) // it was only in memory
 }
 
-// certificateOf: new connections get the new certificate, unless it is none.
+// certificateOf: new connections get the new certificate, unless it is invalid.
 func certificateOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	t.Helper()
 	served := func() string {
@@ -933,7 +935,7 @@ func certificateOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	}
 }
 
-// presenceOf: who watches is told, and what has expired goes.
+// presenceOf: watchers are notified, and expired state is removed.
 func presenceOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	t.Helper()
 	listed := func() bool { return strings.Contains(string(server.RPC(t, "presence.presentity_list")), "shortlived") }
@@ -952,7 +954,7 @@ Content-Type: application/pidf+xml
 	until(t, "the first NOTIFY", func() bool { return len(watcher.got("NOTIFY ")) == 1 })
 	run("presence.refresh-watchers", `{"uri":"sip:watched@example.com","event":"presence","type":"published"}`, audit.Unverified, false)
 	until(t, "a NOTIFY for published", func() bool { return len(watcher.got("NOTIFY ")) == 2 })
-	// It has no rules in the database.
+	// The database has no rules for it.
 	if r := run("presence.refresh-watchers", `{"uri":"sip:watched@example.com","event":"presence","type":"rules"}`, audit.Failed, false); r.problem() != "kamailio-error" {
 		t.Errorf("%s", r.Text)
 	}
@@ -967,8 +969,8 @@ Content-Type: application/pidf+xml
 	}
 }
 
-// TestWatchersByTheRules: who may watch is in the database. When it changes, watchers
-// are let in and turned out.
+// TestWatchersByTheRules: the database defines who may watch. When it changes, watchers
+// are accepted or rejected accordingly.
 func TestWatchersByTheRules(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -1009,7 +1011,7 @@ func TestWatchersByTheRules(t *testing.T) {
 			watcher.send(t, "SUBSCRIBE", "watched", "Event: presence\nExpires: 60\nAccept: application/pidf+xml")
 			until(t, "a NOTIFY that it has to wait", told("pending"))
 			until(t, "the watcher in the database", func() bool { return status() == "2|" })
-			// Nobody has made a rule yet.
+			// There is no rule yet.
 			if r := refresh(audit.Failed); r.problem() != "kamailio-error" {
 				t.Errorf("%s", r.Text)
 			}
@@ -1032,7 +1034,7 @@ func TestWatchersByTheRules(t *testing.T) {
 	}
 }
 
-// TestActionsOverEachTransport: what is sent arrives as it is meant, whichever transport it goes over.
+// TestActionsOverEachTransport: an RPC arrives unchanged over every transport.
 func TestActionsOverEachTransport(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -1064,7 +1066,7 @@ func TestActionsOverEachTransport(t *testing.T) {
 	}
 }
 
-// TestStormOfReloads: 1,000 requests to reload, from 50 clients, under calls and
+// TestStormOfReloads sends 1,000 reload requests from 50 clients, during calls and
 // scrapes.
 func TestStormOfReloads(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
@@ -1074,7 +1076,7 @@ func TestStormOfReloads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Counts what is at Kamailio at the same time.
+			// Count the concurrent calls to Kamailio.
 			var reloads, reads, total atomic.Int32
 			gw := newGateway(t)
 			sql(t, server, fmt.Sprintf("UPDATE dispatcher SET destination='sip:127.0.0.1:%d', flags=0 WHERE setid=1;", gw.Port()))
@@ -1122,8 +1124,8 @@ func TestStormOfReloads(t *testing.T) {
 				hurry(s.inForce.Load())
 			})
 			pid := server.PID()
-			// Until then Kamailio refuses a reload as too soon after the one above
-			// (reload_delta, 1 s), and min_uptime does.
+			// Until then, the reload is refused by Kamailio, because the one above was
+			// too recent (reload_delta, 1 s), and by min_uptime.
 			until(t, "up for some seconds", func() bool {
 				var up struct{ Uptime int }
 				return json.Unmarshal(server.RPC(t, "core.uptime"), &up) == nil && up.Uptime >= 4

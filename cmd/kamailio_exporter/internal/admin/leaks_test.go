@@ -17,8 +17,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// What an item of an htable was, if it is a text, is in no answer, no log and on no page:
-// not of a dry run, not of what was done, not of what failed.
+// The old value of an htable item, if it is a text, appears in no reply, log or page:
+// neither for dry runs nor for successful or failed actions.
 func TestOldTextsAreNotTold(t *testing.T) {
 	b := newEndpoint(t, everything())
 	b.fake.Handle("htable.get", `{"item":{"name":"k","value":"topsecret"}}`)
@@ -27,14 +27,14 @@ func TestOldTextsAreNotTold(t *testing.T) {
 	b.fake.HandleFault("htable.delete", 500, "Internal error")
 	b.start(nil)
 	oldTexts(t, b)
-	// A number is for whoever sets numbers, to put it back.
+	// A number is shown to users who may set numbers, so that they can restore it.
 	b.fake.Handle("htable.get", `{"item":{"name":"k","value":42}}`)
 	if r := b.run(nocToken, "htable.set-int", `{"table":"ipban","key":"k","value":7}`); r.Before["value"] != 42.0 {
 		t.Errorf("%s", r.Text)
 	}
 }
 
-// oldTexts changes an item that is topsecret in every way that there is.
+// oldTexts changes an item with the value topsecret in every possible way.
 func oldTexts(t *testing.T, b *endpoint) {
 	t.Helper()
 	var told strings.Builder
@@ -60,7 +60,7 @@ func oldTexts(t *testing.T, b *endpoint) {
 	}
 }
 
-// halfSent begins a request, without the end of its body.
+// halfSent starts a request and sends only part of its body.
 func (b *endpoint) halfSent(token, path, body string) net.Conn {
 	b.t.Helper()
 	conn, err := net.Dial("unix", b.socket)
@@ -73,7 +73,7 @@ func (b *endpoint) halfSent(token, path, body string) net.Conn {
 	return conn
 }
 
-// reading waits until the bodies of so many requests are being read.
+// reading waits until this number of request bodies is being read.
 func (b *endpoint) reading(n int) {
 	b.t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
@@ -81,7 +81,7 @@ func (b *endpoint) reading(n int) {
 		all := b.server.conns
 		all.mu.Lock()
 		for _, i := range all.open {
-			if i.reading && !i.busy && i.heard == 0 && unread(i.conn) == 0 { // of what follows the head
+			if i.reading && !i.busy && i.heard == 0 && unread(i.conn) == 0 { // of what follows the headers
 				bodies++
 			}
 		}
@@ -95,8 +95,8 @@ func (b *endpoint) reading(n int) {
 	}
 }
 
-// A reload ends what the users had who are gone: also the body that one of them has
-// begun to send, at once. Others' go on, by what is granted now.
+// A reload ends the requests of removed users at once, even one with a body in
+// progress. Other requests continue with the new grants.
 func TestReloadEndsBodies(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	slow := map[string]net.Conn{
@@ -115,7 +115,7 @@ func TestReloadEndsBodies(t *testing.T) {
 	}
 	for _, name := range []string{"revoked", "revoked webhook"} {
 		began := time.Now()
-		answer, _ := io.ReadAll(slow[name]) // without another byte of the body
+		answer, _ := io.ReadAll(slow[name]) // without sending the rest of the body
 		if took := time.Since(began); !strings.HasPrefix(string(answer), "HTTP/1.1 401 ") || took > 3*time.Second {
 			t.Errorf("%s: after %s: %s", name, took, answer)
 		}
@@ -132,7 +132,8 @@ func TestReloadEndsBodies(t *testing.T) {
 	}
 }
 
-// A notification that waits for its turn ends with its token; one whose turn it is goes on.
+// A notification that waits for its turn ends when its token is revoked. One that is
+// being handled continues.
 func TestReloadEndsNotificationsThatWait(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	inside, leave := make(chan struct{}), make(chan struct{})
@@ -164,7 +165,7 @@ func TestReloadEndsNotificationsThatWait(t *testing.T) {
 	}
 }
 
-// Half-sent notifications keep no place that others need.
+// Incomplete notifications do not block places that others need.
 func TestSlowNotificationsKeepNobodyOut(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	for range maxConns {
@@ -187,7 +188,7 @@ func TestSlowNotificationsKeepNobodyOut(t *testing.T) {
 	}
 }
 
-// A notification says how long it is, as Alertmanager's do.
+// A notification must have a Content-Length, as Alertmanager's do.
 func TestNotificationsSayTheirLength(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	body := payload("g", b.fires(0))
@@ -201,8 +202,8 @@ func TestNotificationsSayTheirLength(t *testing.T) {
 	}
 }
 
-// What cannot be written down does not pile up in memory: dry runs, and intents that are
-// refused.
+// Records that cannot be written do not pile up in memory: those of dry runs and of
+// refused intents.
 func TestNothingPilesUpWithoutTheAuditLog(t *testing.T) {
 	for name, breakIt := range map[string]func(f *faulty){
 		"disk full": func(f *faulty) { f.write = syscall.ENOSPC }, "fsync error": func(f *faulty) { f.sync = syscall.EIO }, "nearly full": func(f *faulty) { f.free = 1 << 20 },
@@ -241,14 +242,14 @@ func TestNothingPilesUpWithoutTheAuditLog(t *testing.T) {
 	}
 }
 
-// A user is known by a supplementary group, too. Who is in the groups of two needs a
-// token, and it has to be of one of them.
+// A user can be identified by a supplementary group. A process in the groups of two
+// users needs a token of one of them.
 func TestSupplementaryGroups(t *testing.T) {
 	const first, second = 60001, 60002
 	b := newEndpoint(t, policyText()+fmt.Sprintf(`    one: {peer_gid: [%d], tokens: [{sha256: %s}], grants: [{action: dispatcher.reload}]}
     two: {peer_gid: [%d], grants: [{action: dispatcher.reload}]}
 `, first, adminapi.HashToken(leadToken), second)).start(nil)
-	many := make([]uint32, 100) // more than there is room for at first
+	many := make([]uint32, 100) // more than the first buffer holds
 	for i := range many {
 		many[i] = 61000 + uint32(i)
 	}
@@ -271,7 +272,7 @@ func TestSupplementaryGroups(t *testing.T) {
 		answer := make(chan string)
 		go func() {
 			defer close(answer)
-			runtime.LockOSThread() // and never unlocked: this thread has other groups, and ends
+			runtime.LockOSThread() // never unlocked: this thread has other groups and must end with the goroutine
 			list := append(tc.groups, 0)
 			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETGROUPS, uintptr(len(tc.groups)), uintptr(unsafe.Pointer(&list[0])), 0); errno != 0 { //nolint:gosec // setgroups(2), of this thread
 				answer <- "setgroups: " + errno.Error()
@@ -289,7 +290,7 @@ func TestSupplementaryGroups(t *testing.T) {
 	}
 }
 
-// An ID that a refusal names is found, by whom it was refused and by auditors, also after
+// The ID in a refusal can be looked up by the refused user and by auditors, also after
 // a restart.
 func TestRefusalsAreFound(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)

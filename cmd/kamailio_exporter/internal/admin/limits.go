@@ -7,9 +7,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// limits are the token buckets. Those by source and by user are bounded: sources
-// are few (a listener on loopback, a unix socket, or clients with a certificate),
-// and strangers must not make the map grow.
+// limits holds the token buckets. Those by source and by user cannot grow without
+// bound: sources are few (loopback, a unix socket, or clients with a certificate), and
+// requests of unknown senders must not enlarge the map.
 type limits struct {
 	mu       sync.Mutex
 	users    map[string]*rate.Limiter
@@ -22,9 +22,9 @@ type limits struct {
 }
 
 const (
-	failuresPerSource = 5  // a minute
-	failuresInAll     = 60 // a minute
-	requestsInAll     = 5  // a second, of those that are not only reads
+	failuresPerSource = 5  // per minute
+	failuresInAll     = 60 // per minute
+	requestsInAll     = 5  // per second, for requests that may change something
 	maxSources        = 1024
 )
 
@@ -59,16 +59,16 @@ func (l *limits) ofToken(start tokenStart) *rate.Limiter {
 	return bucket(l, l.guesses, start, rate.Every(time.Minute/failuresPerSource), failuresPerSource)
 }
 
-// mayGuess tells whether a token is to be looked up: its source, and all together,
-// have not failed too often, or it may be one that is known and was not guessed at
-// too often.
+// mayGuess reports whether a token may be looked up: either its source and all sources
+// together have not failed too often, or the token may be a known one with guesses
+// left.
 func (l *limits) mayGuess(source string, known *tokenStart) bool {
 	return l.ofSource(source).Tokens() >= 1 && l.failed.Tokens() >= 1 ||
 		known != nil && l.ofToken(*known).Tokens() >= 1
 }
 
-// failure counts credentials that were not good; false: that source, or all
-// together, have had too many. Good ones never come here.
+// failure counts invalid credentials. It returns false if the source, or all sources
+// together, had too many. Valid credentials are never counted.
 func (l *limits) failure(source string, known *tokenStart) bool {
 	if known != nil {
 		l.ofToken(*known).Allow()
@@ -82,7 +82,7 @@ func (l *limits) request(user string) bool {
 	return bucket(l, l.users, user, l.perUser, l.burst).Allow() && l.all.Allow()
 }
 
-// renew takes the limits of a new configuration.
+// renew applies the limits of a new configuration.
 func (l *limits) renew(cfg LimitsConfig) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -16,8 +16,8 @@ const (
 	metricPrefix  = programPrefix + "admin_"
 )
 
-// metrics are about the endpoint itself. Their labels are names of the
-// configuration and of this program, never what a client sent.
+// metrics are the metrics of the endpoint. Their labels are names from the
+// configuration and constants of this program, never client input.
 type metrics struct {
 	requests   *prometheus.CounterVec
 	denied     *prometheus.CounterVec
@@ -31,7 +31,7 @@ type metrics struct {
 	success    *prometheus.Desc
 	expiry     *prometheus.Desc
 	reset      *prometheus.Desc
-	rules      prometheus.Collector // of repair
+	rules      prometheus.Collector // from package repair
 
 	journal *action.Journal
 	inForce func() *inForce
@@ -65,7 +65,7 @@ func (m *metrics) parts() []prometheus.Collector {
 	return []prometheus.Collector{m.requests, m.denied, m.duration, m.busy, m.unverified, m.auditFails, m.auditSync, m.reloadGood, m.reloadTime, m.rules}
 }
 
-// Describe is part of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, p := range m.parts() {
 		p.Describe(ch)
@@ -75,7 +75,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.reset
 }
 
-// Collect is part of prometheus.Collector.
+// Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range m.parts() {
 		p.Collect(ch)
@@ -119,8 +119,8 @@ func (m *metrics) count(user, action string, outcome audit.Outcome) {
 	m.requests.WithLabelValues(user, action, string(outcome)).Inc()
 }
 
-// ended is the metrics' subscription to the outcomes of actions, whoever asked for them.
-// One of a former run was not measured.
+// ended subscribes the metrics to the outcomes of all actions. For an action of an
+// earlier run, the duration is unknown.
 func (m *metrics) ended(r audit.Record, took time.Duration) {
 	m.count(r.User, r.Action, r.Outcome)
 	if took > 0 {

@@ -18,7 +18,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// outcomesOf starts each version of Kamailio, with an endpoint before it.
+// outcomesOf runs the test for each version of Kamailio with an endpoint.
 func outcomesOf(t *testing.T, run func(t *testing.T, server *kamailiotest.Server, b *endpoint, six bool)) {
 	t.Helper()
 	for _, version := range kamailiotest.Versions(t) {
@@ -39,10 +39,11 @@ func isFalse(v any) bool {
 	return ok && !is
 }
 
-// What was read in part is not verified, and what cannot be done at all is no alarm.
+// A partial read is not enough for a verified outcome, and an action that cannot be
+// verified raises no alarm.
 func TestVerifiedIsWhatWasRead(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, six bool) {
-		// 5.6 cannot be asked for its addresses, only for its subnets.
+		// The addresses of 5.6 cannot be read, only the subnets.
 		sql(t, server, "DELETE FROM address WHERE mask=32 AND ip_addr GLOB '[0-9]*.*';")
 		outcome, said := audit.Unverified, "asked safely for the number of addresses"
 		if six {
@@ -52,13 +53,13 @@ func TestVerifiedIsWhatWasRead(t *testing.T) {
 			t.Errorf("%s", r.Text)
 		}
 
-		// A trunk whose other side is dead is read anew, and does not register.
+		// A trunk with a dead remote side is reloaded, but does not register.
 		if r := b.wants(t, "uac.refresh", `{"uuid":"trunk-dead"}`, audit.Unverified, false); !isFalse(r.After["registered"]) {
 			t.Errorf("%s", r.Text)
 		}
 		b.wants(t, "uac.refresh", `{"uuid":"trunk-b"}`, audit.Applied, true)
 
-		// What sl counts is computed when it is read, and nothing resets it.
+		// The statistics of sl are computed when read and cannot be reset.
 		server.RPC(t, "core.uptime")
 		if r := b.wants(t, "stats.reset", `{"group":"sl"}`, audit.Unverified, false); r.Status != 200 || r.problem() != "" {
 			t.Errorf("%s", r.Text)
@@ -69,7 +70,7 @@ func TestVerifiedIsWhatWasRead(t *testing.T) {
 	})
 }
 
-// What failed may have lost what was there.
+// A failed action may have lost existing data.
 func TestFailedIsNotUnchanged(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, six bool) {
 		sql(t, server, "ALTER TABLE uacreg RENAME TO away; ALTER TABLE secfilter RENAME TO away2;")
@@ -95,8 +96,8 @@ func TestFailedIsNotUnchanged(t *testing.T) {
 	})
 }
 
-// The read that is in progress when the patience ends is not cut off: what it asks for would
-// be skipped, for scrapes and for the next action.
+// The last read is not canceled when Waits is over: otherwise its method would be
+// skipped by scrapes and by the next action.
 func TestLastReadAfterwardsIsNotCutOff(t *testing.T) {
 	b := newEndpoint(t, everything())
 	began := time.Now()
@@ -118,8 +119,8 @@ func TestLastReadAfterwardsIsNotCutOff(t *testing.T) {
 	}
 }
 
-// A gateway that is taken out gets no calls, although the set has its URI twice: Kamailio
-// changes the first of them only, and says that it is done.
+// A gateway that is taken out gets no calls, even if the set has its URI twice.
+// Kamailio changes only the first destination and reports success.
 func TestTakenOutMeansNoCalls(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
 		one, two := newGateway(t), newGateway(t)
@@ -167,8 +168,8 @@ func TestTakenOutMeansNoCalls(t *testing.T) {
 	})
 }
 
-// call makes one through Kamailio, which its side never ends, and returns its Call-ID when
-// a reply with this status has come.
+// call starts a call through Kamailio that the caller never ends. It returns the
+// Call-ID once a reply with this status has arrived.
 func call(t *testing.T, server *kamailiotest.Server, user, status string) string {
 	t.Helper()
 	conn, err := net.Dial("udp", server.SIPAddr)
@@ -207,7 +208,7 @@ func call(t *testing.T, server *kamailiotest.Server, user, status string) string
 	}
 }
 
-// A call that rings cannot be ended, and one whose both ends are dead ends later.
+// A ringing call cannot be ended, and a call with both ends dead ends later.
 func TestCallsThatDoNotEndAtOnce(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
 		var answered atomic.Bool
@@ -263,7 +264,7 @@ func TestCallsThatDoNotEndAtOnce(t *testing.T) {
 
 const dialogDeleted = 5 // DLG_STATE_DELETED of modules/dialog/dlg_hash.h
 
-// Routes that are gone, or that could not be loaded, are no success.
+// A reload that loses routes, or cannot load them, is not a success.
 func TestRoutesThatAreGone(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
 		gw := newGateway(t)
@@ -292,7 +293,8 @@ func TestRoutesThatAreGone(t *testing.T) {
 	})
 }
 
-// Each variable takes what is within its own bounds, and nothing else reaches Kamailio.
+// Each variable accepts values within its own bounds, and no other value reaches
+// Kamailio.
 func TestBoundsByVariable(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
 		get := func(variable string) string {
@@ -334,7 +336,7 @@ func TestBoundsByVariable(t *testing.T) {
 	})
 }
 
-// secfilter blocks all that begins with an entry.
+// secfilter blocks everything that begins with an entry.
 func TestShortEntriesBlockTooMuch(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, six bool) {
 		block := func(kind, value string) reply {
@@ -355,7 +357,7 @@ func TestShortEntriesBlockTooMuch(t *testing.T) {
 			}
 		}
 		if !six {
-			return // it prints nothing over JSON
+			return // it prints nothing over JSON-RPC
 		}
 		if list := string(server.RPC(t, "secfilter.print", "ip")); !strings.Contains(list, `"2001:db8::1"`) {
 			t.Errorf("%s", list)
@@ -372,7 +374,8 @@ func TestShortEntriesBlockTooMuch(t *testing.T) {
 	})
 }
 
-// A gauge that falls is no reset, and one that stays is no failure.
+// A gauge that falls does not prove a reset, and one that stays does not prove a
+// failure.
 func TestResetsAreJudgedOneByOne(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
 		user := newPhone(t, server)
@@ -387,7 +390,7 @@ func TestResetsAreJudgedOneByOne(t *testing.T) {
 	})
 }
 
-// What answers a ping is active again, unless it is disabled.
+// A destination that answers a ping becomes active again, unless it is disabled.
 func TestWhatIsDisabledStays(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
 		one, two, three := newGateway(t), newGateway(t), newGateway(t)

@@ -3,7 +3,7 @@ package admin
 import (
 	"bytes"
 	"crypto/sha256"
-	_ "embed" // the pages' templates and style
+	_ "embed" // templates and style of the pages
 	"encoding/base64"
 	"fmt"
 	"html/template"
@@ -24,8 +24,8 @@ var pageText string
 //go:embed page.css
 var pageStyle string
 
-// stylePolicy lets a page have its one style, an icon without a request, and forms that
-// are sent to where it is from: no script, and nothing of elsewhere.
+// stylePolicy returns a Content-Security-Policy that allows the page's own style, an
+// inline icon and forms sent to the same origin: no scripts and nothing from elsewhere.
 func stylePolicy() string {
 	sum := sha256.Sum256([]byte(pageStyle))
 	return "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
@@ -36,16 +36,16 @@ func pageCSS() template.CSS { return template.CSS(pageStyle) } //nolint:gosec //
 type pageData struct {
 	Style   template.CSS
 	Version string
-	Session string // path of the browser's session; "" if it is known by other means
+	Session string // path of the browser's session; "" if it is authenticated by other means
 	Now     time.Time
 	Allowed adminapi.Actions
-	Rules   []adminapi.Rule // for alerts; of those who may see them
+	Rules   []adminapi.Rule // alert rules; only for users who may see them
 	Last    []audit.Record
 }
 
 type loginData struct {
 	Style template.CSS
-	Why   string // it comes again
+	Why   string // why the form is shown again
 }
 
 var pages = template.Must(template.New("pages").Funcs(template.FuncMap{
@@ -76,7 +76,8 @@ func writePage(w http.ResponseWriter, status int, name string, data any) {
 	_, _ = w.Write(text.Bytes())
 }
 
-// page shows what the caller may run, and what was run last. It only reads.
+// page shows the actions that the caller may run and the latest operations. It is
+// read-only.
 func (h *handler) page(w http.ResponseWriter, s *inForce, who identity, query url.Values) error {
 	if err := noQuery(query); err != nil {
 		return err

@@ -1,8 +1,8 @@
-// Package admin is the admin endpoint: a listener of its own, off by default, that
-// runs actions of the catalogue for named users, and takes Alertmanager's notifications.
-// What the policy does not grant does not exist for a user.
+// Package admin is the admin endpoint: a separate listener, off by default, that runs
+// actions of the catalogue for named users and accepts Alertmanager's notifications.
+// For a user, whatever the policy does not grant does not exist.
 //
-//	listener (limits) ─► browser defence ─► authentication ─► policy ─► strict body ─► action.Engine.Run
+//	listener (limits) ─► browser defense ─► authentication ─► policy ─► strict body ─► action.Engine.Run
 //	                                              │
 //	                                              └─ a webhook ─► repair.Runner.Notify ─► action.Engine.Run
 //	answer, or problem ◄─ one place
@@ -33,20 +33,20 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/repair"
 )
 
-// Options are what a Server needs besides its configuration.
+// Options are what a Server needs in addition to its configuration.
 type Options struct {
-	File     string // the configuration, for Reload
+	File     string // path of the configuration, for Reload
 	Kamailio action.Kamailio
 	Logger   log.Logger
 	Version  string
-	// Scraped tells how the last scrape of this Kamailio went, and when it was: the
-	// zero time for none yet. nil: nobody knows, and rules do not ask.
+	// Scraped returns the time and result of the last scrape of this Kamailio; the zero
+	// time if there was none yet. If nil, rules do not check the last scrape.
 	Scraped func() (at time.Time, good bool)
 
 	now func() time.Time // nil: time.Now
 }
 
-// Server is the admin endpoint. It is made once, and runs once.
+// Server is the admin endpoint. It can run only once.
 type Server struct {
 	opts     Options
 	inForce  atomic.Pointer[inForce]
@@ -62,15 +62,15 @@ type Server struct {
 	reload   sync.Mutex
 }
 
-// New locks the audit log, listens, opens the log, and settles what the last run left
-// open. It serves nothing before Serve.
+// New locks the audit log, starts listening, opens the log and records outcomes for
+// operations that the last run left unfinished. It serves no requests before Serve.
 func New(cfg *Config, opts Options) (*Server, error) {
 	s, err := newServer(cfg, opts)
 	if err != nil {
 		return nil, err
 	}
-	// Whoever may not write, or cannot listen, leaves the log as it is: another exporter
-	// may be using it.
+	// If locking or listening fails, do not touch the log: another exporter may be
+	// using it.
 	if err := s.engine.Log.Lock(); err != nil {
 		return nil, ofLog(err)
 	}
@@ -127,13 +127,14 @@ func newServer(cfg *Config, opts Options) (*Server, error) {
 		MaxHeaderBytes:    8 << 10,
 		Protocols:         only1,
 		ConnContext:       s.conns.begin,
-		// Its words are a stranger's: handshakes that fail, headers that are none.
+		// Its messages come from untrusted clients: failed handshakes and invalid
+		// headers.
 		ErrorLog: stdlog.New(io.Discard, "", 0),
 	}
 	return s, nil
 }
 
-// newLog makes the audit log, which New opens.
+// newLog creates the audit log, which New opens.
 func (s *Server) newLog(cfg *Config) (*audit.Log, error) {
 	key, err := cfg.hmacKey()
 	if err != nil {
@@ -157,7 +158,7 @@ func (s *Server) newLog(cfg *Config) (*audit.Log, error) {
 	return audit.New(cfg.Audit, opts), nil
 }
 
-// adopt puts a configuration in force, as a whole.
+// adopt puts a complete configuration in force at once.
 func (s *Server) adopt(cfg *Config) error {
 	policy, rules, err := cfg.compile(s.ledger)
 	if err != nil {
@@ -181,8 +182,8 @@ func (s *Server) adopt(cfg *Config) error {
 	return nil
 }
 
-// Reload reads the configuration anew. With an error the one before it stays in
-// force. The audit log is opened anew too, for those who moved it away.
+// Reload reloads the configuration. If that fails, the previous one stays in force. It
+// also reopens the audit log, in case the file was moved away.
 func (s *Server) Reload() error {
 	s.reload.Lock()
 	defer s.reload.Unlock()
@@ -205,10 +206,10 @@ func (s *Server) Reload() error {
 	return errors.Join(err, s.engine.Log.Reopen())
 }
 
-// Metrics is what there is to register.
+// Metrics returns the collector to register.
 func (s *Server) Metrics() prometheus.Collector { return s.metrics }
 
-// Addr is where it listens.
+// Addr returns the address that the server listens on.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 func (s *Server) listen(cfg *Config) (net.Listener, error) {
@@ -237,8 +238,8 @@ func (s *Server) listen(cfg *Config) (net.Listener, error) {
 	}), nil
 }
 
-// listenUnix makes the socket. One that a killed program left is removed, one that
-// somebody serves is not.
+// listenUnix creates the socket. It replaces a socket left by a killed program, but not
+// one that another process serves.
 func listenUnix(cfg *Config, path string) (net.Listener, error) {
 	mode, err := cfg.socketMode()
 	if err != nil {
@@ -275,8 +276,7 @@ func listenUnix(cfg *Config, path string) (net.Listener, error) {
 	return listener, nil
 }
 
-// Serve runs until Shutdown. What waits to be taken back is left alone from the end
-// of ctx on.
+// Serve runs until Shutdown. After ctx is done, it undoes no more changes.
 func (s *Server) Serve(ctx context.Context) error {
 	s.engine.Log.Keep(audit.Record{Kind: audit.KindNote, Detail: "serving"})
 	ctx, stop := context.WithCancel(ctx)
@@ -289,7 +289,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	return nil
 }
 
-// Shutdown refuses new actions, waits for the one that runs, and closes the log.
+// Shutdown refuses new actions, waits for the running one, and closes the log.
 func (s *Server) Shutdown(ctx context.Context) error {
 	idle := s.engine.Close()
 	select {

@@ -15,29 +15,30 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
 )
 
-// A browser cannot send a token by itself. Whoever gives one in the form of the page gets
-// a session: a path that cannot be guessed, and a cookie that the browser sends to that
-// path alone. A cookie knows no ports: to another path it would also go to whatever else
-// listens on the same host. Neither is worth anything without the other, they only read,
-// and they end with the token, the browser and the exporter.
+// A browser cannot send a token by itself. A user who enters a token in the page's form
+// gets a session: a path that cannot be guessed, and a cookie that the browser sends
+// only to that path. Cookies ignore ports: with another path, the cookie would also go
+// to other services on the same host. Path and cookie are worthless without each other
+// and allow only reads. They expire with the token, and end with the browser or the
+// exporter.
 const (
 	sessionPath   = "/session"
 	sessionCookie = "kamailio_exporter_session"
 	sessionLife   = 12 * time.Hour
 	sessionIdle   = time.Hour
-	maxSessions   = 10 // of a user
+	maxSessions   = 10 // per user
 	maxForm       = 1 << 10
 )
 
-// session is a browser that is logged in.
+// session is a logged-in browser.
 type session struct {
 	user  string
-	token [sha256.Size]byte // hash of the token that it lives by
+	token [sha256.Size]byte // hash of the token that began it
 	began time.Time
 	used  time.Time
 }
 
-// sessions are kept in memory only.
+// sessions holds the sessions, in memory only.
 type sessions struct {
 	now  func() time.Time
 	mu   sync.Mutex
@@ -52,7 +53,7 @@ func sessionKey(path, cookie string) [sha256.Size]byte {
 	return sha256.Sum256([]byte(path + " " + cookie))
 }
 
-// begin makes a new one, of names that nobody gave it.
+// begin starts a session with a random path and cookie.
 func (l *sessions) begin(user string, token [sha256.Size]byte) (path, cookie string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -68,7 +69,7 @@ func (l *sessions) begin(user string, token [sha256.Size]byte) (path, cookie str
 	return path, cookie
 }
 
-// expire is called with mu held.
+// expire drops expired sessions. It must be called with mu held.
 func (l *sessions) expire() {
 	now := l.now()
 	maps.DeleteFunc(l.open, func(_ [sha256.Size]byte, s *session) bool {
@@ -76,7 +77,7 @@ func (l *sessions) expire() {
 	})
 }
 
-// find is the session of a path and a cookie; nil if there is none.
+// find returns the session for a path and a cookie, or nil.
 func (l *sessions) find(path, cookie string) *session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -94,12 +95,13 @@ func (l *sessions) end(path, cookie string) {
 	delete(l.open, sessionKey(path, cookie))
 }
 
-// forBrowsers tells whether a request is for the page, by a session or to begin one.
+// forBrowsers reports whether a request is for the page, in a session or to start one.
 func forBrowsers(r *http.Request) bool {
 	return r.RequestURI == "/" && r.Header["Authorization"] == nil || r.RequestURI == sessionPath || strings.HasPrefix(r.RequestURI, sessionPath+"/")
 }
 
-// sameOrigin: only the page itself sends this. Browsers say so, one way or the other.
+// sameOrigin reports whether a request comes from the page itself, by the headers that
+// browsers set.
 func sameOrigin(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site == "same-origin"
@@ -108,14 +110,14 @@ func sameOrigin(r *http.Request) bool {
 	return err == nil && origin.Host != "" && origin.Host == r.Host
 }
 
-// serveBrowser serves the page: to whom the connection is known, to a session, or with a
-// form for a token.
+// serveBrowser serves the page if the connection or session is authenticated, and
+// otherwise a login form.
 func (h *handler) serveBrowser(w http.ResponseWriter, r *http.Request, s *inForce) (identity, error) {
 	path, end := strings.CutSuffix(r.RequestURI, "/end")
 	switch {
 	case r.RequestURI == sessionPath && r.Method == http.MethodPost:
 		return h.login(w, r)
-	case path == "/" || path == sessionPath: // where a form that came again is loaded again
+	case path == "/" || path == sessionPath: // reloading the page after a failed login requests this path
 		if err := only(w, r, http.MethodGet, http.MethodHead); err != nil {
 			return identity{}, err
 		}
@@ -161,8 +163,7 @@ func (h *handler) serveBrowser(w http.ResponseWriter, r *http.Request, s *inForc
 	return who, nil
 }
 
-// login begins a session for a token. It is a credential like that in a header, with the
-// same limits.
+// login starts a session for a token. The token has the same limits as one in a header.
 func (h *handler) login(w http.ResponseWriter, r *http.Request) (identity, error) {
 	if overridden(r.Header) || !sameOrigin(r) {
 		return identity{}, forbidden.Because("")
@@ -173,8 +174,8 @@ func (h *handler) login(w http.ResponseWriter, r *http.Request) (identity, error
 	}
 	as := r.Clone(r.Context())
 	as.Header.Set("Authorization", "Bearer "+token)
-	as.Header.Del("Cookie")                                 // of others on this host
-	who, err := h.inForce().auth.authenticate(as, h.limits) // by now: the form may have taken its time
+	as.Header.Del("Cookie")                                 // may be set by other services on this host
+	who, err := h.inForce().auth.authenticate(as, h.limits) // with the current configuration: the form may have taken long to arrive
 	if err != nil {
 		return identity{}, refusal(err)
 	}
@@ -187,7 +188,7 @@ func (h *handler) login(w http.ResponseWriter, r *http.Request) (identity, error
 	return who, nil
 }
 
-// readForm is the token of a form with nothing else in it.
+// readForm returns the token from a form that contains nothing else.
 func (h *handler) readForm(w http.ResponseWriter, r *http.Request) (string, error) {
 	switch {
 	case r.Header.Get("Content-Type") != "application/x-www-form-urlencoded" || r.Header.Get("Content-Encoding") != "":
@@ -211,9 +212,10 @@ func (h *handler) readForm(w http.ResponseWriter, r *http.Request) (string, erro
 	return strings.TrimSpace(form["token"][0]), nil
 }
 
-// loginPage is the form, and why it comes: because of a problem, or for the first time.
+// loginPage writes the login form, and why it is shown: because of a problem, or the
+// first login.
 func loginPage(w http.ResponseWriter, p *action.Problem, why string) {
 	setHeaders(w, p)
-	w.Header().Set("Referrer-Policy", "same-origin") // else a browser hides from where its form is sent
+	w.Header().Set("Referrer-Policy", "same-origin") // otherwise the browser does not send the origin of the form
 	writePage(w, p.Status, "login", loginData{Style: pageCSS(), Why: why})
 }

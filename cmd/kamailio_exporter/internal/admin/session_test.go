@@ -14,7 +14,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// fromThePage is what a browser says of a request of the page's own.
+// fromThePage are the headers that a browser sends with requests of the page itself.
 var fromThePage = []string{"Sec-Fetch-Site", "same-origin", "Origin", "http://localhost"}
 
 func (b *endpoint) form(path, body string, headers ...string) reply {
@@ -22,7 +22,7 @@ func (b *endpoint) form(path, body string, headers ...string) reply {
 	return b.call("", "POST", path, body, append([]string{"Content-Type", "application/x-www-form-urlencoded"}, headers...)...)
 }
 
-// login is the path and the cookie of a new session.
+// login starts a session and returns its path and cookie.
 func (b *endpoint) login(token string, headers ...string) (path, cookie string) {
 	b.t.Helper()
 	r := b.form("/session", "token="+url.QueryEscape(token), append(fromThePage, headers...)...)
@@ -48,7 +48,7 @@ func (b *endpoint) sees(path, cookie string) bool {
 
 func TestBrowsersLogIn(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)
-	for range 100 { // to look at the form is no failure, and nothing to write down
+	for range 100 { // viewing the form is not a failure and is not logged
 		r := b.call("", "GET", "/", "", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "cross-site", "Cookie", "grafana_session=1")
 		if r.Status != 401 || !strings.Contains(r.Text, `<form method="post" action="/session">`) || strings.Contains(r.Text, "dispatcher") {
 			t.Fatalf("%d %s", r.Status, r.Text)
@@ -68,7 +68,7 @@ func TestBrowsersLogIn(t *testing.T) {
 			t.Errorf("no %s: %s", part, policy)
 		}
 	}
-	if r.Header.Get("Referrer-Policy") != "no-referrer" || r.Header.Get("Cache-Control") != "no-store" { // the path is half a secret
+	if r.Header.Get("Referrer-Policy") != "no-referrer" || r.Header.Get("Cache-Control") != "no-store" { // the path is half of the secret
 		t.Errorf("%v", r.Header)
 	}
 	if strings.Contains(r.Text, strings.SplitN(cookie, "=", 2)[1]) || strings.Contains(r.Text, nocToken) {
@@ -83,7 +83,7 @@ func TestBrowsersLogIn(t *testing.T) {
 	b.noChange("the page")
 }
 
-// A session reads the page. It does nothing, and it is nothing elsewhere.
+// A session can read the page, run no action, and use no other path.
 func TestSessionsRunNothing(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)
 	b.server.limits.failed.SetBurst(1000)
@@ -129,7 +129,7 @@ func TestSessionsRunNothing(t *testing.T) {
 		b.server.limits.mu.Unlock()
 	}
 	b.noChange("sessions")
-	// Half of it is nothing, and neither is one of each.
+	// Path or cookie alone is rejected, and so is a pair from two sessions.
 	otherPath, otherCookie := b.login(botToken)
 	for name, half := range map[string][2]string{
 		"no cookie": {path, ""}, "another's cookie": {path, otherCookie}, "another's path": {otherPath, cookie}, "no such path": {"/session/AAAAAAAAAAAAAAAAAAAAAAAAAA", cookie},
@@ -144,7 +144,8 @@ func TestSessionsRunNothing(t *testing.T) {
 	}
 }
 
-// Nobody chooses a session for another, and no other page logs a browser in.
+// A client cannot choose the session of another, and other sites cannot log a browser
+// in.
 func TestLoginsOfOthers(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	b.server.limits.failed.SetBurst(1000)
@@ -189,7 +190,7 @@ func TestLoginsOfOthers(t *testing.T) {
 	if got := b.raw("POST /session HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(form), form)); !strings.HasPrefix(got, "HTTP/1.1 400 ") {
 		t.Errorf("chunked: %s", got)
 	}
-	// A cookie that was there before is not taken over.
+	// An existing cookie is not reused for the session.
 	path, cookie := b.login(nocToken, "Cookie", sessionCookie+"=chosen-by-somebody-else-000000")
 	if strings.Contains(cookie, "chosen") || b.sees(path, sessionCookie+"=chosen-by-somebody-else-000000") || b.sees("/session/chosen", sessionCookie+"=chosen-by-somebody-else-000000") {
 		t.Error("it is the one that somebody chose")
@@ -204,7 +205,7 @@ func TestLoginsOfOthers(t *testing.T) {
 	b.noChange("logins")
 }
 
-// Guessing at the form has the limits of guessing elsewhere, and locks nobody out.
+// Guesses in the form are limited like other guesses, and lock no user out.
 func TestLoginsAreLimited(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)
 	looked := 0
@@ -225,7 +226,7 @@ func TestLoginsAreLimited(t *testing.T) {
 	}
 }
 
-// The connection and the token have to be of the same user, as elsewhere.
+// The connection and the token must belong to the same user, as for other requests.
 func TestLoginsAgreeWithTheConnection(t *testing.T) {
 	policy := policyText() + fmt.Sprintf("    local: {peer_uid: [%d], tokens: [{sha256: %s}], grants: [{action: pdt.reload}]}\n", os.Getuid(), adminapi.HashToken(leadToken))
 	b := newEndpoint(t, policy).start(nil)
@@ -286,7 +287,7 @@ func TestSessionsEnd(t *testing.T) {
 	}
 	reload("    day: {tokens", "    noc: {tokens")
 
-	// With the clock: an hour without a look, twelve in all, and the end of its token.
+	// Expiry: one hour without use, twelve hours in total, and the end of the token.
 	path, cookie = b.login(nocToken)
 	ahead.Add(int64(sessionIdle - time.Second))
 	if !b.sees(path, cookie) {
@@ -310,7 +311,7 @@ func TestSessionsEnd(t *testing.T) {
 	}
 	ahead.Store(0)
 	if b.sees(botPath, botCookie) {
-		t.Error("it was idle before, and is back") // it expired with the clock ahead
+		t.Error("it was idle before, and is back") // it expired while the clock was ahead
 	}
 	botPath, botCookie = b.login(botToken)
 	midnight := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, 1)
@@ -325,7 +326,7 @@ func TestSessionsEnd(t *testing.T) {
 	}
 	ahead.Store(0)
 
-	// Of many, the one that was not used for the longest time.
+	// If there are too many sessions, the least recently used one ends.
 	path, cookie = b.login(nocToken)
 	bossPath, bossCookie = b.login(auditorToken)
 	for range maxSessions {

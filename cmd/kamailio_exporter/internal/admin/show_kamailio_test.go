@@ -23,7 +23,8 @@ func TestOldTextsOfRealKamailioAreNotTold(t *testing.T) {
 	})
 }
 
-// What is listed of each kind is what there is, and can be named in an action as it is.
+// The listed targets of each kind are the existing ones, and can be used in an action
+// unchanged.
 func TestTargetsOfRealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -56,12 +57,13 @@ func TestTargetsOfRealKamailio(t *testing.T) {
 				if r.Status != 200 || !strings.Contains(r.Text, want) || all.All != len(all.Targets) {
 					t.Errorf("%s: %d, no %s: %.1500s", kind, r.Status, want, r.Text)
 				}
-				for _, secret := range []string{"secret", "auth_", "sip:ring", "sip:caller"} { // passwords, and who calls whom
+				for _, secret := range []string{"secret", "auth_", "sip:ring", "sip:caller"} { // passwords, and the parties of calls
 					if strings.Contains(r.Text, secret) {
 						t.Errorf("%s: %s: %s", kind, secret, r.Text)
 					}
 				}
-				// Each can be given to every action of its kind: nothing else is wanted of it.
+				// Each target can be given to every action of its kind, without further
+				// parameters to identify it.
 				for _, a := range catalogue().Actions {
 					for _, p := range a.Params {
 						if action.Module(a.Name) != kind || !slices.Contains(all.Params, p.Name) {
@@ -81,7 +83,7 @@ func TestTargetsOfRealKamailio(t *testing.T) {
 				t.Errorf("%d kinds, and not all are tried", len(action.TargetKinds()))
 			}
 
-			// A mistyped one is not there, and the one that was meant is named.
+			// A mistyped target is not found, and the intended one is suggested.
 			all, _ := list("dispatcher")
 			uri := fmt.Sprint(all.Targets[0]["uri"])
 			r := b.run(nocToken, "dispatcher.set-state", fmt.Sprintf(`{"set":%v,"uri":"%s9","state":"ip"}`, all.Targets[0]["set"], uri))

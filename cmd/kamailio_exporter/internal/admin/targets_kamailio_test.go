@@ -23,8 +23,8 @@ const blockRule = `
       budget: {per_target: 1/30m, per_rule: 10/1h}
 `
 
-// The address that secfilter.block blocks is its target: each address has a budget of
-// its own, and one that a person blocked is no matter to another.
+// The target of secfilter.block is the address: each address has its own budget, and
+// blocking one by hand does not affect others.
 func TestAddressesToBlockAreTargets(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -32,7 +32,7 @@ func TestAddressesToBlockAreTargets(t *testing.T) {
 			b := realRuled(t, server, "enforce", blockRule)
 			done := "applied"
 			if strings.HasPrefix(version, "5.") {
-				done = "applied_unverified" // it prints nothing over JSON
+				done = "applied_unverified" // it prints nothing over JSON-RPC
 			}
 			scanner := func(i int) map[string]any {
 				address := fmt.Sprintf("203.0.113.%d", i)
@@ -59,8 +59,8 @@ func TestAddressesToBlockAreTargets(t *testing.T) {
 	}
 }
 
-// Kamailio compares the URIs of destinations without case: one in other letters has no
-// budget, and no undo, of its own.
+// Kamailio ignores the case of destination URIs, so a URI in different case shares the
+// same budget and undo.
 func TestOtherLettersAreTheSameTarget(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestOtherLettersAreTheSameTarget(t *testing.T) {
 			b.want("in other letters", b.says(alert("firing", "udp")), "target_budget")
 			server.RPC(t, "dispatcher.set_state", "dx", 1, one.URI()+";transport=udp")
 
-			// What the rule left is there, but by now a person has left it so.
+			// The state is still what the rule left, but a person has set it since.
 			person("Udp", "ax")
 			person("uDP", "dx")
 			b.pass(31 * time.Minute)

@@ -10,8 +10,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// Every parameter that names something of Kamailio can be looked up, but for those of
-// which there is no bound, and what a person has to know.
+// Every parameter that names an object of Kamailio can be listed, except objects
+// without an upper bound and values that only a person can know.
 func TestTargetsOfAllActionsAreListed(t *testing.T) {
 	unlisted := []string{
 		"dialog.terminate from_tag", "dialog.terminate to_tag", "dialog.bridge from", "dialog.bridge to", // of one call
@@ -39,7 +39,7 @@ func twoSets(fake *kamrpctest.Server) {
 	fake.Handle("dispatcher.list", `{"NRSETS":2,"RECORDS":[{"SET":{"ID":1,"TARGETS":[`+dest("sip:10.0.0.1:5060")+","+dest("sip:10.0.0.2:5060")+`]}},{"SET":{"ID":2,"TARGETS":[`+dest("sip:10.0.1.7:5060;transport=tcp")+`]}}]}`)
 }
 
-// A user is told of what it may name, and of nothing else.
+// A user sees the targets that it may name, and no others.
 func TestTargetsAreThoseOfTheGrants(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	twoSets(b.fake)
@@ -84,13 +84,13 @@ func TestTargetsAreThoseOfTheGrants(t *testing.T) {
 	}
 	b.noChange("targets")
 
-	// Many are cut off, and counted.
+	// A long list is truncated, and the total is reported.
 	flags := slices.Repeat([]string{"AP"}, action.MaxTargets+5)
 	b.fake.Handle("dispatcher.list", destinations(flags...))
 	if r := b.call(nocToken, "GET", "/v1/targets/dispatcher", ""); strings.Count(r.Text, `"uri":`) != action.MaxTargets || !strings.Contains(r.Text, fmt.Sprintf(`"all":%d`, len(flags))) {
 		t.Errorf("%.300s", r.Text)
 	}
-	// Kamailio is not asked without end.
+	// Queries of Kamailio are limited.
 	b.fake.HandleFault("dispatcher.list", 404, "No Destination Sets")
 	if r := b.call(nocToken, "GET", "/v1/targets/dispatcher", ""); r.Status != 200 || !strings.Contains(r.Text, `"targets":[]`) {
 		t.Errorf("no destinations: %d %s", r.Status, r.Text)
@@ -109,7 +109,7 @@ func TestListsAreLimited(t *testing.T) {
 	}
 }
 
-// Who mistypes is told what there is, as far as it is granted, the nearest first.
+// A client that names a missing target is shown the nearest ones that it may name.
 func TestNearestIsNamed(t *testing.T) {
 	b := newEndpoint(t, policyText())
 	twoSets(b.fake)

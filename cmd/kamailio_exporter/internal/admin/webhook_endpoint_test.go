@@ -17,13 +17,13 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// Tokens of Alertmanager and of whoever closes breakers.
+// Tokens of Alertmanager and of the user who closes breakers.
 const (
 	amToken   = adminapi.TokenPrefix + "AM00000000000000000000000000000000000000000000000000"
 	leadToken = adminapi.TokenPrefix + "LEAD000000000000000000000000000000000000000000000000"
 )
 
-// drainRule takes a destination out of set 1, and puts it back.
+// drainRule takes a destination out of set 1, and later puts it back.
 const drainRule = `
     - name: drain
       match: {alertname: GatewayFails}
@@ -41,11 +41,11 @@ func rulesText(mode, rules string) string {
 		"remediation:\n  mode: " + mode + "\n  match: {instance: 'sip1:9494'}\n  budget: 20/1h\n  rules:" + rules
 }
 
-// dispatcherFake is a set 1 that changes as Kamailio's does.
+// dispatcherFake simulates dispatcher set 1.
 type dispatcherFake struct {
 	mu     sync.Mutex
 	flags  []string
-	least  int // the fewest active destinations that there were
+	least  int // lowest number of active destinations so far
 	sets   int
 	failed map[string]int64 // the script's counter, by URI
 }
@@ -108,13 +108,14 @@ func (d *dispatcherFake) state() string {
 
 func gatewayURI(i int) string { return fmt.Sprintf("sip:10.0.0.%d:5060", i+1) }
 
-// ruledEndpoint is an endpoint with rules, a set of six destinations, and a clock.
+// ruledEndpoint is an endpoint with rules, a set of six destinations, and a clock that
+// can be moved.
 type ruledEndpoint struct {
 	*endpoint
 	d     *dispatcherFake
-	ahead atomic.Int64 // of the clock
-	good  atomic.Bool  // the last scrape
-	began time.Time    // of alerts, while the clock was not moved
+	ahead atomic.Int64 // how far the clock was moved
+	good  atomic.Bool  // result of the last scrape
+	began time.Time    // start of the alerts, by the clock before it was moved
 }
 
 func newRuledEndpoint(t *testing.T, mode, rules string) *ruledEndpoint {
@@ -136,14 +137,14 @@ func (b *ruledEndpoint) begin() {
 	b.start(nil)
 }
 
-// again stops it and starts it with the same audit log.
+// again restarts the endpoint with the same audit log.
 func (b *ruledEndpoint) again() {
 	b.t.Helper()
 	b.stop()
 	b.begin()
 }
 
-// fires is an alert of a gateway; more labels come in pairs.
+// fires returns an alert about a gateway. labels are pairs of name and value.
 func (b *ruledEndpoint) fires(i int, labels ...string) map[string]any {
 	return b.alert("firing", gatewayURI(i), labels...)
 }
@@ -186,8 +187,8 @@ func (b *ruledEndpoint) send(body string) notified {
 	return n
 }
 
-// says sends a group of one alert and returns what became of it: an outcome, or
-// the guard rail.
+// says sends a group of one alert and returns the result: an outcome, or the guard
+// rail.
 func (b *ruledEndpoint) says(a map[string]any) string {
 	b.t.Helper()
 	n := b.send(payload(fmt.Sprint(a["fingerprint"]), a))
@@ -215,7 +216,7 @@ func (b *ruledEndpoint) want(what, got, want string) {
 	}
 }
 
-// metric is the value of one series; -1 when there is none.
+// metric returns the value of one series; -1 if it does not exist.
 func (b *ruledEndpoint) metric(name string, labels ...string) float64 {
 	b.t.Helper()
 	registry := prometheus.NewRegistry()

@@ -50,7 +50,7 @@ func TestWebhookCredentials(t *testing.T) {
 	}
 	b.noChange("credentials")
 
-	// Without the section there is no such path, and no such user.
+	// Without the section, neither the path nor the user exists.
 	off := newEndpoint(t, policyText()).start(nil)
 	if r := off.call(nocToken, "POST", adminapi.WebhookPath, body); r.Status != 404 {
 		t.Errorf("off: %d", r.Status)
@@ -104,7 +104,7 @@ func TestSameAlertIsAnsweredOnce(t *testing.T) {
 	if b.d.sets != 1 {
 		t.Errorf("%d changes", b.d.sets)
 	}
-	// The status is of each alert: the resolved one of a firing group does nothing.
+	// The status of each alert counts: a resolved alert in a firing group runs nothing.
 	b.pass(11 * time.Minute)
 	n := b.send(payload("mixed", b.alert("resolved", gatewayURI(2)), b.fires(1)))
 	if len(n.Results) != 1 || n.word() != "applied" || b.d.state() != "DX DX AP AP AP AP" {
@@ -112,8 +112,8 @@ func TestSameAlertIsAnsweredOnce(t *testing.T) {
 	}
 }
 
-// 34, and the storm: false alerts never leave a set below its minimum, and open the
-// breaker.
+// 34, and the storm: false alerts never leave a set below its minimum, and they open
+// the breaker.
 func TestStormOfAlerts(t *testing.T) {
 	for name, send := range map[string]func(b *ruledEndpoint){
 		"in one group": func(b *ruledEndpoint) {
@@ -137,7 +137,7 @@ func TestStormOfAlerts(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// Budgets so large that only the guards are left.
+			// Large budgets, so that only the guards limit the rules.
 			rules := strings.NewReplacer("per_target: 1/30m", "per_target: 100/1h", "per_rule: 10/1h", "per_rule: 100/1h").Replace(drainRule)
 			b := newRuledEndpoint(t, "enforce", rules)
 			b.d.mu.Lock()
@@ -162,7 +162,7 @@ func TestStormOfAlerts(t *testing.T) {
 			if b.fake.MaxConcurrent() > 4 {
 				t.Errorf("%d calls at once", b.fake.MaxConcurrent())
 			}
-			// After a restart it is still open; a person closes it.
+			// The breaker is still open after a restart; a person closes it.
 			b.again()
 			b.pass(time.Hour)
 			b.want("after a restart", b.says(b.fires(5, "later", "1")), "breaker")
@@ -186,8 +186,8 @@ func TestStormOfAlerts(t *testing.T) {
 	}
 }
 
-// The alerts of a notification share what is read for them, and only so many are looked at
-// in a minute: those that were not come first the next time.
+// The alerts of a notification share their reads, and the number of alerts looked at
+// per minute is limited. The others come first the next time.
 func TestNotificationReadsOnce(t *testing.T) {
 	rules := strings.NewReplacer("confirm: {htable: [{table: failed, label: uri, above: 5}]}", "confirm: {read: {flags: [IP]}}").Replace(drainRule)
 	b := newRuledEndpoint(t, "dry_run", rules)
@@ -201,15 +201,15 @@ func TestNotificationReadsOnce(t *testing.T) {
 	}
 	calls := 0
 	for method, n := range b.fake.Calls() {
-		if method != "core.version" { // the client's own
+		if method != "core.version" { // the client's own call
 			calls += n
 		}
 	}
-	if calls > 3 { // the list, the uptime, and what Kamailio can do
+	if calls > 3 { // the list, the uptime, and the methods of Kamailio
 		t.Errorf("%v", b.fake.Calls())
 	}
 
-	// Each of these needs a read of its own.
+	// Each of these needs its own read.
 	b = newRuledEndpoint(t, "dry_run", strings.Replace(drainRule, "label: uri, above", "label: n, above", 1))
 	var mu sync.Mutex
 	read := map[string]int{} // by the alert's label n
@@ -264,7 +264,7 @@ func TestLabelsAreForeignData(t *testing.T) {
 	} {
 		b.want(tc.what, b.says(tc.a), tc.want)
 	}
-	// The alert is true, and Kamailio says that the gateway is well.
+	// The alert fires, but Kamailio reports the gateway as healthy.
 	b.d.failed[gatewayURI(2)] = 5
 	b.want("healthy", b.says(b.fires(2)), "unconfirmed")
 	delete(b.d.failed, gatewayURI(2))
@@ -292,7 +292,7 @@ func TestWhatAPersonDidStays(t *testing.T) {
 			t.Fatalf("%s", r.Text)
 		}
 	}
-	// A person disabled it, and the alert comes and goes.
+	// A person disabled the gateway, and the alert fires and resolves.
 	state(0, "dx")
 	b.want("touched by a person", b.says(b.fires(0)), "person")
 	b.pass(11 * time.Minute)
@@ -303,12 +303,12 @@ func TestWhatAPersonDidStays(t *testing.T) {
 	if b.d.state() != "DX AP AP AP AP AP" {
 		t.Errorf("what a person disabled: %s", b.d.state())
 	}
-	// The rule disables one, a person puts it back and disables it again.
+	// The rule disables a gateway, and a person enables it and disables it again.
 	b.want("drained", b.says(b.fires(1)), "applied")
 	state(1, "ap")
 	state(1, "dx")
 	b.want("resolved", b.says(b.alert("resolved", gatewayURI(1))), "ignored")
-	// The same, by other means than this program: a reload, or kamcmd.
+	// The same without this program: by a reload or kamcmd.
 	b.pass(time.Hour)
 	b.want("drained", b.says(b.fires(2)), "applied")
 	b.d.set(2, "IP")
@@ -319,14 +319,14 @@ func TestWhatAPersonDidStays(t *testing.T) {
 	if b.d.state() != "DX DX IP AP AP AP" {
 		t.Errorf("%s", b.d.state())
 	}
-	// A reload by a person touches all of the module.
+	// A reload by a person affects all targets of the module.
 	if r := b.run(nocToken, "dispatcher.reload", `{}`); r.Outcome != audit.Applied {
 		t.Fatalf("%s", r.Text)
 	}
 	b.want("after a reload by a person", b.says(b.fires(3)), "person")
 }
 
-// What a person does to another module leaves a change the rule's.
+// A person's change to another module does not take a change away from the rule.
 func TestWhatAPersonDidElsewhere(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	b.want("drained", b.says(b.fires(4)), "applied")
@@ -338,7 +338,7 @@ func TestWhatAPersonDidElsewhere(t *testing.T) {
 	}
 }
 
-// What a rule did it takes back, when it could do it again.
+// A rule undoes its change once its budget would allow the change again.
 func TestUndo(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	b.d.set(1, "AX")
@@ -347,13 +347,13 @@ func TestUndo(t *testing.T) {
 		t.Errorf("%v open changes", n)
 	}
 	b.want("resolved, too soon", b.says(b.alert("resolved", gatewayURI(1))), "budget")
-	b.again() // it is not forgotten
+	b.again() // the change survives a restart
 	b.pass(20 * time.Minute)
 	b.server.runner.UndoDue(t.Context())
 	if b.d.state() != "AP DX AP AP AP AP" {
 		t.Errorf("too soon: %s", b.d.state())
 	}
-	// It fires again, and is not put back.
+	// The alert fires again, so the change is not undone.
 	b.want("fires again", b.says(b.fires(1)), "target_budget")
 	b.pass(5 * time.Minute)
 	b.want("resolved", b.says(b.alert("resolved", gatewayURI(1))), "budget")
@@ -410,7 +410,7 @@ func TestBudgetsAndWhen(t *testing.T) {
 	}
 	b.noChange("not now")
 	b.fake.Up()
-	// Alertmanager sends it again, and it is not taken for the same.
+	// Alertmanager sends the alert again, and it is not taken for a duplicate.
 	b.want("Kamailio is back", b.says(b.fires(0)), "applied")
 	b.d.set(0, "AP")
 	b.want("the same target soon after", b.says(b.fires(0, "n", "2")), "target_budget")
@@ -421,7 +421,7 @@ func TestBudgetsAndWhen(t *testing.T) {
 	b.pass(61 * time.Minute)
 	b.want("an hour later", b.says(b.fires(2, "n", "3")), "applied")
 
-	// A person's change runs: Alertmanager tries again.
+	// A person's change is running, so Alertmanager retries.
 	inside, leave := make(chan struct{}), make(chan struct{})
 	b.fake.HandleFunc("dispatcher.reload", func(kamrpctest.Request) kamrpctest.Response {
 		close(inside)
@@ -434,14 +434,14 @@ func TestBudgetsAndWhen(t *testing.T) {
 	b.want("busy", b.says(b.fires(4)), "503 not-done")
 	close(leave)
 	<-ended
-	b.pass(11 * time.Minute) // a person's reload touches every gateway
+	b.pass(11 * time.Minute) // a person's reload affects every gateway
 	if err := (&faulty{free: 1}).under(b.server.engine.Log); err != nil {
 		t.Fatal(err)
 	}
 	b.want("no audit", b.says(b.fires(4)), "503 not-done")
 }
 
-// Three in a row that fail open the breaker.
+// Three consecutive failures open the breaker.
 func TestBreaker(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	b.fake.HandleFault("dispatcher.set_state", 500, "State Update Failed")
@@ -460,7 +460,7 @@ func TestBreaker(t *testing.T) {
 	if r := b.call(nocToken, "GET", "/v1/remediation", ""); r.Status != 404 {
 		t.Errorf("%d", r.Status)
 	}
-	// The page shows the same to the same people.
+	// The page shows the same to the same users.
 	if r := b.call(leadToken, "GET", "/", ""); !strings.Contains(r.Text, "Rules for alerts") || !strings.Contains(r.Text, "breaker open since") {
 		t.Errorf("%d %s", r.Status, r.Text)
 	}
@@ -473,7 +473,7 @@ func TestBreaker(t *testing.T) {
 	b.want("fifth", b.says(b.fires(3)), "failed")
 }
 
-// In dry run nothing reaches Kamailio, whatever comes, and all is told.
+// A dry run sends nothing to Kamailio, and reports everything.
 func TestDryRun(t *testing.T) {
 	for _, mode := range []string{"dry_run", "enforce"} {
 		rules := drainRule
@@ -505,7 +505,7 @@ func TestDryRun(t *testing.T) {
 		if calls := b.fake.Calls(); calls["htable.get"] == 0 || calls["dispatcher.list"] == 0 {
 			t.Errorf("a dry run that did not look: %v", calls)
 		}
-		// What became of a dry run is no change to be taken back later.
+		// The result of a dry run is not a change to undo later.
 		b.stop()
 		text := rulesText("enforce", drainRule)
 		b.write(text)
@@ -516,7 +516,7 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// A group has one target.
+// A group is limited to one target.
 func TestOneTargetPerGroup(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	n := b.send(payload("g", b.fires(0), b.fires(1), b.fires(2)))
@@ -533,7 +533,7 @@ func TestOneTargetPerGroup(t *testing.T) {
 	b.want("later", b.send(payload("g", b.fires(1, "n", "1"))).word(), "applied")
 }
 
-// Calls of a registration, of calls and of reloads: what else is confirmed.
+// Other confirmations: registrations, calls and reloads.
 func TestConfirmations(t *testing.T) {
 	rules := `
     - name: refresh
@@ -640,7 +640,8 @@ func TestConfirmations(t *testing.T) {
 	b.want("more than half", b.says(alert("Share", "n", "1")), "applied")
 }
 
-// A reply that does not come is an unknown outcome, is not repeated, and counts.
+// A missing reply is an unknown outcome. The action is not repeated, and it counts
+// against the budgets.
 func TestUnknownIsNotRepeated(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	b.fake.Misbehave(kamrpctest.Truncate, "dispatcher.set_state")
@@ -714,7 +715,7 @@ func TestRemediationConfigurations(t *testing.T) {
 	}
 }
 
-// Rules are put in force as a whole, like the rest.
+// Rules are reloaded as a whole, like the rest of the configuration.
 func TestReloadOfRules(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	b.want("drained", b.says(b.fires(0)), "applied")
@@ -747,7 +748,7 @@ func TestReloadOfRules(t *testing.T) {
 	}
 }
 
-// No label of an alert gets into a metric, and all that rules do is in the log.
+// No label of an alert gets into a metric, and every action of a rule is in the log.
 func TestRemediationIsTold(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	b.says(b.fires(0, "secret", "kitten"))

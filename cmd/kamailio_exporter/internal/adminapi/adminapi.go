@@ -1,5 +1,5 @@
-// Package adminapi is what the admin endpoint and its clients send each other: each
-// request and each answer once, for the server, the client and their tests.
+// Package adminapi defines the requests and replies of the admin endpoint, shared by
+// the server, the client and their tests.
 //
 //	admincli ─ Request, Idempotency-Key ─► admin ─► action ─► Kamailio
 //	admincli ◄─ Result, or Problem ─────── admin ◄─ action
@@ -23,13 +23,13 @@ const (
 	WebhookPath    = "/v1/alertmanager" // where Alertmanager sends its notifications
 )
 
-// DefaultListen is where the endpoint listens if nothing else is said.
+// DefaultListen is the default listen address.
 const DefaultListen = "unix:/run/kamailio-exporter/admin.sock"
 
 // ResetAction closes the breakers of rules for alerts.
 const ResetAction = "remediation.reset"
 
-// ParamType is what a parameter may be.
+// ParamType is the type of a parameter.
 type ParamType string
 
 // The types of parameters.
@@ -40,8 +40,8 @@ const (
 	Bool   ParamType = "bool"
 )
 
-// Param is one parameter of an action: its name and its outermost bounds. A grant
-// narrows them.
+// Param is one parameter of an action: its name and its widest bounds. A grant narrows
+// them.
 type Param struct {
 	Name    string    `json:"name"`
 	Type    ParamType `json:"type"`
@@ -50,19 +50,19 @@ type Param struct {
 	Min     int64     `json:"min,omitempty"`     // of an Int
 	Max     int64     `json:"max,omitempty"`     // of an Int
 	MaxLen  int       `json:"max_len,omitempty"` // of a String, in bytes
-	Pattern string    `json:"pattern,omitempty"` // of a String; the whole of it has to match
+	Pattern string    `json:"pattern,omitempty"` // of a String; must match the whole value
 }
 
 // GrantedParam is a parameter as one user may give it.
 type GrantedParam struct {
 	Param
-	Granted []string `json:"granted"` // by one grant or another
-	// Bounds are what the value has to be by the value of another parameter, where that
-	// decides: for cfg.set by the variable.
+	Granted []string `json:"granted"` // allowed values; each entry is from one grant
+	// Bounds is set if the bounds depend on another parameter: from its value to the
+	// bounds. For cfg.set, it is the variable.
 	Bounds map[string]string `json:"bounds,omitempty"`
 }
 
-// Action is what a user sees of an action.
+// Action describes an action to a user.
 type Action struct {
 	Name     string         `json:"name"`
 	Summary  string         `json:"summary"`
@@ -70,23 +70,23 @@ type Action struct {
 	NeedsKey bool           `json:"needs_idempotency_key"`
 	Verifies bool           `json:"verifies"`
 	Cooldown int            `json:"cooldown_left_s"`
-	Targets  string         `json:"targets,omitempty"` // kind of its targets: TargetsPath/KIND
+	Targets  string         `json:"targets,omitempty"` // kind of its targets, for TargetsPath/KIND
 }
 
-// Actions answers GET ActionsPath.
+// Actions is the reply to GET ActionsPath.
 type Actions struct {
 	Actions []Action `json:"actions"`
 	Busy    bool     `json:"busy"`
 	User    string   `json:"user"`
 }
 
-// Request is the body of a POST to an action.
+// Request is the body of a POST that runs an action.
 type Request struct {
 	Params map[string]any `json:"params"`
 	Reason string         `json:"reason"`
 }
 
-// Result is the answer to it, if all went well.
+// Result is the reply to a Request that succeeded.
 type Result struct {
 	ID       string        `json:"id"`
 	Action   string        `json:"action"`
@@ -100,7 +100,7 @@ type Result struct {
 	Duration int64         `json:"duration_ms"`
 }
 
-// ResultOf is the result that a record of the audit log tells of.
+// ResultOf returns the result that an audit record describes.
 func ResultOf(r audit.Record) *Result {
 	return &Result{
 		ID: r.ID, Action: r.Action, Outcome: r.Outcome, Verified: r.Verified, DryRun: r.DryRun,
@@ -108,17 +108,16 @@ func ResultOf(r audit.Record) *Result {
 	}
 }
 
-// Would is what a dry run does not send.
+// Would is the RPC that a dry run did not send.
 type Would struct {
 	Method string `json:"method"`
 	Params []any  `json:"params"`
 }
 
-// ProblemPrefix begins the type of every Problem.
+// ProblemPrefix is the prefix of the type of every Problem.
 const ProblemPrefix = "urn:kamailio-exporter:problem:"
 
-// Problem is the answer if it did not go well: RFC 9457, with members of our own
-// behind.
+// Problem is the reply to a request that failed: RFC 9457, followed by our own members.
 type Problem struct {
 	Type     string        `json:"type"`
 	Title    string        `json:"title"`
@@ -132,37 +131,39 @@ type Problem struct {
 	After    audit.State   `json:"after,omitempty"`
 }
 
-// Operations answers GET OperationsPath.
+// Operations is the reply to GET OperationsPath.
 type Operations struct {
 	Operations []audit.Record `json:"operations"`
 }
 
-// Kinds answers GET TargetsPath: the kinds of targets that can be listed.
+// Kinds is the reply to GET TargetsPath: the kinds of targets that can be listed.
 type Kinds struct {
 	Kinds []string `json:"kinds"`
 }
 
-// Targets answers GET TargetsPath/KIND: what the user may name in actions.
+// Targets is the reply to GET TargetsPath/KIND: the targets that the user may name in
+// actions.
 type Targets struct {
 	Kind    string           `json:"kind"`
-	Params  []string         `json:"params"` // which name a target
-	Fields  []string         `json:"fields"` // what else is told of it
-	All     int              `json:"all"`    // how many there are; not all are told if there are many
+	Params  []string         `json:"params"` // parameters that identify a target
+	Fields  []string         `json:"fields"` // additional fields of a target
+	All     int              `json:"all"`    // total number; the list may hold fewer
 	Targets []map[string]any `json:"targets"`
 }
 
-// AuditLogs answers GET AuditPath: where the audit log ends, and that of the denials.
+// AuditLogs is the reply to GET AuditPath: where the audit log and the log of denials
+// end.
 type AuditLogs struct {
 	Logs []audit.Head `json:"logs"`
 }
 
-// Rules answers GET RulesPath.
+// Rules is the reply to GET RulesPath.
 type Rules struct {
 	Receiver bool   `json:"receiver"`
 	Rules    []Rule `json:"rules"`
 }
 
-// Rule is how a rule for alerts is.
+// Rule is the state of an alert rule.
 type Rule struct {
 	Name    string       `json:"name"`
 	Enforce bool         `json:"enforce"`
@@ -175,13 +176,13 @@ type Rule struct {
 	Open    []OpenChange `json:"open_changes"`
 }
 
-// Breaker is an open one: its rule does nothing.
+// Breaker is an open breaker, which stops its rule.
 type Breaker struct {
 	Since time.Time `json:"since"`
 	Why   string    `json:"why"`
 }
 
-// OpenChange is what a rule did and has not taken back.
+// OpenChange is a change by a rule that is not undone yet.
 type OpenChange struct {
 	ID       string    `json:"operation"`
 	Target   string    `json:"target"`
@@ -190,12 +191,12 @@ type OpenChange struct {
 	Resolved bool      `json:"alert_resolved"`
 }
 
-// Verdicts answer a notification.
+// Verdicts is the reply to a notification.
 type Verdicts struct {
 	Results []Verdict `json:"results"`
 }
 
-// Verdict is what became of one alert by one rule.
+// Verdict is the result of one rule for one alert.
 type Verdict struct {
 	Rule    string        `json:"rule"`
 	Alert   string        `json:"alert"` // fingerprint

@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// TokenPrefix begins every token, so that scanners for leaked secrets find it.
+// TokenPrefix is the prefix of every token, so that scanners for leaked secrets find
+// it.
 const TokenPrefix = "kxe_"
 
 var crockford = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
 
-// NewID names an operation: the time in milliseconds and 80 random bits, so that
-// names sort by time and cannot be guessed.
+// NewID returns an operation ID: the time in milliseconds and 80 random bits, so that
+// IDs sort by time and cannot be guessed.
 func NewID(now time.Time) string {
 	var raw [16]byte
 	binary.BigEndian.PutUint64(raw[:8], uint64(now.UnixMilli())<<16)
@@ -23,7 +24,7 @@ func NewID(now time.Time) string {
 	return crockford.EncodeToString(raw[:])
 }
 
-// NewToken makes a token, and the SHA-256 that the configuration keeps of it.
+// NewToken returns a token and its SHA-256, which is stored in the configuration.
 func NewToken() (token, hash string) {
 	var raw [32]byte
 	rand.Read(raw[:])
@@ -31,5 +32,5 @@ func NewToken() (token, hash string) {
 	return token, HashToken(token)
 }
 
-// HashToken is what the configuration keeps of a token.
+// HashToken returns the SHA-256 of a token, as stored in the configuration.
 func HashToken(token string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(token))) }

@@ -35,7 +35,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 )
 
-// command is the client of the admin endpoint, and what it is told.
+// command is the client of the admin endpoint, with its flags and arguments.
 type command struct {
 	url       string
 	tokenFile string
@@ -48,7 +48,7 @@ type command struct {
 	action   string
 	params   []string
 	dryRun   bool
-	verified bool // what is not, is no success
+	verified bool // an unverified outcome counts as a failure
 	reason   string
 	idem     string
 
@@ -115,7 +115,7 @@ func (c *command) exec(ctx context.Context, name string, stdout, _ io.Writer) er
 	return c.verify(ctx, stdout)
 }
 
-// verify checks audit logs. The running exporter knows how they have to end.
+// verify checks audit logs. The running exporter provides the expected end of each log.
 func (c *command) verify(ctx context.Context, w io.Writer) error {
 	var running adminapi.AuditLogs
 	_, err := c.get(ctx, adminapi.AuditPath, &running)
@@ -152,7 +152,7 @@ func (c *command) verify(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// verifyRunning checks one of the logs of the running exporter.
+// verifyRunning checks one log of the running exporter.
 func (c *command) verifyRunning(ctx context.Context, w io.Writer, log int, files func() []string) error {
 	report, err := audit.VerifyRunning(files, func() (audit.Head, error) {
 		var now adminapi.AuditLogs
@@ -192,12 +192,12 @@ func makeToken(w io.Writer) error {
 	return err
 }
 
-// client makes an HTTP client, and the URL to put paths behind.
+// open returns an HTTP client and the base URL to which paths are appended.
 func (c *command) open() (*http.Client, string, error) {
 	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 16 << 10}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	if path, ok := strings.CutPrefix(c.url, "unix:"); ok {
-		path = "/" + strings.TrimLeft(path, "/") // unix:///run/… too
+		path = "/" + strings.TrimLeft(path, "/") // also accepts unix:///run/…
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		}
@@ -229,7 +229,7 @@ func (c *command) open() (*http.Client, string, error) {
 	return client, u.Scheme + "://" + u.Host, nil
 }
 
-// ask makes one request. After an error with sent, the endpoint may have got it.
+// ask makes one request. If it fails with sent true, the endpoint may have received it.
 func (c *command) ask(ctx context.Context, method, path string, body []byte, key string) (status int, text []byte, sent bool, err error) {
 	httpClient, base, err := c.open()
 	if err != nil {
@@ -269,10 +269,11 @@ func (c *command) ask(ctx context.Context, method, path string, body []byte, key
 	return resp.StatusCode, text, true, err
 }
 
-// answered is what the endpoint says, good or bad: both have what was read.
+// answered is a reply of the endpoint. A success and a problem both hold the states
+// that were read.
 type answered struct {
 	adminapi.Result
-	problem adminapi.Problem // without a title: none
+	problem adminapi.Problem // empty title: no problem
 }
 
 func (a *answered) decode(text []byte) error {
@@ -282,8 +283,8 @@ func (a *answered) decode(text []byte) error {
 	return decode(text, &a.problem)
 }
 
-// decode reads an answer, with what a terminal would obey escaped: an answer may have
-// passed on what anybody wrote, and the server may be another than it should be.
+// decode decodes a reply and escapes terminal control sequences: the reply may contain
+// untrusted input, and the server may not be the expected one.
 func decode(text []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
@@ -302,7 +303,7 @@ func decode(text []byte, into any) error {
 	return nil
 }
 
-// escape escapes the texts of an answer.
+// escape escapes all texts in a reply.
 func escape(value any) any {
 	switch v := value.(type) {
 	case string:
@@ -321,8 +322,8 @@ func escape(value any) any {
 	return value
 }
 
-// visible replaces what is not printable: control characters, and those that turn the
-// direction of a text or cannot be seen.
+// visible replaces characters that are not printable: control characters, invisible
+// ones, and those that change the direction of text.
 func visible(text string, quote func(rune) string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -335,7 +336,8 @@ func visible(text string, quote func(rune) string) string {
 	return b.String()
 }
 
-// asJSON writes an answer as the endpoint gave it, with escapes of JSON.
+// asJSON writes a reply as the endpoint sent it, with unprintable characters escaped as
+// in JSON.
 func asJSON(w io.Writer, text []byte) error {
 	var line bytes.Buffer
 	if err := json.Compact(&line, text); err != nil {
@@ -353,7 +355,7 @@ func asJSON(w io.Writer, text []byte) error {
 
 var errNoAnswer = errors.New("the reply is not from an admin endpoint")
 
-// get asks for something to read.
+// get sends a GET request and decodes the reply.
 func (c *command) get(ctx context.Context, path string, into any) (text []byte, err error) {
 	status, text, _, err := c.ask(ctx, http.MethodGet, path, nil, "")
 	if err != nil {
@@ -369,7 +371,7 @@ func (c *command) get(ctx context.Context, path string, into any) (text []byte, 
 	return text, decode(text, into)
 }
 
-// show asks for something to read, and prints it if that is to be JSON.
+// show sends a GET request, and prints the reply if the output format is JSON.
 func (c *command) show(ctx context.Context, w io.Writer, path string, into any) (printed bool, err error) {
 	text, err := c.get(ctx, path, into)
 	if err != nil || c.output != "json" {
@@ -418,7 +420,7 @@ func (c *command) list(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// targets lists what actions can be about.
+// targets lists the targets that actions can work on.
 func (c *command) targets(ctx context.Context, w io.Writer) error {
 	if c.kind == "" {
 		var all adminapi.Kinds
@@ -453,7 +455,8 @@ func (c *command) targets(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// body makes the request: each parameter with the type that the action says.
+// body builds the request body and gives each parameter the type that the action
+// requires.
 func (c *command) body(ctx context.Context) ([]byte, error) {
 	var all adminapi.Actions
 	if _, err := c.get(ctx, adminapi.ActionsPath, &all); err != nil {
@@ -539,7 +542,7 @@ func (c *command) run(ctx context.Context, w io.Writer) error {
 	return cli.Exit(code, a.words())
 }
 
-// print shows an answer to a person.
+// print shows a reply to a person.
 func (a answered) print(w io.Writer, action string) {
 	id := a.ID
 	if id == "" {
@@ -557,7 +560,7 @@ func (a answered) print(w io.Writer, action string) {
 	}
 	fmt.Fprintln(w)
 	switch {
-	case id == "/": // one of many alike
+	case id == "/": // shared by many problems of the same kind
 	case a.Outcome == audit.Refused:
 		fmt.Fprintf(w, "in the audit log as %s\n", id)
 	default:
@@ -629,7 +632,7 @@ func (c *command) log(ctx context.Context, w io.Writer) error {
 	return table.Flush()
 }
 
-// rules shows what becomes of alerts (docs/remediation.md).
+// rules shows the state of the alert rules (docs/remediation.md).
 func (c *command) rules(ctx context.Context, w io.Writer) error {
 	var all adminapi.Rules
 	if printed, err := c.show(ctx, w, adminapi.RulesPath, &all); printed || err != nil {
@@ -664,7 +667,7 @@ func (c *command) rules(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// when is in the zone of the audit log and of the page.
+// when formats a time in UTC, the time zone of the audit log and of the page.
 func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
 func pairs(m map[string]any) string {

@@ -31,23 +31,23 @@ type Config struct {
 	HMACKeyFile string `yaml:"hmac_key_file"`
 }
 
-// Options are what a Log needs besides its configuration.
+// Options are what a Log needs in addition to its configuration.
 type Options struct {
-	HMACKey   []byte // for secret parameters; without one they are left out
-	Version   string // of this program
+	HMACKey   []byte // hashes secret parameters; if empty, they are left out
+	Version   string // version of this program
 	Now       func() time.Time
-	Replay    time.Duration       // records of this time and more are read back at the start
-	CopyTo    func(Record)        // a further copy; may be nil
-	OnFailure func(error)         // called whenever the log cannot be written; may be nil
-	OnSync    func(time.Duration) // how long a write took to reach the disk; may be nil
+	Replay    time.Duration       // records of at least this period are read back at the start
+	CopyTo    func(Record)        // receives a copy of each record; may be nil
+	OnFailure func(error)         // called whenever writing the log fails; may be nil
+	OnSync    func(time.Duration) // called with the time that a write took to reach the disk; may be nil
 
-	// Checkpoint is what each new file begins with, so that no older one is needed to
-	// know it; Start gives it back in records of KindCheckpoint. It may be nil, and must
-	// not use the log.
+	// Checkpoint returns the state that each new file begins with, so that older files
+	// are not needed to restore it. Start passes it back in records of KindCheckpoint.
+	// It may be nil, and must not use the log.
 	Checkpoint func() []any
 }
 
-// File is the part of an os.File that the log needs; tests make it fail.
+// File is the part of os.File that the log needs. Tests use it to simulate errors.
 type File interface {
 	io.Writer
 	Sync() error
@@ -55,12 +55,13 @@ type File interface {
 	Close() error
 }
 
-// Log is the audit log, and beside it a second one with its denials: one JSON object a line, each with the hash of the line before.
-// What it says is on the disk before Append returns. After an error it is opened
-// anew at the next Append, which cuts off a line that is not whole.
+// Log is the audit log, together with a second log for denials. Each line is one JSON
+// object that contains the hash of the previous line. Append returns after its records
+// are on the disk. After an error, the next Append reopens the file and cuts off an
+// incomplete last line.
 type Log struct {
-	// Open opens a file for Append, and Free tells how many bytes there is room for in
-	// its folder. Tests replace them, before they write.
+	// Open opens a file for Append, and Free returns the free bytes of its directory.
+	// Tests replace them before they write.
 	Open func(path string) (File, error)
 	Free func(dir string) (uint64, error)
 
@@ -69,42 +70,42 @@ type Log struct {
 	keep     int
 	minFree  uint64
 	opts     Options
-	denied   *Log // its own files: denials never push out what was done; nil in itself
+	denied   *Log // has its own files, so that denials never push out operations; nil in the denials log itself
 
 	mu      sync.Mutex
-	lock    *os.File // held while this process is the one that writes; nil before Lock and after Close
+	lock    *os.File // held while this process is the only writer; nil before Lock and after Close
 	file    File
-	size    int64 // without the checkpoint: it must not make the next rotation come at once
-	end     int64 // where the file ends, if nobody else writes to it
+	size    int64 // without the checkpoint, which must not trigger the next rotation
+	end     int64 // expected end of the file if no other process writes to it
 	seq     uint64
 	prev    string
-	pending []Record            // outcomes that could not be written
-	denials map[string]*denials // by user; "" is whoever is not known
-	carry   bool                // the file is new, and begins with a checkpoint
-	lost    bool                // the file is not at its path any more: until reopen
+	pending []Record            // outcomes that could not be written yet
+	denials map[string]*denials // by user; "" is for unknown users
+	carry   bool                // the file is new and must begin with a checkpoint
+	lost    bool                // the file is no longer at its path; until it is reopened
 }
 
-// DenialsPerSecond is how many denials of a user get a line of their own, and how many of
-// all who are not known; the rest is counted.
+// DenialsPerSecond limits the denials that get a line of their own, for each user and
+// for all unknown users together. The rest are only counted.
 const DenialsPerSecond = 10
 
-// denials are those of one user.
+// denials are the denials of one user.
 type denials struct {
 	limit   *rate.Limiter
-	skipped int      // without a line
-	recent  []Record // oldest first, also those without a line
+	skipped int      // number without a line of their own
+	recent  []Record // oldest first, including those without a line
 }
 
-// maxRecent is how many denials of a user are kept in memory at least.
+// maxRecent is the minimum number of a user's denials kept in memory.
 const maxRecent = 1000
 
-// maxPending is how many notes wait to be written.
+// maxPending limits the records that wait to be written. Outcomes are kept regardless.
 const maxPending = 10_000
 
-// DeniedFile is where the denials of a log are.
+// DeniedFile returns the path of the denials log that belongs to a log.
 func DeniedFile(file string) string { return file + ".denied" }
 
-// New makes a log; it is opened by Start.
+// New creates a log; Start opens it.
 func New(cfg Config, opts Options) *Log {
 	if opts.OnFailure == nil {
 		opts.OnFailure = func(error) {}
@@ -113,7 +114,7 @@ func New(cfg Config, opts Options) *Log {
 		opts.OnSync = func(time.Duration) {}
 	}
 	l := newFiles(cfg, opts)
-	cfg.File, cfg.MinFreeMB = DeniedFile(cfg.File), 2*cfg.MinFreeMB // chatter stops before it takes the room of actions
+	cfg.File, cfg.MinFreeMB = DeniedFile(cfg.File), 2*cfg.MinFreeMB // denials stop first, to leave room for actions
 	opts.Checkpoint = nil
 	l.denied = newFiles(cfg, opts)
 	return l
@@ -127,12 +128,12 @@ func newFiles(cfg Config, opts Options) *Log {
 	}
 }
 
-// OpenFile opens a file of the log for appending, and follows no link.
+// OpenFile opens a log file for appending. It does not follow symbolic links.
 func OpenFile(path string) (File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
 }
 
-// FreeBytes tells how many bytes a folder has room for.
+// FreeBytes returns the free bytes of a directory's file system.
 func FreeBytes(dir string) (uint64, error) {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err != nil {
@@ -141,9 +142,9 @@ func FreeBytes(dir string) (uint64, error) {
 	return fs.Bavail * uint64(fs.Bsize), nil //nolint:gosec // a block has a positive size
 }
 
-// Lock makes this process the one that writes the log: two would break its chain. The
-// lock is on a file of its own, since the log is renamed when it is full. It is
-// released by Close, and by the end of the process.
+// Lock makes this process the only writer of the log, because two would break its hash
+// chain. It locks a separate file, since the log itself is renamed when it is full.
+// Close, or the end of the process, releases the lock.
 func (l *Log) Lock() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -165,8 +166,8 @@ func (l *Log) Lock() error {
 	return nil
 }
 
-// Start locks the log, reads what is there and opens it. Every record of the last day, and
-// of at least the file before the present one, goes to each, oldest first.
+// Start locks the log, reads it and opens it. It calls each, oldest first, for every
+// record of the replay period and at least of the file before the current one.
 func (l *Log) Start(each func(Record)) error {
 	if err := l.Lock(); err != nil {
 		return err
@@ -178,7 +179,7 @@ func (l *Log) Start(each func(Record)) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before := "" // what was before the oldest file is gone
+	before := "" // the predecessor of the oldest file is gone
 	for _, old := range l.recentFiles() {
 		result, err := readFile(old, before, each)
 		if err != nil {
@@ -196,20 +197,20 @@ func (l *Log) Start(each func(Record)) error {
 
 func note(text string) Record { return Record{Kind: KindNote, Detail: text} }
 
-// chainProblem is that of a note by which Verify knows what the log has seen of others.
+// chainProblem marks a note about writes of others, by which Verify finds them.
 const chainProblem = "chain"
 
 func chainNote(text string) Record {
 	return Record{Kind: KindNote, Problem: chainProblem, Detail: text}
 }
 
-// nameDigits is how long the number is that a rotated file has for a name.
+// nameDigits is the number of digits in the suffix of a rotated file.
 const nameDigits = 20
 
 func (l *Log) oldFiles() []string { return rotated(l.path) }
 
-// rotated are the files that a log had before, oldest first: their names end in the
-// number of their last record.
+// rotated returns the rotated files of a log, oldest first. The suffix of each is the
+// number of its last record.
 func rotated(path string) []string {
 	files, _ := filepath.Glob(path + ".*")
 	files = slices.DeleteFunc(files, func(f string) bool {
@@ -219,8 +220,7 @@ func rotated(path string) []string {
 	return files
 }
 
-// recentFiles are the last rotated one, and those that were written in the time
-// that an Idempotency-Key lives.
+// recentFiles returns the last rotated file and those written within the replay period.
 func (l *Log) recentFiles() []string {
 	files := l.oldFiles()
 	for i := range files {
@@ -232,8 +232,8 @@ func (l *Log) recentFiles() []string {
 	return nil
 }
 
-// reopenLocked opens the file, cuts off a last line that is not whole, and goes on
-// behind what is there. before is as in readAudit.
+// reopenLocked opens the file, cuts off an incomplete last line, and continues after
+// the existing records. before is as in readFile.
 func (l *Log) reopenLocked(before string, each func(Record)) error {
 	if l.file != nil {
 		l.file.Close()
@@ -248,7 +248,7 @@ func (l *Log) reopenLocked(before string, each func(Record)) error {
 		err = os.Truncate(l.path, result.good)
 	}
 	if err == nil {
-		// The file's own name, too, has to be on the disk.
+		// The directory entry must be on the disk too.
 		err = syncDir(filepath.Dir(l.path))
 	}
 	if err != nil {
@@ -269,10 +269,10 @@ func (l *Log) reopenLocked(before string, each func(Record)) error {
 	return nil
 }
 
-// checkpointLine is about how long a line of a checkpoint is.
+// checkpointLine is the approximate size of a checkpoint line, in bytes.
 const checkpointLine = 256 << 10
 
-// checkpoint is the records that a new file begins with.
+// checkpoint returns the records that a new file begins with.
 func (l *Log) checkpoint() ([]Record, error) {
 	records := []Record{{Kind: KindCheckpoint, Part: 1}}
 	if l.opts.Checkpoint == nil {
@@ -306,7 +306,7 @@ var errClosed = errors.New("the audit log is closed")
 
 var errAuditGone = errors.New("the audit log file was moved: send SIGHUP to open a new one")
 
-// Append writes records and syncs them. Nothing may be done before an intent is
+// Append writes records and syncs them. An action must not start before its intent is
 // on the disk.
 func (l *Log) Append(records ...Record) error {
 	l.mu.Lock()
@@ -325,7 +325,7 @@ func (l *Log) appendLocked(records []Record) error {
 	return err
 }
 
-// ready opens the file after an error, and looks for room.
+// ready reopens the file after an error and checks the free space.
 func (l *Log) ready() error {
 	switch {
 	case l.lock == nil:
@@ -361,7 +361,7 @@ func (l *Log) ready() error {
 		err = l.rotate()
 	}
 	if err == nil && len(l.pending) > 0 {
-		err = l.write(nil) // first of all: what cannot be written must not become more
+		err = l.write(nil) // write pending records first, so that no more of them pile up
 	}
 	return err
 }
@@ -402,7 +402,7 @@ func (l *Log) write(records []Record) error {
 		err = l.file.Sync()
 	}
 	if err != nil {
-		// What is on the disk is not known: read it anew before the next.
+		// What reached the disk is unknown: read the file again before the next write.
 		l.file.Close()
 		l.file = nil
 		l.abandon(records)
@@ -419,11 +419,11 @@ func (l *Log) write(records []Record) error {
 	return nil
 }
 
-// Unwritable is the problem that an outcome has whose intent could not be written.
+// Unwritable is the problem of an outcome whose intent could not be written.
 const Unwritable = "audit"
 
-// abandon remembers to say that nothing was sent after an intent that was not
-// synced, and may be on the disk all the same.
+// abandon queues an outcome for an intent whose sync failed: nothing was sent, but the
+// intent may be on the disk.
 func (l *Log) abandon(records []Record) {
 	for _, r := range records {
 		if r.Kind == KindIntent {
@@ -432,8 +432,8 @@ func (l *Log) abandon(records []Record) {
 	}
 }
 
-// Keep writes what must not be lost, such as how an operation ended: what cannot be
-// written now is written before the next record.
+// Keep writes a record that must not be lost, such as an outcome. If it cannot be
+// written now, it is written before the next record.
 func (l *Log) Keep(r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -443,8 +443,8 @@ func (l *Log) Keep(r Record) {
 	}
 }
 
-// Deny writes a denial, or only counts it where a user has many: they must not fill the
-// disk. Strangers do not use up the lines of those who are known.
+// Deny writes a denial, or only counts it if the user has too many, so that denials do
+// not fill the disk. Unknown users do not use up the lines of known ones.
 func (l *Log) Deny(r Record) {
 	if l.denied != nil {
 		l.denied.Deny(r)
@@ -466,7 +466,7 @@ func (l *Log) Deny(r Record) {
 	}
 }
 
-// remember keeps a denial in memory. It is called with mu held.
+// remember keeps a denial in memory. It must be called with mu held.
 func (l *Log) remember(r Record) {
 	if r.Kind != KindDenied {
 		return
@@ -481,7 +481,7 @@ func (l *Log) remember(r Record) {
 	}
 }
 
-// Denied finds one of the latest denials; nil when it is not among them.
+// Denied returns a recent denial by its ID, or nil.
 func (l *Log) Denied(id string) *Record {
 	l.denied.mu.Lock()
 	defer l.denied.mu.Unlock()
@@ -495,7 +495,7 @@ func (l *Log) Denied(id string) *Record {
 	return nil
 }
 
-// summaries are of the denials that have no line.
+// summaries returns the records that count the denials without a line of their own.
 func (l *Log) summaries() []Record {
 	var all []Record
 	for _, user := range slices.Sorted(maps.Keys(l.denials)) {
@@ -506,7 +506,8 @@ func (l *Log) summaries() []Record {
 	return all
 }
 
-// rotate gives the file its number for a name, and begins a new one.
+// rotate renames the file, with the number of its last record as suffix, and starts a
+// new one.
 func (l *Log) rotate() error {
 	if err := os.Rename(l.path, fmt.Sprintf("%s.%0*d", l.path, nameDigits, l.seq)); err != nil {
 		return err
@@ -519,7 +520,7 @@ func (l *Log) rotate() error {
 	return l.reopenLocked("", func(Record) {})
 }
 
-// Heads tell where the log ends, and that of its denials.
+// Heads returns where the log and the log of denials end.
 func (l *Log) Heads() []Head {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -530,7 +531,7 @@ func (l *Log) Heads() []Head {
 	return heads
 }
 
-// Reopen is for SIGHUP: something may have moved the file away.
+// Reopen is called on SIGHUP, in case the file was moved away.
 func (l *Log) Reopen() (err error) {
 	if l.denied != nil {
 		err = l.denied.Reopen()
@@ -540,7 +541,7 @@ func (l *Log) Reopen() (err error) {
 	return errors.Join(err, l.reopenLocked("", func(Record) {}))
 }
 
-// Writable tells whether an intent could be written now.
+// Writable returns an error if an intent could not be written now.
 func (l *Log) Writable() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -551,7 +552,7 @@ func (l *Log) Writable() error {
 	return err
 }
 
-// Close writes what is left, and leaves the file to others.
+// Close writes pending records, closes the file and releases the lock.
 func (l *Log) Close() (err error) {
 	if l.denied != nil {
 		err = l.denied.Close()
@@ -572,8 +573,8 @@ func (l *Log) Close() (err error) {
 	return err
 }
 
-// Secret is what the log has of a secret parameter. With a key, equal values can be
-// recognized.
+// Secret returns the text that the log holds in place of a secret parameter. With an
+// HMAC key, equal values have equal texts.
 func (l *Log) Secret(value any) string {
 	if l.opts.HMACKey == nil {
 		return "(left out)"

@@ -24,11 +24,11 @@ func newTestAudit(t testing.TB) *Log {
 	return a
 }
 
-// faulty is a file that fails as it is told.
+// faulty is a file that can be made to fail.
 type faulty struct {
 	File
 	write, sync error
-	half        bool // half of what is written arrives
+	half        bool // only half of each write arrives
 }
 
 func (f *faulty) Write(p []byte) (int, error) {
@@ -83,7 +83,7 @@ func TestTampering(t *testing.T) {
 			t.Errorf("%s: not found", name)
 		}
 	}
-	// A log that was edited is gone on with, and says so.
+	// An edited log is continued, and the edit is recorded.
 	if err := os.WriteFile(a.path, bytes.Replace(good, []byte(`"id":"7","user":"noc"`), []byte(`"id":"7","user":"bot"`), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestRotation(t *testing.T) {
 		t.Error(report, err)
 	}
 	n := report.Records
-	// One missing in between is found.
+	// A missing file in the middle is detected.
 	if _, err := Verify([]string{files[0], files[2], files[3]}); err == nil {
 		t.Error("a missing file was not found")
 	}
@@ -177,11 +177,11 @@ func TestOneWriter(t *testing.T) {
 	if err := second.Start(func(Record) {}); err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "another process writes "+a.path) {
 		t.Fatal(err)
 	}
-	second.Keep(Record{Kind: KindNote}) // whoever has no lock writes nothing
+	second.Keep(Record{Kind: KindNote}) // without the lock, nothing is written
 	if now, err := os.ReadFile(a.path); err != nil || !bytes.Equal(now, before) {
 		t.Errorf("%s %v", now, err)
 	}
-	a.maxBytes = 1 // a rotation does not let another in
+	a.maxBytes = 1 // a rotation does not release the lock
 	for range 3 {
 		if err := a.Append(Record{Kind: KindNote}); err != nil {
 			t.Fatal(err)
@@ -201,7 +201,7 @@ func TestOneWriter(t *testing.T) {
 	}
 }
 
-// quick is a file that is not synced: 100,000 syncs take a while.
+// quick is a file without sync, because 100,000 syncs take too long.
 type quick struct{ File }
 
 func (quick) Sync() error { return nil }
@@ -244,7 +244,7 @@ func TestDenialsLoseNoEvidence(t *testing.T) {
 	}
 }
 
-// Strangers use up no lines of those who are known.
+// Unknown users do not use up the lines of known ones.
 func TestDenialsOfUsersHaveLines(t *testing.T) {
 	a := newTestAudit(t)
 	for range 1000 {
@@ -330,7 +330,7 @@ func TestFilesThatAreNoChain(t *testing.T) {
 	}
 }
 
-// What logrotate's copytruncate does, and what a person with an editor does.
+// Truncation, as by logrotate's copytruncate, and edits by other writers.
 func TestOthersWriteToTheFile(t *testing.T) {
 	for name, change := range map[string]func(path string) error{
 		"copytruncate": func(path string) error { return os.Truncate(path, 0) },
@@ -365,8 +365,8 @@ func TestOthersWriteToTheFile(t *testing.T) {
 	}
 }
 
-// A log is compared with what its writer knows: whatever the chain alone does not show is
-// found, in all files of the log.
+// A log is compared with what its writer knows, which finds everything that the chain
+// alone does not show, in all files of the log.
 func TestRunningLogIsCompared(t *testing.T) {
 	a := newTestAudit(t)
 	a.maxBytes, a.keep = 2000, 100
@@ -396,7 +396,7 @@ func TestRunningLogIsCompared(t *testing.T) {
 	}
 	last := bytes.SplitAfter(bytes.TrimSuffix(good[a.path], []byte("\n")), []byte("\n"))
 	lines := len(last)
-	// chained is the last file with another text in each line, and a chain that holds.
+	// chained is the last file with a different text in each line and a valid chain.
 	chained := func() (text []byte) {
 		prev := ""
 		for i, line := range bytes.SplitAfter(bytes.ReplaceAll(good[a.path], []byte(`"user":"noc"`), []byte(`"user":"bot"`)), []byte("\n")) {
@@ -445,7 +445,7 @@ func TestRunningLogIsCompared(t *testing.T) {
 			}
 		}
 	}
-	// What somebody else put behind it, in a chain that holds.
+	// Lines that another writer appended, with a valid chain.
 	line, err := json.Marshal(Record{Kind: KindNote, Seq: a.seq + 1, Prev: a.prev})
 	if err != nil {
 		t.Fatal(err)
@@ -458,7 +458,7 @@ func TestRunningLogIsCompared(t *testing.T) {
 	}
 }
 
-// While it is checked it is written to, and rotated.
+// The log is written and rotated during the check.
 func TestRunningLogIsComparedMeanwhile(t *testing.T) {
 	a := newTestAudit(t)
 	a.maxBytes, a.keep = 20_000, 1000

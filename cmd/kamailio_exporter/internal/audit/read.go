@@ -14,29 +14,29 @@ import (
 	"time"
 )
 
-// fileResult is what reading one file of the log found.
+// fileResult is the result of reading one file of the log.
 type fileResult struct {
 	lines   int
-	good    int64  // bytes up to the end of the last whole line
-	torn    int64  // bytes behind that
+	good    int64  // bytes up to the end of the last complete line
+	torn    int64  // bytes after that
 	carried int64  // bytes of checkpoints
 	seq     uint64 // of the last record
 	prev    string // hash of the last line
 	first   Record
-	broken  string // where the chain does not hold, and why; "" if it does
+	broken  string // where and why the chain is broken; "" if it is intact
 }
 
-// zeroHash is before the first line.
+// zeroHash stands for the hash before the first line.
 var zeroHash = strings.Repeat("0", 2*sha256.Size)
 
 func hashOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
-// maxLine bounds one record.
+// maxLine is the maximum size of a record, in bytes.
 const maxLine = 1 << 20
 
-// readFile reads a file of the log. before is the hash of the last line of the
-// file before it; "" when there is none to compare with. A broken chain is no
-// error: the rest is read on.
+// readFile reads a file of the log. before is the hash of the last line of the previous
+// file; "" disables that comparison. A broken chain is not an error: the rest of the
+// file is still read.
 func readFile(path, before string, each func(Record)) (fileResult, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -46,7 +46,7 @@ func readFile(path, before string, each func(Record)) (fileResult, error) {
 	return readRecords(f, before, each)
 }
 
-// Read reads records, from the first line of a log on, as far as they are whole.
+// Read reads the records of a log from its first line, up to an incomplete one.
 func Read(r io.Reader, each func(Record)) error {
 	_, err := readRecords(r, "", each)
 	return err
@@ -97,8 +97,8 @@ func readRecords(r io.Reader, before string, each func(Record)) (fileResult, err
 	}
 }
 
-// readLine reads up to a line break, which is part of it. Without one, what is
-// there comes with io.EOF.
+// readLine reads a line including its line break. If the line break is missing, it
+// returns the rest with io.EOF.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
@@ -113,23 +113,23 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// Head is where a log ends, as the process knows that writes it.
+// Head is the end of a log, as known to the process that writes it.
 type Head struct {
 	File string `json:"file"`
 	Seq  uint64 `json:"seq"`  // of the last record
 	Hash string `json:"hash"` // of its line
 }
 
-// Report is what Verify has seen.
+// Report is the result of Verify.
 type Report struct {
 	Records     int
 	First, Last uint64 // numbers of the records
 	From, To    time.Time
-	Hash        string // of the last line: nothing in the chain shows whether that was edited
-	Compared    uint64 // up to this record it is what a running exporter wrote; 0: not compared
+	Hash        string // of the last line; the chain does not show whether that line was edited
+	Compared    uint64 // up to this record, the log is what a running exporter wrote; 0: not compared
 }
 
-// String is a line for people.
+// String returns a one-line summary.
 func (r Report) String() string {
 	if r.Records == 0 {
 		return "no records"
@@ -137,14 +137,14 @@ func (r Report) String() string {
 	return fmt.Sprintf("%d records, %d to %d, from %s to %s", r.Records, r.First, r.Last, r.From.UTC().Format(time.RFC3339), r.To.UTC().Format(time.RFC3339))
 }
 
-// Files are those of a log, oldest first.
+// Files returns the files of a log, oldest first.
 func Files(file string) []string {
 	return append(rotated(file), file)
 }
 
-// VerifyRunning checks the chain of a log that is being written, and that it ends as the
-// process knows that writes it: so a last line that was edited is found, and a tail that
-// was cut off. While it reads, more may be written, and a file may get another name.
+// VerifyRunning checks the hash chain of a log that is in use, and compares its end
+// with what the writing process knows. This detects an edited last line and a truncated
+// log. Records may be added and files rotated meanwhile.
 func VerifyRunning(files func() []string, head func() (Head, error)) (Report, error) {
 	for try := 0; ; try++ {
 		before, err := head()
@@ -167,8 +167,9 @@ func VerifyRunning(files func() []string, head func() (Head, error)) (Report, er
 
 const maxTries = 3
 
-// Verify checks the chain through files, oldest first. What is cut off at the end, or
-// edited in the last line, it cannot see: VerifyRunning can, and a copy elsewhere.
+// Verify checks the hash chain through files, oldest first. It cannot detect a
+// truncated log or an edited last line: use VerifyRunning or a copy on another host for
+// that.
 func Verify(files []string) (Report, error) { return verify(files, nil) }
 
 func verify(files []string, head *Head) (Report, error) {
@@ -211,7 +212,7 @@ func verify(files []string, head *Head) (Report, error) {
 	return report, nil
 }
 
-// wrong tells what is wrong with a file, the first one of a chain or not.
+// wrong returns an error if a file is damaged. first marks the first file of a chain.
 func wrong(file string, r fileResult, first bool) error {
 	switch {
 	case r.broken != "":
@@ -225,7 +226,7 @@ func wrong(file string, r fileResult, first bool) error {
 	case first && r.first.Seq != 1 && (r.first.Kind != KindCheckpoint || r.first.Part != 1):
 		return fmt.Errorf("the beginning is missing: the first record is %d", r.first.Seq)
 	}
-	// A rotated file is named by its last record.
+	// The suffix of a rotated file is the number of its last record.
 	name := file[strings.LastIndexByte(file, '.')+1:]
 	if last, err := strconv.ParseUint(name, 10, 64); err == nil && len(name) == nameDigits && last != r.seq {
 		return fmt.Errorf("it ends with record %d, and its name says %d", r.seq, last)

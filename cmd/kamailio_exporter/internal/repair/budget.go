@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// budget is how often something may be done.
+// budget limits how often something may be done: n times in a period.
 type budget struct {
 	n   int
 	per time.Duration

@@ -8,21 +8,21 @@ import (
 )
 
 // Config is the section "remediation" of the configuration: which alerts of
-// Alertmanager make which actions run. Without it there is no receiver.
+// Alertmanager run which actions. Without the section, the endpoint accepts no alerts.
 type Config struct {
 	Mode      string            `yaml:"mode"`       // dry_run, or enforce
-	Match     map[string]string `yaml:"match"`      // labels that every alert must have: they say that it is about this Kamailio
+	Match     map[string]string `yaml:"match"`      // labels that every alert must have, to make sure that it is about this Kamailio
 	Budget    string            `yaml:"budget"`     // of all rules together, such as 10/1h
 	MinUptime time.Duration     `yaml:"min_uptime"` // of Kamailio
-	Quiet     time.Duration     `yaml:"quiet"`      // nothing where a person changed something within this time
+	Quiet     time.Duration     `yaml:"quiet"`      // rules leave a target alone for this long after a person changed it
 	Rules     []RuleConfig      `yaml:"rules"`
 }
 
 // RuleConfig is one rule.
 type RuleConfig struct {
 	Name           string                 `yaml:"name"`
-	Mode           string                 `yaml:"mode"`  // dry_run keeps this rule in it
-	Match          map[string]string      `yaml:"match"` // labels of the alert, all of them, exactly
+	Mode           string                 `yaml:"mode"`  // dry_run keeps this rule in dry-run mode
+	Match          map[string]string      `yaml:"match"` // labels that the alert must have, with exactly these values
 	On             string                 `yaml:"on"`    // firing, or resolved
 	MaxAge         time.Duration          `yaml:"max_age"`
 	Action         string                 `yaml:"action"`
@@ -33,49 +33,48 @@ type RuleConfig struct {
 	UndoOnResolved bool                   `yaml:"undo_on_resolved"`
 }
 
-// ParamSource says where the value of a parameter comes from: one of label, value
-// and find. A label is what a stranger wrote, so it needs a constraint, as a grant
-// does.
+// ParamSource is where the value of a parameter comes from: exactly one of label, value
+// and find. A label is untrusted input, so it needs a constraint, as a grant does.
 type ParamSource struct {
 	Label             string `yaml:"label"`
 	Value             any    `yaml:"value"`
-	Find              string `yaml:"find"` // oldest-call: looked for at Kamailio
+	Find              string `yaml:"find"` // oldest-call: found by querying Kamailio
 	action.Constraint `yaml:",inline"`
 }
 
-// ConfirmConfig is what has to be so at Kamailio, read by this program, before a
-// rule acts. All that is said has to be so.
+// ConfirmConfig lists conditions that this program checks in Kamailio before a rule
+// acts. All of them must hold.
 type ConfirmConfig struct {
-	Read           map[string]any  `yaml:"read"`             // what the action reads before it: a value, or a list of values
-	AtLeast        map[string]int  `yaml:"at_least"`         // the same, of numbers
-	LatencyAbove   time.Duration   `yaml:"latency_above"`    // of the destination's answers to OPTIONS
-	HTable         []CounterConfig `yaml:"htable"`           // counters of the script
-	NotLoadedSince bool            `yaml:"not_loaded_since"` // neither this reload nor a start of Kamailio since the alert began
+	Read           map[string]any  `yaml:"read"`             // fields of the state before the action: a value, or a list of allowed values
+	AtLeast        map[string]int  `yaml:"at_least"`         // the same for numbers: the minimum
+	LatencyAbove   time.Duration   `yaml:"latency_above"`    // latency of the destination's replies to OPTIONS
+	HTable         []CounterConfig `yaml:"htable"`           // counters that the Kamailio script keeps
+	NotLoadedSince bool            `yaml:"not_loaded_since"` // no such reload and no start of Kamailio since the alert began
 }
 
-// CounterConfig is an item of an htable that has to be above a number.
+// CounterConfig is an htable item that must be above a number.
 type CounterConfig struct {
 	Table string  `yaml:"table"`
-	Label string  `yaml:"label"` // of the alert: its value is the key
+	Label string  `yaml:"label"` // label of the alert whose value is the key
 	Key   string  `yaml:"key"`   // or a fixed key
 	Above *int64  `yaml:"above"`
-	Of    string  `yaml:"of"`    // another table, with the same key
-	Share float64 `yaml:"share"` // and above this share of its item
+	Of    string  `yaml:"of"`    // another table with the same key
+	Share float64 `yaml:"share"` // the item must also be above this ratio of the other table's item
 }
 
-// RuleGuards are the guards of a rule; those of the section admin hold beside them.
+// RuleGuards are a rule's guards. Those of the admin section apply as well.
 type RuleGuards struct {
 	MinActive      int     `yaml:"min_active"`
 	MinActiveRatio float64 `yaml:"min_active_ratio"` // of a set's destinations
 }
 
-// RuleBudgets say how often a rule may act, such as 3/1h.
+// RuleBudgets limit how often a rule may act, such as 3/1h.
 type RuleBudgets struct {
 	PerTarget string `yaml:"per_target"`
 	PerRule   string `yaml:"per_rule"`
 }
 
-// Words of the configuration.
+// Values in the configuration.
 const (
 	modeDryRun  = "dry_run"
 	modeEnforce = "enforce"

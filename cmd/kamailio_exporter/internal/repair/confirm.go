@@ -11,8 +11,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// confirmed reads whether it is as the alert says: nil if it is. before is what
-// the action has read, in the same slot.
+// confirmed checks in Kamailio whether the alert is true; nil if it is. before is the
+// state that the action read, in the same slot.
 func (r *rule) confirmed(ctx context.Context, k action.Kamailio, a alert, args action.Args, before audit.State, loaded time.Time) error {
 	for _, field := range slices.Sorted(maps.Keys(r.confirm.Read)) {
 		is, ok := before[field]
@@ -46,7 +46,7 @@ func (r *rule) confirmed(ctx context.Context, k action.Kamailio, a alert, args a
 	return nil
 }
 
-// notSo is that Kamailio does not confirm the alert.
+// notSo returns the problem for an alert that Kamailio does not confirm.
 func notSo(format string, args ...any) error {
 	return action.Unconfirmed.Because(fmt.Sprintf(format, args...))
 }

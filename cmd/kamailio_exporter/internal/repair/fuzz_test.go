@@ -16,7 +16,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// drainRule takes a destination out of set 1, and puts it back.
+// drainRule takes a destination out of set 1, and later puts it back.
 const drainRule = `
 mode: enforce
 match: {instance: 'sip1:9494'}
@@ -29,7 +29,7 @@ rules:
     undo_on_resolved: true
 `
 
-// drain is drainRule, checked.
+// drain is drainRule after validation.
 func drain(t testing.TB) *Rules {
 	t.Helper()
 	var cfg Config
@@ -66,7 +66,7 @@ func FuzzParseNotification(f *testing.F) {
 			if a.status != onFiring && a.status != onResolved || !fingerprintPattern.MatchString(a.fingerprint) || a.starts.IsZero() {
 				t.Fatalf("%+v", a)
 			}
-			// What a rule would take out of it meets the schema, whatever it is.
+			// The values that a rule would read from it must match the schema.
 			for _, r := range compiled.rules {
 				for _, p := range r.action.Params {
 					if source := r.params[p.Name]; source.Label != "" {

@@ -15,32 +15,32 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// Steps of a rule.
+// Steps of a rule, as in the audit log.
 const (
 	stepDo       = "do"
 	stepUndo     = "undo"
-	stepResolved = "resolved" // the alert of a change that is to be taken back
-	stepBreaker  = "breaker"  // opened
-	stepRefused  = "refused"  // by a guard rail
+	stepResolved = "resolved" // the alert of a change that can be undone was resolved, or fires again
+	stepBreaker  = "breaker"  // the breaker opened
+	stepRefused  = "refused"  // refused by a guard rail
 )
 
-// Ledger is what rules have done, as far as the next alert needs it. Like the
-// journal it is made anew from the audit log at each start.
+// Ledger keeps what the next alert needs to know about earlier actions of rules. Like
+// the journal, it is rebuilt from the audit log at each start.
 type Ledger struct {
 	now     func() time.Time
-	actions *action.Catalogue // those of Kamailio
+	actions *action.Catalogue // the actions of Kamailio
 
 	mu       sync.Mutex
 	acts     []act                           // of the last day, oldest first
-	handled  map[string]time.Time            // alerts that were answered: when
-	changes  map[string]*change              // not yet taken back, by rule and target
-	breakers map[string]adminapi.Breaker     // open ones, by rule
-	failures map[string]int                  // of a rule, one after the other
-	refusals map[string]map[string]time.Time // of a rule, by alert: by guards of the service
-	groups   map[string]seen                 // by group: the one target that may be acted on
+	handled  map[string]time.Time            // alerts that were handled, and when
+	changes  map[string]*change              // not yet undone, by rule and target
+	breakers map[string]adminapi.Breaker     // open breakers, by rule
+	failures map[string]int                  // consecutive failures, by rule
+	refusals map[string]map[string]time.Time // by rule and alert: when a guard refused it
+	groups   map[string]seen                 // by group: the only target that may be acted on
 }
 
-// act is one action of a rule.
+// act is one action that a rule ran.
 type act struct {
 	id           string // of the operation
 	rule, target string
@@ -53,7 +53,7 @@ type seen struct {
 	at     time.Time
 }
 
-// change is what a rule did and may take back.
+// change is a change made by a rule that it may undo.
 type change struct {
 	id       string // of the operation
 	user     string
@@ -64,19 +64,19 @@ type change struct {
 	after    audit.State
 	at       time.Time
 	dryRun   bool
-	resolved time.Time // zero: the alert still fires
+	resolved time.Time // zero while the alert still fires
 }
 
 const (
 	ledgerLife     = 24 * time.Hour
-	groupLife      = 10 * time.Minute // in which a group may have one target
+	groupLife      = 10 * time.Minute // how long a group is limited to one target
 	stormTime      = 10 * time.Minute
-	stormAlerts    = 3 // that guards refuse within that time
+	stormAlerts    = 3 // alerts refused by guards within that time
 	failuresInARow = 3
 	maxHandled     = 10_000
 )
 
-// NewLedger makes an empty one.
+// NewLedger returns an empty ledger.
 func NewLedger(now func() time.Time) *Ledger {
 	return &Ledger{
 		now: now, actions: action.NewCatalogue(), handled: map[string]time.Time{}, changes: map[string]*change{}, breakers: map[string]adminapi.Breaker{},
@@ -84,17 +84,18 @@ func NewLedger(now func() time.Time) *Ledger {
 	}
 }
 
-// handledKey is what two notifications of the same have in common: pairs of
-// Alertmanagers and repeat_interval send it again.
-// What a dry run answered, a rule that acts answers again.
+// handledKey identifies repeated notifications of one alert: pairs of Alertmanagers and
+// repeat_interval send the same one again. An alert that was handled in a dry run is
+// handled again once the rule is enforced.
 func handledKey(r audit.RuleTag, dryRun bool) string {
 	return strings.Join([]string{r.Rule, r.Alert, r.Starts.UTC().Format(time.RFC3339Nano), r.Status, strconv.FormatBool(dryRun), r.Target}, " ")
 }
 
 func changeKey(r audit.RuleTag) string { return r.Rule + " " + r.Target }
 
-// Reset is the action that closes breakers: the ledger does it when it is told of the
-// outcome. A rule that the configuration no longer has may still have an open breaker.
+// Reset returns the action that closes breakers; the ledger closes them when it
+// receives the outcome. A rule that was removed from the configuration may still have
+// an open breaker.
 func (l *Ledger) Reset(has func(rule string) bool) action.Action {
 	return action.Action{
 		Name:    adminapi.ResetAction,
@@ -114,10 +115,11 @@ func (l *Ledger) Reset(has func(rule string) bool) action.Action {
 	}
 }
 
-// Ended is the ledger's subscription to the outcomes of actions.
+// Ended subscribes the ledger to the outcomes of actions.
 func (l *Ledger) Ended(r audit.Record, _ time.Duration) { l.Take(r) }
 
-// Take takes a record that was written, or is read from the audit log at a start.
+// Take adds a record that was just written, or that was read from the audit log at a
+// start.
 func (l *Ledger) Take(r audit.Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -136,7 +138,7 @@ func (l *Ledger) Take(r audit.Record) {
 	}
 	if r.Rule == nil {
 		if r.Kind == audit.KindOutcome && r.Changed() {
-			// A person took over: it is no rule's any more.
+			// A person changed the target, so the change no longer belongs to a rule.
 			maps.DeleteFunc(l.changes, func(_ string, c *change) bool {
 				a := l.actions.Get(c.action)
 				return !c.dryRun && (a == nil || action.Module(r.Action) == action.Module(a.Name) && a.Touched(r, c.params))
@@ -150,7 +152,7 @@ func (l *Ledger) Take(r audit.Record) {
 	case r.Rule.Step == stepResolved:
 		if c := l.changes[changeKey(*r.Rule)]; c != nil && c.id == r.Rule.Undoes {
 			if c.resolved = r.Time; r.Rule.Status == onFiring {
-				c.resolved = time.Time{} // it fires again
+				c.resolved = time.Time{} // the alert fires again
 			}
 		}
 	case r.Kind == audit.KindOutcome && r.Outcome != audit.Refused:
@@ -158,35 +160,35 @@ func (l *Ledger) Take(r audit.Record) {
 	}
 }
 
-// add counts an action once, also when a checkpoint says it again.
+// add counts an action once, even if a checkpoint repeats it.
 func (l *Ledger) add(a act) {
 	if !slices.ContainsFunc(l.acts, func(b act) bool { return b.id == a.id }) {
 		l.acts = append(l.acts, a)
 	}
 }
 
-// changeOf is the change that an outcome tells of.
+// changeOf returns the change that an outcome describes.
 func changeOf(r audit.Record) *change {
 	return &change{
 		id: r.ID, user: r.User, tag: *r.Rule, action: r.Action, params: r.Params, before: r.Before, after: r.After, at: r.Time, dryRun: r.DryRun,
 	}
 }
 
-// carried is one of the ledger's items in a checkpoint.
+// carried is one item of the ledger in a checkpoint.
 type carried struct {
 	Of     string        `json:"of,omitempty"`   // act, handled, change, breaker, failures or group
-	ID     string        `json:"id,omitempty"`   // of an act's operation
-	Name   string        `json:"name,omitempty"` // the rule; the group, or what was handled
+	ID     string        `json:"id,omitempty"`   // ID of the act's operation
+	Name   string        `json:"name,omitempty"` // name of the rule or group, or the key of a handled alert
 	Target string        `json:"target,omitempty"`
 	At     time.Time     `json:"at,omitzero"` // of a change: when its alert was resolved
 	DryRun bool          `json:"dry_run,omitempty"`
-	Why    string        `json:"why,omitempty"` // a breaker is open
+	Why    string        `json:"why,omitempty"` // reason for an open breaker
 	Count  int           `json:"count,omitempty"`
 	Change *audit.Record `json:"change,omitempty"`
 }
 
-// Checkpoint is what has to be known after a restart, whatever becomes of the older
-// files of the audit log: budgets, what was answered, changes to take back, and breakers.
+// Checkpoint returns what must survive a restart even if older audit log files are
+// gone: budgets, handled alerts, changes to undo, and breakers.
 func (l *Ledger) Checkpoint() []any {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -218,7 +220,7 @@ func (l *Ledger) Checkpoint() []any {
 	return items
 }
 
-// takeCarried is called with mu held.
+// takeCarried restores one item of a checkpoint. It must be called with mu held.
 func (l *Ledger) takeCarried(i carried) {
 	switch i.Of {
 	case "act":
@@ -269,7 +271,7 @@ func (l *Ledger) outcome(r audit.Record) {
 	l.forget()
 }
 
-// forget drops what is too old to matter.
+// forget drops expired entries.
 func (l *Ledger) forget() {
 	old := l.now().Add(-ledgerLife)
 	l.acts = slices.DeleteFunc(l.acts, func(a act) bool { return a.at.Before(old) })
@@ -278,15 +280,15 @@ func (l *Ledger) forget() {
 	if len(l.handled) > maxHandled {
 		maps.DeleteFunc(l.handled, func(_ string, at time.Time) bool { return at.Before(old) })
 	}
-	if n := len(l.handled) - maxHandled; n > 0 { // startsAt and the budgets still hold
+	if n := len(l.handled) - maxHandled; n > 0 { // the check of startsAt and the budgets still apply to dropped ones
 		oldest := slices.SortedFunc(maps.Keys(l.handled), func(a, b string) int { return l.handled[a].Compare(l.handled[b]) })
-		for _, key := range oldest[:n+maxHandled/10] { // some more, so that not each outcome sorts them
+		for _, key := range oldest[:n+maxHandled/10] { // drop 10 % more, to avoid sorting at every outcome
 			delete(l.handled, key)
 		}
 	}
 }
 
-// known tells whether this was answered before.
+// known reports whether this alert was handled before.
 func (l *Ledger) known(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -294,8 +296,8 @@ func (l *Ledger) known(key string) bool {
 	return ok && l.now().Sub(at) < ledgerLife
 }
 
-// room tells which budget is used up, and whether it is the target's own; "" while
-// there is room for one more.
+// room returns the budget that is used up, and whether it is the target's own; "" if
+// one more action is allowed.
 func (l *Ledger) room(r *rule, all budget, target string, dryRun bool) (full string, own bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -319,7 +321,7 @@ func (l *Ledger) room(r *rule, all budget, target string, dryRun bool) (full str
 	return "", false
 }
 
-// left is how many actions the rule's own budget has room for.
+// left returns how many more actions the rule's own budget allows.
 func (l *Ledger) left(r *rule) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -332,8 +334,8 @@ func (l *Ledger) left(r *rule) int {
 	return max(n, 0)
 }
 
-// oneOf lets a group of alerts have one target: what fails all at once is not the
-// targets' fault.
+// oneOf limits a group of alerts to one target: if many targets fail at once, the cause
+// lies elsewhere.
 func (l *Ledger) oneOf(group, target string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -341,8 +343,8 @@ func (l *Ledger) oneOf(group, target string) bool {
 	return !ok || s.target == target || l.now().Sub(s.at) > groupLife
 }
 
-// refused notes that a guard kept a rule from acting on an alert. Several alerts
-// within a short time are a storm: true once.
+// refused records that a guard stopped a rule from acting on an alert. It returns true
+// once for a storm, which is several such alerts within a short time.
 func (l *Ledger) refused(of audit.RuleTag) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -353,7 +355,7 @@ func (l *Ledger) refused(of audit.RuleTag) bool {
 	}
 	now := l.now()
 	maps.DeleteFunc(m, func(_ string, at time.Time) bool { return now.Sub(at) > stormTime })
-	m[of.Alert+of.Starts.String()] = now // the same alert comes again and again
+	m[of.Alert+of.Starts.String()] = now // repeats of the same alert count once
 	if _, open := l.breakers[of.Rule]; open || len(m) < stormAlerts {
 		return false
 	}
@@ -361,8 +363,8 @@ func (l *Ledger) refused(of audit.RuleTag) bool {
 	return true
 }
 
-// tired tells whether a rule has failed too often in a row, and its breaker is not
-// open yet.
+// tired reports whether a rule has failed too often in a row while its breaker is still
+// closed.
 func (l *Ledger) tired(rule string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -377,20 +379,20 @@ func (l *Ledger) breaker(rule string) (adminapi.Breaker, bool) {
 	return b, open
 }
 
-// openNames are the rules with an open breaker that a name stands for: its own, or
-// allRules. It is called with mu held.
+// openNames returns the rules with an open breaker that a name selects: that rule, or
+// all rules for allRules. It must be called with mu held.
 func (l *Ledger) openNames(name string) []string {
 	return slices.DeleteFunc(slices.Collect(maps.Keys(l.breakers)), func(rule string) bool { return name != rule && name != allRules })
 }
 
-// countOpen tells how many breakers a reset would close.
+// countOpen returns how many breakers a reset would close.
 func (l *Ledger) countOpen(name string) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return int64(len(l.openNames(name)))
 }
 
-// close is called with mu held.
+// close closes the breakers that a name selects. It must be called with mu held.
 func (l *Ledger) close(name string) {
 	for _, rule := range l.openNames(name) {
 		delete(l.breakers, rule)
@@ -399,7 +401,7 @@ func (l *Ledger) close(name string) {
 	}
 }
 
-// open are the changes that were not taken back, oldest first.
+// open returns the changes that were not undone, oldest first.
 func (l *Ledger) open() []change {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -412,7 +414,7 @@ func (l *Ledger) open() []change {
 	return all
 }
 
-// ofAlert is the change that a rule made for an alert; nil without one.
+// ofAlert returns the change that a rule made for an alert, or nil.
 func (l *Ledger) ofAlert(rule, fingerprint string) *change {
 	for _, c := range l.open() {
 		if c.tag.Rule == rule && c.tag.Alert == fingerprint {
@@ -422,7 +424,7 @@ func (l *Ledger) ofAlert(rule, fingerprint string) *change {
 	return nil
 }
 
-// drop forgets a change that is not the rule's any more.
+// drop forgets a change that the rule no longer owns.
 func (l *Ledger) drop(c change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// A checkpoint, read once or twice, makes the ledger that it was taken of.
+// A checkpoint that is read once or twice restores the same ledger.
 func TestCheckpointIsTheLedger(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	clock := func() time.Time { return now }
@@ -53,7 +53,7 @@ func TestCheckpointIsTheLedger(t *testing.T) {
 	}
 }
 
-// What was answered last is known, however many alerts were answered before.
+// The latest handled alerts are remembered, however many were handled before.
 func TestOldestAnswersAreForgottenFirst(t *testing.T) {
 	now := time.Now()
 	l := NewLedger(func() time.Time { return now })

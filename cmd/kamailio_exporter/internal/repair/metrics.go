@@ -8,11 +8,11 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// MetricPrefix begins the names of the metrics of rules.
+// MetricPrefix is the prefix of the rules' metrics.
 const MetricPrefix = "kamailio_exporter_remediation_"
 
-// metrics are about the rules for alerts. Their labels are names of rules and
-// words of this program, never what an alert holds.
+// metrics are the metrics of the alert rules. Their labels are rule names and constants
+// of this program, never content of an alert.
 type metrics struct {
 	actions       *prometheus.CounterVec
 	refusals      *prometheus.CounterVec
@@ -28,14 +28,14 @@ type metrics struct {
 	rules  func() *Rules
 }
 
-// What became of a notification.
+// Results of a notification.
 const (
 	notifiedTaken = "taken"
 	notifiedAgain = "again"
 	notifiedBad   = "bad"
 )
 
-// outcomeDryRun is what would have been sent.
+// outcomeDryRun marks an action that a dry run did not send.
 const outcomeDryRun = "dry_run"
 
 func newMetrics(l *Ledger, rules func() *Rules) *metrics {
@@ -55,7 +55,7 @@ func newMetrics(l *Ledger, rules func() *Rules) *metrics {
 	}
 }
 
-// Begin has all series of rules begin at 0.
+// Begin creates all series of the rules with the value 0.
 func (m *Runner) Begin(r *Rules) { m.metrics.begin(r) }
 
 func (m *metrics) begin(r *Rules) {
@@ -91,7 +91,7 @@ func (m *metrics) notified(result string) {
 	m.last.Set(unixSeconds(time.Now()))
 }
 
-// Describe is part of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, p := range []prometheus.Collector{m.actions, m.refusals, m.notifications, m.last} {
 		p.Describe(ch)
@@ -101,7 +101,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect is part of prometheus.Collector. Without rules there is nothing to tell.
+// Collect implements prometheus.Collector. Without rules it exports nothing.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	r := m.rules()
 	if r == nil {

@@ -11,21 +11,21 @@ import (
 	"time"
 )
 
-// MaxNotification is how many bytes a notification may have.
+// MaxNotification is the maximum size of a notification, in bytes.
 const MaxNotification = 1 << 20
 
 const maxAlerts = 100
 
-// notification is one webhook request of Alertmanager: a group of alerts. What is
-// in it anybody may have written who can make alerts: it is a hint.
+// notification is one webhook request of Alertmanager: a group of alerts. Anyone who
+// can create alerts controls its content, so it is a hint, not a command.
 type notification struct {
-	group  string // hash of the group's key
+	group  string // hash of Alertmanager's group key
 	alerts []alert
 }
 
-// alert is one of the group. Annotations and URLs are not even read.
+// alert is one alert of the group. Annotations and URLs are not read at all.
 type alert struct {
-	status      string // of this alert, which may differ from the group's
+	status      string // of this alert; may differ from the group's
 	fingerprint string
 	labels      map[string]string
 	starts      time.Time
@@ -34,7 +34,7 @@ type alert struct {
 
 var fingerprintPattern = regexp.MustCompile(`^[0-9a-f]{1,16}$`)
 
-// errTruncated: Alertmanager left alerts out. Which ones is not known, so that none
+// errTruncated means that Alertmanager left alerts out. It does not say which, so none
 // is acted on.
 var errTruncated = errors.New("alerts were left out of it: take max_alerts out of the webhook's configuration")
 
@@ -55,7 +55,7 @@ func parseNotification(text []byte) (notification, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	if err := d.Decode(&body); err != nil {
-		return notification{}, errors.New("not an Alertmanager notification") // the parser's words quote it
+		return notification{}, errors.New("not an Alertmanager notification") // without the parser's message, which quotes the body
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return notification{}, errors.New("unexpected data after the notification")

@@ -2,11 +2,11 @@ package repair
 
 import "github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/action"
 
-// rail is a guard rail, by the name that metrics have for it.
+// rail is a guard rail and its name in metrics.
 type rail struct {
 	name  string
-	again bool // Alertmanager is to send it again
-	storm bool // alerts that it holds back one after the other open the breaker
+	again bool // Alertmanager should send the alert again
+	storm bool // several alerts refused by it within stormTime open the breaker
 }
 
 // The guard rails.
@@ -39,7 +39,7 @@ func rails() []rail {
 	}
 }
 
-// railOf says which guard rail a problem of the engine is.
+// railOf returns the guard rail for a problem of the engine.
 func railOf(p *action.Problem) rail {
 	byKind := map[action.Kind]rail{
 		action.Unconfirmed: railUnconfirmed, action.Guarded: railGuard, action.BadParameter: railParameter, action.NoSuchTarget: railTarget,

@@ -1,10 +1,10 @@
-// Package repair answers alerts with actions: rules of the operator name the alert, what
-// has to be so at Kamailio, and the action.
+// Package repair runs actions in response to alerts. A rule of the operator defines the
+// alert, the conditions that must hold in Kamailio, and the action.
 //
 //	notification ─► Runner.Notify ─► each alert, each rule ─► guard rails of the ledger ─► action.Engine.Run
 //	                                                                                           │  confirmation, in its slot
 //	Verdicts ◄─────────────────────────────────────────────────────────────────────────────────┘
-//	outcome ─► Ledger: budgets, breakers, changes to be taken back ─► Runner.UndoDue ─► action.Engine.Run
+//	outcome ─► Ledger: budgets, breakers, changes to undo ─► Runner.UndoDue ─► action.Engine.Run
 package repair
 
 import (
@@ -20,14 +20,14 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 )
 
-// labelIs is a label that an alert must have.
+// labelIs is a label with the value that an alert must have.
 type labelIs struct{ name, value string }
 
-// rule is one that was checked.
+// rule is a validated rule.
 type rule struct {
 	name      string
 	enforce   bool
-	match     []labelIs // of the section and the rule
+	match     []labelIs // labels from the section and from the rule
 	on        string
 	maxAge    time.Duration
 	action    *action.Action
@@ -36,16 +36,16 @@ type rule struct {
 	guards    action.Guards
 	perTarget budget
 	perRule   budget
-	undo      *action.Undo // nil: nothing is taken back
+	undo      *action.Undo // nil if the rule undoes nothing
 }
 
-// Rules is the section, checked. It never changes.
+// Rules is the validated section. It is immutable.
 type Rules struct {
 	rules    []*rule
-	budget   budget // of all rules
+	budget   budget // of all rules together
 	quiet    time.Duration
-	cooldown time.Duration     // the policy's
-	actions  *action.Catalogue // what rules may run, and what takes it back
+	cooldown time.Duration     // from the policy
+	actions  *action.Catalogue // what rules may run, and the actions that undo it
 }
 
 func (r *Rules) rule(name string) *rule {
@@ -57,10 +57,11 @@ func (r *Rules) rule(name string) *rule {
 	return nil
 }
 
-// Has tells whether there is a rule of this name.
+// Has reports whether there is a rule with this name.
 func (r *Rules) Has(name string) bool { return r != nil && r.rule(name) != nil }
 
-// Print writes what each rule may do, as a grant. Without rules it writes nothing.
+// Print writes what each rule may do, in the form of a grant. Without rules it writes
+// nothing.
 func (r *Rules) Print(w io.Writer) {
 	if r == nil {
 		return
@@ -91,8 +92,8 @@ var (
 	labelName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 )
 
-// NewRules completes the section and checks it against the catalogue. The guards and the
-// cooldown are those of all changes: a rule can only have stricter ones.
+// NewRules fills in the section's defaults and checks it against the catalogue. guards
+// and cooldown apply to all changes; a rule can only have stricter ones.
 func NewRules(said *Config, actions *action.Catalogue, guards action.Guards, cooldown time.Duration) (*Rules, error) {
 	said.complete()
 	r := &Rules{quiet: said.Quiet, cooldown: cooldown, actions: actions}
@@ -219,7 +220,7 @@ func (said *RuleConfig) compileParams(r *rule, actions *action.Catalogue) error 
 	return nil
 }
 
-// checkSource tells whether a parameter can come from there.
+// checkSource checks whether a parameter can come from this source.
 func (said *RuleConfig) checkSource(source *ParamSource, p action.Param, actions *action.Catalogue) error {
 	given := 0
 	for _, is := range []bool{source.Label != "", source.Value != nil, source.Find != ""} {
@@ -288,7 +289,7 @@ func (c ConfirmConfig) check(a *action.Action, all *action.Catalogue) error {
 	return nil
 }
 
-// readValues are the values that a field may have, as texts.
+// readValues returns the allowed values of a field as texts.
 func readValues(value any) []string {
 	list, ok := value.([]any)
 	if !ok {

@@ -16,25 +16,25 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-// Runner turns alerts into actions of the engine, one after the other.
+// Runner turns alerts into actions of the engine, one at a time.
 type Runner struct {
 	engine *action.Engine
 	ledger *Ledger
-	// rules are those in force now; nil while there is no receiver for alerts.
+	// rules returns the rules in force; nil if the endpoint accepts no alerts.
 	rules   func() *Rules
 	metrics *metrics
-	// scraped tells how the last scrape went; nil: nobody knows.
+	// scraped returns the time and result of the last scrape; nil if that is unknown.
 	scraped func() (at time.Time, good bool)
 
-	queue chan struct{} // places for notifications that wait
-	turn  chan struct{} // one at a time
+	queue chan struct{} // slots for waiting notifications
+	turn  chan struct{} // held while a notification is handled or changes are undone
 
-	// Of whoever has the turn.
-	tried    map[string]time.Time // changes that could not be taken back: when
+	// Used only while holding the turn.
+	tried    map[string]time.Time // changes that could not be undone, and when that was tried
 	attempts []lookedAt           // of the last minute, oldest first
 }
 
-// lookedAt is an alert for which Kamailio was read.
+// lookedAt is an alert that caused reads of Kamailio.
 type lookedAt struct {
 	fingerprint string
 	at          time.Time
@@ -45,11 +45,11 @@ const (
 	turnWait  = 20 * time.Second
 	allRules  = "all"
 
-	maxAttempts = 120 // in attemptTime, of all rules
+	maxAttempts = 120 // within attemptTime, for all rules together
 	attemptTime = time.Minute
 )
 
-// Problems that only alerts have, as docs/admin-reference.md lists them.
+// Problems that only alerts can have, as listed in docs/admin-reference.md.
 var (
 	notOwn    = action.Kind{Name: "not-own", Status: http.StatusConflict, Outcome: audit.Refused, Title: "The target was changed since the rule acted"}
 	queueFull = action.Kind{Name: "queue", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Too many notifications are waiting"}
@@ -57,7 +57,8 @@ var (
 	notDone   = action.Kind{Name: "not-done", Status: http.StatusServiceUnavailable, Outcome: audit.Refused, Title: "Nothing was done yet; send the notification again"}
 )
 
-// NewRunner makes one for the rules that are in force when they are needed.
+// NewRunner returns a runner. It calls rules for every notification, so a reload takes
+// effect.
 func NewRunner(e *action.Engine, l *Ledger, rules func() *Rules, scraped func() (at time.Time, good bool)) *Runner {
 	return &Runner{
 		engine: e, ledger: l, rules: rules, metrics: newMetrics(l, rules), scraped: scraped,
@@ -65,18 +66,19 @@ func NewRunner(e *action.Engine, l *Ledger, rules func() *Rules, scraped func() 
 	}
 }
 
-// Metrics is what there is to register.
+// Metrics returns the collector to register.
 func (m *Runner) Metrics() prometheus.Collector { return m.metrics }
 
-// Unreadable counts a notification that did not arrive whole.
+// Unreadable counts a notification whose body could not be read completely.
 func (m *Runner) Unreadable() { m.metrics.notified(notifiedBad) }
 
-// Notify answers a notification of Alertmanager.
+// Notify handles a notification of Alertmanager.
 //
-// Alertmanager sends a notification again after a 5xx, and drops it after a 4xx
-// (notify/util.go). What a guard rail refuses is refused again a moment later, so it
-// has a verdict like what was done. Only where nothing was done, and another try may
-// be worth it, there is a problem: Kamailio cannot be asked, or another change runs.
+// Alertmanager sends a notification again after a 5xx and drops it after a 4xx
+// (notify/util.go). An alert refused by a guard rail would be refused again a moment
+// later, so it gets a verdict, like a completed action. Notify returns a problem only
+// if nothing was done and a retry may help: Kamailio does not answer, or another change
+// is running.
 func (m *Runner) Notify(ctx context.Context, caller action.Caller, text []byte) ([]adminapi.Verdict, *action.Problem) {
 	n, err := parseNotification(text)
 	if err != nil {
@@ -99,14 +101,14 @@ func (m *Runner) Notify(ctx context.Context, caller action.Caller, text []byte) 
 	return verdicts, nil
 }
 
-// verdict is what became of one alert by one rule.
+// verdict is the result of one rule for one alert.
 type verdict struct {
 	adminapi.Verdict
-	again bool // nothing was done, and it is worth another try
+	again bool // nothing was done, and a retry may help
 }
 
-// sendAgain is the problem that has Alertmanager try again; nil if it need not. Its
-// words are what Alertmanager's log will say.
+// sendAgain returns the problem that makes Alertmanager retry; nil if no retry is
+// needed. Its text appears in Alertmanager's log.
 func sendAgain(verdicts []verdict) *action.Problem {
 	if slices.ContainsFunc(verdicts, func(v verdict) bool { return v.Outcome != audit.Refused }) {
 		return nil
@@ -123,8 +125,8 @@ func sendAgain(verdicts []verdict) *action.Problem {
 	return notDone.Later(strings.Join(why[:min(len(why), 3)], "; "), turnWait)
 }
 
-// handle has every rule answer every alert that it matches. It refuses when too many
-// notifications wait.
+// handle applies every rule to every alert that it matches. It refuses if too many
+// notifications are waiting.
 func (m *Runner) handle(ctx context.Context, caller action.Caller, n notification) ([]verdict, *action.Problem) {
 	select {
 	case m.queue <- struct{}{}:
@@ -141,10 +143,11 @@ func (m *Runner) handle(ctx context.Context, caller action.Caller, n notificatio
 	if rules == nil || ctx.Err() != nil {
 		return nil, nil
 	}
-	// What has begun goes on when its sender leaves: a read that is cut off may still run
-	// in Kamailio.
+	// Continue even if the sender disconnects: a canceled read may still run in
+	// Kamailio.
 	ctx = context.WithoutCancel(ctx)
-	// Those that were looked at lately come last: they must not use up what the others need.
+	// Alerts that were looked at recently come last, so that they do not use up the
+	// attempts of the others.
 	slices.SortStableFunc(n.alerts, func(a, b alert) int { return m.lately(a).Compare(m.lately(b)) })
 	seen := &snapshot{Kamailio: m.engine.Kamailio, known: map[string]*reading{}}
 	var verdicts []verdict
@@ -169,8 +172,8 @@ func (m *Runner) handle(ctx context.Context, caller action.Caller, n notificatio
 	return verdicts, nil
 }
 
-// enter waits for its turn. It is asked by one notification after the other, and
-// by what takes changes back.
+// enter waits for the turn: only one notification, or the loop that undoes changes, runs
+// at a time.
 func (m *Runner) enter(ctx context.Context) (leave func(), ok bool) {
 	timer := time.NewTimer(turnWait)
 	defer timer.Stop()
@@ -187,7 +190,7 @@ func (r *rule) matches(a alert) bool {
 	return !slices.ContainsFunc(r.match, func(l labelIs) bool { return a.labels[l.name] != l.value })
 }
 
-// attempt is one alert and the rule that it matches.
+// attempt is one alert and a rule that it matches.
 type attempt struct {
 	caller action.Caller
 	rule   *rule
@@ -195,10 +198,10 @@ type attempt struct {
 	all    *Rules
 	tag    audit.RuleTag
 	args   action.Args
-	sees   *snapshot // what the notification's alerts have read
+	sees   *snapshot // what was read for the alerts of this notification
 }
 
-// act does what a rule says, if every guard rail lets it.
+// act runs the rule's action if every guard rail allows it.
 func (m *Runner) act(ctx context.Context, j *attempt) verdict {
 	r, a, now := j.rule, j.alert, m.engine.Now()
 	since := a.starts
@@ -244,7 +247,7 @@ func (m *Runner) act(ctx context.Context, j *attempt) verdict {
 		}
 		return r.confirmed(ctx, k, a, j.args, before, loaded)
 	})
-	// Most alerts of a storm end here, on what was read for the first of them.
+	// Most alerts of a storm end here, using what was read for the first of them.
 	if p := m.engine.Consider(ctx, j.sees, job); p != nil {
 		return m.refuse(j, railOf(p), p.Detail)
 	}
@@ -252,8 +255,9 @@ func (m *Runner) act(ctx context.Context, j *attempt) verdict {
 	return m.run(ctx, j, job)
 }
 
-// service refuses by what holds for any target: nothing is known of Kamailio, or the
-// budgets are used up. Before the target is known, its own budget is not.
+// service refuses for reasons that do not depend on the target: the state of Kamailio
+// is unknown, or a budget is used up. The target's own budget is checked later, when
+// the target is known.
 func (m *Runner) service(j *attempt) *verdict {
 	refused := func(by rail, why string) *verdict { v := m.refuse(j, by, why); return &v }
 	if why := m.blind(); why != "" {
@@ -267,7 +271,7 @@ func (m *Runner) service(j *attempt) *verdict {
 	return nil
 }
 
-// attempt lets an alert be looked at, if that was not done too often in the last minute.
+// attempt allows reads for an alert, unless there were too many in the last minute.
 func (m *Runner) attempt(a alert) error {
 	now := m.engine.Now()
 	m.attempts = slices.DeleteFunc(m.attempts, func(l lookedAt) bool { return now.Sub(l.at).Abs() > attemptTime })
@@ -278,7 +282,7 @@ func (m *Runner) attempt(a alert) error {
 	return nil
 }
 
-// lately is when an alert was last looked at; zero: not lately.
+// lately returns when an alert was last looked at; the zero time if not recently.
 func (m *Runner) lately(a alert) (at time.Time) {
 	for _, l := range m.attempts {
 		if l.fingerprint == a.fingerprint {
@@ -288,7 +292,8 @@ func (m *Runner) lately(a alert) (at time.Time) {
 	return at
 }
 
-// finds tells whether the target is looked for: then there is one a notification.
+// finds reports whether the rule searches for its target. Then it acts on at most one
+// target per notification.
 func (r *rule) finds() bool {
 	for _, source := range r.params {
 		if source.Find != "" {
@@ -298,7 +303,7 @@ func (r *rule) finds() bool {
 	return false
 }
 
-// blind tells why nothing is known of Kamailio; "" when the last scrape was good.
+// blind explains why the state of Kamailio is unknown; "" if the last scrape was good.
 func (m *Runner) blind() string {
 	if m.scraped == nil {
 		return ""
@@ -315,8 +320,9 @@ func (m *Runner) blind() string {
 	return ""
 }
 
-// arguments makes the parameters of the action: those of the alert and the rule, which cost
-// nothing, or those that are looked for. It returns the refusal when they are none.
+// arguments sets the action's parameters: those from the alert and the rule, which need
+// no RPC, or with find those that are searched for. It returns a refusal if they are
+// invalid.
 func (m *Runner) arguments(ctx context.Context, j *attempt, find bool) *verdict {
 	refused := func(by rail, why string) *verdict { v := m.refuse(j, by, why); return &v }
 	if j.args == nil {
@@ -353,7 +359,7 @@ func (m *Runner) arguments(ctx context.Context, j *attempt, find bool) *verdict 
 	return nil
 }
 
-// job is what the engine is to do, with the guards of the rule.
+// job builds the engine's job, with the guards of the rule.
 func (m *Runner) job(j *attempt, a *action.Action, confirm func(context.Context, action.Kamailio, audit.State, time.Duration) error) *action.Job {
 	r, now := j.rule, m.engine.Now()
 	return &action.Job{
@@ -362,7 +368,7 @@ func (m *Runner) job(j *attempt, a *action.Action, confirm func(context.Context,
 	}
 }
 
-// run has the engine do it.
+// run runs the job in the engine.
 func (m *Runner) run(ctx context.Context, j *attempt, job *action.Job) verdict {
 	r := j.rule
 	res, p := m.engine.Run(ctx, job)
@@ -383,7 +389,7 @@ func (m *Runner) run(ctx context.Context, j *attempt, job *action.Job) verdict {
 	}}
 }
 
-// refuse counts, writes down and, when it is a storm, opens the breaker.
+// refuse counts and records a refusal. If it is part of a storm, it opens the breaker.
 func (m *Runner) refuse(j *attempt, by rail, detail string) verdict {
 	r := j.rule
 	m.metrics.refused(r.name, by.name)
@@ -402,21 +408,21 @@ func (m *Runner) refuse(j *attempt, by rail, detail string) verdict {
 	return v
 }
 
-// openBreaker stops a rule until somebody runs remediation.reset. The audit log
-// has it open also after a restart.
+// openBreaker stops a rule until someone runs remediation.reset. The audit log keeps
+// the breaker open across restarts.
 func (m *Runner) openBreaker(rule, why string) {
 	m.note(why, audit.RuleTag{Rule: rule, Step: stepBreaker})
 	_ = level.Error(m.engine.Logger).Log("msg", "the breaker of a rule is open: it does nothing until remediation.reset", "rule", rule, "why", why)
 }
 
-// note writes down what became of a rule, for the ledger of now and of the next start.
+// note records a step of a rule in the audit log and in the ledger.
 func (m *Runner) note(detail string, tag audit.RuleTag) {
 	record := audit.Record{Kind: audit.KindNote, Time: m.engine.Now().UTC(), Detail: detail, Rule: &tag}
 	m.engine.Log.Keep(record)
 	m.ledger.Take(record)
 }
 
-// State tells how the rules are.
+// State returns the state of the rules.
 func (m *Runner) State() adminapi.Rules {
 	state := adminapi.Rules{Rules: []adminapi.Rule{}}
 	rules := m.rules()

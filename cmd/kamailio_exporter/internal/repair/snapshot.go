@@ -8,16 +8,16 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// snapshot is Kamailio as the alerts of one notification see it: each thing is read once.
-// What an action changes is not judged by it alone: the engine reads again.
+// snapshot caches the reads of Kamailio for the alerts of one notification, so that
+// each is done only once. Before a change, the engine always reads again.
 type snapshot struct {
 	action.Kamailio
-	pay   func() error // what a read costs the alert's attempt
+	pay   func() error // charges a read to the alert's attempts
 	known map[string]*reading
 	bytes int
 }
 
-// of is the same for another alert.
+// of returns a view of the same cache for another alert.
 func (s *snapshot) of(attempt func() error) *snapshot {
 	paid := false
 	s.pay = func() error {
@@ -31,10 +31,10 @@ func (s *snapshot) of(attempt func() error) *snapshot {
 	return s
 }
 
-// forget has all be read again: something may have changed.
+// forget empties the cache, because the state may have changed.
 func (s *snapshot) forget() { s.known, s.bytes = map[string]*reading{}, 0 }
 
-// reading is what one call answered.
+// reading is the cached reply to one call.
 type reading struct {
 	value kamrpc.Value
 	above []kamrpc.Above
@@ -42,10 +42,10 @@ type reading struct {
 	err   error
 }
 
-// maxSnapshot bounds what is kept, in bytes. Lists beyond it are read for each alert.
+// maxSnapshot limits the cache, in bytes. Lists beyond it are read for each alert.
 const maxSnapshot = 4 << 20
 
-// Call is part of action.Kamailio.
+// Call implements action.Kamailio.
 func (s *snapshot) Call(ctx context.Context, method string, params ...any) (kamrpc.Value, error) {
 	key := fmt.Sprintf("%s %#v", method, params)
 	if r := s.known[key]; r != nil {
@@ -62,7 +62,7 @@ func (s *snapshot) Call(ctx context.Context, method string, params ...any) (kamr
 	return r.value, r.err
 }
 
-// Rows is part of action.Kamailio.
+// Rows implements action.Kamailio.
 func (s *snapshot) Rows(ctx context.Context, rows kamrpc.Rows, yield func(kamrpc.Above, kamrpc.Value) error, method string, params ...any) error {
 	key := fmt.Sprintf("%s %#v %#v", method, params, rows)
 	if r := s.known[key]; r != nil {
@@ -91,7 +91,7 @@ func (s *snapshot) Rows(ctx context.Context, rows kamrpc.Rows, yield func(kamrpc
 	return r.err
 }
 
-// sizeOf is about what a value takes in memory.
+// sizeOf estimates the memory that a value uses, in bytes.
 func sizeOf(v kamrpc.Value) int {
 	n := 128 + len(v.Text())
 	for m := range v.Members() {

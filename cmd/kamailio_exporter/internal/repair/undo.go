@@ -11,10 +11,10 @@ import (
 
 const (
 	undoEvery = 5 * time.Second
-	undoAgain = time.Minute // after one that was refused
+	undoAgain = time.Minute // wait after a refused undo
 )
 
-// Serve takes back what waits for it, until ctx is done.
+// Serve undoes changes that are due, until ctx is done.
 func (m *Runner) Serve(ctx context.Context) {
 	tick := time.NewTicker(undoEvery)
 	defer tick.Stop()
@@ -28,7 +28,7 @@ func (m *Runner) Serve(ctx context.Context) {
 	}
 }
 
-// UndoDue takes back all that can be by now.
+// UndoDue undoes all changes that are due.
 func (m *Runner) UndoDue(ctx context.Context) {
 	rules := m.rules()
 	if rules == nil {
@@ -48,8 +48,8 @@ func (m *Runner) UndoDue(ctx context.Context) {
 	}
 }
 
-// resolve marks the change that a rule made for an alert as to be taken back, and
-// tries to. ok is false when there is no such change.
+// resolve marks the change that a rule made for an alert as due for undo, and tries to
+// undo it. ok is false if there is no such change.
 func (m *Runner) resolve(ctx context.Context, j *attempt) (v verdict, ok bool) {
 	c := m.ledger.ofAlert(j.rule.name, j.alert.fingerprint)
 	if c == nil {
@@ -62,22 +62,23 @@ func (m *Runner) resolve(ctx context.Context, j *attempt) (v verdict, ok bool) {
 	return m.takeBack(ctx, j.all, j.rule, *c)
 }
 
-// firesAgain keeps what was done for an alert from being taken back.
+// firesAgain cancels the undo of a change whose alert fires again.
 func (m *Runner) firesAgain(j *attempt) {
 	if c := m.ledger.ofAlert(j.rule.name, j.alert.fingerprint); c != nil && !c.resolved.IsZero() {
 		m.mark(*c, onFiring)
 	}
 }
 
-// mark writes down whether the alert of a change fires.
+// mark records whether the alert of a change fires.
 func (m *Runner) mark(c change, status string) {
 	tag := c.tag
 	tag.Step, tag.Undoes, tag.Status = stepResolved, c.id, status
 	m.note("the alert of "+c.id+" is "+status, tag)
 }
 
-// takeBack undoes a change whose alert is resolved, if it could be made again, and
-// if what is there is still what the rule left. ok is false when it has to wait.
+// takeBack undoes a change whose alert is resolved, if the budget would allow the
+// change again and the state is still what the rule left. ok is false if the undo has
+// to wait.
 func (m *Runner) takeBack(ctx context.Context, all *Rules, r *rule, c change) (v verdict, ok bool) {
 	v.Verdict = adminapi.Verdict{Rule: r.name, Alert: c.tag.Alert, Step: stepUndo, Outcome: audit.Refused, DryRun: c.dryRun}
 	waits := func(by rail, why string) (verdict, bool) {
@@ -87,7 +88,8 @@ func (m *Runner) takeBack(ctx context.Context, all *Rules, r *rule, c change) (v
 	if _, open := m.ledger.breaker(r.name); open {
 		return waits(railBreaker, "it waits for remediation.reset")
 	}
-	// Sooner than it could be taken out again it is not put back.
+	// Do not undo before the rule could act again: otherwise the target could not be
+	// taken out again if needed.
 	if full, _ := m.ledger.room(r, all.budget, c.tag.Target, c.dryRun); full != "" {
 		return waits(railBudget, "it waits until it could be done again: "+full)
 	}
@@ -130,14 +132,14 @@ func (m *Runner) takeBack(ctx context.Context, all *Rules, r *rule, c change) (v
 	case v.Outcome == audit.Refused:
 		m.tried[c.id] = m.engine.Now()
 	}
-	v.again = false // it is tried again by itself
+	v.again = false // this program retries it itself
 	return v, true
 }
 
-// authWebhook is how the caller of what is taken back was known.
+// authWebhook is how the caller of an undo was authenticated.
 const authWebhook = "webhook"
 
-// givenBack is parameters of the audit log, as an action's Check wants them.
+// givenBack converts parameters from the audit log to the input of an action's Check.
 func givenBack(a *action.Action, params map[string]any) map[string]any {
 	given := map[string]any{}
 	for _, p := range a.Params {
