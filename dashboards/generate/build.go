@@ -121,7 +121,7 @@ type style int
 
 const (
 	plain    style = iota
-	lastWeek       // dashed and grey: the value of a week ago
+	lastWeek       // dashed and gray: the value of a week ago
 	limit          // dashed and red: a limit
 	good
 	warning
