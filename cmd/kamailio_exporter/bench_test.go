@@ -147,8 +147,8 @@ func (r recordingTransport) RoundTrip(ctx context.Context, request []byte) (io.R
 	return r.Transport.RoundTrip(ctx, request)
 }
 
-// ask reads up to the end of the reply. A datagram is a single read. Over BINRPC, the
-// connection stays open, so one read must be enough.
+// ask reads up to the end of the reply. A datagram is a single read. Over BINRPC, it ends
+// at the only line break, and the connection stays open.
 func ask(ctx context.Context, transport kamrpc.Transport, request []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
