@@ -21,8 +21,9 @@ const (
 		` or (kamailio_drouting_gateway_up{S} == bool 0 unless kamailio_drouting_gateway_state{S} == 3)`
 )
 
-// Calls per second for each server. alerts/kamailio-rules.yml has the same expressions as
-// recording rules, with explanations; a test compares their values.
+// attempts is the number of calls per second for each server. alerts/kamailio-rules.yml
+// has the same expressions as recording rules, with explanations; a test compares their
+// values.
 func attempts(window string) string {
 	const invites = `sum without (method) (rate(kamailio_core_requests_received_by_method_total{S,method="INVITE"}[W]))`
 	return strings.ReplaceAll(`(rate(kamailio_dialog_processed_total{S}[W])`+

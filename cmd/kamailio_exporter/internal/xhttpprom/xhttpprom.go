@@ -132,8 +132,8 @@ func (p *Reader) fetch(ctx context.Context) ([]byte, error) {
 	return text, nil
 }
 
-// Kamailio's own statistics follow one of these lines (xhttp_prom/prom.c,
-// prom_stats_get). The exporter already has them.
+// statisticsFollow matches the lines that Kamailio's own statistics follow
+// (xhttp_prom/prom.c, prom_stats_get). The exporter already has these statistics.
 var statisticsFollow = regexp.MustCompile(`(?m)^# Kamailio (whole internal statistics|statistics for)`)
 
 // ofTheScript returns the page up to that line.
