@@ -32,8 +32,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// make bench runs these tests with -tags load and 15s. They take half an hour and need a
-// machine without other load. Their output is in docs/performance.md.
+// load is set by make bench, which runs these tests with -tags load and 15s. They take
+// half an hour and need a machine without other load. Their output is in
+// docs/performance.md.
 var load = flag.Duration("load", 0, "measure under load, each time for so long; 0 leaves these measurements out")
 
 const (
@@ -42,9 +43,9 @@ const (
 	callLength     = time.Second
 )
 
-// The caller sends an OPTIONS that Kamailio answers itself, then calls a registered phone
-// that answers at once, so that the time from INVITE to 200 is Kamailio's and not the
-// phone's.
+// callerScenario sends an OPTIONS that Kamailio answers itself, then calls a registered
+// phone that answers at once, so that the time from INVITE to 200 is Kamailio's and not
+// the phone's.
 const callerScenario = `<?xml version="1.0" encoding="UTF-8"?>
 <scenario name="ping, then call">
   <send retrans="500"><![CDATA[

@@ -152,7 +152,8 @@ func TestDashboards(t *testing.T) {
 	}
 }
 
-// Grafana fills in these fields, and they would differ after each export.
+// TestGeneratedFilesAreStable checks that the files lack fields that Grafana fills in,
+// which would differ after each export.
 func TestGeneratedFilesAreStable(t *testing.T) {
 	for _, d := range All() {
 		text, err := os.ReadFile(d.File())

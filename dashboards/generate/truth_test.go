@@ -306,7 +306,8 @@ func alertExpressions(t *testing.T) map[string]string {
 	expr := map[string]string{}
 	for _, g := range file.Groups {
 		for _, r := range g.Rules {
-			// Remove comments, which promtool does not print.
+			// Remove comments: in the promtool tests they would hide the rest of the
+			// line.
 			expr[r.Alert] = regexp.MustCompile(`#.*`).ReplaceAllString(r.Expr, "")
 		}
 	}
