@@ -22,8 +22,8 @@ func (p *patient) total(name string, labels ...string) (sum float64, there bool)
 	return sum, there
 }
 
-// More refused calls than both limits, a number and a share of all calls, cannot be
-// explained by counter restarts and calls in progress.
+// Refused calls above both limits, a number and a share of all calls, cannot be explained
+// by counter restarts and calls in progress.
 const (
 	manyRefused  = 20
 	shareRefused = 0.02

@@ -101,7 +101,7 @@ type allowSpec struct {
 type Base struct {
 	Target target.Target // its Collectors are those of the default module
 	// Reserved are URIs that no target can use, because another part of the exporter uses
-	// them. Why names that part.
+	// them. Why is the reason, for the error.
 	Reserved []string
 	Why      string
 }
