@@ -445,7 +445,8 @@ func TestDocumentedFlagsExist(t *testing.T) {
 			return true
 		}
 		return slices.ContainsFunc(all, func(f *kingpin.FlagModel) bool {
-			// "collector." is the rest of --no-collector.NAME and --[no-]collector.NAME.
+			// In --no-collector.NAME and --[no-]collector.NAME, the pattern only finds
+			// the part up to "collector.".
 			return name == f.Name || f.IsBoolFlag() && name == "no-"+f.Name || (name == "no-collector." || name == "collector.") && strings.HasPrefix(f.Name, "collector.")
 		})
 	}

@@ -136,7 +136,7 @@ func (p *Reader) fetch(ctx context.Context) ([]byte, error) {
 // (xhttp_prom/prom.c, prom_stats_get). The exporter already has these statistics.
 var statisticsFollow = regexp.MustCompile(`(?m)^# Kamailio (whole internal statistics|statistics for)`)
 
-// ofTheScript returns the page up to that line.
+// ofTheScript returns the page up to the line that statisticsFollow matches.
 func ofTheScript(text []byte) []byte {
 	if at := statisticsFollow.FindIndex(text); at != nil {
 		return text[:at[0]]
