@@ -28,8 +28,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// adminDir has a configuration in which this process is the user noc, and a short
-// name: there is a socket in it.
+// adminDir makes a directory with a configuration in which this process is the user noc.
+// Its path is short, because it will contain a socket.
 func adminDir(t *testing.T, listen string) (dir, file string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "adm")
@@ -64,7 +64,7 @@ func adminDir(t *testing.T, listen string) (dir, file string) {
 	return dir, file
 }
 
-// changeable is a fake with what the actions of adminDir ask.
+// changeable is a fake with the RPCs that the actions of adminDir call.
 func changeable(t *testing.T) *kamrpctest.Server {
 	t.Helper()
 	server := fake(t)
@@ -79,8 +79,8 @@ func changeable(t *testing.T) *kamrpctest.Server {
 	return server
 }
 
-// Without --admin.config.file nothing listens, and nothing on
-// the metrics' port leads to it. With enabled: false it is the same.
+// TestAdminIsOff checks that without --admin.config.file, or with enabled: false, no
+// socket is opened and the metrics port has no path to the endpoint.
 func TestAdminIsOff(t *testing.T) {
 	_, file := adminDir(t, "")
 	text, err := os.ReadFile(file)
@@ -134,7 +134,7 @@ func TestAdminStarts(t *testing.T) {
 		!strings.Contains(page, `kamailio_exporter_rpc_requests_total{method="dispatcher.reload"} 1`) {
 		t.Error("the action is not on the page")
 	}
-	// SIGHUP takes a good file and leaves a bad one.
+	// SIGHUP loads a valid file and rejects an invalid one.
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -156,14 +156,15 @@ func TestAdminStarts(t *testing.T) {
 	}
 }
 
-// admin verify asks the running exporter what it wrote last.
+// TestVerifyQueriesTheExporter checks that admin verify queries the running exporter for
+// its last record.
 func TestVerifyQueriesTheExporter(t *testing.T) {
 	dir, file := adminDir(t, "")
 	server := changeable(t)
 	e := start(t, "--kamailio.uri="+server.URI("http"), "--admin.config.file="+file)
 	e.stderr.waitFor(t, "admin endpoint: listening")
 	socket, log := filepath.Join(dir, "admin.sock"), filepath.Join(dir, "audit.jsonl")
-	for _, args := range [][]string{{"run", "dispatcher.reload"}, {"run", "dispatcher.reload"}} { // done, and refused
+	for _, args := range [][]string{{"run", "dispatcher.reload"}, {"run", "dispatcher.reload"}} { // one succeeds, one is refused
 		_, _ = adminRun(t, socket, args...)
 	}
 	for _, path := range []string{log, log + ".denied"} {
@@ -171,7 +172,7 @@ func TestVerifyQueriesTheExporter(t *testing.T) {
 		if err != nil || len(good) == 0 {
 			t.Fatalf("%s: %v", path, err)
 		}
-		at := bytes.LastIndexByte(good[:len(good)-1], '\n') + 1 // of the last line
+		at := bytes.LastIndexByte(good[:len(good)-1], '\n') + 1 // start of the last line
 		for name, text := range map[string][]byte{
 			"as it is": good, "edited": append(bytes.Clone(good[:at]), bytes.Replace(good[at:], []byte(`"user":"noc"`), []byte(`"user":"bob"`), 1)...), "cut": good[:at], "truncated": nil,
 		} {
@@ -199,9 +200,9 @@ func TestVerifyQueriesTheExporter(t *testing.T) {
 	}
 }
 
-// A second start, by mistake, ends with one line before it writes into the log of the
-// first: with the same file, and with another socket but the same log. So does one whose
-// address is taken.
+// TestSecondStartDoesNotTouchTheLog checks that an accidental second start ends with one
+// line before it writes into the log of the first: with the same file, with another
+// socket but the same log, and with an address in use.
 func TestSecondStartDoesNotTouchTheLog(t *testing.T) {
 	dir, file := adminDir(t, "")
 	server := changeable(t)
@@ -228,7 +229,7 @@ func TestSecondStartDoesNotTouchTheLog(t *testing.T) {
 		return path
 	}
 	second := func(file string) error {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // one that starts would continue
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // if it starts after all, it must end
 		defer cancel()
 		var out bytes.Buffer
 		return run(ctx, []string{"--web.listen-address=127.0.0.1:0", "--no-runtime.idle-priority", "--kamailio.uri=" + server.URI("http"), "--admin.config.file=" + file}, &out, &out)
@@ -262,7 +263,7 @@ func adminRun(t *testing.T, socket string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// The configurations that the flags refuse.
+// TestAdminFlags checks the configurations that the flags reject.
 func TestAdminFlags(t *testing.T) {
 	dir, file := adminDir(t, "")
 	_, sameFile := adminDir(t, "127.0.0.1:9494")
@@ -363,7 +364,7 @@ func TestAdminCommands(t *testing.T) {
 	if _, err := adminRun(t, filepath.Join(dir, "none.sock"), "run", "dispatcher.reload"); cli.ExitCode(err) != 1 || !strings.Contains(err.Error(), "it is off by default") {
 		t.Errorf("no endpoint: %v", err)
 	}
-	// A token that is wrong is refused; one in a file is read.
+	// A wrong token is refused; a token file is read.
 	token := filepath.Join(dir, "token")
 	if err := os.WriteFile(token, []byte(adminapi.TokenPrefix+"WRONG\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -373,7 +374,8 @@ func TestAdminCommands(t *testing.T) {
 	}
 }
 
-// What comes from a server moves no cursor, and makes no line of its own.
+// TestAdminCommandsEscape checks that text from a server cannot move the cursor or start
+// a new line.
 func TestAdminCommandsEscape(t *testing.T) {
 	dir, err := os.MkdirTemp("", "adm")
 	if err != nil {
@@ -421,7 +423,8 @@ func TestAdminCommandsEscape(t *testing.T) {
 	}
 }
 
-// A connection that breaks after the request has been sent: nobody knows.
+// TestAdminCommandUnknown breaks the connection after the request was sent: the outcome
+// is unknown.
 func TestAdminCommandUnknown(t *testing.T) {
 	dir, err := os.MkdirTemp("", "adm")
 	if err != nil {
@@ -447,7 +450,7 @@ func TestAdminCommandUnknown(t *testing.T) {
 	}
 }
 
-// TestAdminChild is the exporter in a process of its own, for TestAdminKilled.
+// TestAdminChild is the exporter in a separate process, for TestAdminKilled.
 func TestAdminChild(t *testing.T) {
 	args := os.Getenv("KAMAILIO_EXPORTER_TEST_CHILD")
 	if args == "" {
@@ -458,7 +461,7 @@ func TestAdminChild(t *testing.T) {
 	}
 }
 
-// child starts the exporter in a process of its own and waits until it listens.
+// child starts the exporter in a separate process and waits until it listens.
 func child(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAdminChild$") //nolint:gosec // this test itself
@@ -482,7 +485,7 @@ func child(t *testing.T, args ...string) *exec.Cmd {
 	return nil
 }
 
-// For real: kill -9 between the intent and the outcome.
+// TestAdminKilled sends a real SIGKILL between the intent and the outcome.
 func TestAdminKilled(t *testing.T) {
 	dir, file := adminDir(t, "")
 	server := changeable(t)
@@ -516,7 +519,7 @@ func TestAdminKilled(t *testing.T) {
 	if err != nil || !strings.Contains(out, "unknown") || !strings.Contains(out, "kill") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	// The same key is answered, and not sent again.
+	// A repeated key gets the recorded reply, and nothing is sent again.
 	if out, err := adminRun(t, socket, "run", "dispatcher.reload", "--key=key-of-the-test", "--reason=kill"); cli.ExitCode(err) != 5 || server.CallCount("dispatcher.reload") != 1 {
 		t.Errorf("%v, sent %d times\n%s", err, server.CallCount("dispatcher.reload"), out)
 	}
@@ -525,7 +528,8 @@ func TestAdminKilled(t *testing.T) {
 	}
 }
 
-// A scrape during an action: all that it does not touch is there, and in time.
+// TestScrapeDuringAction checks that a scrape during an action has everything that the
+// action does not touch, and in time.
 func TestScrapeDuringAction(t *testing.T) {
 	dir, file := adminDir(t, "")
 	server := changeable(t)
@@ -568,8 +572,9 @@ func TestScrapeDuringAction(t *testing.T) {
 	}
 }
 
-// A Kamailio that closes each connection without saying so, as Debian's does, with a
-// password on the way: what is sent once arrives once.
+// TestAdminOverClosedConnections uses a Kamailio that closes each connection without
+// announcing it, as Debian's does, behind a password: a request that is sent once must
+// arrive once.
 func TestAdminOverClosedConnections(t *testing.T) {
 	dir, file := adminDir(t, "")
 	server := changeable(t)
@@ -597,7 +602,8 @@ func TestAdminOverClosedConnections(t *testing.T) {
 	e := start(t, "--kamailio.uri="+closing.URL+"/RPC", "--kamailio.http-config-file="+httpConfig, "--admin.config.file="+file)
 	e.stderr.waitFor(t, "admin endpoint: listening")
 	for i := range 5 {
-		// The fake's item stays 3: sent, answered, and not so.
+		// The fake's item stays 3: the request was sent and answered, but the value did
+		// not change.
 		if out, err := adminRun(t, filepath.Join(dir, "admin.sock"), "run", "htable.set-int", "table=ipban", "key=k", "value=7"); cli.ExitCode(err) != cli.ExitContradicted {
 			t.Errorf("%d: %v\n%s", i, err, out)
 		}

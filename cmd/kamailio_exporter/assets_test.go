@@ -16,7 +16,7 @@ import (
 
 const top = "../.."
 
-// What is not for those who have the program only.
+// notAssets are files that are not needed by users who only have the program.
 var notAssets = map[string]string{
 	"alerts/tests":               "our tests of the rules",
 	"dashboards/README.md":       "shows pictures that are not embedded",
@@ -27,7 +27,8 @@ var notAssets = map[string]string{
 	"examples/kamailio/data.sql": "of the demo",
 }
 
-// The program has each file of these folders, unchanged, except those above.
+// TestAssetsEqualTheRepository checks that the program contains each file of these
+// folders unchanged, except those above.
 func TestAssetsEqualTheRepository(t *testing.T) {
 	names, err := assets.Names()
 	if err != nil {
@@ -56,7 +57,7 @@ func TestAssetsEqualTheRepository(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want = append(want, "dashboards/screenshots/overview-incident.png") // of README.md
+	want = append(want, "dashboards/screenshots/overview-incident.png") // used in README.md
 	slices.Sort(want)
 	for name := range unused {
 		t.Errorf("%s is left out, and there is no such thing", name)
@@ -128,7 +129,7 @@ func TestAssets(t *testing.T) {
 		t.Errorf("the second time: %v\n%s", err, out)
 	}
 
-	// A changed file stays, and then none is written.
+	// A changed file is kept, and then no file is written.
 	const changed, gone = "alerts/kamailio-alerts.yml", "examples/systemd/kamailio-exporter.env"
 	if err := os.WriteFile(filepath.Join(dir, changed), []byte("mine\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -18,12 +18,12 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// BenchmarkScrape compares a scrape of a real Kamailio, with all modules, with a
-// bare loop that sends the same requests one after another over the same transport
-// and reads the replies without looking at them. The two take turns, so that both
-// see the same machine; scrape/loop is the ratio of their medians, and
-// page/loop the same with the page written out. With the default flags, lists are
-// asked at most once in 5 s or a minute; "every call" is a scrape that asks all.
+// BenchmarkScrape compares a scrape of a real Kamailio, with all modules, to a plain loop
+// that sends the same requests one by one over the same transport and reads the replies
+// without parsing them. Both alternate, so that they see the same state of the machine.
+// scrape/loop is the ratio of their medians; page/loop includes writing the page. With
+// the default flags, lists are called at most once in 5 s or a minute; "every call" is a
+// scrape that calls all of them.
 func BenchmarkScrape(b *testing.B) {
 	server := kamailiotest.Start(b, kamailiotest.Config{Traffic: true})
 	everyCall := []string{"--scrape.growing-interval=0s"}
@@ -60,7 +60,7 @@ func BenchmarkScrape(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			// The second scrape is the usual one: the first also asks what there is.
+			// Measure the second scrape: the first one also queries which methods exist.
 			c := collector.NewCoordinator(client, s.Target.Enabled(), collector.Limits{})
 			for range 2 {
 				requests = nil
@@ -102,7 +102,7 @@ func BenchmarkScrape(b *testing.B) {
 					h.ServeHTTP(discard{}, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 				}))
 			}
-			b.ReportMetric(0, "ns/op") // of all three together: says nothing
+			b.ReportMetric(0, "ns/op") // the total of all three means nothing
 			b.ReportMetric(float64(len(requests)), "rpcs")
 			b.ReportMetric(float64(median(loops).Microseconds()), "loop-µs")
 			b.ReportMetric(float64(median(scrapes))/float64(median(loops)), "scrape/loop")
@@ -111,7 +111,8 @@ func BenchmarkScrape(b *testing.B) {
 	}
 }
 
-// BenchmarkScrapeMemory counts what one default scrape allocates, page included.
+// BenchmarkScrapeMemory measures the allocations of one default scrape, including the
+// page.
 func BenchmarkScrapeMemory(b *testing.B) {
 	server := kamailiotest.Start(b, kamailiotest.Config{Traffic: true})
 	h := handlerFor(b, "--kamailio.uri="+server.HTTPURL, "--scrape.reuse=0s", "--web.disable-exporter-metrics")
@@ -123,14 +124,14 @@ func BenchmarkScrapeMemory(b *testing.B) {
 	}
 }
 
-// discard is a client that ignores the response.
+// discard is a client that discards the response.
 type discard struct{}
 
 func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func (discard) WriteHeader(int)             {}
 
-// recorded is a request and the transport that it went over.
+// recorded is a request and the transport that carried it.
 type recorded struct {
 	transport kamrpc.Transport
 	text      []byte
@@ -138,7 +139,7 @@ type recorded struct {
 
 type recordingTransport struct {
 	kamrpc.Transport
-	requests *[]recorded // not guarded: MaxConcurrent is 1
+	requests *[]recorded // not locked: MaxConcurrent is 1
 }
 
 func (r recordingTransport) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
@@ -146,8 +147,8 @@ func (r recordingTransport) RoundTrip(ctx context.Context, request []byte) (io.R
 	return r.Transport.RoundTrip(ctx, request)
 }
 
-// ask reads up to the reply's end: a datagram is one read, and over BINRPC the
-// connection stays open behind the only line break.
+// ask reads up to the end of the reply. A datagram is a single read. Over BINRPC, it ends
+// at the only line break, and the connection stays open.
 func ask(ctx context.Context, transport kamrpc.Transport, request []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -14,7 +14,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// peerConfig makes a server a node of a cluster that replicates with another one.
+// peerConfig configures a server as a node of a cluster that replicates with another
+// server.
 func peerConfig(t *testing.T, peer *kamailiotest.Server) string {
 	t.Helper()
 	_, port, err := net.SplitHostPort(peer.SIPAddr)
@@ -42,9 +43,9 @@ func pair(t *testing.T, version string) (a, b *kamailiotest.Server) {
 	return a, b
 }
 
-// Two nodes replicate dialogs. The numbers of calls on their pages are right
-// before, during and after the restart of either of them, and when the calls have
-// ended; the statistic active_dialogs is not.
+// TestReplicatedCallsOfRealKamailios lets two nodes replicate dialogs. The numbers of
+// calls on their pages must be right before, during and after a restart of either node,
+// and after the calls have ended. The statistic active_dialogs is not right.
 func TestReplicatedCallsOfRealKamailios(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -79,8 +80,9 @@ func TestReplicatedCallsOfRealKamailios(t *testing.T) {
 			nodeB.Restart()
 			expect("B was restarted", b, calls, 0)
 			expect("B was restarted", a, calls, calls)
-			// What no server calls its own any more continues, and both know of it:
-			// the rule job:kamailio_calls:sum takes the most that a node knows.
+			// Calls that no server counts as its own any more continue, and both nodes
+			// know them: the rule job:kamailio_calls:sum takes the largest number that a
+			// node knows.
 			nodeA.Restart()
 			expect("A was restarted", a, calls, 0)
 			expect("A was restarted", b, calls, 0)

@@ -16,7 +16,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// block is what a document shows between two lines of backquotes.
+// block is a fenced code block of a document.
 type block struct{ document, language, text string }
 
 func blocks(t *testing.T) (all []block) {
@@ -29,8 +29,8 @@ func blocks(t *testing.T) (all []block) {
 	return all
 }
 
-// Every snippet of kamailio.cfg that a document shows is accepted by Kamailio, in a
-// configuration that loads the modules that it needs.
+// TestDocumentedConfigurations checks that Kamailio accepts every snippet of kamailio.cfg
+// in the documents, in a configuration that loads the modules that it needs.
 func TestDocumentedConfigurations(t *testing.T) {
 	versions := kamailiotest.Versions(t)
 	checked := 0
@@ -43,7 +43,8 @@ func TestDocumentedConfigurations(t *testing.T) {
 			continue
 		}
 		checked++
-		// kamailio -c reads it from its standard input: what is included has to be in it.
+		// kamailio -c reads the configuration from its standard input, so included files
+		// must be inserted.
 		config := strings.ReplaceAll(b.text, `include_file "kamailio-trunks.cfg"`, readText(t, filepath.Join(top, "examples", "kamailio", "kamailio-trunks.cfg")))
 		for _, m := range regexp.MustCompile(`modparam\("(\w+)"`).FindAllStringSubmatch(b.text, -1) {
 			config = loaded(config, m[1])
@@ -74,8 +75,8 @@ func TestDocumentedConfigurations(t *testing.T) {
 	}
 }
 
-// loaded is a configuration that loads this module, first of all unless it does so
-// already.
+// loaded returns a configuration that loads this module, at the top unless it already
+// does.
 func loaded(config, module string) string {
 	if line := fmt.Sprintf("loadmodule %q\n", module+".so"); !strings.Contains(config, line) {
 		return line + config
@@ -83,20 +84,19 @@ func loaded(config, module string) string {
 	return config
 }
 
-// followed are the documents whose commands are run here, in their order.
+// followed are the documents whose commands are run here, in order.
 var followed = []string{"README.md", "docs/getting-started.md", "docs/configuration.md", "docs/troubleshooting.md"}
 
-// elsewhere are commands that .ci/packages/test.sh runs, or that need systemd.
+// elsewhere matches commands that .ci/packages/test.sh runs, or that need systemd.
 var elsewhere = regexp.MustCompile(`^(apt|systemctl reload|journalctl) `)
 
-// exitCodes are those of commands that are meant to fail.
+// exitCodes are the exit codes of commands that are expected to fail.
 var exitCodes = map[string]int{
 	"kamailio_exporter rpc ul.lookup location s:alice@example.com --output=json": 3, // she is not registered
 }
 
-// TestDocumentedCommands runs the shell commands of these documents beside a
-// Kamailio with Debian's own configuration, and compares what they print with what
-// the documents say.
+// TestDocumentedCommands runs the shell commands of these documents on a host with a
+// Kamailio with Debian's configuration, and compares their output with the documents.
 func TestDocumentedCommands(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// follow does what a document says, and tells how many commands it ran.
+// follow runs the commands of a document, and returns how many it ran.
 func follow(t *testing.T, document string, places *strings.Replacer, server *kamailiotest.Server, env []string, prometheusYML string) (ran int) {
 	t.Helper()
 	output := ""

@@ -34,8 +34,8 @@ var (
 	docsDir    = filepath.Join(top, "docs")
 )
 
-// TestDocs writes the generated parts of README.md and docs/ from the code, with
-// -update, and else checks that they are up to date.
+// TestDocs generates parts of README.md and docs/ from the code with -update; otherwise
+// it checks that they are up to date.
 func TestDocs(t *testing.T) {
 	report := readText(t, filepath.Join("internal", "doctor", "testdata", "stock-5.6.txt"))
 	for file, parts := range map[string]map[string]string{
@@ -56,13 +56,13 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// shortened is the beginning of a report of doctor, and its verdict.
+// shortened returns the beginning of a doctor report and its outcome.
 func shortened(report string) string {
 	lines := strings.SplitAfter(report, "\n")
 	return strings.Join(lines[:10], "") + "…\n" + strings.Join(lines[len(lines)-3:], "")
 }
 
-// recordedVersions are the versions of Kamailio whose replies are recorded.
+// recordedVersions returns the versions of Kamailio with recorded replies.
 func recordedVersions(t *testing.T) []string {
 	t.Helper()
 	dirs, err := filepath.Glob(filepath.Join(top, "collector", "testdata", "*.*.*"))
@@ -75,8 +75,8 @@ func recordedVersions(t *testing.T) []string {
 	return dirs
 }
 
-// compatibilityTable has the number of metrics of each collector on the golden page
-// of each recorded version.
+// compatibilityTable lists the number of metrics of each collector on the golden page of
+// each recorded version.
 func compatibilityTable(t *testing.T) string {
 	t.Helper()
 	versions := recordedVersions(t)
@@ -111,7 +111,7 @@ func compatibilityTable(t *testing.T) string {
 	return b.String()
 }
 
-// pageFaultTable has what can be wrong with the page of xhttp_prom.
+// pageFaultTable lists the possible faults of the xhttp_prom page.
 func pageFaultTable() string {
 	var b strings.Builder
 	b.WriteString("| in the log | cause | fix |\n| --- | --- | --- |\n")
@@ -121,7 +121,8 @@ func pageFaultTable() string {
 	return b.String()
 }
 
-// fleetMetricTable has what the many targets add to the exporter's own metrics.
+// fleetMetricTable lists the metrics about the exporter itself that exist only with many
+// targets.
 func fleetMetricTable(t *testing.T) string {
 	t.Helper()
 	plain := map[string]bool{}
@@ -149,8 +150,8 @@ func fleetMetricTable(t *testing.T) string {
 	return b.String()
 }
 
-// writeDocument writes what a document should be, with -update, and else checks
-// that it is that.
+// writeDocument writes a document with -update; otherwise it checks that the document is
+// up to date.
 func writeDocument(t *testing.T, file, is, want string) {
 	t.Helper()
 	if want == is {
@@ -173,7 +174,7 @@ func readText(t *testing.T, file string) string {
 	return string(text)
 }
 
-// part finds what is between <!-- name --> and <!-- /name -->.
+// part finds the text between <!-- name --> and <!-- /name -->.
 func part(t *testing.T, text, name string) (begin, end int) {
 	t.Helper()
 	opening, closing := "<!-- "+name+" -->\n", "<!-- /"+name+" -->\n"
@@ -191,7 +192,7 @@ func replacePart(t *testing.T, text, name, with string) string {
 	return text[:begin] + with + text[end:]
 }
 
-// flagModels are the flags that set something.
+// flagModels returns the flags that set something.
 func flagModels(t *testing.T) []*kingpin.FlagModel {
 	t.Helper()
 	app, s := cli.NewApp(), &cli.Settings{}
@@ -199,8 +200,8 @@ func flagModels(t *testing.T) []*kingpin.FlagModel {
 	return app.Model().Commands[0].Flags
 }
 
-// flagTables has a table for each group of flags, by the first part of their names;
-// those that only switch a collector are one row.
+// flagTables has a table for each group of flags with the same prefix. Flags that only
+// enable a collector share one row.
 func flagTables(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
@@ -231,7 +232,7 @@ func flagTables(t *testing.T) string {
 	return b.String() + "\n"
 }
 
-// exitCodeTable has what each command's exit codes mean.
+// exitCodeTable lists the exit codes of each command and their meanings.
 func exitCodeTable() string {
 	commands := []string{"serve", "doctor", "rpc", "admin", "assets"}
 	var b strings.Builder
@@ -280,7 +281,7 @@ func tableCell(s string) string {
 	return strings.NewReplacer("|", `\|`, "<", "&lt;", "*", `\*`).Replace(s)
 }
 
-// All that list the collectors list the same.
+// TestCollectorsAreNamedEverywhere checks that all lists of the collectors are the same.
 func TestCollectorsAreNamedEverywhere(t *testing.T) {
 	var help bytes.Buffer
 	if err := run(t.Context(), []string{"--help"}, &help, io.Discard); err != nil {
@@ -307,7 +308,8 @@ func TestCollectorsAreNamedEverywhere(t *testing.T) {
 	}
 }
 
-// The metrics that documents name exist, with the labels of the samples.
+// TestDocumentedMetrics checks that the metrics in documents exist, with the labels that
+// the documents show.
 func TestDocumentedMetrics(t *testing.T) {
 	labels := map[string][]string{}
 	for line := range strings.Lines(readText(t, metricsFile)) {
@@ -317,7 +319,7 @@ func TestDocumentedMetrics(t *testing.T) {
 	named := 0
 	for file, text := range documents(t) {
 		if file == "docs/migrating.md" || strings.HasPrefix(file, "alerts/runbooks/") || file == "CHANGELOG.md" {
-			continue // TestMigratingDocs and TestRunbooks look at them; old names
+			continue // TestMigratingDocs and TestRunbooks check these; old names
 		}
 		for _, sample := range regexp.MustCompile("(?m)(?:^|`)(kamailio_[a-z0-9_]+)(?:{(.*)})?(?: [0-9.]+$| [0-9]`|`)").FindAllStringSubmatch(text, -1) {
 			want, ok := labels[sample[1]]
@@ -338,14 +340,14 @@ func TestDocumentedMetrics(t *testing.T) {
 	}
 }
 
-// ownNames are those that documents write like a metric and that are none.
+// ownNames are names in documents that look like metrics but are not.
 var ownNames = map[string]bool{
 	"kamailio_exporter": true, "kamailio_exporter_admin_": true, "kamailio_": true,
 	"kamailio_rpc": true, "kamailio_ctl": true,
 	"kamailio_gateway_calls_total": true, "kamailio_gateway_failed_calls_total": true, // of the demo's script
 }
 
-// documents are all Markdown files of the repository, by their path in it.
+// documents returns all Markdown files of the repository, by path.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	return markdownIn(t, top)
@@ -369,8 +371,8 @@ func markdownIn(t *testing.T, dir string) map[string]string {
 	return texts
 }
 
-// anchors are the targets of links into a Markdown text, as GitHub makes them from
-// its headings.
+// anchors returns the anchors of a Markdown text, as GitHub derives them from its
+// headings.
 func anchors(text string) []string {
 	var all []string
 	text = regexp.MustCompile("(?ms)^ *```.*?^ *```$").ReplaceAllString(text, "")
@@ -381,12 +383,12 @@ func anchors(text string) []string {
 	return all
 }
 
-// TestLinks follows every link in the repository's documents to a file of the
-// repository, and to a heading of it. TestAssets does so for what the program writes,
-// which is also what the packages have in /usr/share/doc.
+// TestLinks checks every link in the repository's documents to a file of the repository,
+// and to a heading in it. TestAssets does the same for the files that the program writes,
+// which are also those of the packages in /usr/share/doc.
 func TestLinks(t *testing.T) { followLinks(t, top) }
 
-// ownLink is an absolute link into this repository.
+// ownLink matches an absolute link into this repository.
 var ownLink = regexp.MustCompile(`^https://github\.com/kamailio-exporter/kamailio_exporter/(?:blob|tree)/[^/]+/(.+)$`)
 
 func followLinks(t *testing.T, dir string) {
@@ -416,7 +418,7 @@ func followLinks(t *testing.T, dir string) {
 	}
 }
 
-// Flags of other programs that the documents name.
+// foreignFlags are flags of other programs in the documents.
 var foreignFlags = map[string]bool{
 	"system": true, "no-create-home": true, "shell": true, // useradd
 	"now":     true,                                                    // systemctl
@@ -443,7 +445,8 @@ func TestDocumentedFlagsExist(t *testing.T) {
 			return true
 		}
 		return slices.ContainsFunc(all, func(f *kingpin.FlagModel) bool {
-			// collector. is what is left of --no-collector.NAME and --[no-]collector.NAME.
+			// In --no-collector.NAME and --[no-]collector.NAME, the pattern only finds
+			// the part up to "collector.".
 			return name == f.Name || f.IsBoolFlag() && name == "no-"+f.Name || (name == "no-collector." || name == "collector.") && strings.HasPrefix(f.Name, "collector.")
 		})
 	}
@@ -472,7 +475,8 @@ func TestDocumentedFlagsExist(t *testing.T) {
 	}
 }
 
-// The messages that the table of symptoms quotes are those of the program.
+// TestDocumentedMessages checks that the program prints the messages that the table of
+// symptoms quotes.
 func TestDocumentedMessages(t *testing.T) {
 	program := ""
 	for _, dir := range []string{"cmd", "kamrpc"} {
@@ -491,8 +495,8 @@ func TestDocumentedMessages(t *testing.T) {
 	}
 }
 
-// The alerts that documents name exist, and so do the files of this repository that
-// documents and the program's texts name.
+// TestDocumentedAlertsAndFiles checks that the alerts in documents exist, and the files
+// of this repository that documents and the program's texts name.
 func TestDocumentedAlertsAndFiles(t *testing.T) {
 	rules := readText(t, filepath.Join(top, "alerts", "kamailio-alerts.yml")) + readText(t, filepath.Join(top, "alerts", "kamailio-admin-alerts.yml")) +
 		readText(t, filepath.Join(top, "examples", "admin", "repair", "alerts.yml"))
@@ -516,7 +520,7 @@ func TestDocumentedAlertsAndFiles(t *testing.T) {
 	for name, text := range texts {
 		for _, found := range regexp.MustCompile(`\b(?:docs|examples|alerts|dashboards)/[a-zA-Z0-9_/-]+\.(?:md|yml|yaml|cfg|json|tmpl|env|service)\b`).FindAllStringIndex(text, -1) {
 			file := text[found[0]:found[1]]
-			if found[0] > 0 && text[found[0]-1] == '/' { // a part of another path
+			if found[0] > 0 && text[found[0]-1] == '/' { // part of another path
 				continue
 			}
 			if _, err := os.Stat(filepath.Join(top, file)); err != nil && !strings.Contains(file, "-*") {
@@ -526,7 +530,7 @@ func TestDocumentedAlertsAndFiles(t *testing.T) {
 	}
 }
 
-// What documents say in brackets behind a flag is its default.
+// TestDocumentedDefaults checks that a value in parentheses after a flag is its default.
 func TestDocumentedDefaults(t *testing.T) {
 	models := flagModels(t)
 	var found [][]string
@@ -541,7 +545,7 @@ func TestDocumentedDefaults(t *testing.T) {
 	for _, f := range found {
 		i := slices.IndexFunc(models, func(m *kingpin.FlagModel) bool { return m.Name == f[1] })
 		if i < 0 {
-			continue // TestDocumentedFlagsExist tells
+			continue // TestDocumentedFlagsExist reports it
 		}
 		said := f[2]
 		if f[3] != "" {
@@ -557,8 +561,8 @@ func TestDocumentedDefaults(t *testing.T) {
 	}
 }
 
-// The version in VERSION is the one of images and packages in all documents, and
-// CHANGELOG.md has an entry for it.
+// TestDocumentedVersion checks that images and packages in all documents have the version
+// in VERSION, and that CHANGELOG.md has an entry for it.
 func TestDocumentedVersion(t *testing.T) {
 	version := strings.TrimSpace(readText(t, filepath.Join(top, "VERSION")))
 	found := 0
@@ -577,14 +581,15 @@ func TestDocumentedVersion(t *testing.T) {
 	}
 }
 
-// A document is short enough to read; what is generated is for looking things up.
+// TestDocumentsAreShort limits the length of documents. Generated parts do not count,
+// since they are for reference.
 func TestDocumentsAreShort(t *testing.T) {
 	generated := regexp.MustCompile(`(?s)<!-- ([a-z_-]+) -->\n.*?<!-- /[a-z_-]+ -->`)
 	for file, text := range documents(t) {
 		limit := 20_000
 		if file == "README.md" {
 			limit = 9_000
-		} else if file == "docs/metrics.md" { // generated as a whole
+		} else if file == "docs/metrics.md" { // completely generated
 			continue
 		}
 		if n := len(generated.ReplaceAllString(text, "")); n > limit {

@@ -65,7 +65,7 @@ func TestDoctorExitCodes(t *testing.T) {
 	}
 }
 
-// TestDoctorHelp shows what matters, and nothing of the rest.
+// TestDoctorHelp checks that the help lists the flags that matter, and no others.
 func TestDoctorHelp(t *testing.T) {
 	stdout, _, _ := ended(t, process(t, "doctor", "--help"))
 	for _, flag := range []string{"--kamailio.uri", "--kamailio.http-config-file", "--sip.probe", "--user", "--output", "--[no-]search"} {
@@ -80,7 +80,7 @@ func TestDoctorHelp(t *testing.T) {
 	}
 }
 
-// TestDoctorFindsTheExporter that runs already.
+// TestDoctorFindsTheExporter runs doctor while an exporter is already running.
 func TestDoctorFindsTheExporter(t *testing.T) {
 	s := fake56(t)
 	e := start(t, "--kamailio.uri="+s.URI("unix"))
@@ -91,7 +91,7 @@ func TestDoctorFindsTheExporter(t *testing.T) {
 	}
 }
 
-// TestDoctorOfHTTPThatCloses: Debian's configuration closes each connection.
+// TestDoctorOfHTTPThatCloses uses Debian's configuration, which closes each connection.
 func TestDoctorOfHTTPThatCloses(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -117,8 +117,8 @@ func TestDoctorOfHTTPThatCloses(t *testing.T) {
 	}
 }
 
-// TestDoctorWithoutPermission runs it as somebody whom the sockets are not open
-// to, then with the group that it names.
+// TestDoctorWithoutPermission runs doctor as a user without access to the sockets, then
+// with the group that doctor proposes.
 func TestDoctorWithoutPermission(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: only root can run the program as another user")
@@ -142,7 +142,7 @@ func TestDoctorWithoutPermission(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(s.Dir, "program") // where nobody may run it
+	program := filepath.Join(s.Dir, "program") // a path from which other users can run it
 	if err := os.WriteFile(program, text, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestDoctorWithoutPermission(t *testing.T) {
 		t.Errorf("%d:\n%s", code, out)
 	}
 
-	// The same, seen by root before the service is started.
+	// Now as root, before the service is started.
 	var asRoot strings.Builder
 	err = run(t.Context(), []string{"doctor", "--user=nobody", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=unix://" + s.SocketPath, "--kamailio.uri=fifo://" + s.FIFOPath}, &asRoot, io.Discard)
 	if cli.ExitCode(err) != doctor.ExitBroken || !strings.Contains(asRoot.String(), "usermod -aG daemon nobody") || !strings.Contains(asRoot.String(), "nobody (from --user) may not use") {
@@ -185,7 +185,7 @@ func TestDoctorWithoutPermission(t *testing.T) {
 	}
 }
 
-// TestDoctorChangesNothing: Kamailio has nothing to complain of.
+// TestDoctorChangesNothing checks that doctor causes no errors in Kamailio's log.
 func TestDoctorChangesNothing(t *testing.T) {
 	s := kamailiotest.Start(t, kamailiotest.Config{})
 	logged := s.LogLines()
@@ -196,7 +196,7 @@ func TestDoctorChangesNothing(t *testing.T) {
 		}
 	}
 	for _, line := range s.Logged()[logged:] {
-		// The demo's dead media relays and its dead registrar are no fault of ours.
+		// Ignore the demo's dead media relays and its dead registrar.
 		if strings.Contains(line, "ERROR") && !strings.Contains(line, " rtpengine ") && !strings.Contains(line, " uac ") {
 			t.Errorf("Kamailio logged: %s", line)
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// A probe of a real Kamailio has what /metrics has of it, by its name and by its
-// URI, with its SIP sockets and the page of its script.
+// TestProbeOfARealKamailio checks that a probe of a real Kamailio has the same metrics as
+// /metrics, by name and by URI, including its SIP sockets and the page of its script.
 func TestProbeOfARealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {

@@ -17,9 +17,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// TestFleet lets one exporter, in a process of its own, scrape 500 Kamailios each
-// every 15 s, as one Prometheus does: spread over the interval. One of them hangs,
-// one answers a byte at a time, one is dead.
+// TestFleet has one exporter, in a separate process, scrape 500 Kamailio servers every 15
+// s each, spread over the interval as one Prometheus does. One server hangs, one replies
+// a byte at a time, and one is down.
 func TestFleet(t *testing.T) {
 	if *load == 0 {
 		t.Skip("measures for -load")
@@ -42,7 +42,7 @@ func TestFleet(t *testing.T) {
 	}
 	e := startExporter(t, "--config.file="+fleetFile(t, "%s", file.String()))
 
-	rounds := max(3, int(*load/interval)+1) // the first is for learning
+	rounds := max(3, int(*load/interval)+1) // the first one is a warm-up
 	type scrape struct {
 		target int
 		took   time.Duration
@@ -58,7 +58,7 @@ func TestFleet(t *testing.T) {
 		}
 		begun := time.Now()
 		for i := range targets {
-			time.Sleep(time.Until(begun.Add(interval / targets * time.Duration(i)))) // the load, not a wait for something
+			time.Sleep(time.Until(begun.Add(interval / targets * time.Duration(i)))) // paces the load
 			all.Go(func() {
 				up, took := e.probe(t, fmt.Sprintf("t%03d", i))
 				isIll := i == hanging || i == slow || i == dead
@@ -97,10 +97,10 @@ func TestFleet(t *testing.T) {
 	}
 }
 
-// probeClient keeps its connections and takes gzip, as Prometheus does.
+// probeClient keeps its connections and accepts gzip, as Prometheus does.
 var probeClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 20}, Timeout: 10 * time.Second}
 
-// probe scrapes one target as a Prometheus does that scrapes every 15 s.
+// probe scrapes one target like a Prometheus with an interval of 15 s.
 func (e *exporterProcess) probe(t *testing.T, target string) (up bool, took time.Duration) {
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, e.url+"/probe?target="+target, nil)
 	if err != nil {

@@ -35,7 +35,7 @@ func fleetFile(t testing.TB, format string, args ...any) string {
 	return file
 }
 
-// rewrite replaces it at once, as an editor does.
+// rewrite replaces the file atomically, as an editor does.
 func rewrite(t testing.TB, file, format string, args ...any) {
 	t.Helper()
 	if err := os.WriteFile(file+".new", fmt.Appendf(nil, format, args...), 0o640); err != nil {
@@ -94,7 +94,7 @@ targets:
 		{"/probe?target=here&collect[]=nosuch", 400, "no such collector", ""},
 		{"/probe?target=there&collect[]=dispatcher", 400, "not in the module", ""},
 		{"/probe?target=there&module=calls&collect[]=tm&exclude[]=tm", 400, "leave no collector", ""},
-		// Only the exporter's own: no Kamailio was named with a flag.
+		// Only the exporter's own metrics: no flag names a Kamailio.
 		{"/metrics", 200, "\nkamailio_exporter_probes_total{result=\"up\"} 7\n", "kamailio_up"},
 		{"/metrics", 200, "\nkamailio_exporter_probes_refused_total{reason=\"unknown_collector\"} 3\n", ""},
 		{"/metrics", 200, "\nkamailio_exporter_targets{from=\"file\"} 2\n", ""},
@@ -123,8 +123,8 @@ targets:
 	}
 }
 
-// Both pages are there where both are asked for, and the flags' own are not the
-// targets'.
+// TestProbeBesideOneKamailio checks that both pages exist if both are configured, and
+// that settings for the Kamailio of the flags do not apply to the targets.
 func TestProbeBesideOneKamailio(t *testing.T) {
 	one, other := fake(t), fake(t)
 	file := fleetFile(t, "targets: {other: {uris: [%q]}}", other.URI("http"))
@@ -144,13 +144,14 @@ func TestProbeBesideOneKamailio(t *testing.T) {
 	}
 }
 
-// What a target's Kamailio does not do well is known from one probe to the next.
+// TestProbeKeepsWhatItLearned checks that the limitations of a target are remembered
+// between probes.
 func TestProbeKeepsWhatItLearned(t *testing.T) {
 	server := fake(t)
 	server.HandleFault("ul.dump", 500, "no memory")
 	file := fleetFile(t, "targets: {one: {uris: [%q]}}", server.URI("http"))
 	e := start(t, "--config.file="+file, "--scrape.reuse=0s", "--web.enable-lifecycle")
-	e.get(t, "/probe?target=one") // a list that is short may fail once
+	e.get(t, "/probe?target=one") // a short list may fail once
 	for range 3 {
 		_, body := e.get(t, "/probe?target=one")
 		has(t, body, "kamailio_up 1", `kamailio_scrape_skipped{collector="usrloc_contacts",method="ul.dump",reason="pause"} 1`)
@@ -164,7 +165,7 @@ func TestProbeKeepsWhatItLearned(t *testing.T) {
 	if n := server.CallCount("ul.dump"); n != 2 {
 		t.Errorf("the failed call was made %d times", n)
 	}
-	// Another limit is another target: it begins anew.
+	// With another limit, the target is a new one: it starts again without state.
 	rewrite(t, file, "targets: {one: {uris: [%q], limits: {contacts: 10}}}", server.URI("http"))
 	e.post(t, "/-/reload")
 	e.get(t, "/probe?target=one")
@@ -173,7 +174,7 @@ func TestProbeKeepsWhatItLearned(t *testing.T) {
 	}
 }
 
-// listener counts connections, which none of the refused requests may make.
+// listener counts connections. Refused requests must not make any.
 func listener(t *testing.T) (string, *atomic.Int64) {
 	t.Helper()
 	connections := &atomic.Int64{}
@@ -258,7 +259,7 @@ func TestNoOpenProxy(t *testing.T) {
 			t.Errorf("a password is in the answer: %s", body)
 		}
 	}
-	// An unknown module is refused before the host is looked at.
+	// An unknown module is refused before the host is checked.
 	resp, body := wide.get(t, "/probe?module=nosuch&target="+url.QueryEscape("http://"+address+"/RPC"))
 	if resp.StatusCode != 400 || !strings.Contains(body, "no module of this name") {
 		t.Errorf("unknown module: %d %s", resp.StatusCode, body)
@@ -300,12 +301,12 @@ modules: {calls: {collectors: [tm]}}
 	if n := server.CallCount("system.listMethods"); n != 4 {
 		t.Errorf("%d sessions for 4 URIs", n)
 	}
-	// The same URI in other words is the same session.
+	// Another spelling of the same URI uses the same session.
 	e.get(t, "/probe?target="+url.QueryEscape(strings.Replace(strings.TrimSuffix(server.URI("http"), "RPC"), "http", "HTTP", 1)))
 	if n := server.CallCount("system.listMethods"); n != 4 {
 		t.Errorf("%d sessions for 4 URIs", n)
 	}
-	// A redirect would lead anywhere.
+	// A redirect could lead to any address, so it must not be followed.
 	server.Misbehave(kamrpctest.Redirect)
 	_, body := e.get(t, "/probe?target="+url.QueryEscape(server.URI("http")))
 	has(t, body, "kamailio_up 0")
@@ -400,8 +401,8 @@ func (b *logBuffer) waitFor(t *testing.T, text string) {
 	}
 }
 
-// A reload while scrapes run drops none, and closes what a removed target had open
-// when its scrape ends.
+// TestReloadUnderLoad checks that a reload during scrapes interrupts none of them, and
+// that the connections of a removed target are closed when its scrape ends.
 func TestReloadUnderLoad(t *testing.T) {
 	const targets, scrapers = 5, 10
 	var uris []any
@@ -433,7 +434,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		})
 	}
 	for i := range 30 {
-		rewrite(t, file, whole, append(uris, i+2, i+2)...) // d is another each time, and so is the list
+		rewrite(t, file, whole, append(uris, i+2, i+2)...) // d and the allow list change each time
 		if status, body := e.post(t, "/-/reload"); status != 200 {
 			t.Errorf("reload: %d %s", status, body)
 		}
@@ -494,8 +495,8 @@ func adminFileFor(t *testing.T) string {
 	return file
 }
 
-// Credentials of one target go to it and to nobody else, and are in no answer and
-// no log.
+// TestProbeCredentials checks that the credentials of a target are sent only to that
+// target, and are in no response and no log.
 func TestProbeCredentials(t *testing.T) {
 	t.Setenv("FLEET_TEST_PASSWORD", "s3cret")
 	var mu sync.Mutex
@@ -542,7 +543,8 @@ allow: {networks: [127.0.0.1/32]}
 	}
 }
 
-// While one target hangs and one is dead, the others are served as ever.
+// TestOneTargetDelaysNoOther checks that a target that hangs and one that is down do not
+// slow down the others.
 func TestOneTargetDelaysNoOther(t *testing.T) {
 	const targets = 20
 	var file strings.Builder
@@ -606,7 +608,8 @@ func TestOneTargetDelaysNoOther(t *testing.T) {
 	e.stderr.waitFor(t, "target=t01")
 }
 
-// What a removed target had open is closed, with and without credentials.
+// TestRemovedTargetsHaveNoConnections checks that the connections of a removed target are
+// closed, with and without credentials.
 func TestRemovedTargetsHaveNoConnections(t *testing.T) {
 	var mu sync.Mutex
 	open := map[net.Conn]bool{}
@@ -657,7 +660,7 @@ func TestRemovedTargetsHaveNoConnections(t *testing.T) {
 	}
 }
 
-// SIGHUP is for both files.
+// TestHangupReadsBothFiles checks that SIGHUP reloads both files.
 func TestHangupReadsBothFiles(t *testing.T) {
 	file := fleetFile(t, "targets: {a: {uris: ['tcp://127.0.0.1:1']}}")
 	e := start(t, "--kamailio.uri="+fake(t).URI("http"), "--config.file="+file, "--admin.config.file="+adminFileFor(t))
@@ -669,7 +672,7 @@ func TestHangupReadsBothFiles(t *testing.T) {
 	e.stderr.waitFor(t, `msg="admin endpoint: configuration reloaded"`)
 }
 
-// SIGHUP does not end an exporter that has neither file.
+// TestHangupWithoutFiles checks that SIGHUP does not end an exporter without files.
 func TestHangupWithoutFiles(t *testing.T) {
 	e := start(t, "--kamailio.uri="+fake(t).URI("http"))
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
@@ -681,8 +684,8 @@ func TestHangupWithoutFiles(t *testing.T) {
 	}
 }
 
-// TestCommandsOfTargets: doctor and rpc are about one target, with what the file
-// has for it.
+// TestCommandsOfTargets checks that doctor and rpc can use a target with its settings in
+// the file.
 func TestCommandsOfTargets(t *testing.T) {
 	kamailio, password := fake56(t), "letmein"
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -742,7 +745,7 @@ targets:
 	if err := run(t.Context(), []string{"doctor", "--target=here"}, io.Discard, io.Discard); err == nil || cli.ExitCode(err) != doctor.ExitUsage || !strings.Contains(err.Error(), "--target needs --config.file") {
 		t.Error(err)
 	}
-	// The Kamailio of the flags, beside the file.
+	// The Kamailio of the flags, with the file present.
 	if out, code := ask("rpc", "--kamailio.uri="+kamailio.URI("unix"), "core.version"); code != 0 || !strings.Contains(out, "5.6.3") {
 		t.Errorf("%d:\n%s", code, out)
 	}

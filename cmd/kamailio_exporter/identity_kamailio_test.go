@@ -11,8 +11,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// A URI is in a set twice. Kamailio lists its destinations by priority, and after a
-// reload with other priorities their series are still theirs.
+// TestDestinationsOfARealKamailioKeepTheirSeries has a URI twice in a set. Kamailio lists
+// destinations by priority; after a reload with other priorities, each must keep its
+// series.
 func TestDestinationsOfARealKamailioKeepTheirSeries(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// urisOf lists the URIs of one Kamailio, as operators have them.
+// urisOf lists combinations of URIs of one Kamailio, as operators configure them.
 func urisOf(s *kamailiotest.Server) map[string][]string {
 	pair := []string{"unix://" + s.SocketPath, "fifo://" + s.FIFOPath + "?reply_dir=" + s.FIFOReplyDir}
 	all := map[string][]string{"the stock pair": pair, "BINRPC": {"binrpc+unix://" + s.CtlPath}}
@@ -42,7 +42,7 @@ func uriFlags(uris []string) []string {
 	return append(flags, "--scrape.reuse=0s", "--scrape.growing-interval=0s")
 }
 
-// value is a sample's value on the page; "" when it is not there.
+// value returns the value of a sample on the page; "" if the page does not have it.
 func value(page, sample string) string {
 	for line := range strings.Lines(page) {
 		if v, ok := strings.CutPrefix(line, sample+" "); ok {
@@ -78,8 +78,8 @@ func TestFullKamailio(t *testing.T) {
 	}
 }
 
-// TestPromotedStatisticsOfARealKamailio promotes the demo's, odd names included,
-// and compares them with what an exporter without promotions shows.
+// TestPromotedStatisticsOfARealKamailio promotes the demo's statistics, unusual names
+// included, and compares them with those of an exporter without promotions.
 func TestPromotedStatisticsOfARealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -125,7 +125,7 @@ func scrapePromoted(t *testing.T, flags []string) {
 	checkMetrics(t, page)
 }
 
-// scriptMetrics are of the kinds that the demo's script has none of.
+// scriptMetrics have the metric types that the demo's script does not use.
 const scriptMetrics = `
 modparam("xhttp_prom", "prom_gauge", "name=test_waiting; label=queue;")
 modparam("xhttp_prom", "prom_histogram", "name=test_wait_seconds; label=queue; buckets=0.5:2;")
@@ -137,8 +137,8 @@ event_route[core:worker-one-init] {
 }
 `
 
-// TestMergedPageOfARealKamailio merges what the demo's script counts for
-// xhttp_prom, and nothing of the statistics on the same page.
+// TestMergedPageOfARealKamailio merges the metrics of the demo's script from xhttp_prom,
+// without the statistics on the same page.
 func TestMergedPageOfARealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -175,7 +175,7 @@ func TestMergedPageOfARealKamailio(t *testing.T) {
 			if strings.Contains(page, "kamailio_core_rcv_requests") || strings.Contains(page, "kamailio_script_") {
 				t.Error("Kamailio's own statistics are merged too")
 			}
-			checkMetrics(t, regexp.MustCompile(`(?m)^.*kamailio_(demo|gateway|test)_.*\n`).ReplaceAllString(page, "")) // the script's have no help text
+			checkMetrics(t, regexp.MustCompile(`(?m)^.*kamailio_(demo|gateway|test)_.*\n`).ReplaceAllString(page, "")) // script metrics have no help text
 			wholePage(t, page)
 
 			lines := server.LogLines()
@@ -199,7 +199,7 @@ func TestMergedPageOfARealKamailio(t *testing.T) {
 	}
 }
 
-// body is what a URL answers.
+// body returns the response body of a URL.
 func body(t *testing.T, url string) string {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -233,8 +233,8 @@ func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
 	if f := failed.FindAllStringSubmatch(page, -1); f != nil {
 		t.Errorf("collectors that failed: %s", names(f))
 	}
-	// The demo has no Kafka, and rtpengine in place of rtpproxy; secfilter tells
-	// nothing before Kamailio 6. Only HTTP leads through the script that serves
+	// The demo has no Kafka, and rtpengine instead of rtpproxy. secfilter reports nothing
+	// before Kamailio 6. Only HTTP passes through the script that serves
 	// drouting.gw_status.
 	missing := "kafka rtpproxy"
 	if strings.HasPrefix(server.Version, "5") {
@@ -268,8 +268,8 @@ func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
 	}
 }
 
-// firstShow is what Kamailio logs at the first rtpengine.show in a process, which
-// pings the nodes: two lines for each that is dead.
+// firstShow matches what Kamailio logs at the first rtpengine.show of a process, which
+// pings the nodes: two lines for each dead node.
 var firstShow = regexp.MustCompile(`ERROR: rtpengine \[`)
 
 const deadRelay = "rtpp_test(): proxy did not respond to ping"
@@ -278,9 +278,9 @@ func linesBut(log []string, but *regexp.Regexp) []string {
 	return slices.DeleteFunc(log, but.MatchString)
 }
 
-// More statistics than ctl can send at once are asked for in parts; more of one
-// group than it can send are a failure of that group only. Both cost Kamailio's log
-// something once.
+// TestManyStatisticsOverBINRPC has more statistics than ctl can send at once, so they are
+// queried in parts. If a single group is too large, only this group fails. Each costs
+// Kamailio a few log lines, once.
 func TestManyStatisticsOverBINRPC(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		for _, test := range []struct {
@@ -327,7 +327,8 @@ func TestManyStatisticsOverBINRPC(t *testing.T) {
 	}
 }
 
-// The gateways that the demo's calls found dead, seen by the include.
+// checkGateways checks the gateways that the demo's calls found dead, as reported by the
+// included file.
 func checkGateways(t *testing.T, page string) {
 	t.Helper()
 	if value(page, `kamailio_drouting_gateway_up{address="127.0.0.1:`+gatewayPort(page, "1")+`",gateway="1"}`) != "1" {
@@ -376,8 +377,8 @@ func checkAgainstServer(t *testing.T, server *kamailiotest.Server, page string) 
 	}
 }
 
-// checkAgainstDatabase counts the rows that Kamailio loaded, by another client
-// still.
+// checkAgainstDatabase compares the page with the number of rows that Kamailio loaded, as
+// a third client counts them.
 func checkAgainstDatabase(t *testing.T, server *kamailiotest.Server, page string) {
 	t.Helper()
 	five := strings.HasPrefix(server.Version, "5")
@@ -425,8 +426,7 @@ func checkAgainstDatabase(t *testing.T, server *kamailiotest.Server, page string
 	}
 }
 
-// checkPeers looks for what the demo has of each kind of peer: up, dead, switched
-// off.
+// checkPeers checks the peers of each kind in the demo: up, down, disabled.
 func checkPeers(t *testing.T, page string) {
 	t.Helper()
 	for _, want := range []string{
@@ -449,7 +449,7 @@ func checkPeers(t *testing.T, page string) {
 	}
 }
 
-// checkPresence: what was published expires after a minute.
+// checkPresence checks that published state expires after a minute.
 func checkPresence(t *testing.T, server *kamailiotest.Server, page string) {
 	t.Helper()
 	want := ""
@@ -478,7 +478,7 @@ func sqlite(t *testing.T, server *kamailiotest.Server, query string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// TestRTPProxy scrapes a server with rtpproxy in place of rtpengine.
+// TestRTPProxy scrapes a server with rtpproxy instead of rtpengine.
 func TestRTPProxy(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -501,9 +501,9 @@ func TestRTPProxy(t *testing.T) {
 	}
 }
 
-// TestStockKamailio scrapes Debian's own configuration: by the sockets that it
-// opens without any change, and over the HTTP that its define WITH_JSONRPC adds,
-// where every connection is closed after its reply.
+// TestStockKamailio scrapes Debian's own configuration: over the sockets that it opens
+// without changes, and over HTTP with WITH_JSONRPC, which closes every connection after
+// its reply.
 func TestStockKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -532,7 +532,7 @@ func scrapeStock(t *testing.T, server *kamailiotest.Server, uris []string) {
 	}
 }
 
-// TestRealTroubles hangs, stops and restarts a server, and continues scraping.
+// TestRealTroubles scrapes a server while it hangs, stops and restarts.
 func TestRealTroubles(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -572,11 +572,11 @@ func TestRealTroubles(t *testing.T) {
 	}
 }
 
-// TestFiftyScrapersOfARealKamailio counts the requests that reach it: those of
-// fifty scrapes at once are no more than those of one.
+// TestFiftyScrapersOfARealKamailio counts the requests that reach it: fifty scrapes at
+// once must send no more than one scrape.
 func TestFiftyScrapersOfARealKamailio(t *testing.T) {
 	server := kamailiotest.Start(t, kamailiotest.Config{})
-	// Longer than the default, for the race detector's sake.
+	// Longer than the default, because the race detector is slow.
 	h := handlerFor(t, "--kamailio.uri="+server.HTTPURL, "--scrape.reuse=2s")
 	get := func(query string) string {
 		w := httptest.NewRecorder()
@@ -594,7 +594,7 @@ func TestFiftyScrapersOfARealKamailio(t *testing.T) {
 	}
 }
 
-// rpcs sums the requests that the page says were sent.
+// rpcs sums the requests that were sent, according to the page.
 func rpcs(page string) (n float64) {
 	for _, found := range regexp.MustCompile(`(?m)^kamailio_exporter_rpc_requests_total\{.*\} ([0-9]+)$`).FindAllStringSubmatch(page, -1) {
 		v, _ := strconv.ParseFloat(found[1], 64)

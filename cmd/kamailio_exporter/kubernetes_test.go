@@ -17,7 +17,7 @@ import (
 
 var kubernetesExamples = filepath.Join(top, "examples", "kubernetes")
 
-// object is what these tests look at of an object of Kubernetes.
+// object has the fields of a Kubernetes object that these tests check.
 type object struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string
@@ -25,7 +25,7 @@ type object struct {
 	Spec       struct {
 		Selector struct {
 			MatchLabels map[string]string `yaml:"matchLabels"`
-			Name        string            `yaml:"app.kubernetes.io/name"` // a Service's
+			Name        string            `yaml:"app.kubernetes.io/name"` // of a Service
 		}
 		Template struct {
 			Metadata struct{ Labels map[string]string }
@@ -48,8 +48,8 @@ type object struct {
 	}
 }
 
-// kustomized are the objects that a folder's kustomization.yaml names, and those of
-// the folders that it names.
+// kustomized returns the objects that a folder's kustomization.yaml names, including
+// those of nested folders.
 func kustomized(t *testing.T, dir string) (objects []object) {
 	t.Helper()
 	var k struct {
@@ -77,7 +77,7 @@ func kustomized(t *testing.T, dir string) (objects []object) {
 	}
 	for _, generated := range k.ConfigMapGenerator {
 		for _, name := range generated.Files {
-			readText(t, filepath.Join(dir, name)) // or it fails
+			readText(t, filepath.Join(dir, name)) // fails if the file does not exist
 		}
 	}
 	for _, name := range k.Resources {
@@ -105,8 +105,8 @@ func kustomized(t *testing.T, dir string) (objects []object) {
 	return objects
 }
 
-// The objects find each other: monitors and Services their pods and ports, mounts
-// their volumes, and each folder has the rules.
+// TestKubernetesExamples checks that the objects refer to each other: monitors and
+// Services to pods and ports, mounts to volumes, and that each folder has the rules.
 func TestKubernetesExamples(t *testing.T) {
 	for dir, want := range map[string]string{
 		"sidecar": "Deployment/kamailio PodMonitor/kamailio",

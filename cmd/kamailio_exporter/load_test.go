@@ -32,19 +32,20 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// make bench runs these tests, with -tags load and 15s: they measure for half an
-// hour, and want a machine to themselves. What they print is in docs/performance.md.
+// load is set by make bench, which runs these tests with -tags load and 15s. They take
+// half an hour and need a machine without other load. Their output is in
+// docs/performance.md.
 var load = flag.Duration("load", 0, "measure under load, each time for so long; 0 leaves these measurements out")
 
 const (
-	callsPerSecond = 100 // a quarter of what the demo's two SIP workers and one SIPp can do
-	rounds         = 7   // of all cases in turn
+	callsPerSecond = 100 // a quarter of what the demo's two SIP workers and one SIPp can handle
+	rounds         = 7   // of all cases, in turn
 	callLength     = time.Second
 )
 
-// One caller: an OPTIONS that Kamailio answers itself, then a call to a
-// registered phone that answers at once, so that the time from INVITE to 200 is
-// Kamailio's and not the phone's.
+// callerScenario sends an OPTIONS that Kamailio answers itself, then calls a registered
+// phone that answers at once, so that the time from INVITE to 200 is Kamailio's and not
+// the phone's.
 const callerScenario = `<?xml version="1.0" encoding="UTF-8"?>
 <scenario name="ping, then call">
   <send retrans="500"><![CDATA[
@@ -141,9 +142,9 @@ Content-Length: 0
 </scenario>
 `
 
-// TestCallsUnderScrapes measures how fast Kamailio answers SIP, and what a scrape
-// costs it, with nobody scraping and with one and ten scrapers. The cases take
-// turns, so that all see the same machine.
+// TestCallsUnderScrapes measures how fast Kamailio replies to SIP, and what a scrape
+// costs it, without scrapers and with one and ten. The cases alternate, so that they see
+// the same state of the machine.
 func TestCallsUnderScrapes(t *testing.T) {
 	if *load == 0 {
 		t.Skip("takes minutes: make bench runs it")
@@ -178,7 +179,7 @@ func TestCallsUnderScrapes(t *testing.T) {
 	printf(t, "\n%s\n", loadAverage())
 }
 
-// loadCase is one way of being scraped, and what was measured.
+// loadCase is one pattern of scrapes, and its measurements.
 type loadCase struct {
 	name     string
 	exporter *exporterProcess
@@ -194,11 +195,11 @@ type loadRun struct {
 	scrapes     scrapeResult
 }
 
-// measureInTurn fills in the runs: every round begins with another case.
+// measureInTurn measures all cases in rounds. Each round begins with another case.
 func measureInTurn(t *testing.T, server *kamailiotest.Server, phones *phones, cases []*loadCase, users, rate int) {
 	t.Helper()
 	processes := processesOf(t, server)
-	for round := range rounds + 1 { // the first is for warming up
+	for round := range rounds + 1 { // the first is a warm-up
 		for i := range cases {
 			c := cases[(round+i)%len(cases)]
 			run := measure(t, processes, phones, c, rate)
@@ -244,11 +245,10 @@ func measure(t *testing.T, kamailio []int, phones *phones, c *loadCase, rate int
 	return run
 }
 
-// TestAnswerTimesInTurn compares Kamailio's answer times with and without scrapes
-// as closely as a machine that is never quiet allows: in each run a scraper comes
-// and goes every few seconds while the calls continue, so that what else the machine
-// does falls on all sides. Every third window has the scrapes of an exporter that
-// runs at normal priority.
+// TestAnswerTimesInTurn compares Kamailio's reply times with and without scrapes as
+// closely as possible on a machine with other load: in each run a scraper starts and
+// stops every few seconds while the calls continue, so that other load affects all sides
+// alike. Every third window has the scrapes of an exporter at normal priority.
 func TestAnswerTimesInTurn(t *testing.T) {
 	if *load == 0 {
 		t.Skip("takes minutes: make bench runs it")
@@ -299,16 +299,16 @@ const (
 	windows    = 4 // of each kind in a run
 )
 
-// turn is a kind of window: who is scraped in it, and what its page must tell of
-// idle priority, if anything.
+// turn is a kind of window: the exporter that is scraped, and what its page must show
+// about idle priority, if anything.
 type turn struct {
 	name     string
 	exporter *exporterProcess
 	gives    string
 }
 
-// runInTurn makes calls for all windows without a break, and sorts their answer
-// times by what was scraped when they were sent.
+// runInTurn makes calls during all windows without a break, and sorts their reply times
+// by what was scraped when they were sent.
 func runInTurn(t *testing.T, phones *phones, turns []turn, users int) [][]time.Duration {
 	t.Helper()
 	const before = 2 * time.Second
@@ -317,7 +317,7 @@ func runInTurn(t *testing.T, phones *phones, turns []turn, users int) [][]time.D
 	time.Sleep(before)
 	began := time.Now()
 	var starts []time.Time
-	var checks []func() // after the calls
+	var checks []func() // run after the calls
 	for i := range windows * len(turns) {
 		starts = append(starts, time.Now())
 		end := time.After(time.Until(began.Add(time.Duration(i+1) * *load)))
@@ -390,8 +390,8 @@ func printCalls(t *testing.T, cases []*loadCase) {
 	}
 }
 
-// printCosts says what a scrape costs: a page served, which for ten scrapers is
-// less than a scrape of Kamailio each.
+// printCosts prints the cost of a served page. With ten scrapers this is less than a
+// scrape of Kamailio for each.
 func printCosts(t *testing.T, cases []*loadCase) {
 	t.Helper()
 	printf(t, "\n| | pages/s | slowest | RPCs per page | reply bytes per page | Kamailio CPU per page | Kamailio CPU | exporter CPU per page | exporter memory |\n")
@@ -415,8 +415,8 @@ func printCosts(t *testing.T, cases []*loadCase) {
 	}
 }
 
-// TestRegistrations measures scrapes of a registrar as it fills, and how fast it
-// answers others meanwhile.
+// TestRegistrations measures scrapes of a registrar while it fills, and its reply times
+// for other clients meanwhile.
 func TestRegistrations(t *testing.T) {
 	if *load == 0 {
 		t.Skip("takes minutes: make bench runs it")
@@ -440,7 +440,8 @@ func TestRegistrations(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			end := func() scrapeResult { return scrapeResult{} }
 			if e := exporters[name]; e != nil {
-				// What is allocated once and for all is no growth.
+				// The first scrape allocates memory that is kept and does not count as
+				// growth.
 				if _, err := e.get(); err != nil {
 					t.Error(err)
 				}
@@ -479,8 +480,8 @@ func worst(times []time.Duration) string {
 
 var skippedDump = regexp.MustCompile(`(?m)^kamailio_scrape_skipped\{[^}]*method="ul\.dump"[^}]*\} ([0-9]+)$`)
 
-// skipped is "1" when the contacts are not looked into, for whatever reason, and
-// "0" when they are.
+// skipped returns "1" if the contacts are not read, for whatever reason, and "0" if they
+// are.
 func skipped(page string) (held string) {
 	for _, found := range skippedDump.FindAllStringSubmatch(page, -1) {
 		held = max(held, found[1])
@@ -488,8 +489,8 @@ func skipped(page string) (held string) {
 	return held
 }
 
-// TestHundredThousandUsers scrapes a registrar with very many users once a second
-// for a minute, while it has calls to route.
+// TestHundredThousandUsers scrapes a registrar with very many users once a second for a
+// minute, while it routes calls.
 func TestHundredThousandUsers(t *testing.T) {
 	if *load == 0 {
 		t.Skip("takes minutes: make bench runs it")
@@ -514,8 +515,8 @@ func TestHundredThousandUsers(t *testing.T) {
 				cancel()
 				return end()
 			}
-			// What is taken once and for all: by the first scrapes, and by as many
-			// calls as will come with the others.
+			// The first scrapes, and as many calls as will run later, allocate memory
+			// that is kept.
 			callsAndScrapes(3*time.Second, 1)
 			callsAndScrapes(seconds, 0)
 			first := memoryAtRest(t, server, restOfCalls+ownCycle)
@@ -535,8 +536,8 @@ func TestHundredThousandUsers(t *testing.T) {
 			if held := skipped(result.last); held != "1" {
 				t.Errorf("ul.dump is skipped: %q, want 1", held)
 			}
-			// Calls take some for good too: as much as in the minutes before and after.
-			// And the pings that Kamailio waits for are never the same.
+			// Calls also allocate memory that is kept: as much as in the minutes before
+			// and after. And the number of Kamailio's outstanding pings varies.
 			const pkgNoise, shmNoise = 4 << 10, 128 << 10
 			calls := memory{max(before.pkg-first.pkg, last.pkg-after.pkg, 0), max(before.shm-first.shm, last.shm-after.shm, 0)}
 			if after.pkg-before.pkg > calls.pkg+pkgNoise || after.shm-before.shm > calls.shm+shmNoise {
@@ -548,15 +549,15 @@ func TestHundredThousandUsers(t *testing.T) {
 	}
 }
 
-// exporterProcess is the exporter as a process of its own, whose CPU time and
-// memory are not mixed with the test's.
+// exporterProcess is the exporter in a separate process, so that its CPU time and memory
+// are not mixed with those of the test.
 type exporterProcess struct {
 	url string
 	pid int
 }
 
-// runExporter builds the program and runs it until the test ends, with its
-// defaults but for the flags.
+// runExporter builds the program and runs it until the test ends, with defaults except
+// for the flags.
 func runExporter(t *testing.T, uris []string, flags ...string) *exporterProcess {
 	t.Helper()
 	for _, uri := range uris {
@@ -576,7 +577,7 @@ func startExporter(t *testing.T, flags ...string) *exporterProcess {
 	return &exporterProcess{p.out.address(t), p.pid}
 }
 
-// reply is one to a scrape, not looked at yet.
+// reply is the reply to a scrape, not parsed yet.
 type reply struct {
 	took   time.Duration
 	status int
@@ -584,9 +585,9 @@ type reply struct {
 	err    error
 }
 
-// scraper asks for pages as a Prometheus does that scrapes once a second. In
-// production that is another machine, so here it costs as little as can be: one
-// goroutine, and for its thread only the time that nobody else wants.
+// scraper requests pages like a Prometheus that scrapes once a second. In production it
+// runs on another machine, so here it must cost as little as possible: one goroutine,
+// whose thread uses only idle CPU time.
 type scraper struct {
 	conn  net.Conn
 	from  *bufio.Reader
@@ -607,7 +608,7 @@ func (e *exporterProcess) newScraper() (s *scraper, err error) {
 	return s, nil
 }
 
-// yield is for the goroutine that scrapes, and for good.
+// yield moves the goroutine that scrapes to idle priority, permanently.
 func (s *scraper) yield() error {
 	runtime.LockOSThread()
 	return unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
@@ -632,7 +633,7 @@ func (s *scraper) fetch() (r reply) {
 	return r
 }
 
-// page is what came, and an error if anything on it failed.
+// page returns the page, and an error if anything on it failed.
 func (r reply) page() (page string, err error) {
 	if r.err != nil {
 		return "", r.err
@@ -656,7 +657,7 @@ func (r reply) page() (page string, err error) {
 	return page, nil
 }
 
-// get is one scrape.
+// get makes one scrape.
 func (e *exporterProcess) get() (page string, err error) {
 	s, err := e.newScraper()
 	if err != nil {
@@ -666,7 +667,7 @@ func (e *exporterProcess) get() (page string, err error) {
 	return s.fetch().page()
 }
 
-// scrapeResult is what all scrapers saw together.
+// scrapeResult has the results of all scrapers together.
 type scrapeResult struct {
 	times       []time.Duration
 	errs        []error
@@ -675,8 +676,8 @@ type scrapeResult struct {
 	perSecond   float64 // pages
 }
 
-// scrape scrapes once a second by each of n scrapers, at offsets spread over the
-// second, until ctx is done; the function that it returns waits for the end.
+// scrape scrapes once a second with each of n scrapers, at offsets spread over the
+// second, until ctx is done. The returned function waits for the end.
 func (e *exporterProcess) scrape(ctx context.Context, n int) (result func() scrapeResult) {
 	var (
 		mu      sync.Mutex
@@ -730,7 +731,7 @@ func (e *exporterProcess) scrape(ctx context.Context, n int) (result func() scra
 		}
 		if len(pages) > 0 {
 			first, last := pages[0], pages[len(pages)-1]
-			counted := float64(len(pages) - 1) // since the first
+			counted := float64(len(pages) - 1) // since the first one
 			result.last = last
 			result.rpcs = (sum(last, "rpc_requests_total") - sum(first, "rpc_requests_total")) / counted
 			result.bytes = (sum(last, "rpc_reply_bytes_total") - sum(first, "rpc_reply_bytes_total")) / counted
@@ -748,7 +749,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// sum adds up one of the exporter's own counters over its labels.
+// sum adds up a counter of the exporter over its labels.
 func sum(page, name string) (n float64) {
 	for line := range strings.Lines(page) {
 		if strings.HasPrefix(line, cli.ProgramName+"_"+name+"{") {
@@ -766,15 +767,15 @@ type phones struct {
 	port   int    // of the caller
 }
 
-// newPhones starts the phone that is called, and lifts those limits of the demo
-// that are meant for its few calls.
+// newPhones starts the phone that is called, and raises limits of the demo that only fit
+// its few calls.
 func newPhones(t *testing.T, server *kamailiotest.Server) *phones {
 	t.Helper()
 	addr, err := net.ResolveUDPAddr("udp", server.SIPAddr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The server has 16 ports and leaves the last ones free.
+	// The server has 16 ports and does not use the last ones.
 	p := &phones{dir: t.TempDir(), server: server.SIPAddr, port: addr.Port + 15}
 	callee := strconv.Itoa(addr.Port + 14)
 	for name, text := range map[string]string{"caller.xml": callerScenario, "callee.xml": calleeScenario} {
@@ -782,7 +783,7 @@ func newPhones(t *testing.T, server *kamailiotest.Server) *phones {
 			t.Fatal(err)
 		}
 	}
-	// Registered in another table than the users that are counted.
+	// Use another table than that of the users that are counted.
 	server.RPC(t, "ul.add", "location2", "callee@example.net", "sip:callee@127.0.0.1:"+callee, 0, 1.0, "", 0, 0, -1)
 	server.RPC(t, "pl.set_pipe", "invite", "TAILDROP", 100_000)
 	server.RPC(t, "rl.set_pipe", 1, "TAILDROP", 100_000)
@@ -795,7 +796,7 @@ func (p *phones) sipp(scenario string, args ...string) *exec.Cmd {
 	return exec.Command("sipp", append([]string{"-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", filepath.Join(p.dir, scenario)}, args...)...)
 }
 
-// calls are those of one SIPp.
+// calls are the calls of one SIPp.
 type calls struct {
 	sipp *boundProcess
 	dir  string
@@ -804,8 +805,8 @@ type calls struct {
 // call makes rate calls a second for d.
 func (p *phones) call(t *testing.T, rate int, d time.Duration) *calls {
 	t.Helper()
-	// -trace_rtt would do for the times, but its clock ticks every 4 ms; that of
-	// the log of messages counts microseconds.
+	// -trace_rtt is too coarse: its clock ticks every 4 ms. The message log has
+	// microseconds.
 	cmd := p.sipp("caller.xml", "-p", strconv.Itoa(p.port), "-r", strconv.Itoa(rate),
 		"-m", strconv.Itoa(int(float64(rate)*d.Seconds())), "-d", strconv.Itoa(int(callLength.Milliseconds())),
 		"-timeout", strconv.Itoa(int(d.Seconds())+30), "-timeout_error",
@@ -820,21 +821,21 @@ func (p *phones) call(t *testing.T, rate int, d time.Duration) *calls {
 
 type callResult struct {
 	invite, options       []time.Duration // until the 200
-	inviteSent            []time.Time     // when each of invite was sent
+	inviteSent            []time.Time     // send time of each element of invite
 	perSecond             float64         // calls answered
 	failed, retransmitted int
 }
 
-// result waits for the end of the calls, and reads what SIPp wrote: of the times,
-// those of requests sent between began and ended.
+// result waits for the end of the calls, and reads SIPp's output. It returns the times of
+// requests sent between began and ended.
 func (c *calls) result(t *testing.T, began, ended time.Time) (r callResult) {
 	t.Helper()
 	<-c.sipp.ended
-	if c.sipp.code > 1 || c.sipp.code < 0 { // 1: calls failed, which is counted
+	if c.sipp.code > 1 || c.sipp.code < 0 { // 1: some calls failed; these are counted
 		t.Fatalf("SIPp: %s", c.sipp.out)
 	}
 	from, to := float64(began.UnixMicro())/1e6, float64(ended.UnixMicro())/1e6
-	sent := map[string]float64{} // when, by call and method
+	sent := map[string]float64{} // send times, by call and method
 	for _, row := range readTable(t, filepath.Join(c.dir, "messages"), '\t') {
 		// Date, time, seconds, S or R, Call-ID, CSeq, first line.
 		if len(row) < 7 {
@@ -855,7 +856,7 @@ func (c *calls) result(t *testing.T, began, ended time.Time) (r callResult) {
 			case "OPTIONS":
 				r.options = append(r.options, took)
 			}
-			sent[key] = -1 // the 200 may come again
+			sent[key] = -1 // the 200 may be retransmitted
 		}
 	}
 	r.perSecond = float64(len(r.invite)) / (to - from)
@@ -881,13 +882,14 @@ func readTable(t *testing.T, file string, comma rune) [][]string {
 	return rows
 }
 
-// ownUsers are registered by the demo's configuration: its trunk at itself.
+// ownUsers are registered by the demo's configuration: its trunk registers with the demo
+// itself.
 const ownUsers = 1
 
-// contactsOf is how many contacts so many users have: each tenth has two.
+// contactsOf returns the number of contacts of this many users: every tenth has two.
 func contactsOf(users int) int { return users + users/10 }
 
-// register adds the users from one number to another.
+// register adds the users with these numbers.
 func register(t *testing.T, server *kamailiotest.Server, from, to int) {
 	t.Helper()
 	for range 100 { // the trunk registers within 5 s
@@ -925,15 +927,15 @@ func checkCounts(t *testing.T, page string, users int) {
 		`kamailio_usrloc_users{domain="location"}`:    users + ownUsers,
 		`kamailio_usrloc_contacts{domain="location"}`: contactsOf(users) + ownUsers,
 	} {
-		// A float: 100,000 is 1e+05.
+		// ParseFloat, because the page has 1e+05 for 100,000.
 		if got, err := strconv.ParseFloat(value(page, sample), 64); err != nil || got != float64(want) {
 			t.Errorf("%s is %q, want %d", sample, value(page, sample), want)
 		}
 	}
 }
 
-// probe asks for core.uptime every 10 ms until ctx is done, and measures how long
-// it takes; the function that it returns waits for the end.
+// probe calls core.uptime every 10 ms until ctx is done, and measures the reply times.
+// The returned function waits for the end.
 func probe(ctx context.Context, t *testing.T, uri string) (times func() []time.Duration) {
 	t.Helper()
 	transport, err := kamrpc.Open(uri, nil)
@@ -968,9 +970,9 @@ func probe(ctx context.Context, t *testing.T, uri string) (times func() []time.D
 	return func() []time.Duration { <-done; return all }
 }
 
-// memory is what Kamailio has taken, in bytes.
+// memory is the memory that Kamailio has allocated, in bytes.
 type memory struct {
-	pkg int // private, of all processes together
+	pkg int // private, of all processes
 	shm int
 }
 
@@ -993,10 +995,10 @@ func memoryOf(t *testing.T, server *kamailiotest.Server) (m memory) {
 
 const (
 	restOfCalls = 7 * time.Second // until Kamailio forgets the last dialog and transaction
-	ownCycle    = 5 * time.Second // in which it has sent all its own pings once
+	ownCycle    = 5 * time.Second // in which it sends all its own pings once
 )
 
-// memoryAtRest is the least that Kamailio holds within some time.
+// memoryAtRest returns the least memory that Kamailio uses within d.
 func memoryAtRest(t *testing.T, server *kamailiotest.Server, d time.Duration) memory {
 	t.Helper()
 	least := memoryOf(t, server)
@@ -1007,7 +1009,7 @@ func memoryAtRest(t *testing.T, server *kamailiotest.Server, d time.Duration) me
 	return least
 }
 
-// processesOf are all processes of a server.
+// processesOf returns all processes of a server.
 func processesOf(t *testing.T, server *kamailiotest.Server) (pids []int) {
 	t.Helper()
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -1026,8 +1028,8 @@ func processesOf(t *testing.T, server *kamailiotest.Server) (pids []int) {
 	return pids
 }
 
-// cpuTime is what processes have used so far, to the nanosecond: utime and stime
-// of /proc/PID/stat count in hundredths of a second.
+// cpuTime returns the CPU time of processes so far, in nanoseconds: utime and stime in
+// /proc/PID/stat only have hundredths of a second.
 func cpuTime(t *testing.T, pids []int) (total time.Duration) {
 	t.Helper()
 	for _, pid := range pids {
@@ -1048,7 +1050,7 @@ func cpuTime(t *testing.T, pids []int) (total time.Duration) {
 	return total
 }
 
-// residentMemory of a process, in bytes.
+// residentMemory returns the resident memory of a process, in bytes.
 func residentMemory(t *testing.T, pid int) float64 {
 	t.Helper()
 	fields := strings.Fields(readText(t, fmt.Sprintf("/proc/%d/statm", pid)))
@@ -1061,7 +1063,7 @@ func residentMemory(t *testing.T, pid int) float64 {
 
 func ms(d time.Duration) float64 { return d.Seconds() * 1e3 }
 
-// quantile of what may be out of order; 0 of nothing.
+// quantile returns a quantile of unsorted durations; 0 if there are none.
 func quantile(d []time.Duration, q float64) time.Duration {
 	if len(d) == 0 {
 		return 0
@@ -1070,7 +1072,7 @@ func quantile(d []time.Duration, q float64) time.Duration {
 	return d[min(int(q*float64(len(d))), len(d)-1)]
 }
 
-// spread is the median, least and greatest of one figure of a case.
+// spread prints the median, minimum and maximum of a figure of a case.
 func spread(c *loadCase, format string, figure func(loadRun) float64) string {
 	var all []float64
 	for _, r := range c.runs {
@@ -1079,7 +1081,7 @@ func spread(c *loadCase, format string, figure func(loadRun) float64) string {
 	return spreadOf(all, format)
 }
 
-// paired is the same of a figure of two runs of one round.
+// paired does the same for a figure of two runs of the same round.
 func paired(c, other *loadCase, format string, figure func(run, other loadRun) float64) string {
 	var all []float64
 	for i, r := range c.runs {

@@ -1,5 +1,4 @@
-// kamailio_exporter serves the state of a Kamailio SIP server as Prometheus
-// metrics.
+// kamailio_exporter exports the state of a Kamailio SIP server as Prometheus metrics.
 package main
 
 import (
@@ -31,15 +30,15 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil {
-		if text := conf.OneLine(err); text != "" { // a report says it all
+		if text := conf.OneLine(err); text != "" { // the command has already printed its report
 			fmt.Fprintf(os.Stderr, "%s: error: %s\n", cli.ProgramName, text)
 		}
 		os.Exit(cli.ExitCode(err))
 	}
 }
 
-// run executes the command that the arguments select; without one it serves until ctx
-// is done.
+// run executes the command that the arguments select. The default command serves until
+// ctx is done.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	app, commands := newApp()
 	name, err := cli.Parse(app, args, stdout)

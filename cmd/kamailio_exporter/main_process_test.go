@@ -15,8 +15,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// TestMain lets tests run the program itself, as a process of its own: see
-// process.
+// TestMain lets tests run the program itself in a separate process, see process.
 func TestMain(m *testing.M) {
 	if os.Getenv("KAMAILIO_EXPORTER_TEST_MAIN") != "" {
 		main()
@@ -25,8 +24,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// process is the program, ready to run with these arguments, and with nothing
-// else in its environment.
+// process prepares the program with these arguments and an otherwise empty environment.
 func process(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec // the test itself
@@ -34,7 +32,7 @@ func process(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// fake56 is a Kamailio that answers as 5.6.3 did, and whose clock is right.
+// fake56 is a Kamailio that replies as 5.6.3 does, with a correct clock.
 func fake56(t *testing.T) *kamrpctest.Server {
 	t.Helper()
 	s := kamrpctest.New(t)
@@ -45,7 +43,7 @@ func fake56(t *testing.T) *kamrpctest.Server {
 	return s
 }
 
-// ended runs it, and tells what it wrote and its code.
+// ended runs the command, and returns its output and exit code.
 func ended(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, err bytes.Buffer
@@ -57,19 +55,20 @@ func ended(t *testing.T, cmd *exec.Cmd) (stdout, stderr string, code int) {
 	return out.String(), err.String(), cmd.ProcessState.ExitCode()
 }
 
-// boundProcess is a program that runs until the test ends, or this process does.
+// boundProcess is a program that runs until the test or this process ends.
 type boundProcess struct {
 	pid   int
-	out   *logBuffer // what it writes, and "ended: ..." at its end
+	out   *logBuffer // its output, with "ended: ..." at the end
 	ended chan struct{}
-	code  int // when it has ended
+	code  int // set once it has ended
 }
 
 func runBound(t *testing.T, cmd *exec.Cmd) *boundProcess {
 	t.Helper()
 	p := &boundProcess{out: newLogBuffer(), ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.out, p.out
-	// Sent when the thread ends that started it; Go ends none of its own accord.
+	// The signal is sent when the thread that started it ends. Go does not end threads on
+	// its own.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -92,7 +91,8 @@ func runBound(t *testing.T, cmd *exec.Cmd) *boundProcess {
 	return p
 }
 
-// TestIdlePriority: the program runs at idle priority where it can, unless it is switched off.
+// TestIdlePriority checks that the program runs at idle priority where possible, unless
+// it is disabled.
 func TestIdlePriority(t *testing.T) {
 	uri := "--kamailio.uri=" + fake56(t).URI("unix")
 	if _, page := start(t, uri).get(t, "/metrics"); value(page, "kamailio_exporter_idle_priority") != "" {

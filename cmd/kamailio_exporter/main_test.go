@@ -25,14 +25,14 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// exporter is the whole program, running in the test.
+// exporter is the whole program, running inside the test.
 type exporter struct {
 	url    string
-	stop   func() error // as SIGTERM does; waits for the end
+	stop   func() error // like SIGTERM; waits for the end
 	stderr *logBuffer
 }
 
-// logBuffer keeps the log and tells when a line has come.
+// logBuffer keeps the log and reports each new line.
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -60,7 +60,7 @@ func (b *logBuffer) String() string {
 
 var listening = regexp.MustCompile(`address"?[=:]"?(127\.0\.0\.1:\d+)`) // in logfmt and in JSON
 
-// settings are those of the service with these flags.
+// settings returns the settings of the service with these flags.
 func settings(args ...string) (*cli.Settings, error) {
 	app, s := cli.NewApp(), &cli.Settings{}
 	s.Declare(app.Command("serve", "").Default())
@@ -70,8 +70,8 @@ func settings(args ...string) (*cli.Settings, error) {
 	return s, s.Complete()
 }
 
-// start runs the exporter on a free port until the test ends. It runs at normal priority:
-// that would be the whole test.
+// start runs the exporter on a free port until the test ends. It runs at normal priority,
+// because idle priority would apply to the whole test.
 func start(t testing.TB, args ...string) *exporter {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -138,7 +138,7 @@ func (e *exporter) send(t testing.TB, method, path string, headers ...string) (*
 	return resp, string(body)
 }
 
-// fake is a Kamailio that answers as a real one did.
+// fake is a Kamailio that replies as a real one did.
 func fake(t testing.TB) *kamrpctest.Server {
 	t.Helper()
 	server := kamrpctest.New(t)
@@ -243,7 +243,7 @@ func TestFailingCollectorLogsOneLine(t *testing.T) {
 	}
 }
 
-// A scrape that is in progress when SIGTERM comes is finished.
+// TestStopFinishesScrapes checks that a scrape in progress at SIGTERM is finished.
 func TestStopFinishesScrapes(t *testing.T) {
 	server := fake(t)
 	asked, release := make(chan struct{}), make(chan struct{})
@@ -261,7 +261,7 @@ func TestStopFinishesScrapes(t *testing.T) {
 	<-asked
 	stopped := make(chan error)
 	go func() { stopped <- e.stop() }()
-	// Stopping begins by closing the listener: no new client gets in.
+	// The listener is closed first, so that no new client can connect.
 	for {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(e.url, "http://"))
 		if err != nil {
@@ -278,7 +278,8 @@ func TestStopFinishesScrapes(t *testing.T) {
 	}
 }
 
-// A quantity of a command without its unit is refused as one of the server is.
+// TestQuantitiesOfCommands checks that commands reject a quantity without a unit, as the
+// server does.
 func TestQuantitiesOfCommands(t *testing.T) {
 	for args, says := range map[string]string{
 		"admin --timeout=5 list":                 `--timeout: "5" is not a duration: write a number and its unit, such as 3s`,
@@ -295,7 +296,8 @@ func TestQuantitiesOfCommands(t *testing.T) {
 	}
 }
 
-// Every mistake in flags and files is one line that says what to do.
+// TestMistakes checks that every mistake in flags and files gives one line that says what
+// to do.
 func TestMistakes(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
@@ -382,8 +384,8 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// The landing page has the result of the last scrape, by collector, and links to the
-// documentation.
+// TestLandingPage checks that the page has the result of the last scrape by collector,
+// and links to the documentation.
 func TestLandingPage(t *testing.T) {
 	server := fake56(t)
 	h := handlerFor(t, "--kamailio.uri="+server.URI("http"), "--no-collector.pike", "--scrape.reuse=0s")
@@ -429,7 +431,7 @@ func TestHelpAndVersion(t *testing.T) {
 func TestFlagsFromTheEnvironment(t *testing.T) {
 	t.Setenv("KAMAILIO_EXPORTER_KAMAILIO_URI", "http://127.0.0.1:1/RPC\nfifo:///x")
 	t.Setenv("KAMAILIO_EXPORTER_COLLECTOR_DISPATCHER", "false")
-	t.Setenv("KAMAILIO_EXPORTER_VERSION", "1.2.3") // an image may well set this for its own use
+	t.Setenv("KAMAILIO_EXPORTER_VERSION", "1.2.3") // an image may use this variable for its own purposes
 	s, err := settings()
 	if err != nil || s == nil {
 		t.Fatal(s, err)
@@ -444,8 +446,8 @@ func TestFlagsFromTheEnvironment(t *testing.T) {
 	}
 }
 
-// A statistic that is promoted on the command line has a metric of its own, and
-// kamailio_statistic no longer has it.
+// TestPromotedStatistics checks that a promoted statistic has a metric of its own, and
+// that kamailio_statistic no longer has it.
 func TestPromotedStatistics(t *testing.T) {
 	server := fake(t)
 	server.Handle("stats.get_statistics", `["script:demo_calls = 539","script:demo_calls_failed = 3","script:quo\"te = 1","script:demo_balance = 18446744073709551615"]`)
@@ -491,7 +493,7 @@ func TestDefaultsAreTheStockSockets(t *testing.T) {
 	}
 }
 
-// The password of the file reaches the server and nothing else.
+// TestHTTPConfigFile checks that the password in the file reaches only the server.
 func TestHTTPConfigFile(t *testing.T) {
 	server := fake(t)
 	var got atomic.Value
@@ -514,7 +516,7 @@ func TestHTTPConfigFile(t *testing.T) {
 	}
 }
 
-// newAuthProxy passes requests on to a server and shows them to look.
+// newAuthProxy forwards requests to a server, and passes each one to look.
 func newAuthProxy(t *testing.T, to string, look func(*http.Request)) string {
 	t.Helper()
 	target, err := url.Parse(to)
@@ -533,7 +535,8 @@ func newAuthProxy(t *testing.T, to string, look func(*http.Request)) string {
 	return proxy.URL + "/RPC"
 }
 
-// --web.config.file is exporter-toolkit's; that it is in force is ours to see.
+// TestWebConfigFile checks that --web.config.file, which exporter-toolkit implements, is
+// in force.
 func TestWebConfigFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "web.yml")
 	// The hash of "test", from the toolkit's documentation.
@@ -552,8 +555,9 @@ func TestWebConfigFile(t *testing.T) {
 	}
 }
 
-// The passwords of outgoing registrations, which Kamailio answers in clear, are on
-// no page and in no log, at its most talkative, also when the reply is broken.
+// TestPasswordsOfRegistrations checks that the passwords of outgoing registrations, which
+// Kamailio returns in clear text, are on no page and in no log, even at the most verbose
+// log level and if the reply is broken.
 func TestPasswordsOfRegistrations(t *testing.T) {
 	const row = `{"l_uuid":"trunk","auth_password":"hunter2-planted","auth_ha1":"ha1-planted","flags":20,"diff_expires":9,"expires":300}`
 	for name, reply := range map[string]string{

@@ -24,8 +24,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// TestDocsOfMetrics writes docs/metrics.md and docs/rpc-costs.md from the tables,
-// with -update, and else checks that they are up to date.
+// TestDocsOfMetrics generates docs/metrics.md and docs/rpc-costs.md from the tables with
+// -update; otherwise it checks that they are up to date.
 func TestDocsOfMetrics(t *testing.T) {
 	file := filepath.Join(docsDir, "metrics.md")
 	writeDocument(t, file, readText(t, file), metricsPage())
@@ -34,10 +34,10 @@ func TestDocsOfMetrics(t *testing.T) {
 	writeDocument(t, file, is, replacePart(t, is, "prices", priceTables()))
 }
 
-// everything that an operator can ask for.
+// everything enables all optional metrics.
 var everything = collector.Options{DialogProfiles: []string{"x"}, HTableItems: []string{"x"}, PikeAddresses: 1, DumpContacts: 1, TLSConnections: 1, CfgVariables: []string{"core.debug"}, Dialplans: []int{1}}
 
-// besideDescs are the metrics of the page that no collector has.
+// besideDescs returns the metrics of the page that belong to no collector.
 func besideDescs() []*collector.Desc {
 	return slices.Concat(collector.ScrapeDescs(), xhttpprom.Descs(), sipprobe.Descs())
 }
@@ -50,7 +50,7 @@ func descs() []*collector.Desc {
 	return all
 }
 
-// The rules for names and help texts, for every metric there is.
+// TestNames checks the rules for names and help texts of all metrics.
 func TestNames(t *testing.T) {
 	name := regexp.MustCompile(`^kamailio(_[a-z0-9]+)+$`)
 	label := regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
@@ -85,7 +85,7 @@ func TestNames(t *testing.T) {
 			}
 		}
 	}
-	// In OpenMetrics the counter x_total is the family x.
+	// In OpenMetrics, the counter x_total belongs to the family x.
 	for n, kind := range kinds {
 		if kind == prometheus.CounterValue {
 			if _, taken := kinds[strings.TrimSuffix(n, "_total")]; taken {
@@ -95,8 +95,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// ownMetrics are those about the exporter itself, with these flags, after a scrape
-// of a Kamailio that is not there.
+// ownMetrics returns the metrics about the exporter itself with these flags, after a
+// scrape of a Kamailio that is down.
 func ownMetrics(t *testing.T, args ...string) []*dto.MetricFamily {
 	t.Helper()
 	s, err := settings(args...)
@@ -167,7 +167,7 @@ Replies of the SIP sockets of --sip.probe. Any final reply is a success: a 404 o
 	return b.String()
 }
 
-// priceTables are what each RPC costs, and which are not called.
+// priceTables lists the cost of each RPC, and the RPCs that are never called.
 func priceTables() string {
 	var b strings.Builder
 	b.WriteString(`Every RPC that the exporter can call; it cannot call another. A scrape only reads. Reloads and actions belong to the [admin endpoint](admin.md), which is off by default. While a module reloads, nothing of it is read.
@@ -244,11 +244,12 @@ func metricTable(b *strings.Builder, descs []*collector.Desc) {
 	}
 }
 
-// metricsFile has the name and the labels of each metric, for the tests of
-// dashboards and rules: another module, which sees no internal package.
+// metricsFile lists the name and the labels of each metric for the tests of dashboards
+// and rules, which are in another module and cannot import internal packages.
 var metricsFile = filepath.Join("..", "..", "dashboards", "generate", "mixin", "metrics.tsv")
 
-// TestDocsMetricNames writes it, with -update, and else checks that it is complete.
+// TestDocsMetricNames writes metricsFile with -update; otherwise it checks that the file
+// is complete.
 func TestDocsMetricNames(t *testing.T) {
 	labels := map[string]string{}
 	for _, d := range descs() {
@@ -277,7 +278,7 @@ func TestDocsMetricNames(t *testing.T) {
 	}
 	all := make(chan *prometheus.Desc)
 	go func() { defer close(all); service.OwnMetrics().Describe(all) }()
-	// client_golang has no other way to ask a Desc for its name and labels.
+	// client_golang has no other way to read the name and labels of a Desc.
 	described := regexp.MustCompile(`fqName: "([^"]+)".*constLabels: \{([^}]*)\}, variableLabels: \{([^}]*)\}`)
 	for d := range all {
 		found := described.FindStringSubmatch(d.String())

@@ -15,7 +15,7 @@ var (
 	migratingFile = filepath.Join("..", "..", "docs/migrating.md")
 )
 
-// migration is what another exporter's metric is here.
+// migration maps a metric of another exporter to metrics of this one.
 type migration struct{ exporter, theirs, ours, differs string }
 
 func migrations(t *testing.T) []migration {
@@ -64,7 +64,7 @@ func migrationTable(all []migration, exporter string) string {
 	return b.String()
 }
 
-// exported are all metrics of this exporter, with their labels.
+// exported returns all metrics of this exporter with their labels.
 func exported(t *testing.T) map[string][]string {
 	t.Helper()
 	labels := map[string][]string{}
@@ -82,8 +82,8 @@ func exported(t *testing.T) map[string][]string {
 
 var named = regexp.MustCompile(`\b(kamailio_[a-z0-9_]*[a-z0-9])\b(?:\{([^}]*)\})?`)
 
-// wrongNames tells which metrics of ours in a text do not exist, or have other
-// labels.
+// wrongNames returns the metrics of this exporter in a text that do not exist, or have
+// other labels.
 func wrongNames(exported map[string][]string, text string) (wrong []string) {
 	for _, m := range named.FindAllStringSubmatch(text, -1) {
 		labels, ok := exported[m[1]]
@@ -103,8 +103,8 @@ func wrongNames(exported map[string][]string, text string) (wrong []string) {
 	return wrong
 }
 
-// TestMigratingDocs writes the tables of docs/migrating.md, with -update, and else
-// checks them, and that what they call ours is.
+// TestMigratingDocs writes the tables of docs/migrating.md with -update; otherwise it
+// checks them, and that all metrics of this exporter in them exist.
 func TestMigratingDocs(t *testing.T) {
 	all := migrations(t)
 	text := readText(t, migratingFile)
@@ -120,7 +120,7 @@ func TestMigratingDocs(t *testing.T) {
 			t.Errorf("%s: %s has no match, and nothing says why", m.exporter, m.theirs)
 		}
 	}
-	for name := range theirs { // a remark may name one of theirs
+	for name := range theirs { // a remark may name one of their metrics
 		if _, ok := exported[name]; ok {
 			delete(theirs, name)
 		}
@@ -142,7 +142,8 @@ func TestMigratingDocs(t *testing.T) {
 	writeDocument(t, migratingFile, text, want)
 }
 
-// Each flag of another exporter is either one of ours, or its error says what to use.
+// TestForeignFlags checks that each flag of another exporter is either a flag here, or
+// gives an error with a suggestion.
 func TestForeignFlags(t *testing.T) {
 	_, text, _ := strings.Cut(readText(t, filepath.Join(docsDir, "migrating.md")), "\n## Flags\n")
 	text, _, _ = strings.Cut(text, "\n## ")

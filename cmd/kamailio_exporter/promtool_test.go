@@ -11,7 +11,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 )
 
-// promtool runs it; it must not fail. It returns what it prints.
+// promtool runs promtool, which must succeed, and returns its output.
 func promtool(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	program, err := exec.LookPath("promtool")
@@ -30,8 +30,8 @@ func promtool(t *testing.T, input string, args ...string) string {
 	return string(out)
 }
 
-// checkMetrics is promtool check metrics, which must have nothing to say about
-// our own metrics.
+// checkMetrics runs promtool check metrics, which must not complain about this exporter's
+// metrics.
 func checkMetrics(t *testing.T, page string) {
 	t.Helper()
 	if out := promtool(t, page, "check", "metrics"); out != "" {
@@ -51,8 +51,9 @@ func TestPrometheusExamples(t *testing.T) {
 	promtool(t, "", "test", "rules", file("florentchauveau.test.yml"))
 }
 
-// The rules give every metric of florentchauveau's exporter that docs/migrating.md has
-// a match for, of metrics that exist, and each is in the unit test.
+// TestRulesGiveTheOldNames checks that the rules produce every metric of
+// florentchauveau's exporter that docs/migrating.md maps, from metrics that exist, and
+// that the unit test covers each.
 func TestRulesGiveTheOldNames(t *testing.T) {
 	rules := readText(t, filepath.Join(prometheusExamples, "florentchauveau.rules.yml"))
 	tests := readText(t, filepath.Join(prometheusExamples, "florentchauveau.test.yml"))

@@ -19,9 +19,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// TestSIPProbesOfARealKamailio asks all SIP sockets of a server: while it is well,
-// while its SIP workers hang and its RPC processes do not, and when it is well
-// again.
+// TestSIPProbesOfARealKamailio probes all SIP sockets of a server: while it works, while
+// its SIP workers hang but its RPC processes do not, and after it has recovered.
 func TestSIPProbesOfARealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -76,7 +75,7 @@ func TestSIPProbesOfARealKamailio(t *testing.T) {
 			server.Resume()
 			check("well again", "1", "200")
 			for line := range strings.Lines(server.Log()[before:]) {
-				// The demo's dead media relays and trunk have nothing to do with it.
+				// Ignore the demo's dead media relays and trunk.
 				if !strings.Contains(line, ": rtpengine [") && !strings.Contains(line, ": uac [") {
 					t.Errorf("the probes cost a line in Kamailio's log: %s", line)
 				}
@@ -92,7 +91,7 @@ func TestSIPProbesOfARealKamailio(t *testing.T) {
 	}
 }
 
-// notAfter is when the certificate in a file expires, in Unix time.
+// notAfter returns when the certificate in a file expires, in Unix time.
 func notAfter(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -107,7 +106,8 @@ func notAfter(t *testing.T, file string) string {
 	return strconv.FormatInt(certificate.NotAfter.Unix(), 10)
 }
 
-// A stock Kamailio answers too, and one whose script refuses what is asked for.
+// TestSIPProbesOfAStockKamailio checks that a stock Kamailio replies too, and one whose
+// script rejects the request.
 func TestSIPProbesOfAStockKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -130,8 +130,8 @@ func TestSIPProbesOfAStockKamailio(t *testing.T) {
 	}
 }
 
-// A TLS socket with a certificate for each of several names is probed for each, and
-// an expiring one is not hidden behind another.
+// TestCertificatesOfOneSocket probes a TLS socket with several certificates once for each
+// name, so that no expiring certificate is missed.
 func TestCertificatesOfOneSocket(t *testing.T) {
 	const east, west = "east.example.com", "west.example.com"
 	for _, version := range kamailiotest.Versions(t) {
@@ -166,7 +166,7 @@ func TestCertificatesOfOneSocket(t *testing.T) {
 			_, page := scrapePage(handlerFor(t, flags...), "10")
 			checkMetrics(t, page)
 			wholePage(t, page)
-			// Which certificate it shows without a name is Kamailio's choice.
+			// Without a name, Kamailio chooses the certificate.
 			if value(page, `kamailio_sip_probe_success{address="`+server.TLSAddr+`",transport="tls"}`) != "1" {
 				t.Error("no probe without a name")
 			}
@@ -188,7 +188,7 @@ func TestCertificatesOfOneSocket(t *testing.T) {
 	}
 }
 
-// writeCertificate makes NAME.crt and NAME.key, which are for that name until then.
+// writeCertificate makes NAME.crt and NAME.key for a name, valid until the given time.
 func writeCertificate(t *testing.T, file, name string, until time.Time) []byte {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

@@ -13,8 +13,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// sipServer is a UDP socket that answers SIP requests with a status, "" with
-// nothing, after wait returned; asked counts the requests.
+// sipServer is a UDP socket that replies to SIP requests with a status after wait has
+// returned; with status "" it does not reply. asked counts the requests.
 func sipServer(t *testing.T, status func() string, wait func()) (address string, asked *atomic.Int32) {
 	t.Helper()
 	g := kamailiotest.NewGateway(t, func(string) (string, time.Duration) {
@@ -26,8 +26,8 @@ func sipServer(t *testing.T, status func() string, wait func()) (address string,
 
 func always(s string) func() string { return func() string { return s } }
 
-// The log tells once when a socket stops answering, and once when it answers
-// again; a SIP socket that does not costs nothing else on the page.
+// TestSIPProbeOnThePage checks that the log reports once that a socket stops replying and
+// once that it replies again, and that such a socket has no other effect on the page.
 func TestSIPProbeOnThePage(t *testing.T) {
 	var status atomic.Value
 	status.Store("200 OK")
@@ -53,8 +53,9 @@ func TestSIPProbeOnThePage(t *testing.T) {
 	}
 }
 
-// No request by a scrape that names its collectors, nor without --sip.probe. (That
-// scrapes share one is a test of the package serve.)
+// TestSIPProbesOnlyIfSelected checks that no request is sent by a scrape that selects
+// collectors, or without --sip.probe. (The package serve tests that concurrent scrapes
+// share a probe.)
 func TestSIPProbesOnlyIfSelected(t *testing.T) {
 	release := make(chan struct{})
 	address, asked := sipServer(t, always("200 OK"), func() { <-release })
@@ -72,8 +73,8 @@ func TestSIPProbesOnlyIfSelected(t *testing.T) {
 	}
 }
 
-// A silent socket delays a scrape no longer than the scrape may take, and what the
-// others answered meanwhile is there.
+// TestSIPProbesEndWithTheScrape checks that a silent socket does not delay a scrape
+// beyond its timeout, and that the results of the other sockets are exported.
 func TestSIPProbesEndWithTheScrape(t *testing.T) {
 	silent, _ := sipServer(t, always(""), func() {})
 	good, _ := sipServer(t, always("200 OK"), func() {})

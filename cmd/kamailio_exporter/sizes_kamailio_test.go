@@ -32,12 +32,13 @@ func number(t *testing.T, page, sample string) float64 {
 
 const mib = 1 << 20
 
-// Memory is only reserved, so that large sizes cost the tests nothing. What does
-// not fit into 32 bits must be right, or not there.
+// TestMemorySizesOfARealKamailio checks large memory sizes: a value that does not fit
+// into 32 bits must be right or omitted. Memory is only reserved, so that large sizes
+// cost the tests nothing.
 func TestMemorySizesOfARealKamailio(t *testing.T) {
 	withoutKex := func(config string) string {
 		config = strings.Replace(config, `loadmodule "kex.so"`, "", 1)
-		// Functions of kex that the configuration has.
+		// Replace the functions of kex in the configuration.
 		return regexp.MustCompile(`\b(setbflag|isbflagset)\([^)]*\)`).ReplaceAllString(config, `is_method("INVITE")`)
 	}
 	for _, version := range kamailiotest.Versions(t) {
@@ -86,7 +87,8 @@ func TestMemorySizesOfARealKamailio(t *testing.T) {
 
 var pkgSize = regexp.MustCompile(`(?m)^kamailio_pkg_([a-z_]+)_bytes\{.*\} (.*)$`)
 
-// checkPkg wants the sizes of all processes, of -M MiB, or none of 4 GiB and more.
+// checkPkg checks that the page has the sizes of all processes with -M MiB, or no sizes
+// for 4 GiB and more.
 func checkPkg(t *testing.T, page string, pkg int, kex bool) {
 	t.Helper()
 	sizes := pkgSize.FindAllStringSubmatch(page, -1)
@@ -118,7 +120,8 @@ func checkPkg(t *testing.T, page string, pkg int, kex bool) {
 	}
 }
 
-// What usrloc keeps in the database only it does not count: that is not 0.
+// TestRegistrationsInTheDatabaseOfARealKamailio checks that registrations that usrloc
+// keeps only in the database, and does not count, are not exported as 0.
 func TestRegistrationsInTheDatabaseOfARealKamailio(t *testing.T) {
 	const (
 		users, contacts = `kamailio_usrloc_users{domain="location"}`, `kamailio_usrloc_contacts{domain="location"}`
@@ -129,7 +132,7 @@ func TestRegistrationsInTheDatabaseOfARealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		for _, test := range []struct {
 			mode                  int
-			empty, full, restored string // users: of nobody, of 20, and of nobody again
+			empty, full, restored string // users: none, 20, and none again
 			again                 string // for an exporter that has not seen the 20
 		}{
 			{0, "0", "20", "0", "0"},
@@ -193,7 +196,8 @@ modparam("usrloc", "db_mode", %d)`, db, test.mode), 1)
 	}
 }
 
-// locationDatabase makes an empty one, where a server in another root sees it too.
+// locationDatabase makes an empty database in a place where a server in another root can
+// see it too.
 func locationDatabase(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "location-")
@@ -211,8 +215,8 @@ func locationDatabase(t *testing.T) string {
 	return db
 }
 
-// A Kamailio that hangs in the middle of a scrape costs that scrape, and not the
-// next: short lists are back at once.
+// TestShortListsAreBackAfterAHang checks that a Kamailio that hangs in the middle of a
+// scrape spoils that scrape only: short lists are back at the next one.
 func TestShortListsAreBackAfterAHang(t *testing.T) {
 	paused := regexp.MustCompile(`(?m)^kamailio_scrape_skipped\{.*reason="pause"\} 1$`)
 	for _, version := range kamailiotest.Versions(t) {
@@ -222,8 +226,8 @@ func TestShortListsAreBackAfterAHang(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// It stands between the two: as soon as a list is asked for, Kamailio
-			// stops, until the exporter gives up.
+			// The proxy suspends Kamailio as soon as a list is called, until the exporter
+			// gives up.
 			var hang atomic.Bool
 			way := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: target.Host}) }}
 			way.ErrorHandler = func(http.ResponseWriter, *http.Request, error) {}
@@ -251,7 +255,7 @@ func TestShortListsAreBackAfterAHang(t *testing.T) {
 			if f := failed.FindAllStringSubmatch(page, -1); f != nil || n < 2 {
 				t.Fatalf("%d destinations; failed: %s", n, names(f))
 			}
-			for range 2 { // a hang now and then is none in a row
+			for range 2 { // occasional hangs do not count as consecutive ones
 				hang.Store(true)
 				page, there := destinations()
 				if there != 0 || value(page, `kamailio_scrape_collector_success{collector="dispatcher"}`) != "0" {

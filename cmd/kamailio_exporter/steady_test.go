@@ -16,7 +16,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
 
-// handlerFor is the program's handler without its listener.
+// handlerFor returns the program's handler without a listener.
 func handlerFor(tb testing.TB, args ...string) http.Handler {
 	tb.Helper()
 	s, err := settings(args...)
@@ -38,23 +38,24 @@ func scrapePage(h http.Handler, timeout string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
-// TestNothingGrows scrapes a Kamailio 5,000 times in each of the states that it
-// can be in, by each transport that a stock server offers and over HTTP.
+// TestNothingGrows scrapes a Kamailio 5,000 times in each of its possible states, over
+// each transport of a stock server and over HTTP.
 func TestNothingGrows(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes minutes: run it without -short")
 	}
 	scrapes := 5000
 	if raceDetector {
-		scrapes = 200 // only to find races: make test runs it once more without
+		scrapes = 200 // only to find races: make test also runs it without the detector
 	}
-	const exporters = 40 // side by side: most cases do nothing but wait for a deadline
-	// Connections that are kept for the next scrape: two each, with both ends here.
+	const exporters = 40 // in parallel: most cases only wait for a deadline
+	// Connections that are kept for the next scrape: two per exporter, and both ends are
+	// in this process.
 	const kept = 4 * exporters
 	for _, tc := range []struct {
 		name    string
 		break_  func(*kamrpctest.Server)
-		timeout string // of a scrape; half of it is what the handler takes
+		timeout string // of a scrape; the handler uses half of it
 		up      string
 	}{
 		{"well", func(*kamrpctest.Server) {}, "10", "1"},
@@ -72,8 +73,8 @@ func TestNothingGrows(t *testing.T) {
 				server := fake(t)
 				args := []string{"--scrape.reuse=0s", "--scrape.growing-interval=0s"}
 				if tc.name == "one method hung" {
-					// Each scrape takes that long, and all other calls must not: they are
-					// slow under the race detector.
+					// Each scrape takes this long here, but all other calls must not time
+					// out: they are slow under the race detector.
 					timeout := "500ms"
 					if raceDetector {
 						timeout = "2s"
@@ -83,7 +84,7 @@ func TestNothingGrows(t *testing.T) {
 				for _, scheme := range schemes {
 					args = append(args, "--kamailio.uri="+server.URI(scheme))
 				}
-				// Two collectors are enough where the state of the rest is the same.
+				// Two collectors are enough if all others would behave the same.
 				for _, c := range collector.Names(collector.All(collector.Options{})) {
 					if c != "tm" && c != "dispatcher" {
 						args = append(args, "--no-collector."+c)
@@ -126,8 +127,9 @@ type usage struct {
 	heap                    uint64
 }
 
-// settled measures; given an earlier measure it waits, a bounded time, for what
-// was begun to end: the fake's side of cancelled calls lives a little longer.
+// settled measures the usage. Given an earlier measurement, it waits, for a limited time,
+// until work in progress has ended: the fake's side of canceled calls lives a little
+// longer.
 func settled(before *usage) usage {
 	var u usage
 	for range 500 {

@@ -17,8 +17,8 @@ func usable(page, uri string) string {
 	return value(page, `kamailio_scrape_uri_usable{uri="`+uri+`"}`)
 }
 
-// TestTwoKamailios: URIs of two servers make a page of the first alone, and say so
-// once; the second is not asked for anything but who it is.
+// TestTwoKamailios checks that with URIs of two servers, the page is about the first one
+// only, and the log reports it once. The second server is only queried for its identity.
 func TestTwoKamailios(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -56,12 +56,12 @@ func TestTwoKamailios(t *testing.T) {
 			if strings.Count(log, "skipping a URI of kamailio") != 1 || !line.MatchString(log) {
 				t.Errorf("the log: %s", log)
 			}
-			// While the first is down its page is not one of the second.
+			// While the first server is down, the page must not be about the second.
 			first.Stop()
 			if _, page := e.get(t, "/metrics"); value(page, "kamailio_up") != "0" || strings.Contains(page, "kamailio_dispatcher") {
 				t.Errorf("with the first one stopped: up %s", value(page, "kamailio_up"))
 			}
-			// Nor is it when it comes back.
+			// Nor after it has restarted.
 			first.Restart()
 			_, page := e.get(t, "/metrics")
 			if up := value(page, "kamailio_up"); up != "1" || usable(page, unix) != "1" || usable(page, fifo) != "0" || strings.Contains(page, theirs) {
@@ -71,9 +71,9 @@ func TestTwoKamailios(t *testing.T) {
 	}
 }
 
-// TestFIFOWithAnotherReplyDirectory: replies of the FIFO go where the exporter does
-// not look. All collectors work by the other URI, from the first scrape on, and
-// Kamailio logs what one request costs.
+// TestFIFOWithAnotherReplyDirectory has replies of the FIFO written to another directory
+// than the exporter reads. All collectors must work over the other URI from the first
+// scrape on, and Kamailio logs the errors of only one request.
 func TestFIFOWithAnotherReplyDirectory(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		for _, fifoFirst := range []bool{true, false} {
@@ -105,8 +105,8 @@ func TestFIFOWithAnotherReplyDirectory(t *testing.T) {
 	}
 }
 
-// TestAllRows: what JSON-RPC has the last row of is whole where a URI is one of
-// BINRPC, whatever its place is.
+// TestAllRows checks that lists of which JSON-RPC returns only the last row are complete
+// if any of the URIs is a BINRPC one, at any position.
 func TestAllRows(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {

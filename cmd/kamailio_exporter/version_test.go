@@ -13,8 +13,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 )
 
-// TestVersion builds the program as the Makefile does and as `go build` does, and
-// looks for its version and revision wherever they are shown.
+// TestVersion builds the program as the Makefile does and with `go build`, and checks its
+// version and revision everywhere they are shown.
 func TestVersion(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the program twice")
@@ -63,8 +63,8 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// checkout is this source in a repository of its own: the go command knows no
-// revision of a linked worktree, nor of a tree without git.
+// checkout copies this source into a separate repository: the go command finds no
+// revision in a linked worktree, or in a tree without git.
 func checkout(t *testing.T) string {
 	t.Helper()
 	dir, root := t.TempDir(), filepath.Join("..", "..")
@@ -77,13 +77,13 @@ func checkout(t *testing.T) string {
 	return dir
 }
 
-// output is what a command prints, run in a directory.
+// output runs a command in a directory and returns its output.
 func output(t *testing.T, dir string, command ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GIT_COMMITTER_DATE=2026-02-03T04:05:06Z")
-	for _, name := range []string{"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"} { // set in a hook
+	for _, name := range []string{"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"} { // set inside a git hook
 		cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
 	}
 	out, err := cmd.CombinedOutput()

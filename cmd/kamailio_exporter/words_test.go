@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// refused are words that no operator searches for, with what to write instead. Each
-// is wrong wherever it stands in our texts; what may be right somewhere is not here.
+// refused are words that no operator searches for, with replacements. It has only words
+// that are wrong everywhere in our texts.
 var refused = []struct{ word, instead string }{
 	{`anew`, "again; reload"},
 	{`mend(s|ed|ing)?`, "fix"},
@@ -33,7 +33,7 @@ var refused = []struct{ word, instead string }{
 }
 
 // TestWords finds refused words in documents, alerts, runbooks, and the strings of the
-// program: help texts, log messages, errors and answers. `make lint` runs it.
+// program: help texts, log messages, errors and replies. `make lint` runs it.
 func TestWords(t *testing.T) {
 	texts := map[string]map[string]string{"documents": {}, "runbooks": {}, "rules": {}}
 	generated := regexp.MustCompile(`(?s)<!-- ([a-z_-]+) -->\n.*?<!-- /[a-z_-]+ -->`)
@@ -43,7 +43,7 @@ func TestWords(t *testing.T) {
 		if strings.HasPrefix(name, "alerts/runbooks/") {
 			kind = "runbooks"
 		}
-		if name != "docs/metrics.md" { // from the strings of the program
+		if name != "docs/metrics.md" { // generated from the strings of the program
 			texts[kind][name] = code.ReplaceAllString(generated.ReplaceAllString(text, ""), "")
 		}
 	}
@@ -66,7 +66,7 @@ func TestWords(t *testing.T) {
 	}
 }
 
-// goStrings are the strings of the program that are sentences, by file.
+// goStrings returns the strings of the program that are sentences, by file.
 func goStrings(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
@@ -83,7 +83,7 @@ func goStrings(t *testing.T, dir string) map[string]string {
 	return texts
 }
 
-// literals are those of one Go file.
+// literals returns the string literals of one Go file.
 func literals(t *testing.T, file string) string {
 	t.Helper()
 	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)

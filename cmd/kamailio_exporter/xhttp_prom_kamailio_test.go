@@ -17,8 +17,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// pageServer is a stock Kamailio with the module xhttp_prom, this of its settings,
-// and a page for each thing that its script can do wrong.
+// pageServer is a stock Kamailio with the module xhttp_prom, with these settings, and a
+// page for each possible mistake in its script.
 func pageServer(t *testing.T, version, settings string) (server *kamailiotest.Server, page func(path string) error) {
 	t.Helper()
 	server = kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(config string) string {
@@ -46,7 +46,7 @@ request_route {`, 1)
 	return server, func(path string) error { return pageError(t, "http://"+server.SIPAddr+path) }
 }
 
-// pageError is what is wrong with a page.
+// pageError returns the fault of a page.
 func pageError(t *testing.T, url string) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -54,8 +54,8 @@ func pageError(t *testing.T, url string) error {
 	return xhttpprom.Of(target.Target{Script: target.Script{URL: url, MaxSize: 1 << 20}}, http.DefaultClient).Read(ctx).Err
 }
 
-// TestPageFaultsOfARealKamailio makes a Kamailio's page fail in each of the ways in
-// which it can, and checks that each is distinguished from the others.
+// TestPageFaultsOfARealKamailio makes the page of a Kamailio fail with each possible
+// fault, and checks that the faults are distinguished.
 func TestPageFaultsOfARealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -96,8 +96,8 @@ func TestPageFaultsOfARealKamailio(t *testing.T) {
 	}
 }
 
-// Statistics that do not fit into Kamailio's buffer do not cost the script's
-// metrics, which come before them.
+// TestPageWithStatisticsThatDoNotFit checks that statistics that do not fit into
+// Kamailio's buffer do not affect the script's metrics, which come before them.
 func TestPageWithStatisticsThatDoNotFit(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -117,8 +117,8 @@ modparam("xhttp_prom", "xhttp_prom_buf_size", 433)
 	}
 }
 
-// A page over TLS with an untrusted certificate, a host name that does not resolve, and HTTP
-// where HTTPS is wanted.
+// TestPageFaultsOfConnections has a page over TLS with an untrusted certificate, a host
+// name that does not resolve, and HTTP where HTTPS is expected.
 func TestPageFaultsOfConnections(t *testing.T) {
 	secure := scriptServer(t, textPage("my_a 1\n"))
 	for url, fault := range map[string]*xhttpprom.Fault{
@@ -132,7 +132,7 @@ func TestPageFaultsOfConnections(t *testing.T) {
 	}
 }
 
-// closing is the address of what closes connections at once.
+// closing returns the address of a server that closes connections at once.
 func closing(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// scriptServer is xhttp_prom's page as handler makes it.
+// scriptServer serves the xhttp_prom page with handler.
 func scriptServer(t *testing.T, handler http.HandlerFunc) string {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -21,7 +21,7 @@ func scriptServer(t *testing.T, handler http.HandlerFunc) string {
 	return server.URL + "/metrics"
 }
 
-// textPage answers as Kamailio does.
+// textPage replies as Kamailio does.
 func textPage(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
@@ -29,8 +29,8 @@ func textPage(text string) http.HandlerFunc {
 	}
 }
 
-// foreign are the lines of the page that are about a merged one, or of it, in
-// the order of the page, without comments.
+// foreign returns the lines of the page that are merged or about the merge, in order and
+// without comments.
 func foreign(page string) string {
 	var out strings.Builder
 	for line := range strings.Lines(page) {
@@ -45,9 +45,9 @@ func dropped(collisions, families, duplicates, samples int) string {
 	return fmt.Sprintf("dropped_families{reason=\"collision\"} %d\ndropped_families{reason=\"invalid\"} %d\ndropped_samples{reason=\"duplicate\"} %d\ndropped_samples{reason=\"invalid\"} %d\nup 1\n", collisions, families, duplicates, samples)
 }
 
-// What of a page comes through. Kamailio's own form of it is that of
-// xhttp_prom/prom_metric.c: without TYPE and HELP by default, with timestamps,
-// and with label values as they came.
+// TestMergedPage checks what is merged. The input has Kamailio's format
+// (xhttp_prom/prom_metric.c): without TYPE and HELP by default, with timestamps, and with
+// unescaped label values.
 func TestMergedPage(t *testing.T) {
 	for _, tc := range []struct{ name, page, want string }{
 		{"counter, gauge and histogram by default", `# User defined metrics
@@ -137,7 +137,8 @@ func wholePage(t *testing.T, page string) {
 	}
 }
 
-// A page that cannot be had costs itself only, and the log tells why.
+// TestBrokenPage checks that a page that cannot be read affects only its own metrics, and
+// that the log reports why.
 func TestBrokenPage(t *testing.T) {
 	hang := make(chan struct{})
 	t.Cleanup(func() { close(hang) })
@@ -204,8 +205,9 @@ func TestBrokenPage(t *testing.T) {
 	}
 }
 
-// The page is asked for once, however many scrapes wait for it; not at all by one
-// that names its collectors, and not again at once after it was too large.
+// TestPageIsReadOnce checks that the page is requested once for all concurrent scrapes,
+// not at all by a scrape that selects collectors, and not again right after it was too
+// large.
 func TestPageIsReadOnce(t *testing.T) {
 	var asked atomic.Int32
 	release := make(chan struct{})
@@ -250,8 +252,8 @@ func TestPageIsReadOnce(t *testing.T) {
 	}
 }
 
-// The log names what is left out of the page when that changes, and a page that
-// is well again.
+// TestPageLog checks that the log reports changes in what is dropped from the page, and
+// its recovery.
 func TestPageLog(t *testing.T) {
 	var text atomic.Value
 	text.Store("kamailio_up 3\nmy_b soon\n")
@@ -270,7 +272,8 @@ func TestPageLog(t *testing.T) {
 	}
 }
 
-// User and password of the file go to the page too, and to nothing else.
+// TestPageWithPassword checks that user and password in the file are also sent for the
+// page, and nowhere else.
 func TestPageWithPassword(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "http.yml")
 	if err := os.WriteFile(file, []byte("basic_auth: {username: me, password: s3cret}\n"), 0o600); err != nil {

@@ -1,12 +1,12 @@
-// Package generate holds the Grafana dashboards as data, one file for each, and
-// turns them into the JSON that is committed in the folder above:
+// Package generate defines the Grafana dashboards as data, one file for each, and
+// generates the JSON that is committed in the parent directory:
 //
 //	go test . -update
 //
-// It is a module of its own, so that its dependencies are none of the exporter's;
-// the JSON is outside, so that the exporter can embed it.
+// It is a separate module, so that the exporter does not depend on its dependencies. The
+// JSON is outside of it, so that the exporter can embed the JSON.
 //
-// Expressions are PromQL with three abbreviations, see [query].
+// Expressions are PromQL with abbreviations, see [query].
 package generate
 
 import (
@@ -19,19 +19,19 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
-// Tag is on every dashboard; they find each other by it.
+// Tag is on every dashboard. The links between dashboards use it.
 const Tag = "kamailio"
 
 // Dashboard is one dashboard.
 type Dashboard struct {
-	UID   string // also the name of the file; never changes, for links are made of it
+	UID   string // also the file name; never changes, since links contain it
 	Title string
 	About string
-	From  string // the time range that it opens with; "now-3h" if empty
+	From  string // the initial time range; "now-3h" if empty
 	Rows  []row
 }
 
-// All returns the dashboards, in the order in which one gets to know them.
+// All returns the dashboards, in the order of their introduction to a new user.
 func All() []Dashboard {
 	return []Dashboard{overview(), calls(), gateways(), security(), resources(), exporter(), fleet()}
 }
@@ -42,38 +42,37 @@ type row struct {
 	panels []panel
 }
 
-// panel is a panel of any kind. Every one has a title, a help text that tells a
-// newcomer what it shows and when to worry, a unit, and the words to show when
-// there is nothing to be shown.
+// panel is a panel of any kind. Each has a title, a help text that tells a newcomer what
+// it shows and when to worry, a unit, and a text to show when there is no data.
 type panel struct {
 	kind  kind
 	title string
 	help  string
 	unit  unit
 	none  string
-	// width and height in Grafana's grid, which is 24 wide.
+	// Width and height in units of Grafana's grid, which is 24 units wide.
 	width, height uint32
 	queries       []query
 
 	steps  []step  // thresholds, lowest first
-	states []state // words for numbers
+	states []state // texts for values
 	min    *float64
 	max    *float64
-	places *float64 // decimals
+	places *float64 // number of decimals
 
-	// Graphs.
-	stacked     bool // the series add up to something
+	// For graphs.
+	stacked     bool // stack the series, if their sum has a meaning
 	limits      bool // draw the thresholds as lines
-	legendTable bool // for many series: a table at the right, largest first
+	legendTable bool // for many series: a legend table on the right, largest first
 	colors      []color
 
-	// Tables.
+	// For tables.
 	columns []column
 	hidden  []string // labels that are not shown
-	sort    string   // the column to sort by, "-" before it for downwards
+	sort    string   // the column to sort by; "-" before it: descending
 }
 
-// color gives a series its colour, by its legend.
+// color sets the color of a series, by its legend.
 type color struct{ legend, color string }
 
 type kind int
@@ -87,7 +86,7 @@ const (
 
 type unit string
 
-// Units of panels. What is counted per second says what it is.
+// Units of panels. A rate names what it counts.
 const (
 	number   unit = "short"
 	ratio    unit = "percentunit"
@@ -95,14 +94,14 @@ const (
 	octets   unit = "bytes"
 	requests unit = "reqps"
 	rate     unit = "suffix:/s"
-	words    unit = "none" // states, by name
+	words    unit = "none" // states, shown by name
 )
 
-// query is an expression. In it
+// query is an expression with these abbreviations:
 //
-//	{S}, {S,…}  select the chosen job and instance, and more
-//	{A}, {A,…}  select the same and also what has no such label
-//	[R]         is the range of rates
+//	{S}, {S,…}  selects the chosen job and instance, and more
+//	{A}, {A,…}  selects the same, and also series without these labels
+//	[R]         the range for rates
 type query struct {
 	expr   string
 	legend string
@@ -117,13 +116,13 @@ func (q query) promQL() string {
 	).Replace(q.expr)
 }
 
-// style is how a series looks where its legend alone does not tell.
+// style sets how a series is drawn if its legend is not enough.
 type style int
 
 const (
 	plain    style = iota
-	lastWeek       // dashed and grey: what was a week ago
-	limit          // dashed and red: what must not be reached
+	lastWeek       // dashed and gray: the value of a week ago
+	limit          // dashed and red: a limit
 	good
 	warning
 	bad
@@ -141,20 +140,20 @@ type state struct {
 	color string
 }
 
-// column is a column of a table: of a label, or of the query at that place.
+// column is a column of a table, for a label or for a query.
 type column struct {
 	title  string
-	label  string // a label's name, or
-	query  int    // the index of the query, where label is empty
+	label  string // the name of a label, or
+	query  int    // the index of the query, if label is empty
 	width  float64
 	unit   unit
 	places *float64
 	steps  []step
 	states []state
-	links  bool // drill down to the other dashboards from here
+	links  bool // link to the other dashboards
 }
 
-// Colours mean the same everywhere.
+// Colors have the same meaning on all dashboards.
 const (
 	green  = "green"
 	yellow = "#EAB839"
@@ -164,28 +163,28 @@ const (
 	grey   = "#8e8e8e"
 )
 
-// badAbove and badBelow are thresholds, in ascending order.
+// badAbove and badBelow return thresholds in ascending order.
 func badAbove(warn, crit float64) []step { return []step{{0, green}, {warn, orange}, {crit, red}} }
 func badBelow(crit, warn float64) []step { return []step{{0, red}, {crit, orange}, {warn, green}} }
 
-// noneMay is for what is counted and should be none.
+// noneMay returns thresholds for counts that should be 0.
 func noneMay(color string) []step { return []step{{0, green}, {1, color}} }
 func always(color string) []step  { return []step{{0, color}} }
 
-// anyIsBad is for what should not happen at all.
+// anyIsBad returns thresholds for what should never happen.
 func anyIsBad() []step { return []step{{0, green}, {0.0001, orange}} }
 
 var (
 	upDown = []state{{0, "Down", red}, {1, "Up", green}}
-	// As kamailio_dispatcher_destination_state and kamailio_drouting_gateway_state
-	// count them.
+	// The values of kamailio_dispatcher_destination_state and
+	// kamailio_drouting_gateway_state.
 	gatewayStates = []state{{0, "Inactive", red}, {1, "Active", green}, {2, "Trying", orange}, {3, "Disabled", blue}}
 )
 
-// File returns where the JSON is, seen from this directory.
+// File returns the path of the JSON, relative to this directory.
 func (d Dashboard) File() string { return "../" + d.UID + ".json" }
 
-// JSON returns the dashboard as Grafana imports it.
+// JSON returns the dashboard in the format that Grafana imports.
 func (d Dashboard) JSON() ([]byte, error) {
 	built, err := d.build()
 	if err != nil {
@@ -271,14 +270,14 @@ func (d Dashboard) panels() ([]dashboard.PanelOrRowPanel, error) {
 			}
 		}
 		g.newLine()
-		if r.folded { // takes no room until it is opened
+		if r.folded { // takes no space until it is opened
 			g.x, g.y, g.tallest = below.x, below.y, below.tallest
 		}
 	}
 	return all, nil
 }
 
-// variable is a choice of several values, or all.
+// variable is a dashboard variable with a choice of several values, or all.
 func variable(name, label, labelValues string) cog.Builder[dashboard.VariableModel] {
 	return dashboard.NewQueryVariableBuilder(name).
 		Label(label).
@@ -296,7 +295,7 @@ func variable(name, label, labelValues string) cog.Builder[dashboard.VariableMod
 		})
 }
 
-// grid places panels from left to right, line by line.
+// grid places panels from left to right, row by row.
 type grid struct {
 	id, x, y, tallest uint32
 }

@@ -168,7 +168,7 @@ func calls() Dashboard {
 	}
 }
 
-// stateColors are for the states of dialogs.
+// stateColors are the colors for the states of dialogs.
 var stateColors = []color{{"starting", blue}, {"connecting", yellow}, {"answering", red}, {"ongoing", green}}
 
 const (
@@ -184,8 +184,8 @@ var (
 		` + sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="6xx"}[15m])))` +
 		` / (sum(` + attempts("[15m]") + `) > 0)`
 
-	// Little's law. A mean of rates, for a rate over the whole hour would be too
-	// low while there is less than an hour of data.
+	// Little's law. It uses a mean of rates: a single rate over one hour would be too low
+	// while there is less than an hour of data.
 	callLength = `sum(avg_over_time(kamailio_dialog_local_dialogs{S,state="ongoing"}[1h]) or avg_over_time(kamailio_dialog_dialogs{S,state="ongoing"}[1h]))` +
 		` / (avg_over_time(sum(` + answered("[5m]") + `)[1h:1m]) > 0)`
 
@@ -204,9 +204,9 @@ const answersHelp = "2xx replies to INVITE, divided by the INVITEs (including re
 	"Below 1, INVITEs are retransmitted, dropped, or rejected before dlg_manage()."
 
 // callsNow is the number of calls, by a label or in total. Each server knows which
-// dialogs are its own (Kamailio 5.6 and later), and the sum of these is the number
-// of calls. In a cluster that replicates, one node may know more: the calls of a
-// server that is down or was restarted are no server's own any more.
+// dialogs are its own (Kamailio 5.6 and later), and their sum is the number of calls. In
+// a cluster that replicates, one node may know more: after a server goes down or
+// restarts, no server counts its calls as its own any more.
 func callsNow(by, and, offset string) string {
 	with := strings.TrimPrefix(by+", ", ", ")
 	all := "kamailio_dialog_dialogs{S" + and + "}" + offset
@@ -215,8 +215,8 @@ func callsNow(by, and, offset string) string {
 	return sumBy(by) + "(" + own + " >= " + most + " or " + most + ")"
 }
 
-// eachDialogOnce sums what counts dialogs and does not tell replicated ones apart.
-// Where DMQ replicates, all nodes together have each dialog two times and more.
+// eachDialogOnce sums metrics of dialogs that do not distinguish replicated ones. With
+// DMQ replication, the sum over all nodes would count each dialog at least twice.
 func eachDialogOnce(by, metric string) string {
 	with := strings.TrimPrefix(by+", ", ", ")
 	const replicated = "on (cluster, job) (sum by (cluster, job) (kamailio_dialog_dialogs{S} and kamailio_dialog_local_dialogs{S})" +

@@ -9,9 +9,10 @@ import (
 	"testing"
 )
 
-// The values of two real nodes with enable_dmq: a handles 8 calls, 2 of them ring;
-// b has them as replicas. From 5m on a is restarted, and they are replicas on both.
-// The nodes of the job apart share nothing, and one is older than 5.6.
+// replicatedCalls are the values of two real nodes with enable_dmq: a handles 8 calls, 2
+// of which are ringing, and b has them as replicas. From 5m on, a has restarted, and they
+// are replicas on both. The nodes of the job apart share nothing, and one of them is
+// older than 5.6.
 const replicatedCalls = `
   - {series: 'kamailio_dialog_dialogs{job="dmq", instance="a", state="ongoing"}', values: '6x10'}
   - {series: 'kamailio_dialog_dialogs{job="dmq", instance="a", state="connecting"}', values: '2x10'}
@@ -38,7 +39,8 @@ const replicatedCalls = `
   - {series: 'kamailio_dmq_usrloc_loaded{job="apart", instance="c"}', values: '0x10'}
 `
 
-// The dashboards count each call and each user once, however many nodes have it.
+// TestReplicatedIsCountedOnce checks that the dashboards count each call and each user
+// once, however many nodes have it.
 func TestReplicatedIsCountedOnce(t *testing.T) {
 	promtool := needs(t, "promtool", "prometheus")
 	var file strings.Builder

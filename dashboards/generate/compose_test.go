@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// What examples/compose mounts is there, and its configurations are valid as far
-// as this can be told without containers.
+// TestCompose checks that the files that examples/compose mounts exist, and that its
+// configurations are valid as far as this can be checked without containers.
 func TestCompose(t *testing.T) {
 	const dir = "../../examples/compose"
 	text, err := os.ReadFile(filepath.Join(dir, "compose.yml"))

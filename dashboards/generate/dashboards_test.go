@@ -9,7 +9,7 @@ import (
 
 var update = flag.Bool("update", false, "write the dashboards anew")
 
-// The files are what the code says.
+// TestFiles checks that the committed files match the code.
 func TestFiles(t *testing.T) {
 	for _, d := range All() {
 		want, err := d.JSON()

@@ -16,8 +16,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// make demo starts all, says where, and leaves nothing behind: neither after
-// Ctrl-C nor when one of its servers dies.
+// TestDemo checks that make demo starts everything, prints where it is, and leaves no
+// processes behind, neither after Ctrl-C nor when one of its servers dies.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
@@ -54,7 +54,7 @@ func TestDemo(t *testing.T) {
 				t.Fatal(err)
 			}
 			ended := make(chan struct{})
-			go func() { defer close(ended); _ = cmd.Wait() }() // its code is looked at below
+			go func() { defer close(ended); _ = cmd.Wait() }() // its exit code is checked below
 			t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
 
 			var dir string
@@ -88,7 +88,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// processesWith are the processes that have the text in their command lines.
+// processesWith returns the processes with this text in their command lines.
 func processesWith(text string) map[int]string {
 	found := map[int]string{}
 	entries, _ := os.ReadDir("/proc")
@@ -97,7 +97,7 @@ func processesWith(text string) map[int]string {
 		if err != nil {
 			continue
 		}
-		line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")) // it may have ended meanwhile
+		line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")) // the process may have ended
 		if bytes.Contains(line, []byte(text)) {
 			found[pid] = strings.ReplaceAll(string(line), "\x00", " ")
 		}

@@ -12,8 +12,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// A real Prometheus with the configuration that docs/multi-target.md shows finds the targets of
-// an exporter, and each is an instance with its labels.
+// TestTargetsAreDiscovered runs a real Prometheus with the configuration in
+// docs/multi-target.md. It must find the targets of an exporter, each as an instance with
+// its labels.
 func TestTargetsAreDiscovered(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")

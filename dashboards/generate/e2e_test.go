@@ -9,8 +9,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// mayBeEmpty are queries that have no data on a server of a few minutes, with the
-// reason. The key is dashboard/panel/query.
+// mayBeEmpty are queries without data on a server that has run for a few minutes, with
+// the reason. The key is dashboard/panel/query.
 var mayBeEmpty = map[string]string{
 	"kamailio-overview/Alerts/A":                       "no rules are loaded",
 	"kamailio-resources/Memory lasts/A":                "needs an hour",
@@ -26,7 +26,7 @@ var mayBeEmpty = map[string]string{
 	"kamailio-exporter/Rules now/B":                    "there are no rules for alerts",
 }
 
-// reasonToBeEmpty tells why a query may be empty, or "" when it may not.
+// reasonToBeEmpty returns why a query may be empty, or "" if it must not be.
 func reasonToBeEmpty(key, expr string) string {
 	if strings.Contains(expr, "offset 1w") {
 		return "needs a week"
@@ -34,8 +34,8 @@ func reasonToBeEmpty(key, expr string) string {
 	return mayBeEmpty[key]
 }
 
-// Every query of every dashboard has data while Kamailio has traffic, and none
-// of it is NaN.
+// TestQueriesHaveData checks that every query of every dashboard has data while Kamailio
+// has traffic, and no NaN.
 func TestQueriesHaveData(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")

@@ -17,8 +17,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// hasty are copies of the alert rules that wait for two seconds only. What they
-// look at is unchanged.
+// hasty returns copies of the alert rules that wait for only two seconds. Their
+// expressions are unchanged.
 func hasty(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("../../alerts/*.yml")
@@ -32,7 +32,7 @@ func hasty(t *testing.T) []string {
 			t.Fatal(err)
 		}
 		if !regexp.MustCompile(`(?m)^groups:`).Match(text) {
-			continue // Alertmanager's
+			continue // Alertmanager's configuration
 		}
 		copied := filepath.Join(t.TempDir(), filepath.Base(file))
 		text = regexp.MustCompile(`(?m)^( +)for: \S+`).ReplaceAll(text, []byte("${1}for: 2s"))
@@ -54,9 +54,9 @@ type watched struct {
 	prometheus *prometheusServer
 }
 
-// firing are the alerts of this server that fire now: the name, and the labels
-// that tell one from another, such as "KamailioDispatcherSetDown set=2". The
-// gateways' ports are gw, gw+1 and so on.
+// firing returns the alerts of this server that fire now: the name, and the labels that
+// distinguish it, such as "KamailioDispatcherSetDown set=2". The ports of the gateways
+// are written as gw, gw+1 and so on.
 func (w watched) firing(t *testing.T) map[string]bool {
 	t.Helper()
 	_, sip, err := net.SplitHostPort(w.SIPAddr)
@@ -68,7 +68,7 @@ func (w watched) firing(t *testing.T) map[string]bool {
 		t.Fatal(err)
 	}
 	var ports []string
-	for i := range 10 { // kamailiotest has the gateways from the sixth port on
+	for i := range 10 { // kamailiotest uses the ports from the sixth on for gateways
 		ports = append(ports, strconv.Itoa(first+5+i), fmt.Sprintf("gw+%d", i))
 	}
 	names := map[string]bool{}
@@ -84,9 +84,8 @@ func (w watched) firing(t *testing.T) map[string]bool {
 	return names
 }
 
-// becomes waits until all of want fire, and a while more, and fails when
-// another alert fires that did not before. Those in may, or that begin so, can
-// go either way.
+// becomes waits until all alerts of want fire, and a while longer. It fails if another
+// alert begins to fire. Alerts in may, or with a prefix in may, are ignored.
 func (w watched) becomes(t *testing.T, before map[string]bool, want, may []string) {
 	t.Helper()
 	var fired map[string]bool
@@ -112,12 +111,12 @@ func (w watched) becomes(t *testing.T, before map[string]bool, want, may []strin
 	}
 }
 
-// latencyOfTwin is of a destination whose URI is in the set twice: Kamailio takes
-// the answers to the pings of one for those of the other (dispatcher/dispatch.c,
-// ds_update_latency), and its times are wrong.
+// latencyOfTwin is an alert about a destination whose URI is in the set twice: Kamailio
+// assigns replies to pings of one to the other (dispatcher/dispatch.c,
+// ds_update_latency), so its latencies are wrong.
 const latencyOfTwin = "KamailioDispatcherLatencyHigh set=1 uri=sip:127.0.0.1:gw+0 index="
 
-// Real faults make the right alerts fire, and no others.
+// TestFaultsFireAlerts checks that real faults make the right alerts fire, and no others.
 func TestFaultsFireAlerts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
@@ -140,8 +139,8 @@ func TestFaultsFireAlerts(t *testing.T) {
 		w.prometheus = prometheus
 	}
 
-	// Of the demo's gateways some are down at all times. A gateway that refuses
-	// is known only after a call was tried.
+	// Some of the demo's gateways are always down. A gateway that rejects calls is only
+	// known after a call was tried.
 	if !until(time.Minute, func() bool {
 		return busy.firing(t)["KamailioDroutingGatewayDown gateway=4"] && busy.firing(t)["KamailioRTPEngineNodeDown set=0 index=0 url=udp:127.0.0.1:gw+8"] && small.firing(t)["KamailioDispatcherDestinationDown set=2 uri=sip:127.0.0.1:gw+8 index=0"]
 	}) {
@@ -164,8 +163,8 @@ func TestFaultsFireAlerts(t *testing.T) {
 			"KamailioKeepaliveDestinationDown uri=sip:127.0.0.1:gw+0 index=0",
 		}, []string{
 			latencyOfTwin,
-			// Of the calls that are left, those to the gateways that refuse are
-			// more than the tenth that they always are.
+			// Among the remaining calls, those to rejecting gateways are more than the
+			// usual tenth.
 			"KamailioInviteServerErrors", "KamailioSessionEstablishmentRatioLow",
 		})
 		busy.ResumeGateway("gw-answers")
@@ -176,7 +175,7 @@ func TestFaultsFireAlerts(t *testing.T) {
 	t.Run("SIP workers hang", func(t *testing.T) {
 		before := quiet.firing(t)
 		quiet.PauseSIP(t)
-		// HTTP hangs with them, and what is asked by it.
+		// RPCs over HTTP hang with the SIP workers.
 		quiet.becomes(t, before, []string{"KamailioSIPNotAnswering"}, []string{"KamailioCollector", "KamailioDispatcher", "KamailioURIUnusable"})
 		quiet.Resume()
 		if !until(time.Minute, func() bool { return !quiet.firing(t)["KamailioSIPNotAnswering"] }) {
@@ -188,10 +187,10 @@ func TestFaultsFireAlerts(t *testing.T) {
 		quiet.Kill()
 		quiet.becomes(t, nil, []string{"KamailioDown", "KamailioSIPNotAnswering"}, nil)
 		before := quiet.firing(t)
-		maps.Copy(before, everyDay) // they come back with Kamailio
+		maps.Copy(before, everyDay) // these return with Kamailio
 		quiet.Restart()
 		quiet.becomes(t, before, []string{"KamailioRestarted"}, []string{
-			// What it has not found or registered yet, in two seconds.
+			// What it has not found or registered within two seconds.
 			"KamailioDispatcher", "KamailioDMQPeerDown", "KamailioTrunkRegistrationDown",
 		})
 		if quiet.firing(t)["KamailioDown"] {
@@ -216,7 +215,7 @@ func TestFaultsFireAlerts(t *testing.T) {
 	})
 	t.Run("memory fills", func(t *testing.T) {
 		before := small.firing(t)
-		// Calls that end give memory back: it is filled again until it counts.
+		// Calls that end free memory, so fill it again until the alert fires.
 		until(90*time.Second, func() bool {
 			fill(t, small.Server, 0.96)
 			return small.firing(t)["KamailioSharedMemoryExhausted"]
@@ -234,7 +233,7 @@ func abs(t *testing.T, path string) string {
 	return path
 }
 
-// fill puts entries into a hash table until the shared memory is as full as that.
+// fill adds entries to a hash table until this share of the shared memory is used.
 func fill(t *testing.T, s *kamailiotest.Server, share float64) {
 	t.Helper()
 	value := strings.Repeat("x", 3000)

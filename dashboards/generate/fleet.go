@@ -65,7 +65,7 @@ func fleet() Dashboard {
 	}
 }
 
-// sideBySide is a line for each server.
+// sideBySide is a graph with one line for each server.
 func sideBySide(title, help string, u unit, none, expr string) panel {
 	return panel{
 		kind: kindGraph, width: 12, height: 8, title: title, help: help, unit: u, none: none, legendTable: true,

@@ -144,14 +144,14 @@ func gateways() Dashboard {
 	}
 }
 
-// destination gives the destinations of dispatcher a label id, which tells them
-// apart where the set has a URI twice: the attribute duid, or else the socket.
+// destination adds a label id to the destinations of dispatcher, to distinguish equal
+// URIs in one set: the attribute duid, or else the socket.
 func destination(expr string) string {
 	return nth(`label_replace(label_replace(` + expr + `, "id", " · $1", "socket", "(.+)"), "id", " · $1", "duid", "(.+)")`)
 }
 
-// nth gives the second and further rows that would else have the same name a
-// label to tell them apart: #1, #2.
+// nth adds a label (#1, #2) to the second and later rows that would otherwise have the
+// same name.
 func nth(expr string) string {
 	return `label_replace(` + expr + `, "nth", " #$1", "index", "([1-9].*)")`
 }

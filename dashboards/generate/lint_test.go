@@ -12,8 +12,8 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/units"
 )
 
-// What Grafana reads of a dashboard, as far as the rules below look at it. It is
-// taken from the committed files, which are what operators import.
+// The fields of a dashboard that Grafana reads and the rules below check. They are
+// decoded from the committed files, which are what operators import.
 type (
 	fileDashboard struct {
 		UID, Title, Description string
@@ -82,7 +82,7 @@ func files(t *testing.T) []fileDashboard {
 	return all
 }
 
-// panels are all but rows, those in folded rows too.
+// panels returns all panels except rows, including those in folded rows.
 func (d fileDashboard) panels() []filePanel {
 	var all []filePanel
 	for _, p := range d.Panels {
@@ -95,7 +95,8 @@ func (d fileDashboard) panels() []filePanel {
 	return all
 }
 
-// The rules of Grafana's dashboard-linter, and some of our own.
+// TestDashboards checks the rules of Grafana's dashboard-linter, and some additional
+// ones.
 func TestDashboards(t *testing.T) {
 	uids := map[string]bool{}
 	for _, d := range files(t) {
@@ -151,7 +152,8 @@ func TestDashboards(t *testing.T) {
 	}
 }
 
-// Grafana fills these in, and they would differ after each export.
+// TestGeneratedFilesAreStable checks that the files lack fields that Grafana fills in,
+// which would differ after each export.
 func TestGeneratedFilesAreStable(t *testing.T) {
 	for _, d := range All() {
 		text, err := os.ReadFile(d.File())
@@ -198,7 +200,7 @@ func lintVariables(t *testing.T, variables []fileVariable) {
 	}
 }
 
-// labelValues takes label_values(metric, label) apart.
+// labelValues parses label_values(metric, label).
 func labelValues(query string) (metric, label string, ok bool) {
 	found := regexp.MustCompile(`^label_values\((.+), *([a-z_]+)\)$`).FindStringSubmatch(query)
 	if found == nil {
@@ -250,7 +252,7 @@ func lintPanel(t *testing.T, p filePanel) {
 	}
 }
 
-// lintUnit knows the units of Grafana by the SDK, and those with a text.
+// lintUnit checks that the unit is one of the SDK's, or one with a text.
 func lintUnit(t *testing.T, name, unit string) {
 	known := []string{units.NoUnit, units.Short, units.PercentUnit, units.Seconds, units.BytesIEC, units.BytesPerSecondIEC, units.BytesPerSecondSI, units.RequestsPerSecond}
 	if !slices.Contains(known, unit) && !strings.HasPrefix(unit, "suffix:") {
@@ -258,7 +260,7 @@ func lintUnit(t *testing.T, name, unit string) {
 	}
 }
 
-// lintGrid finds panels that overlap or stand out.
+// lintGrid finds panels that overlap or exceed the grid.
 func lintGrid(t *testing.T, panels []filePanel) {
 	taken := map[[2]int]string{}
 	for _, p := range panels {

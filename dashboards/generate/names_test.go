@@ -11,7 +11,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/dashboards/generate/mixin"
 )
 
-// grafana replaces Grafana's variables by values, so that PromQL is left.
+// grafana replaces Grafana's variables with values, so that the result is PromQL.
 var grafana = strings.NewReplacer("$__rate_interval", "1m", "$__range", "1h", "$__interval", "15s", "$job", "kamailio", "$instance", "sip1")
 
 func parse(t *testing.T, where, expr string) parser.Expr {
@@ -23,7 +23,7 @@ func parse(t *testing.T, where, expr string) parser.Expr {
 	return parsed
 }
 
-// selectsInstance reports whether each selector has the variables job and instance.
+// selectsInstance reports whether each selector uses the variables job and instance.
 func selectsInstance(expr string) bool {
 	parsed, err := mixin.Parse(strings.NewReplacer("$__rate_interval", "1m", "$__range", "1h").Replace(expr))
 	if err != nil {
@@ -41,8 +41,8 @@ func selectsInstance(expr string) bool {
 	return true
 }
 
-// Every expression is PromQL, and uses metrics and labels that there are, in the
-// way that their type allows.
+// TestExpressions checks that every expression is PromQL, and uses existing metrics and
+// labels in a way that fits their type.
 func TestExpressions(t *testing.T) {
 	known := mixin.Known()
 	check := func(where, expr string) {
@@ -80,14 +80,14 @@ func TestExpressions(t *testing.T) {
 	}
 }
 
-// fixedWindow allows rates over a fixed time in tables, where nothing is drawn,
-// and in indicators, which are defined over one.
+// fixedWindow allows rates over a fixed time in tables, which have no time axis, and in
+// indicators that are defined over a fixed time.
 func fixedWindow(kind, expr string) bool {
 	return kind == "table" || strings.Contains(expr, "[15m]") || strings.Contains(expr, "[1h:1m]")
 }
 
-// checkCounters wants a rate around each counter, and around nothing else. That
-// counters, and only they, end in _total is a rule for the exporter's names.
+// checkCounters requires a rate around each counter, and around nothing else. Another
+// test checks that counters, and only counters, end in _total.
 func checkCounters(t *testing.T, where string, expr parser.Expr) {
 	t.Helper()
 	parser.Inspect(expr, func(node parser.Node, path []parser.Node) error {
@@ -105,7 +105,7 @@ func checkCounters(t *testing.T, where string, expr parser.Expr) {
 	})
 }
 
-// rateAround is the rate function that a selector is in.
+// rateAround returns the rate function around a selector.
 func rateAround(path []parser.Node) string {
 	for _, node := range path {
 		if call, ok := node.(*parser.Call); ok && slices.Contains([]string{"rate", "irate", "increase"}, call.Func.Name) {
@@ -123,7 +123,8 @@ func counted(path []parser.Node) bool {
 	})
 }
 
-// The labels in legends, columns and links are those of the query.
+// TestLegends checks that the labels in legends, columns and links are labels of the
+// query.
 func TestLegends(t *testing.T) {
 	for _, d := range All() {
 		for _, r := range d.Rows {
@@ -149,8 +150,8 @@ func TestLegends(t *testing.T) {
 	}
 }
 
-// keepsLabel reports whether some aggregation or label_replace of an expression
-// has the label in its result.
+// keepsLabel reports whether an aggregation or label_replace in an expression keeps the
+// label in its result.
 func keepsLabel(expr parser.Expr, label string) bool {
 	kept := false
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {

@@ -2,26 +2,28 @@ package generate
 
 import "strings"
 
-// Expressions that several dashboards use.
+// Expressions that several dashboards share.
 const (
-	// up is -1 for a server whose exporter was there in the time shown and no
-	// longer is: kamailio_up itself is gone then.
+	// up is -1 for a server whose exporter was present in the time range and is gone now,
+	// because kamailio_up is gone as well then.
 	up = `kamailio_up{S} or last_over_time(kamailio_up{S}[$__range]) * 0 - 1`
 
-	// notCounted: usrloc is not loaded, or keeps registrations in the database only,
-	// or nobody has registered since Kamailio started (kamailio_usrloc_in_memory).
+	// notCounted is shown if usrloc is not loaded, or keeps registrations only in the
+	// database, or no client has registered since Kamailio started
+	// (kamailio_usrloc_in_memory).
 	notCounted = "usrloc counts none in memory"
 
 	sharedMemory = `kamailio_core_shm_real_used_bytes{S} / kamailio_core_shm_total_bytes{S}`
 
-	// Gateways of dispatcher and drouting that get no calls, without those that
-	// an operator switched off.
+	// Gateways of dispatcher and drouting that get no calls, except those that an
+	// operator disabled.
 	gatewaysDown = `(kamailio_dispatcher_destination_up{S} == bool 0 unless kamailio_dispatcher_destination_state{S} == 3)` +
 		` or (kamailio_drouting_gateway_up{S} == bool 0 unless kamailio_drouting_gateway_state{S} == 3)`
 )
 
-// Calls per second, for each server. The file alerts/kamailio-rules.yml has the same
-// as recording rules, and says why; a test compares their values.
+// attempts is the number of calls per second for each server. alerts/kamailio-rules.yml
+// has the same expressions as recording rules, with explanations; a test compares their
+// values.
 func attempts(window string) string {
 	const invites = `sum without (method) (rate(kamailio_core_requests_received_by_method_total{S,method="INVITE"}[W]))`
 	return strings.ReplaceAll(`(rate(kamailio_dialog_processed_total{S}[W])`+
@@ -29,7 +31,7 @@ func attempts(window string) string {
 		` or `+invites+`)`, "[W]", window)
 }
 
-// answered takes the smaller of two numbers, each of which can only be too high.
+// answered takes the smaller of two estimates, each of which can only be too high.
 func answered(window string) string {
 	const (
 		notFailed = `rate(kamailio_dialog_processed_total{S}[W]) - rate(kamailio_dialog_failed_total{S}[W])`
@@ -38,15 +40,15 @@ func answered(window string) string {
 	return strings.ReplaceAll(`((`+notFailed+` <= `+replies+`) or `+replies+` or `+notFailed+`)`, "[W]", window)
 }
 
-// ownErrors are the 5xx that Kamailio makes itself: without a transaction, and with
-// one, which is what ended with 5xx beyond those that it received.
+// ownErrors are the 5xx replies that Kamailio generates itself: those sent without a
+// transaction, and transactions that ended with 5xx beyond the 5xx that were received.
 const ownErrors = `sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))` +
 	` + clamp_min(sum by (instance) (rate(kamailio_tm_transactions_completed_total{S,class="5xx"}[R]))` +
 	` - sum by (instance) (rate(kamailio_core_replies_received_by_class_total{S,class="5xx"}[R])), 0)` +
 	` or sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))`
 
-// ser is the Session Establishment Ratio of RFC 6076, 4.6, of the calls together or
-// by some labels. No calls, no value.
+// ser is the Session Establishment Ratio of RFC 6076, section 4.6, for all calls or by
+// labels. Without calls it has no value.
 func ser(by, window string) string {
 	return `sum` + by + `(` + answered(window) + `) / (sum` + by + `(` + attempts(window) + `) > 0)`
 }
@@ -204,16 +206,16 @@ func overview() Dashboard {
 	}
 }
 
-// classColors are for the classes of SIP replies.
+// classColors are the colors for the classes of SIP replies.
 var classColors = []color{{"1xx", blue}, {"2xx", green}, {"3xx", "purple"}, {"4xx", yellow}, {"5xx", red}, {"6xx", "dark-red"}}
 
-// methodColors are for SIP methods: what belongs to calls is blue.
+// methodColors are the colors for SIP methods. Methods of calls are blue.
 var methodColors = []color{
 	{"INVITE", blue}, {"ACK", "light-blue"}, {"BYE", "dark-blue"}, {"CANCEL", orange}, {"PRACK", "super-light-blue"},
 	{"REGISTER", green}, {"OPTIONS", grey}, {"MESSAGE", yellow}, {"SUBSCRIBE", "purple"}, {"NOTIFY", "light-purple"}, {"PUBLISH", "dark-purple"},
 }
 
-// serverTable has a row for each server, from which one gets to its dashboards.
+// serverTable has a row for each server, with links to its dashboards.
 func serverTable() panel {
 	return panel{
 		kind: kindTable, width: 24, height: 6, title: "Servers",

@@ -14,7 +14,8 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 )
 
-// build makes what differs by kind, and then what all have in common.
+// build builds the part that differs by kind of panel, and then the part that all have in
+// common.
 func (p panel) build() (built dashboard.Panel, err error) {
 	switch p.kind {
 	case kindStat:
@@ -76,13 +77,13 @@ func (q query) target(place int, isTable bool) (*prometheus.Dataquery, error) {
 	return &target, nil
 }
 
-// refID is how Grafana names the queries of a panel: A, B, C.
+// refID returns Grafana's name for a query of a panel: A, B, C.
 func refID(place int) string { return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[place : place+1] }
 
 func (p panel) stat() (dashboard.Panel, error) {
 	return stat.NewPanelBuilder().
 		ColorMode(common.BigValueColorModeValue).
-		GraphMode(common.BigValueGraphModeNone). // a line would run through the number
+		GraphMode(common.BigValueGraphModeNone). // a line would cross the number
 		TextMode(common.BigValueTextModeAuto).
 		JustifyMode(common.BigValueJustifyModeCenter).
 		ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"})).
@@ -106,14 +107,14 @@ func (p panel) graph() (dashboard.Panel, error) {
 		LineWidth(1.5).
 		FillOpacity(8).
 		ShowPoints(common.VisibilityModeNever).
-		// A scrape that is missed is no gap; a server that is down is one.
+		// A missed scrape must not leave a gap in the line; a server that is down must.
 		SpanNulls(common.BoolOrFloat64{Float64: new(120_000.0)}).
 		ColorScheme(dashboard.NewFieldColorBuilder().Mode(dashboard.FieldColorModeIdPaletteClassic)).
 		AxisSoftMin(0)
 	if top, ok := axisTop[p.unit]; ok {
 		b = b.AxisSoftMax(top)
 	}
-	if p.legendTable { // many lines, whose fillings would be mud
+	if p.legendTable { // many lines: their fills would overlap
 		b = b.FillOpacity(0)
 	}
 	if p.stacked {
@@ -133,8 +134,8 @@ func (p panel) graph() (dashboard.Panel, error) {
 	return b.Build()
 }
 
-// axisTop is how far an axis reaches at least: one on which all is 0 would reach
-// to 100.
+// axisTop is the minimum upper end of an axis. Without it, an axis with only zeros would
+// end at 100.
 var axisTop = map[unit]float64{number: 1, ratio: 0.1, requests: 0.1, rate: 0.1}
 
 func (s style) properties() []dashboard.DynamicConfigValue {
@@ -176,7 +177,7 @@ func (p panel) timeline() (dashboard.Panel, error) {
 		Build()
 }
 
-// table joins its queries by their labels, which must be the same in all.
+// table joins its queries by their labels, which must be the same in all queries.
 func (p panel) table() (dashboard.Panel, error) {
 	names, places := map[string]string{}, map[string]int{}
 	b := table.NewPanelBuilder().ShowHeader(true).CellHeight(common.TableCellHeightSm)
@@ -208,7 +209,7 @@ func (p panel) table() (dashboard.Panel, error) {
 	}}).Build()
 }
 
-// valueField is how Grafana names the values of a query in a table.
+// valueField returns Grafana's name for the values of a query in a table.
 func (p panel) valueField(place int) string {
 	if len(p.queries) == 1 {
 		return "Value"
@@ -249,7 +250,7 @@ func (c column) properties() []dashboard.DynamicConfigValue {
 	return properties
 }
 
-// drillDown are links to the other dashboards, for the server of a row.
+// drillDown returns links to the other dashboards, for the server of a row.
 func drillDown() []map[string]any {
 	var links []map[string]any
 	for _, to := range []struct{ uid, title string }{
@@ -270,7 +271,7 @@ func thresholds(steps []step) *dashboard.ThresholdsConfig {
 	config.Mode = dashboard.ThresholdsModeAbsolute
 	for i, s := range steps {
 		t := dashboard.Threshold{Color: s.color}
-		if i > 0 { // the first is from minus infinity
+		if i > 0 { // the first step starts at minus infinity
 			t.Value = &s.from
 		}
 		config.Steps = append(config.Steps, t)

@@ -21,20 +21,19 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// The rules of examples/admin/repair, on a real Kamailio, Prometheus and
-// Alertmanager: from a fault to what is done about it, with nobody touching anything.
-// Only times are shortened.
+// These tests run the rules of examples/admin/repair on a real Kamailio, Prometheus and
+// Alertmanager: from a fault to its automatic fix. Only the times are shortened.
 
 const (
 	hookToken = "kxe_" + "HOOK00000000000000000000000000000000000000000000000"
 	callToken = "kxe_" + "ONCALL000000000000000000000000000000000000000000000"
 )
 
-// trunk is a gateway that answers OPTIONS, and INVITEs with 200, or fails them.
+// trunk is a gateway that answers OPTIONS, and answers INVITEs with 200 or rejects them.
 type trunk struct {
 	*kamailiotest.Gateway
 	failing atomic.Bool
-	slow    atomic.Bool // to answer OPTIONS
+	slow    atomic.Bool // in its replies to OPTIONS
 }
 
 func newTrunk(t *testing.T) *trunk {
@@ -52,7 +51,7 @@ func newTrunk(t *testing.T) *trunk {
 	return g
 }
 
-// repairs is all that runs.
+// repairs has all running parts.
 type repairs struct {
 	*kamailiotest.Server
 	t          *testing.T
@@ -60,7 +59,7 @@ type repairs struct {
 	prometheus *prometheusServer
 	exporter   string
 	pid        int    // of the exporter
-	config     string // file of the admin endpoint
+	config     string // of the admin endpoint
 	url        string // of the admin endpoint
 	alerts     string // of Alertmanager
 	binary     string
@@ -71,7 +70,8 @@ func hashOf(token string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// replaced is a file with texts replaced, each of which must be there.
+// replaced returns the content of a file with texts replaced, each of which must occur in
+// it.
 func replaced(t *testing.T, file string, pairs ...string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -133,14 +133,15 @@ func startRepairs(t *testing.T, version string) *repairs {
 	r.pid = cmd.Process.Pid
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait() // how it ended shows in its log
+		_ = cmd.Wait() // its log shows how it ended
 		if t.Failed() {
 			text, _ := os.ReadFile(logFile)
 			t.Logf("the exporter:\n%s", text[max(0, len(text)-6000):])
 		}
 	})
 
-	// Alertmanager gets the example's configuration, with local addresses and shorter intervals.
+	// Alertmanager uses the example configuration, with local addresses and shorter
+	// intervals.
 	alertmanager := written(t, dir, "alertmanager.yml", replaced(t, repairFiles+"alertmanager.yml",
 		"sbc1.example.net:9494", r.exporter, "127.0.0.1:9443", adminAddress, "/etc/alertmanager/kamailio-repair.token", token,
 		"group_wait: 10s", "group_wait: 1s", "group_interval: 1m", "group_interval: 1s", "repeat_interval: 5m", "repeat_interval: 2s"))
@@ -157,8 +158,8 @@ func startRepairs(t *testing.T, version string) *repairs {
 	return r
 }
 
-// configure writes the shipped configuration with the addresses of here, and with
-// times that a test can wait for. More pairs are replaced too.
+// configure writes the shipped configuration with the addresses of this test, and with
+// short times. pairs are replaced too.
 func (r *repairs) configure(dir, address string, pairs ...string) {
 	r.t.Helper()
 	text := replaced(r.t, repairFiles+"admin.yml", append([]string{
@@ -174,7 +175,7 @@ func (r *repairs) configure(dir, address string, pairs ...string) {
 	}
 }
 
-// enforce is what an operator does after a dry run.
+// enforce switches from the dry run to real actions, as an operator would.
 func (r *repairs) enforce() {
 	r.t.Helper()
 	text := replaced(r.t, r.config, "mode: dry_run # dry_run, or enforce", "mode: enforce")
@@ -198,7 +199,7 @@ func (r *repairs) sql(statements string) {
 	}
 }
 
-// metric is the sum of an expression; 0 when there is nothing.
+// metric returns the sum of an expression; 0 without data.
 func (r *repairs) metric(expr string) float64 {
 	r.t.Helper()
 	sum := 0.0
@@ -219,7 +220,7 @@ func (r *repairs) becomes(what string, so func() bool) {
 	}
 }
 
-// flags of the gateways of set 4, as Kamailio says.
+// flags returns the flags of the gateways of set 4, as Kamailio reports them.
 func (r *repairs) flags() string {
 	r.t.Helper()
 	var list struct {
@@ -250,14 +251,14 @@ func (r *repairs) flags() string {
 	return strings.Join(flags, " ")
 }
 
-// did is how often a rule did something, by outcome.
+// did returns how often a step of a rule was taken, by outcome.
 func (r *repairs) did(rule, step, outcome string) float64 {
 	r.t.Helper()
 	return r.metric(fmt.Sprintf(`kamailio_exporter_remediation_actions_total{rule=%q,step=%q,outcome=%q}`, rule, step, outcome))
 }
 
-// calls has SIPp make calls to set 4 all the time, and tells which share fails of
-// the next so many that end.
+// calls has SIPp make calls to set 4 continuously. The returned function returns the
+// share of failures among the next calls that end.
 func (r *repairs) calls() (failed func(of float64) float64) {
 	r.t.Helper()
 	dir := r.t.TempDir()
@@ -278,9 +279,9 @@ func (r *repairs) calls() (failed func(of float64) float64) {
 	}
 }
 
-// lastLine reads the totals of SIPp's statistics.
+// lastLine reads the totals from SIPp's statistics.
 func lastLine(file string) (good, bad float64) {
-	text, _ := os.ReadFile(file) // not yet there
+	text, _ := os.ReadFile(file) // may not exist yet
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	if len(lines) < 2 {
 		return 0, 0
@@ -312,7 +313,7 @@ func TestRepairs(t *testing.T) {
 	}
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
-			t.Parallel() // most of it is waiting
+			t.Parallel() // it mostly waits
 			repair(t, startRepairs(t, version))
 		})
 	}
@@ -325,7 +326,7 @@ func repair(t *testing.T, r *repairs) {
 		t.Fatalf("no calls: %s", r.RPC(t, "dispatcher.list"))
 	}
 
-	// Dry run: all faults at once, and each is reported.
+	// Dry run: all faults occur at once, and each is reported.
 	r.sql(fmt.Sprintf("UPDATE uacreg SET auth_proxy='sip:%s' WHERE l_uuid='trunk-dead';", r.SIPAddr)) // the carrier is back
 	third.failing.Store(true)
 	announce := func(n int) { // as a pipeline does
@@ -360,7 +361,7 @@ func repair(t *testing.T, r *repairs) {
 	}
 	r.becomes("a third of the calls fails", func() bool { share := failed(50); return share > 0.2 && share < 0.5 })
 
-	// Enforce. What fires already is acted on as well.
+	// Enforce. Alerts that already fire are acted on as well.
 	third.failing.Store(false)
 	r.becomes("the gateways' alerts end", func() bool {
 		return r.metric(`ALERTS{alertname=~"KamailioGatewayFailsCalls|KamailioDispatcherLatencyHigh"}`) == 0
@@ -368,14 +369,14 @@ func repair(t *testing.T, r *repairs) {
 	r.enforce()
 	third.failing.Store(true)
 	r.becomes("the gateway is taken out", func() bool { return r.flags() == "AP AP DX" })
-	failed(50) // some were in progress
+	failed(50) // skip calls that were in progress
 	if share := failed(100); share != 0 {
 		t.Errorf("%v of the calls fail", share)
 	}
-	// It still fails when it is tried again, and is taken out again.
+	// It still fails when it is tried again, and is disabled again.
 	r.becomes("the gateway is tried again", func() bool { return r.did("drain-failing-gateway", "undo", "applied") >= 1 })
 	r.becomes("the gateway is taken out again", func() bool { return r.did("drain-failing-gateway", "do", "applied") >= 2 && r.flags() == "AP AP DX" })
-	// It recovers, and comes back by itself.
+	// It recovers, and is enabled again automatically.
 	third.failing.Store(false)
 	before := third.Invites.Load()
 	r.becomes("the gateway is back", func() bool { return r.flags() == "AP AP AP" && third.Invites.Load() > before+5 })
@@ -383,13 +384,14 @@ func repair(t *testing.T, r *repairs) {
 		t.Errorf("%v of the calls fail", share)
 	}
 
-	// A gateway that is slow, also to OPTIONS.
+	// Now a gateway is slow, also for OPTIONS.
 	third.slow.Store(true)
 	r.becomes("the slow gateway is taken out", func() bool { return r.flags() == "AP AP DX" && r.did("drain-slow-gateway", "do", "applied") >= 1 })
 	third.slow.Store(false)
 	r.becomes("the slow gateway is back", func() bool { return r.flags() == "AP AP AP" })
 
-	// The others were done as soon as they were enforced: their alerts fire still.
+	// The other faults were fixed as soon as enforcement began, since their alerts were
+	// still firing.
 	announce(2)
 	r.becomes("the addresses are loaded", newAddress)
 	r.becomes("the trunk registers", registered)
@@ -401,7 +403,7 @@ func repair(t *testing.T, r *repairs) {
 	if n := r.metric(`kamailio_exporter_remediation_actions_total{outcome=~"failed|unknown"}`) + r.metric(`kamailio_exporter_remediation_breaker_open`); n != 0 {
 		t.Errorf("%v failures, or open breakers", n)
 	}
-	// Somebody who looks sees it.
+	// admin rules shows the result.
 	cmd := exec.Command(r.binary, "admin", "rules", "--url="+r.url, "--token-file="+written(t, t.TempDir(), "token", callToken))
 	text, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(text), "drain-failing-gateway (enforce)") {

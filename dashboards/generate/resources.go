@@ -226,5 +226,5 @@ func resources() Dashboard {
 	}
 }
 
-// upForAnHour keeps what is there after an hour: memory grows in the first.
+// upForAnHour omits servers in their first hour, in which memory always grows.
 const upForAnHour = ` and on (job, instance) time() - kamailio_start_time_seconds{S} > 3600`

@@ -78,7 +78,8 @@ func security() Dashboard {
 					kind: kindGraph, width: 12, height: 8, title: "Contacts by time left",
 					help: "Registered contacts by the time until they expire. Many that expire at the same time come back at the same time.",
 					unit: number, none: "There are more contacts than --collector.usrloc_contacts.limit, or " + notCounted, stacked: true,
-					// A query each: Prometheus sorts the labels as text, 1800 before 300.
+					// One query each, because Prometheus sorts the labels as text: 1800
+					// before 300.
 					colors: []color{{"under 1 min", "super-light-blue"}, {"1 to 5 min", "light-blue"}, {"5 to 30 min", blue}, {"30 to 60 min", "semi-dark-blue"}, {"over 1 h", "dark-blue"}},
 					queries: []query{
 						{expr: registrations("", `kamailio_usrloc_contacts_by_lifetime{S,remaining="0-60"}`), legend: "under 1 min"},
@@ -131,9 +132,9 @@ const refused = `sum(rate(kamailio_registrar_rejected_total{S}[15m]))` +
 
 const usersHelp = "If dmq_usrloc replicates registrations, all nodes of a job count the same ones, and the highest number of any node is shown."
 
-// registrations sums what counts users or contacts, by a label or in total. Nodes
-// that replicate registrations count the same ones: the node that has most of them
-// stands for all. (dmq_usrloc puts all of a peer's into one location table.)
+// registrations sums metrics of users or contacts, by a label or in total. Nodes that
+// replicate registrations count the same ones, so only the node with the most is used.
+// (dmq_usrloc puts all registrations of a peer into one location table.)
 func registrations(by, expr string) string {
 	const replicated = "on (cluster, job, instance) kamailio_dmq_usrloc_loaded{S} == 1"
 	with := strings.TrimPrefix(by+", ", ", ")

@@ -21,7 +21,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// needs finds a program, or skips the test; where Kamailio is required it fails.
+// needs finds a program. Without it the test is skipped, or fails if Kamailio is
+// required.
 func needs(t *testing.T, program, pkg string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -34,8 +35,8 @@ func needs(t *testing.T, program, pkg string) string {
 	return path
 }
 
-// program runs until the test ends, or this process does. Its output is the
-// test's if it fails.
+// program runs a program until the test or this process ends. If the test fails, its
+// output is printed.
 func program(t *testing.T, path string, args ...string) (logFile string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -52,7 +53,7 @@ func program(t *testing.T, path string, args ...string) (logFile string) {
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait() // how it ended shows in its log
+		_ = cmd.Wait() // its log shows how it ended
 		_ = out.Close()
 		if t.Failed() {
 			text, _ := os.ReadFile(logFile)
@@ -62,7 +63,7 @@ func program(t *testing.T, path string, args ...string) (logFile string) {
 	return logFile
 }
 
-// until asks every half second until it is so, or the time is up.
+// until calls so every half second until it returns true or the time is up.
 func until(limit time.Duration, so func() bool) bool {
 	deadline := time.Now().Add(limit)
 	for !so() {
@@ -87,7 +88,7 @@ func buildExporter(t *testing.T) string {
 
 var listening = regexp.MustCompile(`address=(127\.0\.0\.1:\d+)`)
 
-// runExporter returns the address at which it serves the metrics of a server.
+// runExporter returns the address at which an exporter serves the metrics of a server.
 func runExporter(t *testing.T, path string, s *kamailiotest.Server) (address string) {
 	t.Helper()
 	return exporterAt(t, path,
@@ -100,7 +101,7 @@ func runExporter(t *testing.T, path string, s *kamailiotest.Server) (address str
 		"--collector.dialog_profile.names=outbound")
 }
 
-// exporterAt returns where an exporter with these flags listens.
+// exporterAt starts an exporter with these flags and returns its address.
 func exporterAt(t *testing.T, path string, flags ...string) (address string) {
 	t.Helper()
 	logFile := program(t, path, append([]string{"--web.listen-address=127.0.0.1:0"}, flags...)...)
@@ -122,11 +123,11 @@ type prometheusServer struct {
 	client *http.Client
 }
 
-// runPrometheus scrapes the exporters every second, and sends its alerts to the
-// Alertmanagers.
+// runPrometheus runs a Prometheus that scrapes the exporters every second, and sends its
+// alerts to the Alertmanagers.
 func runPrometheus(t *testing.T, exporters, rules []string, alertmanagers ...string) *prometheusServer {
 	t.Helper()
-	config, err := json.Marshal(map[string]any{ // which is YAML too
+	config, err := json.Marshal(map[string]any{ // valid YAML too
 		"global": map[string]any{"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
 		"scrape_configs": []any{map[string]any{
 			"job_name": "kamailio", "static_configs": []any{map[string]any{"targets": exporters}},
@@ -158,7 +159,7 @@ func prometheusWith(t *testing.T, config []byte) *prometheusServer {
 	if err := os.WriteFile(configFile, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t) // Prometheus does not tell which it took
+	address := freeAddress(t) // Prometheus does not report which port it took
 	program(t, path, "--config.file="+configFile, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
 	p := &prometheusServer{"http://" + address, &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{Proxy: nil}}}
 	if !until(20*time.Second, func() bool {
@@ -192,7 +193,7 @@ type series struct {
 	value  float64
 }
 
-// query is the value of an expression now.
+// query returns the current value of an expression.
 func (p *prometheusServer) query(t *testing.T, expr string) []series {
 	t.Helper()
 	text, err := p.get(t.Context(), "/api/v1/query", url.Values{"query": {expr}})
@@ -221,13 +222,13 @@ func (p *prometheusServer) query(t *testing.T, expr string) []series {
 	return all
 }
 
-// grafanaAt replaces Grafana's variables as it does for one chosen instance.
+// grafanaAt replaces Grafana's variables as Grafana does if one instance is selected.
 func grafanaAt(instance string) *strings.Replacer {
 	escaped := strings.ReplaceAll(regexp.QuoteMeta(instance), `\`, `\\`)
 	return strings.NewReplacer("$__rate_interval", "15s", "$__range", "5m", "$job", "kamailio", "$instance", escaped)
 }
 
-// demoPorts gives the demo ports that are free.
+// demoPorts makes the demo use free ports.
 func demoPorts(t *testing.T) []string {
 	t.Helper()
 	first, release, err := kamailiotest.FreePorts()

@@ -18,9 +18,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// trunkProxy sends a call to the gateways that the called user names, at the ports
-// behind its own: serial-1-2 to one after the other, fork-1-2 to both at once, ds-1
-// by the dispatcher.
+// trunkProxy routes a call to the gateways in the called user name, which are at the
+// ports after its own: serial-1-2 tries them one after the other, fork-1-2 both at once,
+// ds-1 uses the dispatcher.
 const trunkProxy = `#!KAMAILIO
 debug=0
 log_stderror=yes
@@ -113,7 +113,7 @@ failure_route[NEXT] {
 }
 `
 
-// trunkGateways are what the gateways do, in the words of gatewayScenario.
+// trunkGateways define what the gateways do, in the language of gatewayScenario.
 var trunkGateways = []struct {
 	does     string
 	timesOut bool // Kamailio cancels its calls, not the caller
@@ -131,7 +131,7 @@ var trunkGateways = []struct {
 	11: {does: "100ms 180 CANCEL ok 487 ACK"},
 }
 
-// trunkCalls are the calls of the test; what the caller does is in the words of
+// trunkCalls are the calls of the test. What the caller does is in the language of
 // callerScenario.
 var trunkCalls = []struct{ name, to, does string }{
 	{"answered", "one-1", "INVITE 200 ACK 1100ms BYE"},
@@ -153,7 +153,8 @@ var trunkCalls = []struct{ name, to, does string }{
 	{"forked, busy and timeout", "fork-2-4", "INVITE 408 ACK"},
 }
 
-// What kamailio-trunks.cfg counts is what the gateways saw.
+// TestTrunksAreTrue checks that the counts of kamailio-trunks.cfg match what the gateways
+// saw.
 func TestTrunksAreTrue(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
@@ -203,8 +204,8 @@ func TestTrunksAreTrue(t *testing.T) {
 				}
 				for _, c := range trunkCalls {
 					caller(c.name, c.to, c.does, "-m", "3", "-r", "10")
-					// Nothing is lost when destinations are reloaded. A second reload
-					// within reload_delta is an ERROR line.
+					// A reload of destinations must not lose counts. A second reload
+					// within reload_delta logs an ERROR line.
 					if time.Since(reloaded) > 3*time.Second {
 						server.RPC(t, "dispatcher.reload")
 						reloaded = time.Now()
@@ -219,8 +220,8 @@ func TestTrunksAreTrue(t *testing.T) {
 				caller("same Call-ID", "one-10", "INVITE 200 ACK 300ms BYE", "-m", "1", "-cid_str", "same@example.com")
 				<-done
 				compare("after all calls")
-				// How fast SIPp reads on a busy machine is no delay of Kamailio's: the
-				// best of several times.
+				// On a busy machine SIPp reads late, which is not a delay of Kamailio's,
+				// so take the best of several attempts.
 				for _, c := range []struct{ to, does string }{{"one-1", "INVITE 200 ACK BYE"}, {"serial-4-10", "INVITE 200 ACK BYE"}, {"one-8", "INVITE 200 ACK BYE"}} {
 					off := ""
 					for range 5 {
@@ -253,8 +254,8 @@ func TestTrunksAreTrue(t *testing.T) {
 	}
 }
 
-// The example of the guide counts, and an htable and the values of a profile are
-// exported.
+// TestTrunksGuide checks that the example in the guide counts, and that an htable and the
+// values of a profile are exported.
 func TestTrunksGuide(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
@@ -314,7 +315,7 @@ func readText(t *testing.T, file string) string {
 	return string(text)
 }
 
-// trunkCount is what became of the attempts on a trunk.
+// trunkCount counts the outcomes of attempts on a trunk.
 type trunkCount struct {
 	attempts, answered, canceled, ringing, silent, ended int
 	refused                                              map[string]int
@@ -322,7 +323,7 @@ type trunkCount struct {
 	delay                                                time.Duration
 }
 
-// trunkCounts are those by the number of the gateway.
+// trunkCounts maps the number of a gateway to its counts.
 type trunkCounts map[int]*trunkCount
 
 func (c trunkCounts) of(gateway int) *trunkCount {
@@ -332,7 +333,7 @@ func (c trunkCounts) of(gateway int) *trunkCount {
 	return c[gateway]
 }
 
-// String has all that must be equal.
+// String returns everything that must be equal.
 func (c trunkCounts) String() string {
 	var b strings.Builder
 	for _, gateway := range slices.Sorted(maps.Keys(c)) {
@@ -358,7 +359,7 @@ func trunkTruth(t *testing.T, logs map[int]string) trunkCounts {
 	for gateway, file := range logs {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			continue // nothing yet
+			continue // does not exist yet
 		}
 		type attempt struct {
 			sent        time.Time
@@ -428,7 +429,7 @@ func trunkTruth(t *testing.T, logs map[int]string) trunkCounts {
 	return counts
 }
 
-// trunkMetrics reads the exporter's page.
+// trunkMetrics reads the counts from the exporter's page.
 func trunkMetrics(t *testing.T, address string) trunkCounts {
 	t.Helper()
 	counts := trunkCounts{}
@@ -512,8 +513,8 @@ func pause(word string) (string, bool) {
 	return `<pause milliseconds="` + ms + `"/>`, ok
 }
 
-// gatewayScenario receives an INVITE and does what the words say: a pause, a reply
-// to the INVITE, a reply to the request before (ok), or to wait for a request.
+// gatewayScenario receives an INVITE and executes these words: a pause, a reply to the
+// INVITE, a reply to the previous request (ok), or waiting for a request.
 func gatewayScenario(does string) string {
 	save := func(header, variable string, occurrence int) string {
 		return fmt.Sprintf(`<ereg regexp=".*" search_in="hdr" header="%s:" occurrence="%d" check_it="true" assign_to="%s"/>`, header, occurrence, variable)
@@ -540,7 +541,7 @@ func gatewayScenario(does string) string {
 	return scenario(steps)
 }
 
-// callerScenario sends the requests and waits for the replies that the words name.
+// callerScenario executes these words: it sends the requests, and waits for the replies.
 func callerScenario(does string) string {
 	var steps []string
 	words := strings.Fields(does)
@@ -550,7 +551,7 @@ func callerScenario(does string) string {
 				via, "From: <sip:caller@example.com>;tag=[pid]c[call_number]", "Call-ID: [call_id]", "Max-Forwards: 70"}, lines...)...))
 		}
 		const to, uri, via = "To: <sip:[service]@example.com>", "sip:[service]@example.com", "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch="
-		// All messages of the transaction of the INVITE have its branch.
+		// All messages of the INVITE transaction have its branch.
 		const branch = "z9hG4bK-[pid]-[call_number]-[call_id]"
 		switch pause, isPause := pause(word); {
 		case isPause:
@@ -559,7 +560,7 @@ func callerScenario(does string) string {
 			request(false, uri, via+branch, to, "CSeq: 1 INVITE", "Contact: <sip:caller@[local_ip]:[local_port];transport=[transport]>")
 		case word == "CANCEL":
 			request(false, uri, via+branch, to, "CSeq: 1 CANCEL")
-			// Kamailio answers it itself, before or after it relays what comes next.
+			// Kamailio replies to it itself, before or after it relays the next message.
 			steps = append(steps, `<recv response="200" rrs="true"/>`)
 		case word == "ACK" && words[i-1] != "200":
 			request(false, uri, via+branch, "[last_To:]", "CSeq: 1 ACK")
@@ -580,8 +581,8 @@ func callerScenario(does string) string {
 	return scenario(steps)
 }
 
-// trunkDelays says by how much the post-dial delays between two times are not what
-// the gateways saw; "" is less than 10 ms a call.
+// trunkDelays returns by how much the post-dial delays between two times differ from what
+// the gateways saw; "" if by less than 10 ms per call.
 func trunkDelays(seenBefore, seen, countedBefore, counted trunkCounts) (off string) {
 	for gateway := range seen {
 		want, got := seen.of(gateway).delay-seenBefore.of(gateway).delay, counted.of(gateway).delay-countedBefore.of(gateway).delay

@@ -28,9 +28,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// refusing is a proxy that does with a call what the called user says: to relay it
-// to one of the gateways, which are at the sixth port and on, or to refuse it
-// itself, before or after dlg_manage(), with a transaction (t) or without (s).
+// refusing is a proxy that handles a call as the called user says: it relays it to a
+// gateway (at the sixth port and above), or rejects it itself, before or after
+// dlg_manage(), with a transaction (t) or without (s).
 const refusing = `#!KAMAILIO
 debug=0
 log_stderror=yes
@@ -101,13 +101,12 @@ failure_route[NEXT] {
 }
 `
 
-// kindOfCall is calls that all go the same way. What became of them is counted by
-// SIPp.
+// kindOfCall is a kind of call, whose outcome SIPp counts.
 type kindOfCall struct {
-	called   string // the user
+	called   string // the called user
 	scenario string
-	answered bool // the first 200 is to INVITE
-	unseen   bool // refused before dlg_manage()
+	answered bool // the first 200 is for the INVITE
+	unseen   bool // rejected before dlg_manage()
 }
 
 var kindsOfCall = []kindOfCall{
@@ -131,14 +130,14 @@ var kindsOfCall = []kindOfCall{
 
 const callsOfEach = 10
 
-// tally is what SIPp counted, and by how much the counters of Kamailio grew.
+// tally has SIPp's counts, and the increase of Kamailio's counters.
 type tally struct {
 	attempts          float64 // calls that dlg_manage() saw
-	answered, reached float64 // of all calls
+	answered, reached float64 // among all calls
 	growth            map[string]float64
 }
 
-// together is a mixture of calls: the kinds, each as many times as that.
+// together is a mix of calls: the kinds, each this many times.
 func together(tallies map[string]tally, mix map[string]float64) tally {
 	sum := tally{growth: map[string]float64{}}
 	for kind, times := range mix {
@@ -156,15 +155,15 @@ func together(tallies map[string]tally, mix map[string]float64) tally {
 	return sum
 }
 
-// value is what an expression is on a server whose counters grow in this way in
-// each minute.
+// value is the expected value of an expression on a server whose counters increase like
+// this in each minute.
 type value struct {
 	name, expr string
-	want       float64 // NaN: no value
+	want       float64 // NaN: no value expected
 }
 
-// SER, SEER and answered calls of the rules, of the dashboards and of the alerts are
-// what SIPp counts, or wrong in the way that the rules say.
+// TestRatiosAreTrue checks that SER, SEER and answered calls of the rules, dashboards and
+// alerts match SIPp's counts, or are wrong exactly as the rules document.
 func TestRatiosAreTrue(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
@@ -199,8 +198,8 @@ func TestRatiosAreTrue(t *testing.T) {
 				calls := together(with, mix)
 				tests = append(tests, expect("dialog: "+name, calls, truth(calls)))
 			}
-			// Both at once: too high by the smaller error, at most by the stateless
-			// refusals.
+			// With both faults at once, the value is too high by the smaller error, at
+			// most by the number of stateless rejections.
 			calls := together(with, map[string]float64{"answered": 5, "refreshed": 3, "unacked": 1, "after-s-404": 4, "after-t-503": 2})
 			refused, messages := 4.0*callsOfEach, (3*2+1*3)*float64(callsOfEach)
 			calls.answered += min(refused, messages)
@@ -213,9 +212,9 @@ func TestRatiosAreTrue(t *testing.T) {
 	}
 }
 
-// truth is what the rules and dashboards must say.
+// truth returns what the rules and dashboards must show.
 func truth(c tally) []value {
-	perCall := c.answered / c.attempts // NaN without any
+	perCall := c.answered / c.attempts // NaN without attempts
 	return []value{
 		{"attempts", `instance:kamailio_call_attempts:rate5m * 60`, c.attempts},
 		{"answered", `instance:kamailio_calls_answered:rate5m * 60`, c.answered},
@@ -228,8 +227,8 @@ func truth(c tally) []value {
 	}
 }
 
-// truthWithoutDialog counts messages: re-INVITEs are calls, and so is each 200 that
-// is sent again.
+// truthWithoutDialog counts messages: it counts re-INVITEs as calls, and each
+// retransmitted 200.
 func truthWithoutDialog(c tally) []value {
 	c.attempts = c.growth[invites] - c.growth[challenges]
 	more := c.growth[oks] - c.answered
@@ -244,7 +243,7 @@ const (
 	challenges = `kamailio_sl_replies_sent_by_code_total{code="407"}`
 )
 
-// alerts are what the alerts must say of some mixtures of calls.
+// alerts returns what the alerts must do for some mixes of calls.
 func alerts(t *testing.T, with, without map[string]tally) (tests []any) {
 	t.Helper()
 	expr := alertExpressions(t)
@@ -279,7 +278,7 @@ func alerts(t *testing.T, with, without map[string]tally) (tests []any) {
 			for _, name := range c.fires {
 				values = append(values, fires(name))
 			}
-			if server == "no dialog" { // 200s that are sent again hide the 5xx there
+			if server == "no dialog" { // retransmitted 200s hide the 5xx there
 				values = slices.DeleteFunc(values, func(v value) bool {
 					return v.name == "KamailioInviteServerErrors" && v.want == 1
 				})
@@ -307,16 +306,17 @@ func alertExpressions(t *testing.T) map[string]string {
 	expr := map[string]string{}
 	for _, g := range file.Groups {
 		for _, r := range g.Rules {
-			// Comments reach to the end of the line, where promtool's have none.
+			// Remove comments: in the promtool tests they would hide the rest of the
+			// line.
 			expr[r.Alert] = regexp.MustCompile(`#.*`).ReplaceAllString(r.Expr, "")
 		}
 	}
 	return expr
 }
 
-// expect is a test of promtool.
+// expect returns a promtool test.
 func expect(name string, c tally, values []value) any {
-	const minutes = 20 // of which the rules look back 15
+	const minutes = 20 // the rules look back 15 of them
 	var series, tests []any
 	for _, s := range slices.Sorted(maps.Keys(c.growth)) {
 		series = append(series, map[string]any{
@@ -346,7 +346,7 @@ func checkRules(t *testing.T, tests []any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := json.Marshal(map[string]any{"rule_files": []string{rules}, "evaluation_interval": "5m", "tests": tests}) // which is YAML too
+	text, err := json.Marshal(map[string]any{"rule_files": []string{rules}, "evaluation_interval": "5m", "tests": tests}) // valid YAML too
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +359,7 @@ func checkRules(t *testing.T, tests []any) {
 	}
 }
 
-// callAll makes calls of each kind at a Kamailio with this configuration.
+// callAll makes calls of each kind through a Kamailio with this configuration.
 func callAll(t *testing.T, sipp, exporter, version, config string) map[string]tally {
 	t.Helper()
 	server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(string) string { return config }})
@@ -379,7 +379,7 @@ func callAll(t *testing.T, sipp, exporter, version, config string) map[string]ta
 	tallies := map[string]tally{}
 	before := settled(t, page)
 	for _, kind := range kindsOfCall {
-		// On a machine that is busy SIPp may send an INVITE again: once more then.
+		// On a busy machine SIPp may retransmit an INVITE; then try again.
 		for try := 1; ; try++ {
 			counts := call(t, sipp, server.SIPAddr, kind)
 			after := settled(t, page)
@@ -412,10 +412,10 @@ func scenarioFile(t *testing.T, name string) string {
 	return abs(t, "../../examples/demo/sipp/"+name+".xml")
 }
 
-// sippCounts is what SIPp says of its calls.
+// sippCounts are SIPp's counts of its calls.
 type sippCounts struct{ calls, answered, busy, retransmitted float64 }
 
-// call makes calls of one kind, and waits until they are over.
+// call makes calls of one kind, and waits until they end.
 func call(t *testing.T, sipp, server string, kind kindOfCall) sippCounts {
 	t.Helper()
 	dir := t.TempDir()
@@ -425,7 +425,7 @@ func call(t *testing.T, sipp, server string, kind kindOfCall) sippCounts {
 	}
 	length := "100" // milliseconds
 	if kind.scenario == "call-unacked" {
-		length = "4000" // 200s after 0.5, 1.5 and 3.5 s
+		length = "4000" // 200s are retransmitted after 0.5, 1.5 and 3.5 s
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -453,7 +453,7 @@ func call(t *testing.T, sipp, server string, kind kindOfCall) sippCounts {
 	var c sippCounts
 	names, last := rows[0], rows[len(rows)-1]
 	for i, name := range names {
-		n, _ := strconv.ParseFloat(last[i], 64) // the times are none
+		n, _ := strconv.ParseFloat(last[i], 64) // the column of times is not a number
 		switch _, what, _ := strings.Cut(name, "_"); {
 		case what == "INVITE_Sent" && c.calls == 0:
 			c.calls = n
@@ -471,11 +471,11 @@ func call(t *testing.T, sipp, server string, kind kindOfCall) sippCounts {
 	return c
 }
 
-// counters are those that the rules look at.
+// counters matches the counters that the rules use.
 var counters = regexp.MustCompile(`^(kamailio_(?:core|dialog|sl|tm)_\w+_total)(\{.*\})? (\S+)$`)
 
-// settled waits until the counters do not change any more. Those of sl are renewed
-// each second (sl/sl_stats.c).
+// settled waits until the counters stop changing. Those of sl are updated each second
+// (sl/sl_stats.c).
 func settled(t *testing.T, address string) map[string]float64 {
 	t.Helper()
 	var last map[string]float64

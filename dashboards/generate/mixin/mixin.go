@@ -1,4 +1,4 @@
-// Package mixin tells which metrics and labels a dashboard or a rule may use, and
+// Package mixin defines which metrics and labels a dashboard or a rule can use, and
 // checks PromQL against them. The names come from the exporter's own tables and registry.
 package mixin
 
@@ -11,11 +11,11 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// targetLabels are on every series that Prometheus scrapes; cluster is what many
-// add to tell their sites apart.
+// targetLabels are on every series that Prometheus scrapes. cluster is a common label to
+// distinguish sites.
 var targetLabels = []string{"job", "instance", "cluster"}
 
-// Names are metrics with their labels, those of the target left out.
+// Names maps metrics to their labels, without the labels of the target.
 type Names map[string][]string
 
 // exported are the metrics of the exporter and their labels, as its own tests write
@@ -24,8 +24,8 @@ type Names map[string][]string
 //go:embed metrics.tsv
 var exported string
 
-// Known are all metrics that the exporter has, and those that Prometheus makes
-// of a scrape.
+// Known returns all metrics of the exporter, and those that Prometheus adds for each
+// scrape.
 func Known() Names {
 	names := Names{
 		"up":                                    nil,
@@ -42,9 +42,8 @@ func Known() Names {
 	return names
 }
 
-// Recorded adds what recording rules make to the names, by name and expression.
-// A recording rule has the labels that are left of its expression's; all are
-// allowed here.
+// Recorded adds the results of recording rules, given by name and expression. A result
+// has the labels that remain of its expression; all labels are allowed here.
 func (n Names) Recorded(rules map[string]string) {
 	for record, expr := range rules {
 		if e, err := Parse(expr); err == nil {
@@ -53,13 +52,13 @@ func (n Names) Recorded(rules map[string]string) {
 	}
 }
 
-// Parse parses an expression with what a Prometheus has without feature flags.
+// Parse parses an expression as a Prometheus without feature flags does.
 func Parse(expr string) (parser.Expr, error) {
 	return parser.NewParser(parser.Options{}).ParseExpr(expr)
 }
 
-// Check returns what is wrong with an expression: that it does not parse, or uses
-// a metric or a label that does not exist.
+// Check returns the problems of an expression: it does not parse, or it uses a metric or
+// a label that does not exist.
 func (n Names) Check(expr string) (problems []string) {
 	e, err := Parse(expr)
 	if err != nil {
@@ -98,8 +97,8 @@ func (n Names) checkSelector(s *parser.VectorSelector) (problems []string) {
 	return problems
 }
 
-// checkLabels wants each of some labels on at least one metric below a node, or
-// made there by label_replace or label_join.
+// checkLabels requires each wanted label on at least one metric below a node, or as the
+// result of label_replace or label_join there.
 func (n Names) checkLabels(node parser.Expr, wanted []string) (problems []string) {
 	have := n.labelsIn(node)
 	for _, l := range wanted {

@@ -14,9 +14,9 @@ import (
 	"go.yaml.in/yaml/v2"
 )
 
-// A real Prometheus in agent mode, with the configuration of examples/agent, sends
-// what it scrapes to another by remote write, as it would to Mimir or Thanos; there
-// all rules run as they are, on two sites.
+// TestAgent runs a real Prometheus in agent mode with the configuration in
+// examples/agent. It sends its samples to another Prometheus by remote write, as it would
+// to Mimir or Thanos. That one evaluates all rules unchanged, for two sites.
 func TestAgent(t *testing.T) {
 	binary := tool(t, "prometheus", "prometheus")
 	pages, err := filepath.Glob("../../../collector/testdata/*/metrics.prom")
@@ -30,7 +30,7 @@ func TestAgent(t *testing.T) {
 	}))
 	t.Cleanup(exporter.Close)
 
-	// The engine has the rules and scrapes nothing.
+	// The engine evaluates the rules and scrapes nothing.
 	dir := t.TempDir()
 	var rules []string
 	total := 0
@@ -51,7 +51,7 @@ func TestAgent(t *testing.T) {
 	for _, cluster := range []string{"fra", "ber"} {
 		var config map[string]any
 		unmarshal(t, "../../../examples/agent/prometheus.yml", &config)
-		targets := []string{strings.TrimPrefix(exporter.URL, "http://"), freeAddress(t)} // the second does not answer
+		targets := []string{strings.TrimPrefix(exporter.URL, "http://"), freeAddress(t)} // the second one is down
 		set(t, config, "1s", "global", "scrape_interval")
 		set(t, config, "1s", "global", "scrape_timeout")
 		set(t, config, cluster, "global", "external_labels", "cluster")
@@ -120,8 +120,7 @@ func configFile(t *testing.T, dir, name string, config any) string {
 	return path
 }
 
-// set changes a value of what was read from YAML. All but the last step of the path
-// must be there.
+// set changes a value in decoded YAML. Only the last element of the path may be missing.
 func set(t *testing.T, in any, value any, path ...any) {
 	t.Helper()
 	for i, step := range path {

@@ -25,7 +25,7 @@ const (
 	templateFile     = folder + "kamailio.tmpl"
 )
 
-// routed is the label set of an alert, and the receiver that gets it.
+// routed lists label sets of alerts with the receiver that each must reach.
 var routed = []struct{ labels, receiver string }{
 	{"alertname=KamailioDown severity=critical", "pager"},
 	{"alertname=KamailioDispatcherSetDown severity=critical", "pager"},
@@ -53,8 +53,8 @@ func TestAmtool(t *testing.T) {
 	}
 }
 
-// localConfig is the example with the template beside it, receivers at a URL, and
-// no waiting.
+// localConfig is the example with its template, receivers at a local URL, and without
+// delays.
 func localConfig(t *testing.T, url string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -98,8 +98,8 @@ type inhibition struct {
 	mutes, stays []string
 }
 
-// inhibited are the cases of the inhibition rules, in their order: a source, what
-// it mutes, and what it leaves active.
+// inhibited are the cases of the inhibition rules, in order: a source, what it inhibits,
+// and what it does not.
 var inhibited = []inhibition{
 	{"KamailioDown instance=a1",
 		[]string{"KamailioSharedMemoryAlmostFull instance=a1", "KamailioSIPNotAnswering instance=a1 transport=udp", "KamailioDispatcherSetDown instance=a1 set=1", "KamailioRestarted instance=a1"},
@@ -139,8 +139,8 @@ var inhibited = []inhibition{
 		[]string{"KamailioScrapeSlow instance=a10 cluster=y"}},
 }
 
-// A real Alertmanager with the example: which alerts are active, which inhibited,
-// and what the receivers get.
+// TestAlertmanager runs a real Alertmanager with the example, and checks which alerts are
+// active, which are inhibited, and what the receivers get.
 func TestAlertmanager(t *testing.T) {
 	binary := tool(t, "prometheus-alertmanager", "prometheus-alertmanager")
 	severity := map[string]string{"SomethingElse": "warning"}
@@ -219,7 +219,7 @@ func TestAlertmanager(t *testing.T) {
 	}
 }
 
-// Each rule of the example has a case.
+// TestInhibitionIsTested checks that each inhibition rule of the example has a case.
 func TestInhibitionIsTested(t *testing.T) {
 	var config struct {
 		InhibitRules []struct {
@@ -240,7 +240,7 @@ func TestInhibitionIsTested(t *testing.T) {
 	}
 }
 
-// states are the alerts that Alertmanager has, and whether they are active.
+// states returns the alerts in Alertmanager, and whether they are active.
 func states(t *testing.T, api string) map[string]string {
 	t.Helper()
 	var alerts []struct {
@@ -257,7 +257,7 @@ func states(t *testing.T, api string) map[string]string {
 	return got
 }
 
-// receivers keep what they are told.
+// receivers record what they receive.
 type receivers struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -276,7 +276,7 @@ func newReceivers(t *testing.T) *receivers {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.bodies[req.URL.Path] += string(body)
-		fmt.Fprint(w, "ok") // what Slack answers
+		fmt.Fprint(w, "ok") // Slack's reply
 	}))
 	t.Cleanup(r.Close)
 	return r
@@ -290,7 +290,7 @@ func (r *receivers) all() map[string]string {
 	return maps.Clone(r.bodies)
 }
 
-// startAlertmanager returns the URL of its API.
+// startAlertmanager starts an Alertmanager and returns the URL of its API.
 func startAlertmanager(t *testing.T, binary, config string) string {
 	t.Helper()
 	address := freeAddress(t)
@@ -299,8 +299,8 @@ func startAlertmanager(t *testing.T, binary, config string) string {
 	return "http://" + address + "/api/v2"
 }
 
-// start runs a server of Prometheus' family until the test ends, and waits until
-// it is ready.
+// start runs a server of the Prometheus family until the test ends, and waits until it is
+// ready.
 func start(t *testing.T, address, binary string, args ...string) {
 	t.Helper()
 	var log bytes.Buffer
@@ -333,7 +333,7 @@ func start(t *testing.T, address, binary string, args ...string) {
 	}
 }
 
-// freeAddress is one that no one listens on now.
+// freeAddress returns an address on which no process listens now.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -363,7 +363,7 @@ func request(t *testing.T, method, url string, body []byte) []byte {
 	return answer
 }
 
-// eventually waits until it is so, and tells otherwise what is wrong.
+// eventually waits until so returns true, and otherwise fails with the text of wrong.
 func eventually(t *testing.T, so func() bool, wrong func() string) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(50 * time.Millisecond) {

@@ -13,7 +13,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/dashboards/generate/mixin"
 )
 
-// ruleFiles are all files that one loads.
+// ruleFiles returns all rule files that a user loads.
 func ruleFiles(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(folder + "kamailio-*.yml")
@@ -23,7 +23,7 @@ func ruleFiles(t *testing.T) []string {
 	return files
 }
 
-// What is on purpose about more than one Kamailio, or about none.
+// aboutMany are rules that are meant for more than one Kamailio, or for none.
 var aboutMany = map[string]string{
 	"KamailioExporterAbsent":                   "there is no instance that it could name",
 	"KamailioVersionMismatch":                  "compares the Kamailios of a job",
@@ -35,8 +35,8 @@ var aboutMany = map[string]string{
 	"job:kamailio_calls_answered:rate5m":       "a sum over a job, as its name says",
 }
 
-// No rule assumes that there is one Kamailio: what is added up or matched is of
-// one job and instance.
+// TestRulesKeepTheInstance checks that no rule assumes a single Kamailio: sums and
+// matches must keep job and instance.
 func TestRulesKeepTheInstance(t *testing.T) {
 	used := map[string]bool{}
 	for _, file := range ruleFiles(t) {
@@ -60,7 +60,7 @@ func TestRulesKeepTheInstance(t *testing.T) {
 	}
 }
 
-// mixing are the parts of an expression in which series of several instances meet.
+// mixing returns the parts of an expression that mix series of several instances.
 func mixing(e parser.Expr) (parts []string) {
 	parser.Inspect(e, func(n parser.Node, _ []parser.Node) error {
 		switch n := n.(type) {
@@ -111,9 +111,9 @@ func TestMixing(t *testing.T) {
 	}
 }
 
-// What the rulers of Mimir and Thanos take: groups and nothing else, each name once
-// in a file, which is Mimir's namespace, and no more rules in a group than Mimir
-// allows by default (ruler_max_rules_per_rule_group).
+// TestRulesFitOtherRulers checks that the rulers of Mimir and Thanos accept the rules:
+// only groups, unique names within a file (a namespace in Mimir), and no more rules per
+// group than Mimir's default limit (ruler_max_rules_per_rule_group).
 func TestRulesFitOtherRulers(t *testing.T) {
 	for _, file := range ruleFiles(t) {
 		names := map[string]bool{}
@@ -141,8 +141,8 @@ func TestRulesFitOtherRulers(t *testing.T) {
 	}
 }
 
-// TestPrometheusRules writes the rules as objects for the Prometheus operator, with
-// -update, and else checks them.
+// TestPrometheusRules writes the rules as objects for the Prometheus operator with
+// -update; otherwise it checks them.
 func TestPrometheusRules(t *testing.T) {
 	for _, file := range ruleFiles(t) {
 		name := strings.TrimSuffix(filepath.Base(file), ".yml")
@@ -179,7 +179,7 @@ func TestPrometheusRules(t *testing.T) {
 	}
 }
 
-// prometheusRule puts a file of rules into an object, comments and all.
+// prometheusRule wraps a rule file in an object, and keeps its comments.
 func prometheusRule(name, text string) string {
 	b := &strings.Builder{}
 	b.WriteString("# alerts/" + name + ".yml for the Prometheus operator; made by `make docs`.\n" +

@@ -12,8 +12,9 @@ import (
 	"testing"
 )
 
-// A real Prometheus evaluates all rules on the pages of recorded Kamailios
-// without an error: no two series match where one must, whatever the labels are.
+// TestPrometheus has a real Prometheus evaluate all rules on the pages of recorded
+// Kamailio servers. There must be no error such as a match of two series where only one
+// can match.
 func TestPrometheus(t *testing.T) {
 	binary := tool(t, "prometheus", "prometheus")
 	pages, err := filepath.Glob("../../../collector/testdata/*/metrics.prom")
@@ -30,7 +31,7 @@ func TestPrometheus(t *testing.T) {
 		t.Cleanup(server.Close)
 		targets = append(targets, strings.TrimPrefix(server.URL, "http://"))
 	}
-	targets = append(targets, freeAddress(t)) // one that does not answer
+	targets = append(targets, freeAddress(t)) // a target that is down
 
 	dir := t.TempDir()
 	var rules []string
@@ -58,7 +59,7 @@ func TestPrometheus(t *testing.T) {
 	address := freeAddress(t)
 	start(t, address, binary, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
 
-	// What needs two samples of a counter is there last.
+	// This metric appears last, because it needs two samples of a counter.
 	query := "http://" + address + "/api/v1/query?query=" + url.QueryEscape("instance_method:kamailio_core_requests_received:rate5m")
 	eventually(t, func() bool { return strings.Contains(string(request(t, http.MethodGet, query, nil)), `"INVITE"`) },
 		func() string { return "the recording rules have no values" })

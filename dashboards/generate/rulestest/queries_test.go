@@ -14,13 +14,13 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/dashboards/generate/mixin"
 )
 
-// synthetic are the beginnings of metrics that the golden page does not have, since
-// no collector makes them.
+// synthetic matches metrics that are not on the golden page, because no collector makes
+// them.
 var synthetic = regexp.MustCompile(`^(up|kamailio_up|kamailio_scrape_|kamailio_sip_probe_|kamailio_exporter_|process_)`)
 
-// TestQueries runs each query of docs/queries.md with promtool, over the golden page
-// of the newest Kamailio: each returns something, with a comparison at its top left
-// out, which finds what is wrong.
+// TestQueries runs each query of docs/queries.md with promtool on the golden page of the
+// newest Kamailio. Each must return something. A comparison at the top is left out, since
+// it only finds problems.
 func TestQueries(t *testing.T) {
 	names := mixin.Known()
 	recorded := map[string]string{}
@@ -79,7 +79,7 @@ func TestQueries(t *testing.T) {
 		if compares, ok := e.(*parser.BinaryExpr); ok && compares.Op.IsComparisonOperator() {
 			e = compares.LHS
 		}
-		// A week is too long for promtool.
+		// promtool cannot simulate a week.
 		fmt.Fprintf(&b, "      - expr: %q\n        eval_time: 3h\n        exp_samples: [{labels: '{}', value: 1}]\n",
 			"count("+strings.ReplaceAll(e.String(), "offset 1w", "offset 1h")+") > bool 0")
 	}
@@ -90,11 +90,11 @@ func TestQueries(t *testing.T) {
 	run(t, promtool, "test", "rules", file)
 }
 
-// series adds a series that begins with this value; counters grow.
+// series adds a series that begins with this value. Counters grow.
 func series(b *strings.Builder, name, labels, value string) {
 	step := "0"
 	switch {
-	case strings.HasSuffix(name, "_processed_total"): // more calls than fail
+	case strings.HasSuffix(name, "_processed_total"): // more calls than failures
 		step = "5"
 	case strings.HasSuffix(name, "_total"):
 		step = "1"

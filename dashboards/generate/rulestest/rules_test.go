@@ -1,5 +1,5 @@
-// Package rulestest tests what is in the folder alerts: the rules, their unit
-// tests, the runbooks and the example of alertmanager.yml.
+// Package rulestest tests the content of the directory alerts: the rules, their unit
+// tests, the runbooks and the example alertmanager.yml.
 package rulestest
 
 import (
@@ -29,14 +29,14 @@ const (
 
 var update = flag.Bool("update", false, "rewrite the generated parts of alerts/ and of documents")
 
-// runbooks is where the runbooks of exactly this version are.
+// runbooks returns the URL of the runbooks of exactly this version.
 func runbooks(t *testing.T) string {
 	t.Helper()
 	return "https://github.com/kamailio-exporter/kamailio_exporter/blob/v" + strings.TrimSpace(read(t, "../../../VERSION")) + "/alerts/runbooks/"
 }
 
-// TestRunbookURLs writes the version into the addresses of runbooks, with -update,
-// and else checks that they have it.
+// TestRunbookURLs writes the version into the URLs of runbooks with -update; otherwise it
+// checks them.
 func TestRunbookURLs(t *testing.T) {
 	for _, file := range append(testFiles(t), alertFile, adminFile, folder+"../examples/admin/repair/alerts.yml", folder+"../examples/admin/repair/alerts.test.yml") {
 		is := read(t, file)
@@ -87,8 +87,8 @@ func unmarshal(t *testing.T, path string, into any) {
 	}
 }
 
-// tool is the path of a program of Debian, without which these tests are skipped
-// unless all is required.
+// tool returns the path of a program from a Debian package. Without the program the test
+// is skipped, unless all programs are required.
 func tool(t *testing.T, name, debianPackage string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -131,7 +131,8 @@ func testFiles(t *testing.T) []string {
 
 var severities = []string{"critical", "warning", "info"}
 
-// Each alert says what it is, how urgent, and where to read on.
+// TestAlertsAreDescribed checks that each alert says what happened, how urgent it is, and
+// where to read more.
 func TestAlertsAreDescribed(t *testing.T) {
 	for _, r := range load(t, alertFile) {
 		if !regexp.MustCompile(`^Kamailio[A-Z]\w+$`).MatchString(r.Alert) {
@@ -158,8 +159,8 @@ func TestAlertsAreDescribed(t *testing.T) {
 	}
 }
 
-// Each alert has a case in which it fires, with its texts, and one in which it
-// stays quiet.
+// TestEveryAlertIsTested checks that each alert has a case in which it fires, with its
+// texts, and one in which it does not.
 func TestEveryAlertIsTested(t *testing.T) {
 	fires, quiet := map[string]bool{}, map[string]bool{}
 	cases := map[string]string{}
@@ -183,8 +184,8 @@ func TestEveryAlertIsTested(t *testing.T) {
 			}
 			cases[test.Name] = file
 			for _, c := range test.AlertRuleTests {
-				// What healthy Kamailios do not raise is a test of all alerts at
-				// once, and says nothing about how close one comes.
+				// healthy.yml tests all alerts at once, and does not show how close an
+				// alert is to firing.
 				if len(c.ExpAlerts) == 0 && filepath.Base(file) != "healthy.yml" {
 					quiet[c.Alertname] = true
 				}
@@ -218,7 +219,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 	}
 }
 
-// Each recording rule has a test of its value.
+// TestEveryRecordIsTested checks that the value of each recording rule is tested.
 func TestEveryRecordIsTested(t *testing.T) {
 	tests := read(t, folder+"tests/rules.yml")
 	for _, r := range load(t, ruleFile) {
@@ -228,8 +229,8 @@ func TestEveryRecordIsTested(t *testing.T) {
 	}
 }
 
-// Rules use what the exporter has. Alerts use nothing else, so that the file
-// works alone.
+// TestNames checks that rules only use metrics of the exporter. Alerts must not use
+// recording rules, so that their file works alone.
 func TestNames(t *testing.T) {
 	names := mixin.Known()
 	for _, r := range load(t, alertFile) {
@@ -252,15 +253,16 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// threshold is a number in an expression and the comment behind it.
+// threshold matches a number in an expression and the comment after it.
 var threshold = regexp.MustCompile(`([<>]=?|==) ([0-9.]+)\)* # (.+)`)
 
-// What one may want to change has a comment, from which README.md is made.
+// TestThresholdsAreExplained checks that each value that users may change has a comment.
+// README.md is generated from these.
 func TestThresholdsAreExplained(t *testing.T) {
 	for _, r := range load(t, alertFile) {
 		e, err := mixin.Parse(r.Expr)
 		if err != nil {
-			continue // TestNames tells
+			continue // TestNames reports it
 		}
 		parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
 			b, ok := node.(*parser.BinaryExpr)
@@ -277,8 +279,8 @@ func TestThresholdsAreExplained(t *testing.T) {
 			explained := slices.ContainsFunc(threshold.FindAllStringSubmatch(r.Expr, -1), func(m []string) bool {
 				return m[1] == b.Op.String() && m[2] == number
 			})
-			// Comparisons with 0 and 1 ask whether there is any, or one; those of two
-			// vectors have no number.
+			// Comparisons with 0 and 1 check for none or one; comparisons of two vectors
+			// have no number.
 			if !explained && number != "" && number != "0" && number != "1" {
 				t.Errorf("%s: no comment behind %s %s", r.Alert, b.Op, number)
 			}
@@ -296,8 +298,8 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// alertTable lists the alerts of a file. Of a summary it has the names of the labels,
-// of a choice the last case, and no text for a label that few series have.
+// alertTable lists the alerts of a file. In a summary it shows label names; of
+// alternatives it shows the last one, and it omits text for a label that few series have.
 func alertTable(t *testing.T, file string) string {
 	t.Helper()
 	var b strings.Builder
@@ -317,7 +319,7 @@ func alertTable(t *testing.T, file string) string {
 	return b.String()
 }
 
-// TestReadme writes the tables of alerts/README.md, with -update, and else checks
+// TestReadme writes the tables of alerts/README.md with -update; otherwise it checks
 // them.
 func TestReadme(t *testing.T) {
 	var numbers, records strings.Builder

@@ -21,8 +21,8 @@ import (
 
 var sections = []string{"In short", "Confirm", "Restore service", "Find the cause", "Verify", "Escalate", "Tune"}
 
-// unpriced are the methods that the program never calls and runbooks name: what they
-// cost, and where in Kamailio's source this was looked up.
+// unpriced are the methods in runbooks that the program never calls, with their cost and
+// the place in Kamailio's source that shows it.
 var unpriced = map[string]kamrpc.Price{
 	"core.tcp_options":             {Note: "core/core_cmd.c: settings"},
 	"corex.pkg_summary":            {Cost: kamrpc.Growing, Of: "allocations, as lines in the log", Note: "modules/corex/corex_rpc.c"},
@@ -59,7 +59,7 @@ var (
 	saysCost   = regexp.MustCompile(`(?i)\bcosts?\b|one at a time|once`)
 )
 
-// runbook is one page of alerts/runbooks.
+// runbook is one page in alerts/runbooks.
 type runbook struct{ name, text string }
 
 func readRunbooks(t *testing.T) (pages []runbook) {
@@ -74,7 +74,8 @@ func readRunbooks(t *testing.T) (pages []runbook) {
 	return pages
 }
 
-// commands are the shell commands of a page: of its blocks, and those inside sentences.
+// commands returns the shell commands of a page, from its code blocks and from its
+// sentences.
 func (r runbook) commands() (all []string) {
 	for _, block := range shellBlock.FindAllStringSubmatch(r.text, -1) {
 		for line := range strings.Lines(block[1]) {
@@ -83,14 +84,15 @@ func (r runbook) commands() (all []string) {
 	}
 	for _, m := range code.FindAllStringSubmatch(shellBlock.ReplaceAllString(r.text, ""), -1) {
 		if regexp.MustCompile(`^(sudo|kamailio_exporter|curl|systemctl|ss|dig|mtr|nc|ls|sipsak|openssl) `).MatchString(m[1]) {
-			all = append(all, strings.ReplaceAll(m[1], `\|`, "|")) // in a table
+			all = append(all, strings.ReplaceAll(m[1], `\|`, "|")) // escaped in a table
 		}
 	}
 	return all
 }
 
-// A runbook for each alert, none for others, in one form. Its metrics, flags,
-// dashboards, panels and links exist.
+// TestRunbooks checks that each alert has a runbook, that no other runbooks exist, and
+// that all have the same structure. Their metrics, flags, dashboards, panels and links
+// must exist.
 func TestRunbooks(t *testing.T) {
 	names := mixin.Known()
 	recorded := map[string]string{}
@@ -169,7 +171,7 @@ func TestRunbooks(t *testing.T) {
 	}
 }
 
-// known tells whether this is a metric, or the beginning of one (for grep).
+// known reports whether this is a metric, or a prefix of one (for grep).
 func known(names mixin.Names, name string) bool {
 	for metric := range names {
 		if _, record, ok := strings.Cut(metric, ":"); ok {
@@ -182,7 +184,8 @@ func known(names mixin.Names, name string) bool {
 	return false
 }
 
-// dashboardPanels are the titles of dashboards and their panels, "Overview: Calls".
+// dashboardPanels returns the titles of dashboards and their panels, as "Overview:
+// Calls".
 func dashboardPanels(t *testing.T) map[string]bool {
 	t.Helper()
 	files, err := filepath.Glob("../../*.json")
@@ -200,7 +203,7 @@ func dashboardPanels(t *testing.T) map[string]bool {
 			t.Fatalf("%s: %v", f, err)
 		}
 		for _, p := range dashboard.Panels {
-			for _, p := range append(p.Panels, p) { // a closed row has its panels inside
+			for _, p := range append(p.Panels, p) { // a folded row contains its panels
 				titles[strings.TrimPrefix(dashboard.Title, "Kamailio / ")+": "+p.Title] = true
 			}
 		}
@@ -208,8 +211,8 @@ func dashboardPanels(t *testing.T) map[string]bool {
 	return titles
 }
 
-// The commands of runbooks can be run as they are by an operator with sudo, and the
-// page says beside each expensive one what it costs.
+// TestRunbookCommands checks that an operator with sudo can run the commands of the
+// runbooks unchanged, and that the page states the cost of each expensive one.
 func TestRunbookCommands(t *testing.T) {
 	bash := tool(t, "bash", "bash")
 	for _, page := range readRunbooks(t) {
@@ -245,7 +248,7 @@ func TestRunbookCommands(t *testing.T) {
 	}
 }
 
-// shown are fields that runbooks explain, by the command that prints them.
+// shown are the fields that runbooks explain, by the command that prints them.
 var shown = map[string][]string{
 	"core.psx":                        {"DSC: udp receiver"},
 	"core.tcp_info":                   {"opened_connections:", "max_connections:", "write_queued_bytes:"},
@@ -269,7 +272,8 @@ var shown = map[string][]string{
 	"tm.stats":    {"current:", "waiting:"},
 }
 
-// What Kamailio logs when its shared memory is exhausted is what the runbook looks for.
+// TestRunbookFindsExhaustedMemory checks that Kamailio's log messages about exhausted
+// shared memory match the runbook.
 func TestRunbookFindsExhaustedMemory(t *testing.T) {
 	var patterns []string
 	for _, m := range regexp.MustCompile(`-e '([^']+)'`).FindAllStringSubmatch(read(t, folder+"runbooks/KamailioSharedMemoryExhausted.md"), -1) {
@@ -280,9 +284,9 @@ func TestRunbookFindsExhaustedMemory(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, ShmMB: 16})
 			wanted := []string{"could not allocate shared memory from shm pool", "no more shm"}
-			for round := range 20 { // transactions that end meanwhile give memory back
+			for round := range 20 { // transactions that end free memory
 				for _, size := range []int{12 << 10, 1 << 10} {
-					for i := range 1400 { // 16 MB with the first
+					for i := range 1400 { // 16 MB in the first round
 						if _, err := ask(t, server, "htable.sets", "ipban", fmt.Sprintf("s:%d-%d-%d", round, size, i), "s:"+strings.Repeat("x", size)); err != nil {
 							break
 						}
@@ -302,7 +306,7 @@ func TestRunbookFindsExhaustedMemory(t *testing.T) {
 	}
 }
 
-// ask runs kamcmd. An answer that is an error is one here too.
+// ask runs kamcmd. An error reply is returned as an error.
 func ask(t *testing.T, server *kamailiotest.Server, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), tool(t, "kamcmd", "kamailio"), append([]string{"-s", "unix:" + server.CtlPath}, args...)...)
@@ -313,8 +317,8 @@ func ask(t *testing.T, server *kamailiotest.Server, args ...string) (string, err
 	return string(out), err
 }
 
-// invite sends an INVITE, for which Kamailio needs a transaction, and waits for the
-// answer, whatever it is.
+// invite sends an INVITE, for which Kamailio needs a transaction, and waits for any
+// reply.
 func invite(t *testing.T, address string) {
 	t.Helper()
 	conn, err := net.Dial("udp", address)
@@ -335,8 +339,8 @@ func invite(t *testing.T, address string) {
 	}
 }
 
-// TestRunbookReads runs each kamcmd of the runbooks that only reads on real servers,
-// and sees that it is answered, with the fields that the pages explain.
+// TestRunbookReads runs each read-only kamcmd command of the runbooks on real servers,
+// and checks that the reply has the fields that the pages explain.
 func TestRunbookReads(t *testing.T) {
 	reads := map[string]bool{}
 	for _, page := range readRunbooks(t) {

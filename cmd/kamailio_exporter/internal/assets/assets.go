@@ -1,5 +1,5 @@
-// Package assets is the command assets: it writes the documents, dashboards, rules
-// and examples of this version.
+// Package assets implements the command assets, which writes the documents, dashboards,
+// rules and examples of this version.
 package assets
 
 import (
@@ -21,14 +21,14 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 )
 
-// command is its flags.
+// command has the flags of the command.
 type command struct {
 	dir   string
 	list  bool
 	force bool
 }
 
-// Declare declares the command.
+// Declare declares the assets command.
 func Declare(app *kingpin.Application) cli.Run {
 	c := &command{}
 	cmd := cli.NewCommand(app, "assets", "Write the Grafana dashboards, the rules with their runbooks, the documentation and the example configurations of exactly this version.")
@@ -53,7 +53,7 @@ func (c *command) run(stdout io.Writer) error {
 	return c.write(names, stdout)
 }
 
-// Names are the files in alphabetical order, with slashes.
+// Names returns the names of the files in alphabetical order, with slashes.
 func Names() ([]string, error) {
 	var names []string
 	err := fs.WalkDir(files.Files, ".", func(name string, d fs.DirEntry, err error) error {
@@ -65,13 +65,13 @@ func Names() ([]string, error) {
 	return names, err
 }
 
-// write looks at all files before it writes the first: it is all or nothing, where
-// that is up to it.
+// write checks all files before it writes the first one, so that a conflict leaves the
+// directory unchanged.
 func (c *command) write(names []string, stdout io.Writer) error {
 	if err := os.MkdirAll(c.dir, 0o755); err != nil { //nolint:gosec // Grafana and Prometheus read there
 		return fmt.Errorf("--output-dir: %w", err)
 	}
-	dir, err := os.OpenRoot(c.dir) // no link leads out of it
+	dir, err := os.OpenRoot(c.dir) // no symbolic link can lead out of it
 	if err != nil {
 		return fmt.Errorf("--output-dir: %w", err)
 	}
@@ -106,8 +106,8 @@ func (c *command) write(names []string, stdout io.Writer) error {
 	return err
 }
 
-// writeAsset puts a file in its place when it is whole: a Prometheus that reloads
-// meanwhile reads the old one or the new one.
+// writeAsset renames a file into place once it is complete, so that a Prometheus that
+// reloads meanwhile reads either the old file or the new one.
 func writeAsset(dir *os.Root, name string) error {
 	text, err := files.Files.ReadFile(name)
 	if err != nil {

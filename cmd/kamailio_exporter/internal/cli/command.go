@@ -16,11 +16,11 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 )
 
-// Run executes a command whose flags are parsed. Its name includes the subcommand, as
-// in "admin list".
+// Run executes a command whose flags are parsed. name includes the subcommand, as in
+// "admin list".
 type Run func(ctx context.Context, name string, stdout, stderr io.Writer) error
 
-// NewApp is the command line without its commands.
+// NewApp returns the command line without its commands.
 func NewApp() *kingpin.Application {
 	app := kingpin.New(ProgramName, "Prometheus exporter for the Kamailio SIP server. Without a command it serves metrics, and the flags below apply. Each of these flags can also be set in the environment, for example --kamailio.uri as "+uriVariable+"; write the values of a repeatable flag on separate lines.")
 	app.HelpFlag.Short('h').Help("Show help.")
@@ -29,7 +29,7 @@ func NewApp() *kingpin.Application {
 	app.UsageFuncs(map[string]any{
 		"Groups": func(flags []*kingpin.FlagModel) []FlagGroup {
 			for _, f := range flags {
-				f.Envar = "" // one rule for all of them: it is in the application's help
+				f.Envar = "" // all variables follow one rule, which the application's help explains
 			}
 			return GroupFlags(flags)
 		},
@@ -44,13 +44,13 @@ func NewApp() *kingpin.Application {
 	return app
 }
 
-// NewCommand adds a command, whose help ends with its exit codes.
+// NewCommand adds a command. Its help ends with its exit codes.
 func NewCommand(app *kingpin.Application, name, help string) *kingpin.CmdClause {
 	return app.Command(name, help+exitHelp(name))
 }
 
-// usageTemplate differs from kingpin's: flags are in groups, and the help without a
-// command also has the flags of the default one.
+// usageTemplate differs from kingpin's in two ways: flags are in groups, and the help
+// without a command also lists the flags of the default command.
 const usageTemplate = `{{define "Flags"}}{{range .|Groups}}
 {{.Title}}:
 {{.Flags|FlagsToTwoColumns|FormatTwoColumns}}{{end}}{{end -}}
@@ -70,7 +70,7 @@ Commands ({{.App.Name}} <command> --help shows more):
 {{.App.Commands|Columns|FormatTwoColumns}}{{template "Flags" .App.Flags}}{{range .App.Commands}}{{if .Default}}{{template "Flags" .Flags}}{{end}}{{end}}
 {{- end}}`
 
-// FlagGroup is the flags whose names begin alike, with a title for them.
+// FlagGroup is a group of flags with the same prefix, under a title.
 type FlagGroup struct {
 	Name, Title string
 	Flags       []*kingpin.FlagModel
@@ -104,14 +104,14 @@ func GroupFlags(flags []*kingpin.FlagModel) (groups []FlagGroup) {
 	return groups
 }
 
-// Parse selects a command and sets its flags. The name is empty if there was only
-// something to print, such as the help.
+// Parse selects a command and sets its flags. name is empty if the arguments only asked
+// for output such as the help.
 func Parse(app *kingpin.Application, args []string, stdout io.Writer) (name string, err error) {
 	printed := false
 	app.UsageWriter(stdout)
 	app.Terminate(func(int) {
 		printed = true
-		app.UsageWriter(io.Discard) // kingpin continues, and would print it again
+		app.UsageWriter(io.Discard) // kingpin continues, and would print the help again
 	})
 	name, err = app.Parse(args)
 	switch {
@@ -137,8 +137,8 @@ func Parse(app *kingpin.Application, args []string, stdout io.Writer) (name stri
 	return "", UsageError(first, fmt.Errorf("%w (see %s %s)", explain(app, command, err), ProgramName, help))
 }
 
-// badValue names the flag or variable of the first value that is invalid: kingpin's
-// error only says what is wrong with it.
+// badValue adds the flag or variable of the first invalid value to the error: kingpin's
+// error only says what is wrong with the value.
 func badValue(parsed *kingpin.ParseContext, flags []*kingpin.FlagModel, err error) error {
 	given := map[string]bool{}
 	for _, e := range parsed.Elements {
@@ -160,7 +160,7 @@ func badValue(parsed *kingpin.ParseContext, flags []*kingpin.FlagModel, err erro
 	return err
 }
 
-// setValue sets a flag. The error about a quantity explains how to write one.
+// setValue sets a flag. An error about a quantity explains how to write one.
 func setValue(m *kingpin.FlagModel, text string) error {
 	err := m.Value.Set(text)
 	getter, ok := m.Value.(kingpin.Getter)
@@ -176,7 +176,7 @@ func setValue(m *kingpin.FlagModel, text string) error {
 	return err
 }
 
-// explain adds to an error about an unknown flag or command what to write instead.
+// explain adds a suggestion to an error about an unknown flag or command.
 func explain(app *kingpin.Application, command *kingpin.CmdModel, err error) error {
 	var known []string
 	if flag, ok := strings.CutPrefix(err.Error(), "unknown long flag '--"); ok {
@@ -192,7 +192,7 @@ func explain(app *kingpin.Application, command *kingpin.CmdModel, err error) err
 		}
 		return fmt.Errorf("%w%s", err, conf.DidYouMean("--"+flag, known))
 	}
-	commands := command.Commands // of admin
+	commands := command.Commands // the subcommands of admin
 	if command.Default {
 		commands = app.Model().Commands
 	}
@@ -212,7 +212,8 @@ func explain(app *kingpin.Application, command *kingpin.CmdModel, err error) err
 	return fmt.Errorf("unknown command %q%s", word, conf.DidYouMean(word, known))
 }
 
-// foreignFlags are the flags of other exporters for Kamailio, with what to use here.
+// foreignFlags returns the flags of other Kamailio exporters, and what to use here
+// instead.
 func foreignFlags() map[string]string {
 	return map[string]string{
 		"kamailio.scrape-uri":          "--kamailio.uri=binrpc+unix:///PATH or binrpc+tcp://HOST:PORT, or nothing on Debian",

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Exit codes of "admin run", and in part of "rpc"; 0 is success.
+// Exit codes of "admin run"; "rpc" shares some of them. 0 is success.
 const (
 	ExitTrouble      = 1 // usage error, or the request was not sent
 	ExitRefused      = 2
@@ -18,8 +18,8 @@ const (
 
 const usageError = "usage error"
 
-// ExitCodes are the exit codes of a command and what they mean, in the order of the
-// codes from 0 on.
+// ExitCodes returns the exit codes of a command and their meanings, in ascending order
+// from 0.
 func ExitCodes(command string) []string {
 	return map[string][]string{
 		"serve":  {"stopped by a signal", usageError + ", invalid file, or the port is in use"},
@@ -30,7 +30,7 @@ func ExitCodes(command string) []string {
 	}[command]
 }
 
-// exitHelp is the last sentence of a command's help.
+// exitHelp returns the last sentence of a command's help.
 func exitHelp(command string) string {
 	var all []string
 	for code, meaning := range ExitCodes(command) {
@@ -39,8 +39,8 @@ func exitHelp(command string) string {
 	return " Exit codes: " + strings.Join(all, "; ") + "."
 }
 
-// UsageError is an error in what the user typed, with the exit code that the command has
-// for it.
+// UsageError is an error in the user's input. It has the command's exit code for usage
+// errors.
 func UsageError(command string, err error) error {
 	for code, meaning := range ExitCodes(command) {
 		if err != nil && strings.HasPrefix(meaning, usageError) {
@@ -57,11 +57,11 @@ type codedError struct {
 
 func (e *codedError) Error() string { return e.text }
 
-// Exit is an error that ends the process with a code. If the text is empty, nothing is
+// Exit returns an error that ends the process with a code. If text is empty, nothing is
 // printed.
 func Exit(code int, text string) error { return &codedError{code, text} }
 
-// ExitCode is the exit code of the process after an error.
+// ExitCode returns the exit code of the process after an error.
 func ExitCode(err error) int {
 	if coded := (*codedError)(nil); errors.As(err, &coded) {
 		return coded.code

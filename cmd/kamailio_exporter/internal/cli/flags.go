@@ -1,5 +1,5 @@
-// Package cli is the command line of the program: its flags, which the environment
-// can set too, and the codes with which its commands end.
+// Package cli is the command line of the program: the flags, which environment variables
+// can also set, and the exit codes of the commands.
 package cli
 
 import (
@@ -24,15 +24,15 @@ import (
 // ProgramName is the name of the program.
 const ProgramName = "kamailio_exporter"
 
-// uriVariable is the environment's --kamailio.uri.
+// uriVariable is the environment variable for --kamailio.uri.
 const uriVariable = "KAMAILIO_EXPORTER_KAMAILIO_URI"
 
-// Settings are what the command line and the environment say.
+// Settings are the values from the command line and the environment.
 type Settings struct {
-	Target         target.Target // without URIs: no Kamailio but those of --config.file
-	HTTPConfigFile string        // whose content is in Target
+	Target         target.Target // without URIs: only the targets of --config.file
+	HTTPConfigFile string        // its content is in Target
 
-	ConfigFile  string // of many targets
+	ConfigFile  string // the file of many targets
 	CheckConfig bool
 	Lifecycle   bool
 
@@ -50,7 +50,7 @@ type Settings struct {
 	targetName string // of --target
 }
 
-// Declare declares the flags of the service on a command that uses them. Those that
+// Declare declares the flags of the service on a command that uses them. Flags that
 // select a mode (--config.check) are not read from the environment.
 func (s *Settings) Declare(cmd *kingpin.CmdClause) {
 	s.flags.Declare(cmd)
@@ -78,14 +78,14 @@ func (s *Settings) Declare(cmd *kingpin.CmdClause) {
 	cmd.Flag("admin.print-grants", "Print what each user may do according to --admin.config.file, then exit.").BoolVar(&s.PrintGrants)
 }
 
-// variable is the environment variable of a flag.
+// variable returns the name of a flag's environment variable.
 func variable(flag string) string {
 	return strings.ToUpper(ProgramName + "_" + strings.NewReplacer(".", "_", "-", "_").Replace(flag))
 }
 
 // DeclareClient declares the flags of the service on a command that examines a Kamailio
-// as the service does. It accepts all of them, so that they can be copied from the
-// service; its help has those that begin with one of shown.
+// as the service does. The command accepts all of them, so that they can be copied from
+// the service. Its help lists only those that begin with one of shown.
 func (s *Settings) DeclareClient(cmd *kingpin.CmdClause, shown ...string) {
 	s.Declare(cmd)
 	shown = append(shown, "config.file")
@@ -98,10 +98,11 @@ func (s *Settings) DeclareClient(cmd *kingpin.CmdClause, shown ...string) {
 		PlaceHolder("NAME").StringVar(&s.targetName)
 }
 
-// TargetName is the target that --target selects; "" for the Kamailio of the flags.
+// TargetName returns the target that --target selects; "" means the Kamailio of the
+// flags.
 func (s *Settings) TargetName() string { return s.targetName }
 
-// Chosen is the Kamailio that a command examines: that of the flags, or a target of
+// Chosen returns the Kamailio that a command examines: that of the flags, or a target of
 // --config.file with the settings of its module.
 func (s *Settings) Chosen() (target.Target, error) {
 	if s.targetName == "" && len(s.Target.URIs) > 0 {
@@ -128,7 +129,8 @@ func (s *Settings) Chosen() (target.Target, error) {
 	return target.Target{}, fmt.Errorf("--target must be a target of %s, not %q; its targets: %s", s.ConfigFile, s.targetName, strings.Join(names, ", "))
 }
 
-// Complete reads what the flags name, and checks them, once they are parsed.
+// Complete reads the files that the flags name, and checks the settings. The flags must
+// be parsed.
 func (s *Settings) Complete() (err error) {
 	if s.Target, err = s.flags.Target(); err != nil {
 		return err
@@ -140,7 +142,7 @@ func (s *Settings) Complete() (err error) {
 	return s.check()
 }
 
-// check refuses settings that parse but cannot be used.
+// check rejects settings that parse but cannot be used.
 func (s *Settings) check() error {
 	path := s.TelemetryPath
 	switch {
@@ -160,8 +162,8 @@ func (s *Settings) check() error {
 	return nil
 }
 
-// FleetBase is what the flags say for the targets of the file. What is named for
-// one Kamailio (URI, credentials, SIP sockets, page) is for that one alone.
+// FleetBase returns the settings that the flags give to the targets of the file. Settings
+// of a single Kamailio (URI, credentials, SIP sockets, page) are not passed on.
 func (s *Settings) FleetBase() fleet.Base {
 	base := fleet.Base{Target: s.Target}
 	t := &base.Target
@@ -174,8 +176,8 @@ func (s *Settings) FleetBase() fleet.Base {
 	return base
 }
 
-// AdminConfig is nil while the endpoint is off: without a file, or with one that
-// says so.
+// AdminConfig returns nil if the endpoint is off: without a file, or if the file turns it
+// off.
 func (s *Settings) AdminConfig() (*admin.Config, error) {
 	if s.AdminConfigFile == "" {
 		if s.CheckAdmin || s.PrintGrants {
@@ -200,7 +202,7 @@ func (s *Settings) AdminConfig() (*admin.Config, error) {
 	return cfg, nil
 }
 
-// sameAddress reports whether one listener would take connections for the other.
+// sameAddress reports whether one listener would accept connections for the other.
 func sameAddress(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)

@@ -1,5 +1,5 @@
-// Package conf reads what an operator writes: YAML files, strictly and with one
-// line for each mistake, and quantities, which have a unit.
+// Package conf parses configuration: YAML files, strictly and with one line for each
+// mistake, and quantities, which must have a unit.
 package conf
 
 import (
@@ -16,15 +16,15 @@ import (
 	"go.yaml.in/yaml/v2"
 )
 
-// What the YAML package adds to its errors, and a value in a place of credentials.
+// These match what the YAML package adds to its errors, and values of credential fields,
+// which must not be printed.
 var (
 	yamlNoise = regexp.MustCompile(` in type \w+\.\w+|^yaml: (unmarshal errors:\s+)?|\b into [a-z]+\.\w+`)
 	badSecret = regexp.MustCompile("`[^`]*` into config\\.")
 )
 
-// Decode reads a text in YAML. Fields that the target does not have, keys that come
-// twice and quantities without a unit are mistakes: the YAML package takes the
-// number 3 for a duration of 3 ns.
+// Decode parses YAML. Unknown fields, duplicate keys and quantities without a unit are
+// errors: the YAML package would read the number 3 as a duration of 3 ns.
 func Decode(text []byte, to any) []error {
 	var raw any
 	if err := yaml.Unmarshal(text, &raw); err != nil {
@@ -34,17 +34,17 @@ func Decode(text []byte, to any) []error {
 	err := yaml.UnmarshalStrict(text, to)
 	if typed := (*yaml.TypeError)(nil); errors.As(err, &typed) {
 		for _, line := range typed.Errors {
-			if !strings.HasSuffix(line, " into time.Duration") { // it is among those without a unit
+			if !strings.HasSuffix(line, " into time.Duration") { // quantities reports these
 				problems = append(problems, clean(explainKey(line, reflect.TypeOf(to))))
 			}
 		}
-	} else if err != nil && len(problems) == 0 { // a bad size ends the reading
+	} else if err != nil && len(problems) == 0 { // an invalid size stops the decoder
 		problems = append(problems, clean(err.Error()))
 	}
 	return problems
 }
 
-// OneLine is an error on one line: those of a file come on several.
+// OneLine returns the error on one line. Errors about a file can have several lines.
 func OneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 func clean(line string) error {
@@ -58,8 +58,8 @@ var (
 	unmarshalerType = reflect.TypeFor[yaml.Unmarshaler]()
 )
 
-// quantities goes through what was read along the type that it is for, and finds
-// durations and sizes that are none.
+// quantities walks the decoded value along its type, and reports invalid durations and
+// sizes.
 func quantities(where string, raw any, t reflect.Type) (problems []error) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -127,17 +127,17 @@ func checkSize(raw any) error {
 	return nil
 }
 
-// NoDuration is the error of a value that is not a duration.
+// NoDuration returns the error for a value that is not a duration.
 func NoDuration(value any) error {
 	return fmt.Errorf("%.40q is not a duration: write a number and its unit, such as 3s, 500ms or 5m", fmt.Sprint(value))
 }
 
-// NoSize is the error of a value that is not a size.
+// NoSize returns the error for a value that is not a size.
 func NoSize(value any) error {
 	return fmt.Errorf("%.40q is not a size: write a number and its unit, such as 512KiB or 16MiB", fmt.Sprint(value))
 }
 
-// Timeout checks how long something may be waited for.
+// Timeout checks the bounds of a timeout.
 func Timeout(d time.Duration) error { return Duration(d, time.Millisecond, time.Hour) }
 
 // Duration checks the bounds of a duration.
@@ -148,7 +148,7 @@ func Duration(d, least, most time.Duration) error {
 	return nil
 }
 
-// Size checks the bounds of what may be read.
+// Size checks the bounds of a size limit.
 func Size(size, least units.Base2Bytes) error {
 	if most := units.GiB; size < least || size > most {
 		return fmt.Errorf("must be from %s to %s, not %s", least, most, size)
@@ -156,7 +156,7 @@ func Size(size, least units.Base2Bytes) error {
 	return nil
 }
 
-// short is 1h in place of 1h0m0s.
+// short formats a duration without zero parts: 1h instead of 1h0m0s.
 func short(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {

@@ -30,7 +30,7 @@ func TestDecode(t *testing.T) {
 	const duration, size = " is not a duration: write a number and its unit, such as 3s, 500ms or 5m", " is not a size: write a number and its unit, such as 512KiB or 16MiB"
 	for _, tc := range []struct {
 		text string
-		want []string // nil: it is good
+		want []string // nil: valid
 	}{
 		{"timeout: 3s\npause: 1m30s\nsize: 16MiB\nnamed: {a: {timeout: 500ms, size: 1.5GB}, b: }\nrules: [{name: x, max_age: 24h}]", nil},
 		{"timeout: 0\npause: '0'\nsize: 0", nil},

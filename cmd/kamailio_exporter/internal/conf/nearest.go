@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// DidYouMean is the end of an error about an unknown word: it names the known word that
-// is most similar, and is empty if none is.
+// DidYouMean returns the end of an error about an unknown word. It names the most similar
+// known word, and is empty if no word is similar.
 func DidYouMean(word string, known []string) string {
 	best, least := "", 2+len(word)/4
 	for _, k := range known {
@@ -51,7 +51,7 @@ const maxDistance = 64
 var unknownKey = regexp.MustCompile(`field (\S+) not found in type (\S+)`)
 
 // explainKey turns the YAML package's error about an unknown key into one that names the
-// most similar key, or all keys that are valid in its place.
+// most similar key, or all keys that are valid there.
 func explainKey(line string, to reflect.Type) string {
 	m := unknownKey.FindStringSubmatch(line)
 	if m == nil {
@@ -67,7 +67,7 @@ func explainKey(line string, to reflect.Type) string {
 	return strings.Replace(line, m[0], fmt.Sprintf("unknown key %s%s", m[1], hint), 1)
 }
 
-// collectKeys adds the keys of a type, and of all types below it, by the types' names.
+// collectKeys adds the keys of a type and of all types that it contains, by type name.
 func collectKeys(t reflect.Type, known map[string][]string) {
 	switch t.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Map:

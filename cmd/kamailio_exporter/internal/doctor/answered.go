@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// total sums the values of a metric in the scrape, with one of these labels if some
-// are given.
+// total sums the values of a metric in the scrape. If labels are given, it sums only the
+// samples that have one of these label values.
 func (p *patient) total(name string, labels ...string) (sum float64, there bool) {
 	if p.snapshot == nil {
 		return 0, false
@@ -22,15 +22,15 @@ func (p *patient) total(name string, labels ...string) (sum float64, there bool)
 	return sum, there
 }
 
-// These many calls, and this share of all, are more than what restarts of counters
-// and calls in progress explain.
+// Refused calls above both limits, a number and a share of all calls, cannot be explained
+// by counter restarts and calls in progress.
 const (
 	manyRefused  = 20
 	shareRefused = 0.02
 )
 
-// manageCalls makes each call a dialog that counts as failed when the script refuses
-// it. The order matters: with t_newtran() first, dialog does not replicate the call to
+// manageCalls makes each call a dialog that counts as failed if the script refuses it.
+// The order matters: if t_newtran() comes first, dialog does not replicate the call to
 // other nodes (enable_dmq; seen on 5.6.3 and 6.0.1).
 var manageCalls = []string{
 	"# in request_route, after authentication, before the first reply to a call:",
@@ -40,24 +40,24 @@ var manageCalls = []string{
 	"}",
 }
 
-// checkAnswered reports whether calls that the script refuses may count as answered.
-// The dialog module counts failed calls in a callback of tm (dialog/dlg_handlers.c),
-// so it misses those that are refused without a transaction.
+// checkAnswered reports whether calls that the script refuses may count as answered. The
+// dialog module counts failed calls in a callback of tm (dialog/dlg_handlers.c), so it
+// misses calls that are refused without a transaction.
 func checkAnswered(_ context.Context, p *patient) []Finding {
 	processed, known := p.total("kamailio_dialog_processed_total")
 	failed, alsoKnown := p.total("kamailio_dialog_failed_total")
 	if !known || !alsoKnown || processed == 0 {
 		return nil
 	}
-	// Two numbers that can only be too low. Each refused INVITE is acknowledged: what
-	// is acknowledged beyond the INVITEs that are no dialogs belongs to dialogs.
+	// Both estimates can only be too low. Each refused INVITE is acknowledged: ACKs
+	// beyond the number of INVITEs without a dialog belong to dialogs.
 	acks, withSl := p.total("kamailio_sl_acks_received_total")
 	invites, withKex := p.total("kamailio_core_requests_received_by_method_total", "INVITE")
 	refused := 0.0
 	if withSl && withKex {
 		refused = acks - max(invites-processed, 0)
 	}
-	// A call that has not failed was answered or still rings.
+	// A call that has not failed was answered or is still ringing.
 	if answers, ok := p.total("kamailio_core_replies_received_by_method_total", "INVITE", "2xx"); ok {
 		ringing, _ := p.total("kamailio_dialog_dialogs", "starting", "connecting")
 		refused = max(refused, processed-failed-answers-ringing)

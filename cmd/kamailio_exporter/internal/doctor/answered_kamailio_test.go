@@ -13,7 +13,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// ask sends a request over UDP until there is a final reply.
+// ask sends a request over UDP, and repeats it until there is a final reply.
 func ask(t *testing.T, conn net.Conn, request string) (reply string) {
 	t.Helper()
 	buffer := make([]byte, 1<<16)
@@ -27,7 +27,7 @@ func ask(t *testing.T, conn net.Conn, request string) (reply string) {
 			}
 			n, err := conn.Read(buffer)
 			if err != nil {
-				break // once more
+				break // send it again
 			}
 			if reply := string(buffer[:n]); !strings.HasPrefix(reply, "SIP/2.0 1") {
 				return reply
@@ -38,7 +38,7 @@ func ask(t *testing.T, conn net.Conn, request string) (reply string) {
 	return ""
 }
 
-// refusedCalls are calls to this user, which Kamailio refuses.
+// refusedCalls makes calls to a user for whom Kamailio rejects them.
 func refusedCalls(t *testing.T, s *kamailiotest.Server, user string, calls int) {
 	t.Helper()
 	conn, err := net.Dial("udp", s.SIPAddr)
@@ -61,7 +61,7 @@ func refusedCalls(t *testing.T, s *kamailiotest.Server, user string, calls int) 
 	}
 }
 
-// TestRefusedCallsCountAsAnswered: the script refuses calls without a transaction.
+// TestRefusedCallsCountAsAnswered has a script that rejects calls without a transaction.
 func TestRefusedCallsCountAsAnswered(t *testing.T) {
 	const script = `#!KAMAILIO
 debug=0
@@ -97,7 +97,7 @@ request_route {
 			t.Errorf("calls that were refused with a transaction: %+v", f)
 		}
 		refusedCalls(t, s, "before", 2*manyRefused)
-		settled(t, func() bool { // sl renews its statistics each second
+		settled(t, func() bool { // sl updates its statistics each second
 			f := answered()
 			return len(f) == 1 && f[0].Level == Note && strings.Contains(f[0].Text, "40 INVITEs were rejected without a transaction, and 40 calls processed")
 		})

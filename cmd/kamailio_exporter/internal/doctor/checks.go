@@ -26,14 +26,14 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// check looks at one thing; it finds nothing where that is not there.
+// check examines one subject. It has no findings if the subject does not exist.
 type check struct {
 	name    string
 	section string
 	run     func(ctx context.Context, p *patient) []Finding
 }
 
-// The sections of the report, in their order.
+// The sections of the report, in order.
 const (
 	sectionKamailio   = "Kamailio"
 	sectionTransports = "Transports"
@@ -42,7 +42,7 @@ const (
 	sectionMore       = "More metrics"
 )
 
-// checks are all checks: a new one is a row here.
+// checks are all checks. To add one, add a row.
 var checks = []check{
 	{"processes", sectionKamailio, checkProcesses},
 	{"version", sectionKamailio, checkVersion},
@@ -81,7 +81,7 @@ func checkProcesses(_ context.Context, p *patient) (all []Finding) {
 	for _, k := range p.processes {
 		who := "Kamailio"
 		switch {
-		case len(trials) == 0 || trials[0].id.MainPID() == "": // whether that is it is not known
+		case len(trials) == 0 || trials[0].id.MainPID() == "": // not known whether this is the configured one
 			who = "a Kamailio server"
 		case k.pid != p.mainPID:
 			others = append(others, fmt.Sprintf("pid %d with %s", k.pid, k.config))
@@ -99,7 +99,7 @@ func checkProcesses(_ context.Context, p *patient) (all []Finding) {
 	return all
 }
 
-// tested are the versions that the tests run against.
+// tested are the Kamailio versions that the tests run against.
 var tested = []string{"5.6", "6.0"}
 
 func checkVersion(_ context.Context, p *patient) []Finding {
@@ -138,19 +138,19 @@ func roughly(d time.Duration) string {
 	return fmt.Sprintf("%d seconds", d/time.Second)
 }
 
-// maxSkew is what a clock may differ: Kamailio reports whole seconds.
+// maxSkew is the largest accepted clock difference. Kamailio reports whole seconds.
 const maxSkew = 3 * time.Second
 
-// checkClock compares Kamailio's clock with ours. core.uptime tells the time of
-// its time zone, without a name for it (core/core_cmd.c): what differs by quarters
-// of an hour is another zone.
+// checkClock compares Kamailio's clock with that of this host. core.uptime returns local
+// time without a time zone (core/core_cmd.c), so a difference of a multiple of 15 minutes
+// is taken for another time zone.
 func checkClock(_ context.Context, p *patient) []Finding {
 	local, ok := collector.LocalTime(p.up.Get("now"))
-	if !ok || p.client == nil { // it need not be the one that the flags mean
+	if !ok || p.client == nil { // without a client, it may not be the Kamailio that the flags mean
 		return nil
 	}
 	offset := time.Duration(collector.ZoneOffset(local, float64(p.upAt.Unix()))) * time.Second
-	skew := local.Add(offset + time.Second/2).Sub(p.upAt) // it was cut to whole seconds
+	skew := local.Add(offset + time.Second/2).Sub(p.upAt) // + 0.5 s, because it was cut to whole seconds
 	if skew.Abs() <= maxSkew {
 		return one(OK, "its clock agrees with this host's")
 	}
@@ -162,7 +162,7 @@ func checkClock(_ context.Context, p *patient) []Finding {
 		shell("timedatectl set-ntp true"))
 }
 
-// localPath is the file of a URI that has one.
+// localPath returns the path of a URI of a local socket or FIFO, and "" for other URIs.
 func localPath(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil || !slices.Contains([]string{"unix", "fifo", "binrpc+unix"}, u.Scheme) {
@@ -171,7 +171,7 @@ func localPath(uri string) string {
 	return u.Path
 }
 
-// withoutSecrets is a URI that was refused, as far as it can be shown.
+// withoutSecrets returns the part of a rejected URI that can be shown.
 func withoutSecrets(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil || u.Scheme == "" {
@@ -244,7 +244,7 @@ func (p *patient) mend(t *trial) (fixes []Fix) {
 			return []Fix{shell("systemctl restart kamailio  # the file is left from a Kamailio that stopped")}
 		}
 		if strings.Contains(t.Error, syscall.EPROTOTYPE.Error()) {
-			other := map[string]string{"unix": "binrpc+unix", "binrpc+unix": "unix"}[scheme] // datagrams or a stream
+			other := map[string]string{"unix": "binrpc+unix", "binrpc+unix": "unix"}[scheme] // a datagram socket or a stream socket
 			return []Fix{byFlag("--kamailio.uri=" + other + "://" + path)}
 		}
 		if errors.Is(t.err, kamrpc.ErrUnreachable) && !strings.Contains(t.Error, "reply FIFO") {
@@ -277,8 +277,8 @@ func hostOf(uri string) string {
 	return u.Host
 }
 
-// elsewhere: the socket is not there. Is there another of the kind, or what has to
-// be in kamailio.cfg?
+// elsewhere proposes a fix for a missing socket: another socket of the same kind, or the
+// lines for kamailio.cfg.
 func (p *patient) elsewhere(t *trial) (fixes []Fix) {
 	scheme := schemeOf(t.URI)
 	others := p.unnamed()
@@ -305,15 +305,15 @@ func (p *patient) elsewhere(t *trial) (fixes []Fix) {
 	return []Fix{kamailioCfg(lines...)}
 }
 
-// replyDir is where a FIFO's replies are made.
+// replyDir returns the directory in which the reply FIFOs are created.
 func replyDir(uri string) string {
 	if u, err := url.Parse(uri); err == nil && u.Query().Get("reply_dir") != "" {
 		return u.Query().Get("reply_dir")
 	}
-	return "/tmp" // jsonrpcs_fifo.c
+	return "/tmp" // the default in jsonrpcs_fifo.c
 }
 
-// mendReplyDir: the FIFO took the request, and no reply came.
+// mendReplyDir proposes fixes if the FIFO accepted the request but no reply came.
 func (p *patient) mendReplyDir(t *trial) []Fix {
 	dir := strings.TrimRight(replyDir(t.given), "/")
 	if errors.Is(t.err, kamrpc.ErrUnreachable) {
@@ -323,8 +323,8 @@ func (p *patient) mendReplyDir(t *trial) []Fix {
 		if !p.isIt(k) {
 			continue
 		}
-		// Its unit may have PrivateTmp=yes: then its /tmp is not ours. Only root
-		// can look.
+		// The unit may have PrivateTmp=yes; Kamailio's /tmp is then not this host's. Only
+		// root can check that.
 		theirs, err := os.Stat(filepath.Join(p.cfg.System.Proc, strconv.Itoa(k.pid), "root", dir))
 		ours, ourErr := os.Stat(dir)
 		if err == nil && ourErr == nil && !os.SameFile(theirs, ours) {
@@ -358,8 +358,8 @@ var replyDirLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"jsonrpcs"[ \t
 
 func (p *patient) configuredReplyDir() string { return p.configured(replyDirLine) }
 
-// configured is what the configuration says where the expression's group is, in its
-// last line of that kind.
+// configured returns what the expression's group matches in kamailio.cfg, in the last
+// line that matches.
 func (p *patient) configured(line *regexp.Regexp) string {
 	config, _ := p.configuration()
 	all := line.FindAllStringSubmatch(config, -1)
@@ -369,9 +369,10 @@ func (p *patient) configured(line *regexp.Regexp) string {
 	return all[len(all)-1][1]
 }
 
-// configuration is the text of kamailio.cfg and of what it includes, in the order
-// in which Kamailio reads them. It is known if it is clear whose it is and we may
-// read all of it. Single lines of it are looked for, and nothing is shown.
+// configuration returns the text of kamailio.cfg and the files that it includes, in the
+// order in which Kamailio reads them. It is known only if the file belongs to this
+// Kamailio and all of it can be read. The text is only searched for single lines, and is
+// never printed.
 func (p *patient) configuration() (text string, known bool) {
 	for _, k := range p.processes {
 		if !p.isIt(k) {
@@ -423,7 +424,7 @@ func (p *patient) mendHTTP(t *trial) []Fix {
 	))}
 }
 
-// open says how an account gets at a socket.
+// open proposes how to give an account access to a socket.
 func (p *patient) open(who account, uri string, o *obstacle) []Fix {
 	if o != nil && o.groupHelps() {
 		group := groupName(o.group)
@@ -431,7 +432,7 @@ func (p *patient) open(who account, uri string, o *obstacle) []Fix {
 		return append(fixes, or(shell("systemctl edit "+serviceName+"  # add these two lines", "[Service]", "SupplementaryGroups="+group)))
 	}
 	group := "kamailio"
-	if o != nil && o.need == maySearch { // a directory
+	if o != nil && o.need == maySearch { // a directory above the socket
 		return []Fix{shell(fmt.Sprintf("chgrp %s %s && chmod g+x %s", group, o.path, o.path), fmt.Sprintf("usermod -aG %s %s", group, who.name))}
 	}
 	join := shell(fmt.Sprintf("usermod -aG %s %s", group, who.name))
@@ -444,13 +445,13 @@ func (p *patient) open(who account, uri string, o *obstacle) []Fix {
 	return []Fix{kamailioCfg(`modparam("ctl", "mode", 0660)`, fmt.Sprintf(`modparam("ctl", "group", "%s")`, group)), join}
 }
 
-// checkPermissions looks at the sockets with the eyes of the service's user.
+// checkPermissions checks whether the service's user may use the sockets.
 func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 	if p.whoErr != nil {
 		return one(Warn, "permissions were not checked: "+p.whoErr.Error(), byFlag("--user="+serviceName))
 	}
 	var fine []string
-	answer := false // over a transport that he may use
+	answer := false // whether a transport that this user may use replies
 	for _, t := range p.trials {
 		path := localPath(t.given)
 		if !t.Flag {
@@ -462,7 +463,7 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 		}
 		o, err := p.who.reach(path, mayWrite)
 		if err != nil {
-			continue // it is not there, which is another finding
+			continue // it does not exist, which is another finding
 		}
 		if o == nil && schemeOf(t.URI) == "fifo" && t.Answers {
 			o, err = p.who.need(replyDir(t.given), mayWrite|maySearch)
@@ -477,13 +478,13 @@ func checkPermissions(_ context.Context, p *patient) (all []Finding) {
 			continue
 		}
 		if p.who.self && !t.Answers {
-			continue // it was tried
+			continue // the trial has already reported it
 		}
 		all = append(all, Finding{Level: Warn, Text: fmt.Sprintf("user %s (from %s) may not use %s: %s", p.who.name, p.who.from, t.URI, o), Fixes: p.open(p.who, t.URI, o)})
 	}
 	if len(p.answering()) > 0 && !answer {
 		for i := range all {
-			all[i].Level = Fail // nothing is left
+			all[i].Level = Fail // the user may use none of them
 		}
 	}
 	switch {
@@ -505,7 +506,8 @@ func checkClosedConnections(_ context.Context, p *patient) (all []Finding) {
 	return all
 }
 
-// checkWorkers: over HTTP the workers are those that serve SIP over TCP.
+// checkWorkers compares the number of concurrent RPCs with Kamailio's TCP workers: RPCs
+// over HTTP use the workers that serve SIP over TCP.
 func checkWorkers(_ context.Context, p *patient) []Finding {
 	trials := p.answering()
 	if len(trials) == 0 || !strings.HasPrefix(trials[0].URI, "http") {
@@ -520,7 +522,7 @@ func checkWorkers(_ context.Context, p *patient) []Finding {
 		or(byFlag(fmt.Sprintf("--kamailio.max-concurrent-rpcs=%d", max(1, workers-1)))))
 }
 
-// checkReplySizes compares the sizes of replies with the limits of the transports.
+// checkReplySizes compares the sizes of the replies with the limits of the transports.
 func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
 	trials := p.answering()
 	if p.snapshot == nil || len(trials) == 0 {
@@ -547,7 +549,8 @@ func checkReplySizes(_ context.Context, p *patient) (all []Finding) {
 		if limit == 0 || n <= limit/2 {
 			continue
 		}
-		// What does not fit the first transport goes over the one that carries most.
+		// A reply that does not fit the first transport is read over the one with the
+		// highest limit.
 		if most == 0 || most > limit {
 			continue
 		}
@@ -597,7 +600,7 @@ func checkCollectors(_ context.Context, p *patient) (all []Finding) {
 	return all
 }
 
-// failure says how a collector that fails could work, where that is known.
+// failure proposes fixes for a collector that fails, if any are known.
 func (p *patient) failure(r collector.Result) []Fix {
 	switch {
 	case errors.Is(r.Err, kamrpc.ErrNoAnswer) && !p.carriesLarge():
@@ -615,7 +618,8 @@ func (p *patient) failure(r collector.Result) []Fix {
 	return nil
 }
 
-// checkLimits compares what Kamailio holds with what may be looked at one by one.
+// checkLimits compares the number of entries in Kamailio with the limits of the
+// collectors that list them.
 func checkLimits(_ context.Context, p *patient) (all []Finding) {
 	for _, g := range p.sizes {
 		limit := float64(g.guard.Limit)
@@ -655,7 +659,7 @@ func checkStartup(_ context.Context, p *patient) (all []Finding) {
 	return all
 }
 
-// letRead says how an account gets past what keeps it from a file of its own.
+// letRead proposes how to give an account access to one of its own files.
 func (a account) letRead(o *obstacle) Fix {
 	bits := "g+r"
 	if o.need == maySearch {
@@ -664,11 +668,11 @@ func (a account) letRead(o *obstacle) Fix {
 	return shell(fmt.Sprintf("chgrp %s %s && chmod %s %s", groupName(a.gid), o.path, bits, o.path))
 }
 
-// checkPort: can the exporter listen, or does it do so already?
+// checkPort checks whether the exporter can listen, or already does.
 func checkPort(ctx context.Context, p *patient) (all []Finding) {
 	for _, address := range p.cfg.Listen {
 		if strings.Contains(address, "://") {
-			continue // vsock
+			continue // a vsock address
 		}
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 		switch {
@@ -692,7 +696,7 @@ func portOf(address string) string {
 	return port
 }
 
-// isExporter requests the landing page.
+// isExporter reports whether the landing page at this address is that of an exporter.
 func isExporter(ctx context.Context, address string) bool {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -717,7 +721,8 @@ func isExporter(ctx context.Context, address string) bool {
 	return strings.Contains(string(text), "Kamailio Exporter")
 }
 
-// checkEnvironment: the service's environment file is not this shell's.
+// checkEnvironment reports settings in the service's environment file that are missing in
+// this shell.
 func checkEnvironment(_ context.Context, p *patient) []Finding {
 	text, err := os.ReadFile(p.cfg.System.EnvFile)
 	if err != nil {
@@ -763,7 +768,7 @@ func checkSIP(_ context.Context, p *patient) (all []Finding) {
 	return all
 }
 
-// mendSIP says how a SIP socket could answer, by what was seen of it.
+// mendSIP proposes fixes for a SIP socket that does not reply, based on the error.
 func mendSIP(probe sipprobe.Result) []Fix {
 	switch dns := (*net.DNSError)(nil); {
 	case errors.As(probe.Err, &dns):
@@ -796,7 +801,7 @@ func checkPage(_ context.Context, p *patient) []Finding {
 	return one(OK, "the page of xhttp_prom is merged")
 }
 
-// mendPage says how the page of xhttp_prom could be read, by what was seen of it.
+// mendPage proposes fixes for an xhttp_prom page that cannot be read, based on the error.
 func (p *patient) mendPage(err error) []Fix {
 	withoutStatistics := `modparam("xhttp_prom", "xhttp_prom_stats", "")  # the exporter exports them`
 	switch {
@@ -837,8 +842,8 @@ var (
 	scriptTimeoutLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"[^"]*\bxhttp_prom\b[^"]*"[ \t]*,[ \t]*"xhttp_prom_timeout"[ \t]*,[ \t]*([^) \t]+)`)
 )
 
-// checkScriptMetrics: with a timeout, which is 60 minutes by default, xhttp_prom
-// looks through all series at each change of one, under one lock for all processes
+// checkScriptMetrics checks xhttp_prom_timeout. Unless it is 0 (default 60 minutes), each
+// change of a series makes xhttp_prom search all series, under one lock for all processes
 // (xhttp_prom/prom_metric.c, prom_metric_list_timeout_delete).
 func checkScriptMetrics(_ context.Context, p *patient) []Finding {
 	if loaded, _ := p.loads("xhttp_prom"); !loaded {
@@ -863,13 +868,13 @@ func checkScriptMetrics(_ context.Context, p *patient) []Finding {
 	return one(Warn, "xhttp_prom_timeout is "+set+": "+why, kamailioCfg(noTimeoutLine))
 }
 
-// carriesLarge reports whether a transport of the flags is made for large replies.
+// carriesLarge reports whether a configured transport can carry large replies.
 func (p *patient) carriesLarge() bool {
 	return slices.ContainsFunc(p.trials, func(t *trial) bool { return t.Flag && (t.MaxReply == 0 || t.MaxReply > 1<<20) })
 }
 
-// largeTransport is a flag for what carries large replies: the FIFO, which only this
-// machine has, or HTTP to another.
+// largeTransport returns a flag for a transport that carries large replies: the FIFO on
+// this host, or HTTP to another host.
 func (p *patient) largeTransport() string {
 	for _, t := range p.answering() {
 		u, err := url.Parse(t.given)
@@ -880,7 +885,8 @@ func (p *patient) largeTransport() string {
 	return "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo"
 }
 
-// checkLargeReplies: without a transport for large replies lists are cut.
+// checkLargeReplies proposes a transport for large replies, without which long lists are
+// lost.
 func checkLargeReplies(_ context.Context, p *patient) []Finding {
 	trials := p.answering()
 	if len(trials) == 0 || p.carriesLarge() {
@@ -894,7 +900,7 @@ func checkLargeReplies(_ context.Context, p *patient) []Finding {
 	return one(Note, "replies of more than "+size(trials[0].MaxReply)+" (long lists of destinations or contacts) do not fit this transport. Add this one of jsonrpcs", byFlag("--kamailio.uri="+trials[0].given, p.largeTransport()))
 }
 
-// checkSockets proposes to probe SIP.
+// checkSockets proposes SIP probes.
 func checkSockets(_ context.Context, p *patient) []Finding {
 	if p.snapshot == nil || p.cfg.SIP != nil {
 		return nil

@@ -34,7 +34,7 @@ type options struct {
 	search bool
 }
 
-// Declare declares the command.
+// Declare declares the doctor command.
 func Declare(app *kingpin.Application) cli.Run {
 	s, o := &cli.Settings{}, &options{}
 	cmd := cli.NewCommand(app, "doctor", "Check Kamailio and the exporter's settings. It reports which URIs and collectors work, why the others do not, and the lines that fix it. Run it with the flags and the environment of the service. It makes one scrape and changes nothing.")
@@ -97,8 +97,8 @@ func coloured(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// newConfig is what the server would do with these settings. What keeps it from
-// starting is a finding, not an error; so is a URI that it does not take.
+// newConfig returns what the server would do with these settings. A reason why the server
+// would not start is a finding, not an error, and so is an invalid URI.
 func newConfig(s *cli.Settings, t target.Target) (Config, error) {
 	cfg := Config{
 		URIs: t.URIs, Open: opener(t), Collectors: t.Enabled(),
@@ -116,7 +116,7 @@ func newConfig(s *cli.Settings, t target.Target) (Config, error) {
 		}
 	}
 	if s.Web.WebSystemdSocket != nil && *s.Web.WebSystemdSocket {
-		cfg.Listen = nil // systemd has them
+		cfg.Listen = nil // systemd passes the sockets
 	}
 	startup := func(err error) {
 		if err != nil {
@@ -125,7 +125,7 @@ func newConfig(s *cli.Settings, t target.Target) (Config, error) {
 	}
 	httpClient, err := t.HTTPClient()
 	if err != nil {
-		return cfg, err // not one URI could be tried
+		return cfg, err // no URI could be tried
 	}
 	_, err = s.AdminConfig()
 	startup(err)
@@ -151,7 +151,8 @@ func newConfig(s *cli.Settings, t target.Target) (Config, error) {
 	return cfg, nil
 }
 
-// opener opens a transport over connections of its own, which are counted.
+// opener returns a function that opens a transport with its own connections, and counts
+// them.
 func opener(t target.Target) func(uri string) (kamrpc.Transport, func() int64, error) {
 	return func(uri string) (kamrpc.Transport, func() int64, error) {
 		var dials atomic.Int64

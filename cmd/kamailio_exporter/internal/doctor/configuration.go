@@ -10,17 +10,18 @@ import (
 	"strings"
 )
 
-// configurationReader reads kamailio.cfg with what it includes, and without what its
-// conditions leave out, as Kamailio does (core/cfg.lex, core/ppcfg.c).
+// configurationReader reads kamailio.cfg with the files that it includes, and skips the
+// branches that its conditions exclude, as Kamailio does (core/cfg.lex, core/ppcfg.c).
 type configurationReader struct {
 	defined map[string]bool
-	// conditions are those that the present line is in.
+	// conditions are those around the current line, outermost first.
 	conditions []condition
 	files      int
 	text       strings.Builder
 }
 
-// condition is an #!ifdef and its like. Of an unknown one both branches are read.
+// condition is an #!ifdef or a similar directive. If it is unknown, both branches are
+// read.
 type condition struct{ holds, unknown bool }
 
 var (
@@ -30,8 +31,8 @@ var (
 	moduleLine    = regexp.MustCompile(`^[ \t]*loadmodule(?:x)?[ \t(]*"([^"\n]+)"`)
 )
 
-// readConfiguration reads the file and those that it names. defined are names that
-// the command line and Kamailio itself define.
+// readConfiguration reads the file and all files that it includes. defined are the names
+// that the command line and Kamailio itself define.
 func readConfiguration(file string, defined []string) (string, error) {
 	r := &configurationReader{defined: map[string]bool{}}
 	for _, name := range defined {
@@ -43,7 +44,7 @@ func readConfiguration(file string, defined []string) (string, error) {
 
 func (r *configurationReader) read(file string) error {
 	const mostFiles, mostBytes = 100, 4 << 20
-	if r.files++; r.files > mostFiles { // one may include itself
+	if r.files++; r.files > mostFiles { // a file may include itself
 		return fmt.Errorf("more than %d files", mostFiles)
 	}
 	text, err := os.ReadFile(file)
@@ -82,7 +83,7 @@ func (r *configurationReader) include(from, file string) error {
 	return r.read(file)
 }
 
-// reading reports whether all conditions let the present line be.
+// reading reports whether all conditions include the current line.
 func (r *configurationReader) reading() bool {
 	for _, c := range r.conditions {
 		if !c.holds && !c.unknown {
@@ -92,7 +93,7 @@ func (r *configurationReader) reading() bool {
 	return true
 }
 
-// obey does what a directive says.
+// obey executes a directive.
 func (r *configurationReader) obey(directive, argument string) {
 	last := len(r.conditions) - 1
 	switch directive {
@@ -123,7 +124,7 @@ func (r *configurationReader) obey(directive, argument string) {
 	}
 }
 
-// predefined are the names that Kamailio defines by its version.
+// predefined returns the names that Kamailio defines from its version.
 func (p *patient) predefined() []string {
 	var names []string
 	parts := strings.Split(p.version, ".")

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// What conditions leave out is not read, and what they name need not be there.
+// TestConfigurationWithConditions checks that branches excluded by conditions are not
+// read, and that files included there need not exist.
 func TestConfigurationWithConditions(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{

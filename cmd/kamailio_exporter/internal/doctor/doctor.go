@@ -1,7 +1,6 @@
-// Package doctor checks what works between the exporter on this host and a
-// Kamailio, what does not, and how to fix it. It makes one scrape, as the
-// service would, and asks nothing that a scrape does not ask but for what
-// kamrpc's price list has for it.
+// Package doctor checks what works between the exporter on this host and a Kamailio,
+// what does not, and how to fix it. It makes one scrape, as the service would. Beyond
+// that it only calls RPCs that are in kamrpc's price list for it.
 package doctor
 
 import (
@@ -14,57 +13,57 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// Config is what the exporter would do with the same flags.
+// Config describes what the exporter would do with the same flags.
 type Config struct {
 	URIs []string
-	// Open makes the transport of a URI; dials counts the connections that it has made
-	// (HTTP only).
+	// Open opens the transport of a URI. dials returns the number of connections that it
+	// has made (HTTP only).
 	Open          func(uri string) (transport kamrpc.Transport, dials func() int64, err error)
-	Collectors    []collector.Collector // that are switched on
+	Collectors    []collector.Collector // the enabled ones
 	CallTimeout   time.Duration
 	ScrapeTimeout time.Duration
 	MaxConcurrent int
 	MaxReplyBytes int64
-	Listen        []string // addresses of the page
+	Listen        []string // addresses that the exporter listens on
 
 	SIP  func(ctx context.Context) sipprobe.Results  // nil: nothing is probed
 	Page func(ctx context.Context) *xhttpprom.Merged // nil: no page is merged
 
-	// Startup are the reasons for which the exporter would not start.
+	// Startup has the reasons why the exporter would not start.
 	Startup []error
-	// Files are those that it has to read.
+	// Files are the files that the exporter must be able to read.
 	Files []string
-	// User is whose permissions count; "": those of the service, if it is found, or
-	// of this process.
+	// User is the account whose permissions are checked; "" means that of the service if
+	// it is found, else that of this process.
 	User string
-	// Search also looks for sockets that no flag names.
+	// Search also tries sockets that no flag names.
 	Search bool
-	// System is where files are looked at; tests have their own.
+	// System is the host whose files are examined; tests use their own.
 	System System
 }
 
 // Status is the outcome of an examination.
 type Status string
 
-// The outcomes. Notes alone are healthy.
+// The outcomes. A report with notes only is healthy.
 const (
-	Healthy  Status = "healthy"  // all that the flags ask for works
-	Degraded Status = "degraded" // there is a page, and something is missing on it, or at risk
-	Broken   Status = "broken"   // the exporter does not start, or gets nothing from Kamailio
+	Healthy  Status = "healthy"  // everything that the flags configure works
+	Degraded Status = "degraded" // metrics are served, but some are missing or at risk
+	Broken   Status = "broken"   // the exporter does not start, or gets no metrics from Kamailio
 )
 
 // Level of a [Finding].
 type Level string
 
-// The levels. Warn makes the outcome Degraded, Fail Broken.
+// The levels. Warn makes the outcome Degraded, Fail makes it Broken.
 const (
 	OK   Level = "ok"
-	Note Level = "note" // what more could be had, or is good to know
+	Note Level = "note" // a suggestion, or information
 	Warn Level = "warn"
 	Fail Level = "fail"
 )
 
-// Finding is what one check says about one thing.
+// Finding is a single result of a check.
 type Finding struct {
 	Check   string `json:"check"`
 	Level   Level  `json:"level"`
@@ -73,8 +72,8 @@ type Finding struct {
 	section string
 }
 
-// Fix is one fix. Several of a finding are alternatives if Or is set, and
-// else all needed.
+// Fix is one fix. If Or is set, it is an alternative to the fix before it; otherwise all
+// fixes of the finding are needed.
 type Fix struct {
 	Where string   `json:"where"` // kamailio.cfg, shell, or flag
 	Or    bool     `json:"or,omitempty"`
@@ -86,7 +85,7 @@ func shell(lines ...string) Fix       { return Fix{Where: "shell", Lines: lines}
 func byFlag(lines ...string) Fix      { return Fix{Where: "flag", Lines: lines} }
 func or(f Fix) Fix                    { f.Or = true; return f }
 
-// Transport is how one URI answers.
+// Transport is the result for one URI.
 type Transport struct {
 	URI      string  `json:"uri"`
 	Flag     bool    `json:"configured"` // named by a flag, or a default
@@ -97,7 +96,7 @@ type Transport struct {
 	Error    string  `json:"error,omitempty"`
 }
 
-// Collector is how one collector of those switched on does.
+// Collector is the result for one enabled collector.
 type Collector struct {
 	Name    string  `json:"name"`
 	State   string  `json:"state"` // works, skipped, fails or absent
@@ -109,7 +108,7 @@ type Collector struct {
 // Report is the outcome of all checks.
 type Report struct {
 	Status     Status      `json:"status"`
-	User       string      `json:"user"` // whose permissions were looked at
+	User       string      `json:"user"` // the account whose permissions were checked
 	Version    string      `json:"kamailio_version,omitempty"`
 	Uptime     float64     `json:"kamailio_uptime_seconds,omitempty"`
 	Modules    []string    `json:"kamailio_modules,omitempty"`
@@ -118,8 +117,8 @@ type Report struct {
 	Findings   []Finding   `json:"findings"`
 }
 
-// Run examines, and returns when ctx is done at the latest, with what is known
-// then.
+// Run runs all checks. It returns at the latest when ctx is done, with the results so
+// far.
 func Run(ctx context.Context, cfg Config) *Report {
 	p := examine(ctx, cfg)
 	r := &Report{

@@ -25,8 +25,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden reports")
 
-// config is that of an exporter with default flags, but for what would find other
-// servers of this machine.
+// config is that of an exporter with default flags, except that it does not find other
+// servers on this host.
 func config(t *testing.T, uris ...string) Config {
 	t.Helper()
 	return Config{
@@ -46,7 +46,7 @@ func config(t *testing.T, uris ...string) Config {
 	}
 }
 
-// see makes the system one in which nothing but this server runs.
+// see makes doctor see a host on which only this server runs.
 func see(t *testing.T, cfg *Config, s *kamailiotest.Server) {
 	t.Helper()
 	pid := strconv.Itoa(s.PID())
@@ -77,7 +77,7 @@ func findings(r *Report, check string) (all []Finding) {
 	return all
 }
 
-// has reports whether a check said something, at a level, and gives what fixes it.
+// has checks that a check has a finding with this level and text, and with these fixes.
 func has(t *testing.T, r *Report, check string, level Level, text string, fixes ...string) {
 	t.Helper()
 	for _, f := range findings(r, check) {
@@ -109,8 +109,8 @@ func outcome(t *testing.T, r *Report, want Status) {
 	}
 }
 
-// golden compares a report as people see it with testdata/NAME.txt, without what
-// differs from run to run, and from machine to machine.
+// golden compares the text of a report with testdata/NAME.txt, without the parts that
+// vary between runs and hosts.
 func golden(t *testing.T, name string, r *Report, s *kamailiotest.Server) {
 	t.Helper()
 	host, port, _ := strings.Cut(s.SIPAddr, ":")
@@ -122,7 +122,7 @@ func golden(t *testing.T, name string, r *Report, s *kamailiotest.Server) {
 	})
 }
 
-// goldenOf is golden of several servers, in the order of their process ids.
+// goldenOf does the same for several servers, in the order of their process IDs.
 func goldenOf(t *testing.T, name string, r *Report, servers ...*kamailiotest.Server) {
 	t.Helper()
 	var fixed []shown
@@ -133,7 +133,7 @@ func goldenOf(t *testing.T, name string, r *Report, servers ...*kamailiotest.Ser
 	goldenFile(t, name, r, fixed)
 }
 
-// shown is what stands in a golden report for what a text is.
+// shown is a text that varies, and its replacement in a golden report.
 type shown struct{ is, as string }
 
 func goldenFile(t *testing.T, name string, r *Report, fixed []shown) {
@@ -167,7 +167,8 @@ func goldenFile(t *testing.T, name string, r *Report, fixed []shown) {
 			f.Fixes[j].Lines = lines
 		}
 	}
-	// Several Kamailios are sorted by their directories, whose names are random.
+	// Findings about several servers are sorted by their directories, whose names are
+	// random.
 	place := func(f Finding) int {
 		return slices.IndexFunc(checks, func(c check) bool { return c.name == f.Check })
 	}
@@ -201,7 +202,8 @@ func eachVersion(t *testing.T, test func(t *testing.T, version string)) {
 	}
 }
 
-// TestStock: Debian's unchanged package works, and the report shows what could be added.
+// TestStock checks that Debian's unchanged package works, and that the report lists
+// possible additions.
 func TestStock(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
 		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Stock: true})
@@ -221,8 +223,8 @@ func TestStock(t *testing.T) {
 	})
 }
 
-// TestStockWithProposedModules: the lines that are printed for Debian's configuration
-// do bring what they promise.
+// TestStockWithProposedModules checks that the proposed lines for Debian's configuration
+// have the promised effect.
 func TestStockWithProposedModules(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
 		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(config string) string {
@@ -262,7 +264,7 @@ func TestFullServer(t *testing.T) {
 	})
 }
 
-// TestLimits: what is above its limit is reported with the flag that raises the limit.
+// TestLimits checks that numbers above a limit are reported with the flag that raises it.
 func TestLimits(t *testing.T) {
 	s := kamailiotest.Start(t, kamailiotest.Config{})
 	for i := range 30 {
@@ -276,11 +278,11 @@ func TestLimits(t *testing.T) {
 	has(t, r, "limits", Note, "--collector.dialog_age.limit=0 disables dlg.briefing")
 }
 
-// TestRegistrationsInTheDatabase: usrloc counts none, and why is in kamailio.cfg, if
-// that can be read.
+// TestRegistrationsInTheDatabase has a usrloc that counts nothing. The reason is in
+// kamailio.cfg, if that can be read.
 func TestRegistrationsInTheDatabase(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
-		dir, err := os.MkdirTemp("", "location-") // where a server in another root sees it too
+		dir, err := os.MkdirTemp("", "location-") // where a server in another root can see it too
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +309,7 @@ modparam("usrloc", "db_mode", 3)`, 1)
 	})
 }
 
-// TestNoJSONRPC: only ctl is there, and no flag names it.
+// TestNoJSONRPC has only ctl, which no flag names.
 func TestNoJSONRPC(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
 		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(config string) string {
@@ -322,12 +324,13 @@ func TestNoJSONRPC(t *testing.T) {
 		has(t, r, "found", Note, "kamailio_ctl works", "flag: --kamailio.uri=binrpc+unix://"+s.CtlPath)
 		golden(t, "no-jsonrpcs-"+version, r, s)
 
-		cfg.URIs = []string{"binrpc+unix://" + s.CtlPath} // as it says
+		cfg.URIs = []string{"binrpc+unix://" + s.CtlPath} // as the report proposes
 		outcome(t, examined(t, cfg), Healthy)
 	})
 }
 
-// TestReplyDirWithoutSlash: the FIFO takes requests, and its replies go elsewhere.
+// TestReplyDirWithoutSlash has a FIFO that accepts requests, but writes its replies
+// elsewhere.
 func TestReplyDirWithoutSlash(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
 		dir := t.TempDir()
@@ -336,7 +339,7 @@ func TestReplyDirWithoutSlash(t *testing.T) {
 				return strings.Replace(config, `modparam("jsonrpcs", "pretty_format", 1)`, `modparam("jsonrpcs", "fifo_reply_dir", "`+value+`")`, 1)
 			}
 		}
-		if version == "6.0" { // a chroot, which has only /tmp and the server's own
+		if version == "6.0" { // a chroot, which only has /tmp and the server's own directory
 			dir = "/tmp"
 		}
 		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: edit(dir)})
@@ -352,7 +355,7 @@ func TestReplyDirWithoutSlash(t *testing.T) {
 	})
 }
 
-// TestReplyDirElsewhere: the flag names another directory than kamailio.cfg does.
+// TestReplyDirElsewhere has a flag that names another directory than kamailio.cfg.
 func TestReplyDirElsewhere(t *testing.T) {
 	s := kamailiotest.Start(t, kamailiotest.Config{Edit: func(config string) string {
 		return strings.Replace(config, `modparam("jsonrpcs", "pretty_format", 1)`, `modparam("jsonrpcs", "fifo_reply_dir", "/var/tmp/")`, 1)
@@ -364,7 +367,7 @@ func TestReplyDirElsewhere(t *testing.T) {
 	has(t, r, "transports", Warn, "no answer before the deadline", "flag: --kamailio.uri=fifo://"+s.FIFOPath+"?reply_dir=/var/tmp")
 }
 
-// TestHTTP of Debian's configuration with WITH_JSONRPC, and without.
+// TestHTTP uses Debian's configuration with WITH_JSONRPC, and without it.
 func TestHTTP(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
 		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, StockHTTP: true})
@@ -378,8 +381,8 @@ func TestHTTP(t *testing.T) {
 	})
 }
 
-// TestStopped: killed, so that its files stay; stopped, and they are gone; and one
-// that hangs.
+// TestStopped checks a server that was killed, so that its files remain, one that was
+// stopped, so that they are removed, and one that hangs.
 func TestStopped(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
 		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Stock: true})
@@ -408,7 +411,8 @@ func TestStopped(t *testing.T) {
 	})
 }
 
-// The timeout of xhttp_prom is found where it is, also in an included file.
+// TestScriptMetricsOfARealKamailio checks that the timeout of xhttp_prom is found, also
+// in an included file.
 func TestScriptMetricsOfARealKamailio(t *testing.T) {
 	const metric = `
 loadmodule "xhttp.so"

@@ -40,7 +40,7 @@ func noPage(err error) func(*kamrpctest.Server, *Config) {
 	}
 }
 
-// Each failure of the page has its own fix.
+// TestPageFixes checks that each fault of the page has its own fix.
 func TestPageFixes(t *testing.T) {
 	seen := map[string]*xhttpprom.Fault{}
 	for _, f := range xhttpprom.Faults() {
@@ -52,7 +52,8 @@ func TestPageFixes(t *testing.T) {
 	}
 }
 
-// The timeout of xhttp_prom, in kamailio.cfg and in what that includes.
+// TestScriptMetrics checks the timeout of xhttp_prom in kamailio.cfg and in included
+// files.
 func TestScriptMetrics(t *testing.T) {
 	const metric, off = `modparam("xhttp_prom", "prom_counter", "name=x;")`, `modparam("xhttp_prom", "xhttp_prom_timeout", 0)`
 	for _, tc := range []struct {
@@ -94,7 +95,7 @@ func TestScriptMetrics(t *testing.T) {
 	}
 }
 
-// TestFindings: each problem of a Kamailio leads to its finding.
+// TestFindings checks that each problem of a Kamailio leads to its finding.
 func TestFindings(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -267,8 +268,8 @@ func TestFindings(t *testing.T) {
 	}
 }
 
-// TestDoctorCallsOnlyPricedRPCs: no method is asked but those of a scrape and the few that
-// name the server.
+// TestDoctorCallsOnlyPricedRPCs checks that only the methods of a scrape are called, and
+// the few that identify the server.
 func TestDoctorCallsOnlyPricedRPCs(t *testing.T) {
 	s := fake(t)
 	cfg := config(t, s.URI("unix"), s.URI("fifo"))
@@ -283,7 +284,7 @@ func TestDoctorCallsOnlyPricedRPCs(t *testing.T) {
 	}
 }
 
-// TestPort looks at one that is free, at an exporter's and at another program's.
+// TestPort checks a free port, one of an exporter, and one of another program.
 func TestPort(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -325,7 +326,8 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// TestWhose: for root it is the user of the service's unit, with its groups.
+// TestWhose checks that for root, the account is that of the service's unit, with its
+// groups.
 func TestWhose(t *testing.T) {
 	first, second := t.TempDir(), t.TempDir()
 	write := func(file, text string) {
@@ -367,7 +369,7 @@ func TestWhose(t *testing.T) {
 	}
 }
 
-// TestReach looks at a socket with the eyes of another.
+// TestReach checks access to a socket as another user.
 func TestReach(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // others have to come in
@@ -382,7 +384,7 @@ func TestReach(t *testing.T) {
 	friend := account{name: "friend", uid: 54322, gids: owner.gids}
 	for _, tt := range []struct {
 		dir, file         os.FileMode
-		stranger, friend  string // what is in the way; "": nothing
+		stranger, friend  string // the obstacle; "": none
 		strangerGroupHelp bool
 	}{
 		{0o755, 0o666, "", "", false},
@@ -390,7 +392,7 @@ func TestReach(t *testing.T) {
 		{0o755, 0o600, file, file, false},
 		{0o750, 0o666, dir, "", owner.gids[0] != 0},
 		{0o700, 0o666, dir, dir, false},
-		{0o755, 0o606, "", file, false}, // the group's bits count, not the others'
+		{0o755, 0o606, "", file, false}, // the group's bits apply, not those of others
 	} {
 		for path, mode := range map[string]os.FileMode{dir: tt.dir, file: tt.file} {
 			if err := os.Chmod(path, mode); err != nil {
@@ -447,7 +449,7 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-// TestLargeTransport: another machine's FIFO is of no use.
+// TestLargeTransport checks that the FIFO of another host is not proposed.
 func TestLargeTransport(t *testing.T) {
 	for uri, want := range map[string]string{
 		"unix:///run/kamailio/kamailio_rpc.sock": "--kamailio.uri=fifo:///run/kamailio/kamailio_rpc.fifo",
@@ -462,8 +464,8 @@ func TestLargeTransport(t *testing.T) {
 	}
 }
 
-// TestText: colors only where they are wanted, no line of prose wider than 80
-// columns, and nothing foreign that a terminal obeys.
+// TestText checks that colors appear only if wanted, that prose is at most 80 columns
+// wide, and that untrusted text contains no terminal control characters.
 func TestText(t *testing.T) {
 	r := &Report{Status: Degraded, Findings: []Finding{
 		{Level: Warn, section: "Transports", Text: strings.Repeat("words ", 40) + "\x1b[2J\u202e\x07" + "\xff", Fixes: []Fix{kamailioCfg("\tline"), or(shell("x"))}},

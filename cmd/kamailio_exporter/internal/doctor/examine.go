@@ -13,15 +13,15 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// patient is all that was found out, for the checks to judge.
+// patient has everything that was found out, as input for the checks.
 type patient struct {
 	cfg       Config
 	who       account
 	whoErr    error
 	processes []process
-	trials    []*trial // those of the flags first
+	trials    []*trial // configured ones first
 
-	// Of a Kamailio that answers over a transport of the flags, or by any.
+	// About the Kamailio that replies at a configured URI or, if none does, at any URI.
 	client  *kamrpc.Client
 	version string // 5.6.3
 	up      kamrpc.Value
@@ -44,12 +44,13 @@ type trial struct {
 	Transport
 	given string // the URI with its parameters
 	via   kamrpc.Transport
-	dials int64 // connections for two calls, where known
+	dials int64 // connections for two calls, if known
 	id    kamrpc.Identity
 	err   error
 }
 
-// guarded is a collector whose call grows with something that Kamailio reports.
+// guarded is a collector whose call gets more expensive with a number that Kamailio
+// reports.
 type guarded struct {
 	name  string
 	guard collector.Guard
@@ -73,7 +74,7 @@ func examine(ctx context.Context, cfg Config) *patient {
 	return p
 }
 
-// tryAll tries the URIs of the flags, and those that are found.
+// tryAll tries the configured URIs, and those that are found on this host.
 func (p *patient) tryAll(ctx context.Context) {
 	for _, uri := range p.cfg.URIs {
 		p.trials = append(p.trials, &trial{Transport: Transport{URI: uri, Flag: true}})
@@ -92,7 +93,7 @@ func (p *patient) tryAll(ctx context.Context) {
 	all.Wait()
 }
 
-// try makes two calls, so that a connection which is closed after each shows.
+// try makes two calls, to detect a server that closes the connection after each reply.
 func (t *trial) try(ctx context.Context, cfg Config) {
 	transport, dials, err := cfg.Open(t.URI)
 	if err != nil {
@@ -119,7 +120,7 @@ func (t *trial) try(ctx context.Context, cfg Config) {
 	t.Answers, t.dials = true, dials()
 	ctx, cancel := context.WithTimeout(ctx, cfg.CallTimeout)
 	defer cancel()
-	t.id, _ = client.Identity(ctx) // else it cannot be told from others
+	t.id, _ = client.Identity(ctx) // without an identity, it is not distinguished from others
 }
 
 func call(ctx context.Context, timeout time.Duration, client *kamrpc.Client, method string, params ...any) (kamrpc.Value, error) {
@@ -128,9 +129,9 @@ func call(ctx context.Context, timeout time.Duration, client *kamrpc.Client, met
 	return client.Call(ctx, method, params...)
 }
 
-// ask finds out what the Kamailio is that answers at the URIs of the flags, and makes a
-// scrape; where none does, and only one Kamailio is there, it asks that no more than
-// its name.
+// ask queries the Kamailio at the configured URIs, and makes a scrape. If none replies
+// and there is exactly one other Kamailio, it queries that one for general information
+// only.
 func (p *patient) ask(ctx context.Context) {
 	trials := p.answering()
 	mine := len(trials) > 0
@@ -153,15 +154,15 @@ func (p *patient) ask(ctx context.Context) {
 	}
 	client, err := kamrpc.NewClient(cfg)
 	if err != nil {
-		return // there is a transport
+		return // cannot happen: there is a transport
 	}
 	_, version, _ := strings.Cut(trials[0].Version, " ") // "kamailio 5.6.3 (x86_64/linux) "
 	p.version, _, _ = strings.Cut(strings.TrimSpace(version), " ")
 	if methods, err := call(ctx, p.cfg.CallTimeout, client, "system.listMethods"); err == nil {
 		p.methods = methods.Texts()
 	}
-	// Nothing that is not there, or may not be: each such call is an ERROR line in
-	// Kamailio's log.
+	// Call only methods that are known to exist: Kamailio logs an ERROR line for each
+	// call of an unknown one.
 	get := func(method string) (v kamrpc.Value) {
 		if slices.Contains(p.methods, method) {
 			v, _ = call(ctx, p.cfg.CallTimeout, client, method)
@@ -193,15 +194,15 @@ func (p *patient) ask(ctx context.Context) {
 	}
 }
 
-// scrape does what the service does at each scrape, and asks how large is what
-// the guards look at.
+// scrape does what the service does at each scrape, and queries the sizes that the limits
+// apply to.
 func (p *patient) scrape(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, p.cfg.ScrapeTimeout)
 	defer cancel()
 	coordinator := collector.NewCoordinator(p.client, p.cfg.Collectors, collector.Limits{CallTimeout: p.cfg.CallTimeout})
 	snapshot, err := coordinator.Scrape(limited)
 	if err != nil {
-		return // no name was given
+		return // cannot happen: no collector was named
 	}
 	p.snapshot = snapshot
 	session := collector.NewSession(p.client, p.cfg.CallTimeout, p.methods)
@@ -216,18 +217,19 @@ func (p *patient) scrape(ctx context.Context) {
 	}
 }
 
-// has reports whether the server has a method, as far as it says.
+// has reports whether the server has a method. If its methods are not known, it reports
+// true.
 func (p *patient) has(method string) bool {
 	return p.methods == nil || slices.Contains(p.methods, method)
 }
 
-// loads reports whether a module is loaded; known is false where Kamailio does not
-// say.
+// loads reports whether a module is loaded. known is false if Kamailio does not list its
+// modules.
 func (p *patient) loads(module string) (loaded, known bool) {
 	return slices.Contains(p.modules, module), p.modules != nil
 }
 
-// collectors is the state of each.
+// collectors returns the state of each collector.
 func (p *patient) collectors() []Collector {
 	if p.snapshot == nil {
 		return nil

@@ -11,17 +11,17 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// A host may run several Kamailios. What is said of "it" is said of the one that
-// the URIs of the flags lead to; the others are told apart by their processes.
+// A host may run several Kamailio servers. In findings, "it" is the one that the
+// configured URIs lead to. The others are identified by their processes.
 
-// instance is one Kamailio that answers, with the URIs that lead to it.
+// instance is one Kamailio that replies, with the URIs that lead to it.
 type instance struct {
 	id     kamrpc.Identity
 	trials []*trial
 }
 
-// instances groups the URIs that answer, those of the flags or those that were
-// found.
+// instances groups the URIs that reply by Kamailio: either the configured URIs, or those
+// that were found.
 func (p *patient) instances(configured bool) (all []*instance) {
 	for _, t := range p.trials {
 		if !t.Answers || t.Flag != configured {
@@ -37,8 +37,8 @@ func (p *patient) instances(configured bool) (all []*instance) {
 	return all
 }
 
-// answering are the URIs that answer and are used: those of the flags, where they
-// lead to the Kamailio of the first.
+// answering returns the URIs that reply and are used: the configured ones that lead to
+// the same Kamailio as the first.
 func (p *patient) answering() []*trial {
 	if all := p.instances(true); len(all) > 0 {
 		return all[0].trials
@@ -46,7 +46,8 @@ func (p *patient) answering() []*trial {
 	return nil
 }
 
-// unnamed are the URIs that were found and lead to the Kamailio of the flags.
+// unnamed returns the URIs that were found, are not configured, and lead to the
+// configured Kamailio.
 func (p *patient) unnamed() []*trial {
 	trials := p.answering()
 	for _, found := range p.instances(false) {
@@ -57,8 +58,7 @@ func (p *patient) unnamed() []*trial {
 	return nil
 }
 
-// theOnly is the one Kamailio that was found, where there is no other on this
-// machine.
+// theOnly returns the Kamailio that was found, if it is the only one on this host.
 func (p *patient) theOnly() *instance {
 	found := p.instances(false)
 	if len(found) != 1 || len(p.processes) > 1 {
@@ -67,16 +67,16 @@ func (p *patient) theOnly() *instance {
 	return found[0]
 }
 
-// processOf is the process of an instance on this machine.
+// processOf returns the process of an instance on this host.
 func (p *patient) processOf(id kamrpc.Identity) (process, bool) {
 	i := slices.IndexFunc(p.processes, func(k process) bool { return strconv.Itoa(k.pid) == id.MainPID() })
 	if i < 0 {
-		return process{}, false // it runs elsewhere, or in a container
+		return process{}, false // it runs on another host, or in a container
 	}
 	return p.processes[i], true
 }
 
-// isIt reports whether a process is the Kamailio that is spoken of.
+// isIt reports whether a process belongs to the Kamailio that the findings are about.
 func (p *patient) isIt(k process) bool {
 	if trials := p.answering(); len(trials) > 0 && trials[0].id.MainPID() != "" {
 		return k.pid == p.mainPID
@@ -84,7 +84,7 @@ func (p *patient) isIt(k process) bool {
 	return k.pid == p.mainPID || len(p.processes) == 1
 }
 
-// name tells instances apart.
+// name returns a name that distinguishes an instance from others.
 func (p *patient) name(id kamrpc.Identity) string {
 	if k, here := p.processOf(id); here {
 		return fmt.Sprintf("pid %d with %s", k.pid, k.config)
@@ -92,8 +92,8 @@ func (p *patient) name(id kamrpc.Identity) string {
 	return id.String()
 }
 
-// proposal is flags for an instance: the sockets of jsonrpcs where there are any,
-// else that of ctl.
+// proposal returns flags for an instance: the sockets of jsonrpcs if there are any, else
+// that of ctl.
 func (i *instance) proposal() Fix {
 	trials := slices.DeleteFunc(slices.Clone(i.trials), func(t *trial) bool { return strings.HasPrefix(t.URI, "binrpc+") })
 	if len(trials) == 0 {
@@ -114,7 +114,7 @@ func uris(trials []*trial) string {
 	return strings.Join(all, ", ")
 }
 
-// checkInstances: all URIs of the flags must lead to one Kamailio.
+// checkInstances checks that all configured URIs lead to the same Kamailio.
 func checkInstances(_ context.Context, p *patient) (all []Finding) {
 	named := p.instances(true)
 	for i, other := range named {
@@ -131,7 +131,7 @@ func checkInstances(_ context.Context, p *patient) (all []Finding) {
 	return all
 }
 
-// checkFound tells of URIs that no flag names.
+// checkFound reports URIs that no flag names.
 func checkFound(_ context.Context, p *patient) (all []Finding) {
 	found := p.instances(false)
 	trials := p.answering()
@@ -168,7 +168,7 @@ func checkFound(_ context.Context, p *patient) (all []Finding) {
 	return all
 }
 
-// checkRows: what JSON-RPC loses could be had over BINRPC.
+// checkRows proposes BINRPC for values that Kamailio omits over JSON-RPC.
 func checkRows(_ context.Context, p *patient) []Finding {
 	trials := p.answering()
 	complete := func(t *trial) bool { return t.via.Traits().Complete }

@@ -12,7 +12,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// three are Kamailios with run directories of their own: Debian's, one without
+// three starts Kamailio servers with separate run directories: Debian's, one without
 // jsonrpcs, and one that serves RPC over HTTP only.
 func three(t *testing.T, version string) (stock, noJSONRPC, httpOnly *kamailiotest.Server) {
 	t.Helper()
@@ -29,7 +29,7 @@ func three(t *testing.T, version string) (stock, noJSONRPC, httpOnly *kamailiote
 	return stock, noJSONRPC, httpOnly
 }
 
-// says are the texts of all findings, and the flags of their fixes.
+// says returns the texts of all findings, and the flags of their fixes.
 func says(r *Report) string {
 	var b strings.Builder
 	for _, f := range r.Findings {
@@ -41,8 +41,8 @@ func says(r *Report) string {
 	return b.String()
 }
 
-// TestThreeInstances: on a host with three Kamailios each is called by its process,
-// and URIs are proposed together that belong together.
+// TestThreeInstances checks that on a host with three Kamailio servers, each is named by
+// its process, and that the URIs of each are proposed together.
 func TestThreeInstances(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
 		stock, noJSONRPC, httpOnly := three(t, version)
@@ -116,7 +116,8 @@ func TestThreeInstances(t *testing.T) {
 	})
 }
 
-// TestRowsOverBINRPC: what JSON-RPC loses is named, with the URI that has it.
+// TestRowsOverBINRPC checks that the report names what JSON-RPC loses, and the URI that
+// has it.
 func TestRowsOverBINRPC(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
 		s := kamailiotest.Start(t, kamailiotest.Config{Version: version})
@@ -126,7 +127,7 @@ func TestRowsOverBINRPC(t *testing.T) {
 		r := examined(t, cfg)
 		has(t, r, "rows", Note, "all destinations but the last (keepalive)", "flag: --kamailio.uri="+s.HTTPURL, "flag: --kamailio.uri=binrpc+unix://"+s.CtlPath)
 
-		cfg.URIs = append(cfg.URIs, "binrpc+unix://"+s.CtlPath) // as it says
+		cfg.URIs = append(cfg.URIs, "binrpc+unix://"+s.CtlPath) // as the report proposes
 		r = examined(t, cfg)
 		outcome(t, r, Healthy)
 		if found := findings(r, "rows"); len(found) != 0 {

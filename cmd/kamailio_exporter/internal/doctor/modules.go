@@ -9,8 +9,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// modulesOf are the modules whose methods or statistics begin, or whose collector
-// is called, otherwise than they are.
+// modulesOf maps the prefix of methods or statistics, or the name of a collector, to the
+// module, where the names differ.
 var modulesOf = map[string]string{
 	"cfg": "cfg_rpc", "cnt": "counters", "cr": "carrierroute", "dlg": "dialog", "pkg": "kex",
 	"pl": "pipelimit", "rl": "ratelimit", "stats": "kex", "ul": "usrloc",
@@ -18,10 +18,10 @@ var modulesOf = map[string]string{
 
 type usefulModule struct {
 	module string
-	lines  []string // of kamailio.cfg
+	lines  []string // for kamailio.cfg
 }
 
-// useful are the modules that have something to tell on any server.
+// useful are the modules that provide useful metrics on any server.
 var useful = []usefulModule{
 	{"kex", []string{`loadmodule "kex.so"`}},
 	{"tm", []string{`loadmodule "tm.so"`}},
@@ -30,7 +30,7 @@ var useful = []usefulModule{
 	{"dialog", append([]string{`loadmodule "dialog.so"  # behind tm and rr`}, manageCalls...)},
 }
 
-// naming are the collectors that tell nothing until a flag names what.
+// naming are the collectors that export nothing until a flag names what to read.
 var naming = map[string]string{
 	"cfg":            "--collector.cfg.variables=GROUP.NAME",
 	"dialog_profile": "--collector.dialog_profile.names=NAME",
@@ -38,9 +38,9 @@ var naming = map[string]string{
 	"dialplan":       "--collector.dialplan.ids=ID",
 }
 
-// absent is why a collector has nothing to read.
+// absent explains why a collector has nothing to read.
 type absent struct {
-	module string // that is not loaded; "" where that is not the reason
+	module string // not loaded; "" if that is not the reason
 	why    string
 }
 
@@ -78,12 +78,12 @@ func (p *patient) absence(c collector.Collector) absent {
 	return absent{"", "Kamailio reports nothing for it"}
 }
 
-// checkModules tells what could be read with another module, or flag.
+// checkModules reports which metrics another module or flag would add.
 func checkModules(_ context.Context, p *patient) (all []Finding) {
 	if p.snapshot == nil || !p.snapshot.Up {
 		return nil
 	}
-	collectors := map[string][]string{} // by the module that they lack
+	collectors := map[string][]string{} // by the module that they need
 	var others, unnamed []string
 	var unnamedFlags []string
 	for i, r := range p.snapshot.Results {

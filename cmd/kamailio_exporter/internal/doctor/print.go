@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// JSON writes the report for machines.
+// JSON writes the report as JSON.
 func (r *Report) JSON(w io.Writer) error {
 	out := json.NewEncoder(w)
 	out.SetIndent("", "  ")
@@ -18,14 +18,14 @@ func (r *Report) JSON(w io.Writer) error {
 	return out.Encode(r)
 }
 
-// colors of the levels and of the outcomes.
+// colours maps the levels and outcomes to terminal colors.
 var colours = map[string]string{
 	"ok": "\x1b[32m", "note": "\x1b[36m", "warn": "\x1b[33m", "fail": "\x1b[1;31m",
 	"healthy": "\x1b[1;32m", "degraded": "\x1b[1;33m", "broken": "\x1b[1;31m",
 	"bold": "\x1b[1m", "dim": "\x1b[2m",
 }
 
-// lineWidth is where text wraps. Lines to copy do not wrap.
+// lineWidth is the width at which text wraps. Lines to copy do not wrap.
 const lineWidth = 79
 
 type printer struct {
@@ -40,7 +40,7 @@ func (p printer) paint(colour, text string) string {
 	return colours[colour] + text + "\x1b[0m"
 }
 
-// Text writes the report for people: the verdict, then what it is based on.
+// Text writes the report as text: the outcome, then the findings.
 func (r *Report) Text(w io.Writer, colour bool) {
 	p := printer{w, colour}
 	p.verdict(r)
@@ -92,7 +92,7 @@ func (p printer) verdict(r *Report) {
 	fmt.Fprintf(p.w, "%s (%d ok, %d note, %d warn, %d fail): %s.\n", p.paint(string(r.Status), string(r.Status)), counts[OK], counts[Note], counts[Warn], counts[Fail], text)
 }
 
-// plain replaces control characters: parts of the text are untrusted input.
+// plain replaces control characters, since parts of the text are untrusted input.
 func plain(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
@@ -102,8 +102,8 @@ func plain(text string) string {
 	}, text)
 }
 
-// wrap breaks a text at spaces into lines of at most width runes. A longer word gets a
-// line of its own.
+// wrap breaks a text at spaces into lines of at most width runes. A longer word gets its
+// own line.
 func wrap(text string, width int) (lines []string) {
 	line, length := "", 0
 	for word := range strings.FieldsSeq(text) {

@@ -6,7 +6,7 @@ import (
 	"regexp"
 )
 
-// sample is the first value of a metric in the scrape.
+// sample returns the first value of a metric in the scrape.
 func (p *patient) sample(name string) (value float64, there bool) {
 	if p.snapshot == nil {
 		return 0, false
@@ -23,7 +23,7 @@ func (p *patient) sample(name string) (value float64, there bool) {
 
 var dbModeLine = regexp.MustCompile(`(?m)^[ \t]*modparam\([ \t]*"usrloc"[ \t]*,[ \t]*"db_mode"[ \t]*,[ \t]*([0-9])[ \t]*\)`)
 
-// checkUsrloc tells why registrations are not counted.
+// checkUsrloc explains why registrations are not counted.
 func checkUsrloc(_ context.Context, p *patient) []Finding {
 	if in, there := p.sample("kamailio_usrloc_in_memory"); !there || in == 1 {
 		return nil
@@ -40,7 +40,7 @@ func checkUsrloc(_ context.Context, p *patient) []Finding {
 	return one(Note, missing+"usrloc counts none. No client has registered since Kamailio started, or it keeps them only in the database (db_mode 3)")
 }
 
-// checkPkg tells why the sizes of private memory are missing.
+// checkPkg explains why the sizes of private memory are missing.
 func checkPkg(_ context.Context, p *patient) []Finding {
 	_, read := p.sample("kamailio_pkg_fragments")
 	if _, sizes := p.sample("kamailio_pkg_total_bytes"); !read || sizes {

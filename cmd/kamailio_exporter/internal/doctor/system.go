@@ -16,20 +16,20 @@ import (
 	"syscall"
 )
 
-// System is the machine that is looked at: its usual directories.
+// System has the paths of the host that is examined.
 type System struct {
 	Proc    string   // /proc
-	RunDirs []string // where Kamailio's sockets are by default
-	Units   []string // directories of systemd's units, those that win first
-	EnvFile string   // of the service
+	RunDirs []string // default directories of Kamailio's sockets
+	Units   []string // directories of systemd units, highest precedence first
+	EnvFile string   // environment file of the service
 }
 
-// ThisSystem is the machine that the program runs on.
+// ThisSystem returns the host that the program runs on.
 func ThisSystem() System {
 	return System{
 		Proc: "/proc",
 		// core/sr_compat.h and the Makefile: run_dir is /run/kamailio in Debian's
-		// packages, /var/run/kamailio in others; /tmp was ctl's long ago.
+		// packages, /var/run/kamailio in others. Old versions of ctl used /tmp.
 		RunDirs: []string{"/run/kamailio", "/var/run/kamailio", "/tmp"},
 		Units:   []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"},
 		EnvFile: "/etc/default/kamailio-exporter",
@@ -38,24 +38,24 @@ func ThisSystem() System {
 
 const serviceName = "kamailio-exporter"
 
-// account is who wants to open something.
+// account is an account whose access to files is checked.
 type account struct {
 	name string
-	from string // where that is known from: flag, unit or process
+	from string // source of this account: flag, unit or process
 	uid  uint32
-	gid  uint32   // its own group
-	gids []uint32 // all, sorted
-	self bool     // this process has the same rights
+	gid  uint32   // primary group
+	gids []uint32 // all groups, sorted
+	self bool     // this process has the same permissions
 }
 
-// whose finds the account whose permissions count.
+// whose returns the account whose permissions are checked.
 func (s System) whose(name string) (account, error) {
 	self := currentAccount()
 	from := "--user"
 	var extra []string
 	if name == "" {
 		unit := s.unit()
-		if self.uid != 0 { // the service is another's business
+		if self.uid != 0 { // only root checks for the service's account
 			return self, nil
 		}
 		if name, extra, from = unit["User"], strings.Fields(unit["SupplementaryGroups"]), "its unit"; name == "" {
@@ -123,8 +123,8 @@ func groupName(gid uint32) string {
 	return id
 }
 
-// unit reads the service's unit and its drop-ins: of a setting that is there
-// twice it has the last, of lists all.
+// unit reads the service's unit and its drop-ins. If a setting occurs twice, the last one
+// wins; lists are joined.
 func (s System) unit() map[string]string {
 	settings := map[string]string{}
 	var files []string
@@ -162,33 +162,33 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// obstacle is what keeps an account from a file: the file itself or a directory
+// obstacle is what denies an account access to a file: the file itself or a directory
 // above it.
 type obstacle struct {
 	path  string
 	mode  fs.FileMode
 	uid   uint32
 	group uint32
-	need  fs.FileMode // bits of "others"
+	need  fs.FileMode // as bits of "others"
 }
 
-// groupHelps reports whether to be in the file's group would be enough.
+// groupHelps reports whether membership in the file's group would be enough.
 func (o obstacle) groupHelps() bool { return o.mode.Perm()&(o.need<<3) == o.need<<3 && o.group != 0 }
 
 func (o obstacle) String() string {
 	return fmt.Sprintf("%s is open to %s:%s only (mode %04o)", o.path, userName(o.uid), groupName(o.group), o.mode.Perm())
 }
 
-// The bits of what an account needs.
+// The permission bits that an account needs.
 const (
 	mayRead   fs.FileMode = 4
 	mayWrite  fs.FileMode = 2
 	maySearch fs.FileMode = 1
 )
 
-// reach reports whether the account may get at a file, and read or write it: nil, an
-// obstacle, or an error when the file is not there or we cannot see it. It knows
-// nothing of ACLs.
+// reach checks whether the account may access a file with these permission bits. It
+// returns nil if so, an obstacle if not, and an error if the file does not exist or
+// cannot be examined. It ignores ACLs.
 func (a account) reach(path string, bits fs.FileMode) (*obstacle, error) {
 	dir := filepath.Dir(path)
 	var above []string
@@ -228,17 +228,17 @@ func (a account) need(path string, bits fs.FileMode) (*obstacle, error) {
 	return &obstacle{path, info.Mode(), stat.Uid, stat.Gid, bits}, nil
 }
 
-// process is a main process of a Kamailio on this machine.
+// process is the main process of a Kamailio on this host.
 type process struct {
 	pid    int
 	user   string
-	config string // -f
-	runDir string // -Y
+	config string // option -f
+	runDir string // option -Y
 	// defines are the names that -A defines, without their values.
 	defines []string
 }
 
-// kamailios are the main processes that can be seen.
+// kamailios returns the visible main processes of Kamailio.
 func (s System) kamailios() []process {
 	entries, _ := os.ReadDir(s.Proc)
 	parents := map[int]int{}
@@ -272,7 +272,7 @@ func (s System) kamailios() []process {
 			continue
 		}
 		p := process{pid: pid, user: userName(uids[pid]), config: "/etc/kamailio/kamailio.cfg"}
-		// Of the arguments only these; the values of -A may be passwords.
+		// Only these arguments are kept: the values of -A may be passwords.
 		line, _ := os.ReadFile(filepath.Join(s.Proc, strconv.Itoa(pid), "cmdline"))
 		args := strings.Split(string(line), "\x00")
 		for i, arg := range args {
@@ -294,16 +294,16 @@ func (s System) kamailios() []process {
 		}
 		all = append(all, p)
 	}
-	// Not by pid: pids start again from 1.
+	// Not by pid only: pids wrap around.
 	slices.SortFunc(all, func(a, b process) int { return cmp.Or(strings.Compare(a.config, b.config), a.pid-b.pid) })
 	return all
 }
 
-// maxFound bounds the sockets that are tried beside those of the flags.
+// maxFound bounds the sockets that are tried in addition to the configured ones.
 const maxFound = 24
 
-// search finds sockets of Kamailio, as URIs: at their usual names, and those of
-// the kernel's list that are called so.
+// search finds sockets of Kamailio and returns their URIs. It checks the default paths,
+// and the kernel's list of Unix sockets for names of Kamailio.
 func (s System) search(processes []process) []string {
 	var found []string
 	add := func(scheme, path string, typ fs.FileMode) {
@@ -344,7 +344,7 @@ func (s System) search(processes []process) []string {
 		switch {
 		case fields[4] == "0002" && strings.Contains(filepath.Base(path), "rpc"):
 			add("unix", path, fs.ModeSocket)
-			add("fifo", strings.TrimSuffix(path, ".sock")+".fifo", fs.ModeNamedPipe) // beside it, as by default
+			add("fifo", strings.TrimSuffix(path, ".sock")+".fifo", fs.ModeNamedPipe) // next to the socket, as by default
 		case fields[4] == "0001" && strings.Contains(filepath.Base(path), "ctl"):
 			add("binrpc+unix", path, fs.ModeSocket)
 		}

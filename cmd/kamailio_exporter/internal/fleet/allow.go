@@ -16,9 +16,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// allowList says which URIs may be probed that the file does not have. A client
-// who may name what is connected to sees what the exporter sees of the network, so
-// each restriction holds for the address that is dialed and not for a name.
+// allowList defines which URIs can be probed that are not in the file. A client that can
+// choose any address can explore the exporter's network, so each restriction applies to
+// the address that is dialed, not to a name.
 type allowList struct {
 	networks   []netip.Prefix
 	ports      []uint16 // nil: any
@@ -31,22 +31,22 @@ type allowList struct {
 
 const (
 	defaultMaxTargets = 100
-	defaultPath       = "/RPC" // where Kamailio's documentation puts it
+	defaultPath       = "/RPC" // as in Kamailio's documentation
 	longestURI        = 512
 	lookupTimeout     = 2 * time.Second
 )
 
-// refusal is why a request is not served.
+// refusal explains why a request is not served.
 type refusal struct {
 	status int
-	reason string // of reasons
+	reason string // one of reasons
 	text   string
 }
 
 func (r *refusal) Error() string { return r.text }
 
-// canonical is a URI as Open understands it, so that one URI of a Kamailio is
-// written the same. It is checked, and not echoed while it may hold a password.
+// canonical returns a URI in its canonical form, so that each URI of a Kamailio is
+// written in one way. Its errors do not print a URI that may contain a password.
 func canonical(text string) (string, error) {
 	transport, err := kamrpc.Open(text, nil)
 	if err != nil {
@@ -60,11 +60,11 @@ func canonical(text string) (string, error) {
 	return u.String(), nil
 }
 
-// hostless are the schemes that lead to a file.
+// hostless are the schemes whose URI is a path.
 var hostless = []string{"unix", "fifo", "binrpc+unix"}
 
-// admit checks a URI that a client gave, and where its host is. It connects to no
-// Kamailio; for a name it queries the DNS.
+// admit checks a URI from a client, and the address of its host. It does not connect to
+// Kamailio; it resolves names through DNS.
 func (a *allowList) admit(ctx context.Context, text string) (uri string, err error) {
 	scheme, _, _ := strings.Cut(text, ":")
 	if slices.Contains(hostless, strings.ToLower(scheme)) {
@@ -136,18 +136,18 @@ func (a *allowList) admitHost(ctx context.Context, host string) error {
 	return nil
 }
 
-// inward are networks that an entry for a wider one does not mean: the exporter's
-// own machine, and its link, where clouds have their metadata.
+// inward are networks that are only allowed if an entry names them or a part of them, not
+// through a wider network: loopback, and link-local, where clouds serve their metadata.
 var inward = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
 	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("fe80::/10"),
 }
 
-// contains reports whether an address may be asked.
+// contains reports whether an address can be probed.
 func (a *allowList) contains(address netip.Addr) bool {
 	address = address.Unmap()
 	if address.IsUnspecified() || address.IsMulticast() || address == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
-		return false // Linux takes 0.0.0.0 and :: for the machine itself
+		return false // Linux treats 0.0.0.0 and :: as the local host
 	}
 	return slices.ContainsFunc(a.networks, func(network netip.Prefix) bool {
 		if !network.Contains(address) {
@@ -164,8 +164,8 @@ func (a *allowList) contains(address netip.Addr) bool {
 
 var errNotAllowed = errors.New("this address is not in a network of allow: networks in the configuration file")
 
-// control is called with the very address that is about to be connected to: the
-// name may have another by now than when it was admitted.
+// control is called with the address that is about to be dialed: the name may resolve to
+// another address than when it was admitted.
 func (a *allowList) control(_ context.Context, _, address string, _ syscall.RawConn) error {
 	dialled, err := netip.ParseAddrPort(address)
 	if err != nil || !a.contains(dialled.Addr()) {
@@ -174,12 +174,12 @@ func (a *allowList) control(_ context.Context, _, address string, _ syscall.RawC
 	return nil
 }
 
-// target is a URI that was admitted.
+// target returns the target for an admitted URI.
 func (a *allowList) target(uri string) *Target {
 	t := a.base
 	t.Name, t.URIs = uri, []string{uri}
 	return &t
 }
 
-// dialer refuses all addresses that the list does not have.
+// dialer returns a dialer that refuses all addresses outside the list.
 func (a *allowList) dialer() *net.Dialer { return &net.Dialer{ControlContext: a.control} }

@@ -23,22 +23,22 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// Target is a Kamailio of the file, or an allow-listed one.
+// Target is a Kamailio from the file, or an allow-listed one.
 type Target struct {
 	target.Target
-	Name   string // of an allow-listed one its URI
+	Name   string // the URI, if it is allow-listed
 	Module string
 	Labels map[string]string
-	ca     []byte // what is in its CA file: a new certificate is a change
+	ca     []byte // content of its CA file: a new certificate is a change
 }
 
 // Module is a set of collectors.
 type Module struct {
 	Collectors  []string // in the collectors' own order
-	SIP, Script bool     // the SIP probes and the page of xhttp_prom too
+	SIP, Script bool     // also the SIP probes and the xhttp_prom page
 }
 
-// Narrow leaves of a target what the module has.
+// Narrow reduces a target to what the module includes.
 func (m Module) Narrow(t target.Target) target.Target {
 	t.Collectors = m.Collectors
 	if !m.SIP {
@@ -50,18 +50,18 @@ func (m Module) Narrow(t target.Target) target.Target {
 	return t
 }
 
-// DefaultModule has the collectors that the flags leave on, unless the file has
-// another of this name.
+// DefaultModule is the module with the collectors that the flags enable, unless the file
+// defines a module of this name.
 const DefaultModule = "default"
 
-// Config is what the file says, complete and checked.
+// Config is the content of the file, complete and checked.
 type Config struct {
 	Modules map[string]Module
-	Targets []*Target // by name
+	Targets []*Target // sorted by name
 	allow   *allowList
 }
 
-// fileSpec is the file.
+// fileSpec is the structure of the file.
 type fileSpec struct {
 	Modules  map[string]moduleSpec `yaml:"modules"`
 	Defaults settingsSpec          `yaml:"defaults"`
@@ -83,7 +83,7 @@ type targetSpec struct {
 	Settings settingsSpec      `yaml:",inline"`
 }
 
-// settingsSpec can be set for all targets and for each.
+// settingsSpec has the settings that can be given for all targets and for each one.
 type settingsSpec struct {
 	Module string      `yaml:"module"`
 	Target target.Spec `yaml:",inline"`
@@ -97,19 +97,18 @@ type allowSpec struct {
 	Settings   settingsSpec `yaml:",inline"`
 }
 
-// Base is what the file builds on: the settings of the flags.
+// Base has the settings of the flags, which the file builds on.
 type Base struct {
 	Target target.Target // its Collectors are those of the default module
-	// Reserved are URIs that no target may have, since somebody else asks them; Why
-	// says who.
+	// Reserved are URIs that no target can use, because another part of the exporter uses
+	// them. Why is the reason, for the error.
 	Reserved []string
 	Why      string
 }
 
 const maxConfigBytes = 16 << 20
 
-// Load reads, completes and checks the file. The error has all problems, one a
-// line.
+// Load reads, completes and checks the file. The error lists all problems, one per line.
 func Load(file string, base Base) (*Config, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -153,13 +152,13 @@ func parse(text []byte, dir string, mode fs.FileMode, base Base) (*Config, []err
 	return cfg, c.problems
 }
 
-// checker turns the file into a Config, and gathers what is wrong with it.
+// checker converts the file into a Config, and collects the problems.
 type checker struct {
 	dir      string
 	mode     fs.FileMode
 	base     Base
 	modules  map[string]Module
-	uris     map[string]string // whose they are
+	uris     map[string]string // the target that uses each URI
 	checked  map[*config.HTTPClientConfig]bool
 	problems []error
 }
@@ -263,7 +262,8 @@ func (c *checker) target(where, name string, base Target, spec targetSpec) *Targ
 
 func (c *checker) allow(spec allowSpec, defaults settingsSpec) *allowList {
 	base := Target{Target: c.base.Target, Module: DefaultModule}
-	// Credentials are for whom they were given: never for a host that a client names.
+	// Credentials are only for the configured targets, never for a host that a client
+	// names.
 	defaults.Target.HTTP = nil
 	c.settings("defaults", &base, defaults)
 	c.settings("allow", &base, spec.Settings)
@@ -312,7 +312,7 @@ func (c *checker) allow(spec allowSpec, defaults settingsSpec) *allowList {
 	return list
 }
 
-// settings sets what is said for more than one target, and checks it.
+// settings applies and checks what the file gives for more than one target.
 func (c *checker) settings(where string, t *Target, s settingsSpec) {
 	c.set(where, t, s)
 	c.add(where, t.Check()...)
@@ -331,8 +331,8 @@ func (c *checker) set(where string, t *Target, s settingsSpec) {
 	}
 }
 
-// own sets what is said for one target only: the SIP sockets and the page of
-// xhttp_prom.
+// own applies what the file gives for one target only: the SIP sockets and the xhttp_prom
+// page.
 func (c *checker) own(where string, t *Target, s target.OwnSpec) {
 	c.add(where, s.Apply(&t.Target)...)
 	if t.SIP.CAFile != "" && !filepath.IsAbs(t.SIP.CAFile) {
@@ -346,8 +346,8 @@ func (c *checker) own(where string, t *Target, s target.OwnSpec) {
 	}
 }
 
-// http looks at the files and the environment that it names, so that a wrong one
-// is an error now and not at each scrape.
+// http checks the files and environment variables that it names, so that a mistake is an
+// error now and not at each scrape.
 func (c *checker) http(where string, h *config.HTTPClientConfig) {
 	if c.checked[h] {
 		return

@@ -16,7 +16,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// testBase is what the flags say.
+// testBase has the settings from the flags.
 func testBase() Base {
 	return Base{
 		Target: target.Target{
@@ -79,7 +79,8 @@ targets:
 	if want := (target.Script{URL: "http://192.0.2.1:5060/metrics", Timeout: time.Second, MaxSize: 1 << 20}); a.Script != want {
 		t.Errorf("xhttp_prom %+v", a.Script)
 	}
-	// What a target does not say is the defaults', and what these do not say the flags'.
+	// A setting that the target lacks comes from the defaults, and one that these lack
+	// from the flags.
 	if b.Module != "calls" || b.Limits.RPCTimeout != time.Second || b.Limits.ScrapeTimeout != 10*time.Second || b.Options.DumpContacts != 10 || b.Options.ListDialogs != 1000 ||
 		len(b.Options.Dialplans) != 2 || len(b.Options.Promotions) != 1 || b.Options.Promotions[0].Statistic != "script:x" || b.Labels["site"] != "fra" || b.SIP.Probe != nil || b.Script.URL != "" {
 		t.Errorf("target b: %+v", b)
@@ -164,7 +165,8 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// A number is no quantity: the YAML package would take 3 for 3 ns.
+// TestQuantitiesHaveUnits checks that a number without a unit is rejected: the YAML
+// package would read 3 as 3 ns.
 func TestQuantitiesHaveUnits(t *testing.T) {
 	for key, value := range map[string]string{
 		"limits: scrape_timeout": "10", "limits: rpc_timeout": "3", "limits: growing_interval": "60", "sip: timeout": "2", "xhttp_prom: timeout": "2.5",
@@ -187,7 +189,7 @@ func TestQuantitiesHaveUnits(t *testing.T) {
 	}
 }
 
-// All problems are told at once.
+// TestLoadReportsAllProblems checks that all problems are reported at once.
 func TestLoadReportsAllProblems(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fleet.yml")
 	if err := os.WriteFile(file, []byte("targets:\n  a: {}\n  b: {uris: [x]}\n"), 0o644); err != nil {
@@ -202,7 +204,8 @@ func TestLoadReportsAllProblems(t *testing.T) {
 	}
 }
 
-// A secret in the file wants a file that not everybody reads.
+// TestSecretsInTheFile checks that a file with a secret must not be readable for
+// everyone.
 func TestSecretsInTheFile(t *testing.T) {
 	t.Setenv("FLEET_SECRET", "x")
 	for text, bad := range map[string]bool{

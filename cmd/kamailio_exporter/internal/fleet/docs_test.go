@@ -19,7 +19,7 @@ func fleetPage(t *testing.T) string {
 	return string(text)
 }
 
-// The examples are good, with the files that they name.
+// TestDocumentedFiles checks that the examples, and the files that they name, are valid.
 func TestDocumentedFiles(t *testing.T) {
 	page := fleetPage(t)
 	dir := t.TempDir()
@@ -32,7 +32,7 @@ func TestDocumentedFiles(t *testing.T) {
 	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(page, -1) {
 		text := block[1]
 		if strings.Contains(text, "scrape_configs:") {
-			continue // Prometheus'
+			continue // a file of Prometheus
 		}
 		text = strings.ReplaceAll(text, "/etc/kamailio-exporter/", dir+"/")
 		if _, problems := parse([]byte(text), dir, 0o644, testBase()); len(problems) > 0 {
@@ -45,7 +45,7 @@ func TestDocumentedFiles(t *testing.T) {
 	}
 }
 
-// Every word of the file is explained.
+// TestEveryKeyIsDocumented checks that every key of the file is documented.
 func TestEveryKeyIsDocumented(t *testing.T) {
 	page := fleetPage(t)
 	seen := 0
@@ -74,7 +74,7 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	}
 }
 
-// certificate is one of nobody.
+// certificate is not used by any server.
 const certificate = `-----BEGIN CERTIFICATE-----
 MIIBdjCCARugAwIBAgIUOssjD5n8TzrpKr4uz0fjjorOM/wwCgYIKoZIzj0EAwIw
 DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjYwMDIzMTRaGA8yMTI2MTEwMjAwMjMx

@@ -1,10 +1,9 @@
-// Package fleet lets one exporter serve many Kamailios: targets that a file names,
-// and URIs in networks that it allows, each asked for by name at /probe, as with
-// blackbox_exporter and snmp_exporter.
+// Package fleet lets one exporter serve many Kamailio servers: the targets that a file
+// names, and URIs in networks that the file allows. Each is probed by name at /probe, as
+// with blackbox_exporter and snmp_exporter.
 //
-// What was learned of a Kamailio (its methods, what is skipped, its
-// connections) is kept between probes, and over a change of the file that does not
-// touch it.
+// State of a Kamailio (its methods, what is skipped, its connections) is kept between
+// probes, and across reloads of the file that do not change the target.
 package fleet
 
 import (
@@ -26,24 +25,24 @@ import (
 
 // Page serves the metrics of one Kamailio.
 type Page interface {
-	// Serve queries Kamailio and answers the request.
+	// Serve queries Kamailio and writes the response.
 	Serve(w http.ResponseWriter, r *http.Request, what Module) Outcome
-	// Close gives up the connections that no scrape uses.
+	// Close closes the connections that no scrape uses.
 	Close()
 }
 
-// Outcome of a probe.
+// Outcome is the outcome of a probe.
 type Outcome string
 
 // The outcomes.
 const (
-	Up       Outcome = "up"       // Kamailio answered
-	Down     Outcome = "down"     // it did not: kamailio_up 0
-	Canceled Outcome = "canceled" // the client went away
-	Failed   Outcome = "failed"   // a fault of the exporter
+	Up       Outcome = "up"       // Kamailio replied
+	Down     Outcome = "down"     // Kamailio did not reply: kamailio_up 0
+	Canceled Outcome = "canceled" // the client disconnected
+	Failed   Outcome = "failed"   // an error in the exporter
 )
 
-// Options of a [Fleet].
+// Options configure a [Fleet].
 type Options struct {
 	File   string
 	Base   Base
@@ -51,7 +50,7 @@ type Options struct {
 	Logger log.Logger
 }
 
-// Fleet is the targets as the file has them now.
+// Fleet has the targets of the configuration in force.
 type Fleet struct {
 	opts    Options
 	metrics *metrics
@@ -62,20 +61,20 @@ type Fleet struct {
 	mu     sync.Mutex
 	cfg    *Config
 	named  map[string]*session
-	guests map[string]*session // allow-listed, by URI
+	guests map[string]*session // allow-listed targets, by URI
 }
 
-// session is a target with what is known of it.
+// session is a target with its state.
 type session struct {
 	target  *Target
 	page    Page
 	users   int
-	used    time.Time // when the last user left
-	retired bool      // no new users; the last closes it
+	used    time.Time // when its last request ended
+	retired bool      // accepts no new requests; the last one closes it
 }
 
-// guestIdle is after how long an allow-listed target that nobody asks for is
-// forgotten. Until then what is skipped of it stays skipped.
+// guestIdle is how long an allow-listed target is kept without a probe. Until then, what
+// is skipped for it stays skipped.
 const guestIdle = 10 * time.Minute
 
 // New loads the file.
@@ -85,7 +84,7 @@ func New(opts Options) (*Fleet, error) {
 	return f, f.load()
 }
 
-// Reload reloads the file. If that fails, all stays as it was.
+// Reload loads the file again. If that fails, the previous configuration stays in force.
 func (f *Fleet) Reload() error {
 	err := f.load()
 	if err != nil {
@@ -109,13 +108,12 @@ func (f *Fleet) load() error {
 	return err
 }
 
-// change puts a configuration in force, and keeps the sessions of targets that are
-// in it as they were.
+// change puts a configuration in force. Sessions of unchanged targets are kept.
 func (f *Fleet) change(cfg *Config) error {
 	f.mu.Lock()
 	before, same := f.named, f.cfg != nil && reflect.DeepEqual(f.cfg.allow, cfg.allow)
 	if same {
-		cfg.allow = f.cfg.allow // which the guests' dialers have
+		cfg.allow = f.cfg.allow // the guests' dialers use it
 	}
 	f.mu.Unlock()
 	named := make(map[string]*session, len(cfg.Targets))
@@ -160,15 +158,15 @@ func (f *Fleet) change(cfg *Config) error {
 	return nil
 }
 
-// servedAs reports whether a page for t serves the other too: labels and the module
-// are no part of it.
+// servedAs reports whether a page for t also fits other. Labels and the module do not
+// matter.
 func (t *Target) servedAs(other *Target) bool {
 	a, b := *t, *other
 	a.Labels, a.Module, b.Labels, b.Module = nil, "", nil, ""
 	return reflect.DeepEqual(a, b)
 }
 
-// retire is called with Fleet.mu held.
+// retire must be called with Fleet.mu held.
 func (s *session) retire() {
 	s.retired = true
 	if s.users == 0 {
@@ -176,8 +174,8 @@ func (s *session) retire() {
 	}
 }
 
-// acquire finds the session of a target, by name or by URI, and the module that
-// is asked for. release must be called.
+// acquire returns the session of a target, by name or by URI, and the requested module.
+// The caller must release the session.
 func (f *Fleet) acquire(ctx context.Context, target, module string) (s *session, m Module, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -194,7 +192,7 @@ func (f *Fleet) acquire(ctx context.Context, target, module string) (s *session,
 	return s, m, nil
 }
 
-// module is the one that is asked for, or the target's.
+// module returns the requested module, or that of the target.
 func (c *Config) module(t *Target, name string) (Module, error) {
 	if name == "" {
 		name = t.Module
@@ -206,7 +204,7 @@ func (c *Config) module(t *Target, name string) (Module, error) {
 	return m, nil
 }
 
-// guest is called with mu held; admit lets go of it while it queries the DNS.
+// guest must be called with mu held. admit releases it during DNS queries.
 func (f *Fleet) guest(ctx context.Context, target, module string) (*session, error) {
 	if !strings.Contains(target, "://") {
 		return nil, &refusal{http.StatusNotFound, "unknown_target", "target: the configuration file has no target of this name, and it is no URI"}
@@ -232,11 +230,12 @@ func (f *Fleet) guest(ctx context.Context, target, module string) (*session, err
 	return s, nil
 }
 
-// admit, called with mu held, is allowList.admit with the list that is in force at its end.
+// admit must be called with mu held. It repeats allowList.admit until the list that it
+// used is still in force afterwards.
 func (f *Fleet) admit(ctx context.Context, target, module string) (uri string, allow *allowList, err error) {
 	for {
 		allow = f.cfg.allow
-		if allow != nil { // before anything is resolved
+		if allow != nil { // check the module before any DNS query
 			if _, err := f.cfg.module(&allow.base, module); err != nil {
 				return "", nil, err
 			}
@@ -250,7 +249,7 @@ func (f *Fleet) admit(ctx context.Context, target, module string) (uri string, a
 	}
 }
 
-// forgetIdle is called with mu held.
+// forgetIdle must be called with mu held.
 func (f *Fleet) forgetIdle() {
 	for uri, s := range f.guests {
 		if s.users == 0 && f.now().Sub(s.used) > guestIdle {
@@ -270,14 +269,14 @@ func (f *Fleet) release(s *session) {
 	}
 }
 
-// Targets are those of the file, by name.
+// Targets returns the targets of the file, sorted by name.
 func (f *Fleet) Targets() []*Target {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.cfg.Targets
 }
 
-// LongestScrape is how long a probe of a target of the file may take.
+// LongestScrape returns how long a probe of a target of the file may take.
 func (f *Fleet) LongestScrape() (longest time.Duration) {
 	for _, t := range f.Targets() {
 		longest = max(longest, t.Limits.ScrapeTimeout)
@@ -285,7 +284,7 @@ func (f *Fleet) LongestScrape() (longest time.Duration) {
 	return longest
 }
 
-// sizes count the sessions.
+// sizes returns the numbers of sessions.
 func (f *Fleet) sizes() (named, guests int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

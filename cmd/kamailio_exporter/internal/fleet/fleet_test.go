@@ -50,8 +50,8 @@ func TestContains(t *testing.T) {
 	}
 }
 
-// A name that has had another address when it was admitted is not connected to:
-// each transport asks control about the address itself.
+// TestAllowListChecksTheDialedAddress checks that a name is not dialed if its address has
+// changed since it was admitted: each transport passes the dialed address to control.
 func TestAllowListChecksTheDialedAddress(t *testing.T) {
 	a := &allowList{networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, paths: []string{"/RPC"}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -78,7 +78,7 @@ func TestAllowListChecksTheDialedAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = transport.RoundTrip(t.Context(), []byte("{}"))
-		if !errors.Is(err, errNotAllowed) && scheme != "binrpc+tcp" { // that reads the request first
+		if !errors.Is(err, errNotAllowed) && scheme != "binrpc+tcp" { // binrpc+tcp reads the request first
 			t.Errorf("%s: %v", scheme, err)
 		}
 		client2, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
@@ -100,7 +100,7 @@ func TestAllowListChecksTheDialedAddress(t *testing.T) {
 	}
 }
 
-// fakePage is a page that waits for its release.
+// fakePage is a page that blocks until it is released.
 type fakePage struct {
 	mu      sync.Mutex
 	wait    chan struct{}
@@ -136,7 +136,7 @@ func (p *fakePage) counts() (served, closed int) {
 	return p.served, p.closed
 }
 
-// fakeFleet has fake pages, by target.
+// fakeFleet has fake pages by target.
 type fakeFleet struct {
 	*Fleet
 	t     *testing.T
@@ -183,7 +183,7 @@ func TestReloadKeepsWhatDidNotChange(t *testing.T) {
 	f := newFakeFleet(t, "targets: {a: {uris: ['http://192.0.2.1:1'], "+httpConfig+"}, b: {uris: ['tcp://192.0.2.2:1']}}")
 	a, b := f.pages["a"], f.pages["b"]
 
-	// Labels and modules are not what is served.
+	// Changes of labels and modules do not replace the page.
 	f.write("modules: {m: {collectors: [tm]}}\ndefaults: {limits: {contacts: 1000}, " + httpConfig + "}\ntargets: {a: {uris: ['http://192.0.2.1:1'], labels: {site: x}, module: m}, b: {uris: ['tcp://192.0.2.2:2']}}")
 	if err := f.Reload(); err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func TestReloadKeepsWhatDidNotChange(t *testing.T) {
 		t.Errorf("b is another and was not replaced, or closed %d times", closed)
 	}
 
-	// A bad file, and a target that cannot be built, change nothing.
+	// An invalid file, or a target that cannot be built, changes nothing.
 	f.fail["c"] = true
 	for _, text := range []string{"targets: {", "targets: {b: {uris: ['tcp://192.0.2.2:3']}, c: {uris: ['tcp://192.0.2.3:1']}}"} {
 		f.write(text)
@@ -221,7 +221,8 @@ func TestReloadKeepsWhatDidNotChange(t *testing.T) {
 	}
 }
 
-// A removed target serves the probe that it has, and closes then.
+// TestRemovedTargetClosesWhenItsScrapeEnds checks that a removed target finishes its
+// current probe, and is then closed.
 func TestRemovedTargetClosesWhenItsScrapeEnds(t *testing.T) {
 	f := newFakeFleet(t, "targets: {a: {uris: ['tcp://192.0.2.1:1']}, b: {uris: ['tcp://192.0.2.2:1']}}")
 	a := f.pages["a"]
@@ -270,7 +271,7 @@ func TestIdleGuestsAreForgotten(t *testing.T) {
 	if _, guests := f.sizes(); guests != 2 {
 		t.Errorf("%d guests", guests)
 	}
-	// Another list is another fence: what the old one let in is asked again.
+	// With another allow list, admitted targets are checked again.
 	f.write("allow: {networks: [192.0.2.3/32]}")
 	if err := f.Reload(); err != nil {
 		t.Fatal(err)
@@ -321,7 +322,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// Whatever is admitted has an address that the list has, and no path, user or query.
+// FuzzAdmit checks that whatever is admitted has an address in the list, a valid path,
+// and no user or query.
 func FuzzAdmit(f *testing.F) {
 	for _, text := range []string{"http://192.0.2.1/RPC", "tcp://192.0.2.1:1", "unix:///x", "http://a:b@192.0.2.1/RPC", "http://192.0.2.1:5060/RPC?x", "udp://[::ffff:192.0.2.1]:1", "http://127.0.0.1#@192.0.2.1/RPC"} {
 		f.Add(text)
@@ -330,7 +332,7 @@ func FuzzAdmit(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		if u, err := url.Parse(text); err == nil {
 			if _, err := netip.ParseAddr(u.Hostname()); err != nil {
-				return // a name: no DNS here
+				return // a name, and there is no DNS here
 			}
 		}
 		uri, err := a.admit(t.Context(), text)

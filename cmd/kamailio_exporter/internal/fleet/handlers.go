@@ -13,9 +13,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// Probe serves GET /probe?target=NAME_OR_URI[&module=NAME][&collect[]=NAME...]:
-// the metrics of one Kamailio. What is refused is a 4xx of one line, and nothing
-// was connected to.
+// Probe serves GET /probe?target=NAME_OR_URI[&module=NAME][&collect[]=NAME...]: the
+// metrics of one Kamailio. A refused request gets a 4xx with one line of text, and no
+// connection is made.
 func (f *Fleet) Probe(w http.ResponseWriter, r *http.Request) {
 	s, module, err := f.wanted(r)
 	if err != nil {
@@ -26,7 +26,8 @@ func (f *Fleet) Probe(w http.ResponseWriter, r *http.Request) {
 	f.metrics.probes.WithLabelValues(string(s.page.Serve(w, r, module))).Inc()
 }
 
-// wanted is what a request asks for; release must be called.
+// wanted returns the session and the module that a request selects. The caller must
+// release the session.
 func (f *Fleet) wanted(r *http.Request) (*session, Module, error) {
 	query := r.URL.Query()
 	targets, modules := query["target"], query["module"]
@@ -47,8 +48,9 @@ func (f *Fleet) wanted(r *http.Request) (*session, Module, error) {
 	return s, module, nil
 }
 
-// narrow leaves those of a module's collectors that a request wants. Chosen ones
-// come without the SIP probes and the page of xhttp_prom, as at /metrics.
+// narrow returns the module with only the collectors that a request selects. With
+// selected collectors, the SIP probes and the xhttp_prom page are left out, as at
+// /metrics.
 func (m Module) narrow(include, exclude []string) (Module, error) {
 	left, err := collector.Select(m.Collectors, include, exclude)
 	if unknown := (*collector.UnknownCollectorError)(nil); errors.As(err, &unknown) {
@@ -88,11 +90,11 @@ func (f *Fleet) Discover(w http.ResponseWriter, _ *http.Request) {
 		groups = append(groups, group{[]string{t.Name}, t.Labels})
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(groups) // the client has gone, if that fails
+	_ = json.NewEncoder(w).Encode(groups) // fails only if the client has disconnected
 }
 
-// ReloadNow serves POST /-/reload. A browser is refused: some page could make it
-// send this, to an exporter that only its user reaches.
+// ReloadNow serves POST /-/reload. It refuses browsers: any web page could make one send
+// this request to an exporter that only its user can reach.
 func (f *Fleet) ReloadNow(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
 		http.Error(w, "not for browsers: curl -X POST", http.StatusForbidden)

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are about probes and the file, not about a Kamailio.
+// metrics are about the probes and the file, not about a single Kamailio.
 type metrics struct {
 	fleet            *Fleet
 	targets          *prometheus.Desc
@@ -14,7 +14,8 @@ type metrics struct {
 	successful, last prometheus.Gauge
 }
 
-// reasons why a probe is refused; another one has no series before it happens.
+// reasons are the reasons for which a probe is refused. Each of them has a series from
+// the start.
 var reasons = []string{"no_target", "unknown_target", "bad_uri", "file", "credentials", "not_allowed", "unresolved", "too_many", "unknown_module", "unknown_collector"}
 
 const metricPrefix = "kamailio_exporter_"
@@ -54,10 +55,10 @@ func (m *metrics) reloaded(ok bool, at time.Time) {
 	m.last.Set(float64(at.UnixNano()) / 1e9)
 }
 
-// Metrics are the fleet's own.
+// Metrics returns the metrics of the fleet itself.
 func (f *Fleet) Metrics() prometheus.Collector { return f.metrics }
 
-// Describe is of prometheus.Collector.
+// Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	to <- m.targets
 	for _, c := range m.parts() {
@@ -65,7 +66,7 @@ func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect is of prometheus.Collector.
+// Collect implements prometheus.Collector.
 func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	named, guests := m.fleet.sizes()
 	to <- prometheus.MustNewConstMetric(m.targets, prometheus.GaugeValue, float64(named), "file")

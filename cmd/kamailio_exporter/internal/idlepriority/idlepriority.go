@@ -1,15 +1,15 @@
 // Package idlepriority runs the exporter at idle CPU priority while the host has CPU
 // time to spare, so that calls do not wait for scrapes.
 //
-// Whatever wakes up beside a SIP server takes time that some call then waits for: a
-// scrape of 10 ms in each second is enough for one call in a hundred to wait
-// noticeably longer (docs/performance.md). Linux has a policy for just that, SCHED_IDLE
-// (sched(7)): such a thread runs only while a CPU has nothing else to do, and leaves
-// it the moment that something else wakes up.
+// Any process that wakes up on a SIP server takes CPU time that some calls then wait
+// for: a scrape of 10 ms in each second makes about one call in a hundred wait
+// noticeably longer (docs/performance.md). Linux has a scheduling policy for this,
+// SCHED_IDLE (sched(7)): such a thread runs only while a CPU is otherwise idle, and
+// yields it as soon as another thread wakes up.
 //
-// On a host without time to spare such a thread hardly runs at all, and then scrapes
-// and repairs matter most. So the process is an idle one only while the host's CPUs
-// are partly idle, and takes its share like any other as soon as they are not.
+// On a busy host such a thread hardly runs at all, and that is when scrapes and fixes
+// matter most. So the process runs at idle priority only while the host's CPUs are
+// partly idle, and returns to normal priority as soon as they are not.
 package idlepriority
 
 import (
@@ -27,24 +27,24 @@ import (
 )
 
 const (
-	// interval is how often is looked whether the host has CPU time to spare.
+	// interval is how often the idle share of the CPUs is measured.
 	interval = 2 * time.Second
 
-	// The idle share of the CPUs above which the process becomes idle, and that below
-	// which it is normal again. Between them it stays as it is.
+	// The process switches to idle priority above the first idle share of the CPUs, and
+	// back to normal priority below the second. Between them nothing changes.
 	enough, scarce = 0.4, 0.2
 )
 
-// Keeper switches this process, which must have only one, between idle and normal
-// priority.
+// Keeper switches this process between idle and normal priority. A process must have only
+// one Keeper.
 type Keeper struct {
 	own  uint32 // the policy at normal priority
 	look func() (idle float64, err error)
 	idle atomic.Bool
 }
 
-// New fails where this process could not return from idle priority, or where
-// somebody else has set its scheduling policy. Nothing is changed yet.
+// New fails if this process could not return from idle priority, or if its scheduling
+// policy was already set from outside. It changes nothing yet.
 func New() (*Keeper, error) {
 	attr, err := unix.SchedGetAttr(0, 0)
 	if err != nil {
@@ -64,8 +64,8 @@ func New() (*Keeper, error) {
 	return &Keeper{own: attr.Policy, look: c.idle}, nil
 }
 
-// trySwitching asks the kernel, on a thread that is thrown away if it does not come
-// back.
+// trySwitching tries the switch on a thread of its own. If the thread cannot switch back,
+// it is discarded.
 func trySwitching(own uint32) error {
 	result := make(chan error)
 	go func() {
@@ -85,8 +85,8 @@ func trySwitching(own uint32) error {
 // Idle reports whether the process runs at idle priority now.
 func (k *Keeper) Idle() bool { return k.idle.Load() }
 
-// Run looks and switches until ctx is done, or until that fails. At its end the
-// process has normal priority.
+// Run switches the priority as needed until ctx is done or a switch fails. When it
+// returns, the process has normal priority.
 func (k *Keeper) Run(ctx context.Context) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -115,7 +115,7 @@ func (k *Keeper) decide() error {
 	return nil
 }
 
-// setIdle sets the policy of all threads: Linux has it per thread.
+// setIdle sets the policy of all threads, since Linux has one per thread.
 func (k *Keeper) setIdle(idle bool) error {
 	if k.idle.Load() == idle {
 		return nil
@@ -124,8 +124,8 @@ func (k *Keeper) setIdle(idle bool) error {
 	if idle {
 		policy = unix.SCHED_IDLE
 	}
-	// A new thread has the policy of the one that starts it, which may have been
-	// the old one: so until all have the new one.
+	// A new thread inherits the policy of its creator, which may be the old one, so this
+	// repeats until all threads have the new policy.
 	for range 100 {
 		changed, err := setAll(policy)
 		if err != nil {
@@ -150,7 +150,7 @@ func setAll(policy uint32) (changed bool, err error) {
 			return false, err
 		}
 		set, err := setPolicy(id, policy)
-		if err != nil && !errors.Is(err, unix.ESRCH) { // it has ended
+		if err != nil && !errors.Is(err, unix.ESRCH) { // ESRCH: the thread has ended
 			return false, err
 		}
 		changed = changed || set
@@ -158,25 +158,26 @@ func setAll(policy uint32) (changed bool, err error) {
 	return changed, nil
 }
 
-// setPolicy of a thread, 0 for the one that runs this, keeps its nice value. It
-// reports whether the thread had another policy.
+// setPolicy sets the policy of a thread, and keeps its nice value. Thread 0 is the
+// calling thread. It reports whether the thread had another policy.
 func setPolicy(thread int, policy uint32) (changed bool, err error) {
 	attr, err := unix.SchedGetAttr(thread, 0)
 	if err != nil || attr.Policy == policy {
 		return false, err
 	}
-	// Not all of attr: the slice that it tells would be fixed with it.
+	// attr is not passed back as it is: that would fix the thread's time slice at the
+	// value that the kernel reported.
 	return true, unix.SchedSetAttr(thread, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Nice: attr.Nice}, 0)
 }
 
-// cpus remembers how the CPUs spent their time.
+// cpus remembers how the CPUs have spent their time.
 type cpus struct {
 	fs   procfs.FS
 	last map[int64]procfs.CPUStat
 }
 
-// idle is the share of time, since it was last called, in which those CPUs did
-// nothing that this process may use. 0 at the first call.
+// idle returns the idle share of the CPUs that this process can use, since the last call.
+// It is 0 at the first call.
 func (c *cpus) idle() (share float64, err error) {
 	stat, err := c.fs.Stat()
 	if err != nil {
@@ -198,8 +199,8 @@ func idleShare(before, now map[int64]procfs.CPUStat, usable func(cpu int64) bool
 		if !known || !usable(cpu) {
 			continue
 		}
-		// Time of guests is in that of user and nice. Time stolen by the hypervisor
-		// is not to spare.
+		// Guest time is already part of user and nice time. Time stolen by the hypervisor
+		// does not count as idle.
 		nothing := n.Idle - b.Idle + n.Iowait - b.Iowait
 		idle += nothing
 		all += nothing + n.User - b.User + n.Nice - b.Nice + n.System - b.System +
@@ -208,5 +209,5 @@ func idleShare(before, now map[int64]procfs.CPUStat, usable func(cpu int64) bool
 	if all <= 0 {
 		return 0
 	}
-	return min(idle/all, 1) // it comes in hundredths of a second, as a float
+	return min(idle/all, 1) // the counters are floats in steps of 10 ms, so rounding can exceed 1
 }

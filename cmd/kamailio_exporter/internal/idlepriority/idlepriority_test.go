@@ -20,7 +20,7 @@ func TestIdleShare(t *testing.T) {
 	none := map[int64]procfs.CPUStat{0: {}, 1: {}}
 	for name, tc := range map[string]struct {
 		before, now map[int64]procfs.CPUStat
-		usable      int64 // CPUs below this one
+		usable      int64 // the CPUs below this number
 		want        float64
 	}{
 		"nothing to compare with": {nil, map[int64]procfs.CPUStat{0: {Idle: 10}}, 2, 0},
@@ -53,7 +53,8 @@ func TestIdleOfThisMachine(t *testing.T) {
 	if share, err := c.idle(); share != 0 || err != nil {
 		t.Errorf("the first time: %v, %v, want 0", share, err)
 	}
-	// Until the clock of /proc/stat ticks, or for good on a busy machine.
+	// Wait until the clock of /proc/stat ticks. On a busy machine, the share stays 0
+	// until the end.
 	for began := time.Now(); time.Since(began) < 5*time.Second; {
 		share, err := c.idle()
 		if err != nil || share < 0 || share > 1 {
@@ -65,7 +66,7 @@ func TestIdleOfThisMachine(t *testing.T) {
 	}
 }
 
-// keeper is a Keeper of this process with simulated CPU idle times.
+// keeper makes a Keeper of this process with simulated idle shares.
 func keeper(t *testing.T) (k *Keeper, idle *float64) {
 	t.Helper()
 	k, err := New()
@@ -97,7 +98,7 @@ func TestDecide(t *testing.T) {
 		if k.Idle() != tc.give {
 			t.Errorf("with %v idle: idle is %v, want %v", tc.idle, k.Idle(), tc.give)
 		}
-		threads(t, 3) // those to come, too
+		threads(t, 3) // new threads must have the policy too
 		if tc.give {
 			checkThreads(t, unix.SCHED_IDLE)
 		} else {
@@ -124,7 +125,7 @@ func TestNiceIsKept(t *testing.T) {
 	k, idle := keeper(t)
 	done := make(chan [3]int32)
 	go func() {
-		runtime.LockOSThread() // for good: its niceness ends with it
+		runtime.LockOSThread() // never unlocked: the thread ends with its nice value
 		thread := unix.Gettid()
 		if err := unix.Setpriority(unix.PRIO_PROCESS, thread, 7); err != nil {
 			t.Error(err)
@@ -149,7 +150,7 @@ func TestNiceIsKept(t *testing.T) {
 	}
 }
 
-// threads starts so many, which end with the test.
+// threads starts n threads, which end with the test.
 func threads(t *testing.T, n int) {
 	t.Helper()
 	end, running := make(chan struct{}), make(chan struct{})
@@ -190,9 +191,9 @@ func checkThreads(t *testing.T, policy uint32) {
 
 const childVariable = "IDLEPRIORITY_TEST_CHILD"
 
-// TestPermission asks for a Keeper as somebody else: who may not raise a priority,
-// who may, and who was made idle. The limit of the unit file is not among them: root
-// in a container may not raise it.
+// TestPermission makes a Keeper as another user: one that may not raise a priority, one
+// that may, and one that already runs at idle priority. The limit in the unit file is not
+// tested: root in a container may not raise it.
 func TestPermission(t *testing.T) {
 	if want := os.Getenv(childVariable); want != "" {
 		_, err := New()
@@ -219,7 +220,7 @@ func TestPermission(t *testing.T) {
 		{"an idle nobody who may", may, "set for this process already", []string{"chrt", "--idle", "0"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			// By its descriptor, since nobody may look into the directory.
+			// By file descriptor, since this user has no access to the directory.
 			args := append(tc.before, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
 				"--inh-caps="+tc.capabilities, "--ambient-caps="+tc.capabilities, "/proc/self/fd/3", "-test.run=^TestPermission$")
 			cmd := exec.Command(args[0], args[1:]...)

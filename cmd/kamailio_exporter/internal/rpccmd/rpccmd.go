@@ -1,4 +1,4 @@
-// Package rpccmd is the command rpc: it calls one RPC, as a collector would.
+// Package rpccmd implements the command rpc, which calls one RPC as a collector would.
 package rpccmd
 
 import (
@@ -23,18 +23,18 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// ExitNoAnswer is the exit code if Kamailio did not reply; 0 to 3 are those of "admin
-// run".
+// ExitNoAnswer is the exit code if Kamailio did not reply. Codes 0 to 3 are those of
+// "admin run".
 const ExitNoAnswer = 4
 
-// command is its flags and arguments.
+// command has the flags and arguments of the command.
 type command struct {
 	output string
 	method string
 	params []string
 }
 
-// Declare declares the command.
+// Declare declares the rpc command.
 func Declare(app *kingpin.Application) cli.Run {
 	s, c := &cli.Settings{}, &command{}
 	cmd := cli.NewCommand(app, "rpc", "Call one RPC that only reads, as a scrape would, and print the reply as JSON. Without a method it lists the methods that it may call. It refuses a call that can crash this version of Kamailio, or that is above the limits of a scrape. Passwords in the reply are hidden.")
@@ -72,7 +72,7 @@ func (c *command) run(ctx context.Context, s *cli.Settings, stdout io.Writer) er
 	for i, text := range c.params {
 		params[i] = rpcParam(text)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*t.Limits.RPCTimeout) // includes the calls that check whether it is allowed
+	ctx, cancel := context.WithTimeout(ctx, 3*t.Limits.RPCTimeout) // includes the calls that check whether the method can be called
 	defer cancel()
 	result, err := askOne(ctx, t, client, price, params)
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *command) run(ctx context.Context, s *cli.Settings, stdout io.Writer) er
 	return c.print(stdout, result, params)
 }
 
-// readable refuses what "rpc" does not call.
+// readable refuses methods that "rpc" does not call.
 func readable(method string) (kamrpc.Price, error) {
 	price, ok := kamrpc.PriceOf(method)
 	switch {
@@ -100,7 +100,7 @@ func readable(method string) (kamrpc.Price, error) {
 	return price, nil
 }
 
-// alwaysDangerous reports whether a method is refused on every version.
+// alwaysDangerous reports whether a method is refused on every version of Kamailio.
 func alwaysDangerous(price kamrpc.Price) bool {
 	return slices.ContainsFunc(price.Dangers, func(d kamrpc.Danger) bool { return d.Versions == "" && d.MinParams == 0 })
 }
@@ -119,7 +119,7 @@ func dangers(price kamrpc.Price) string {
 	return strings.Join(all, "; ")
 }
 
-// rpcParam is a parameter as kamcmd reads it (utils/kamcmd/kamcmd.c, parse_arg).
+// rpcParam parses a parameter as kamcmd does (utils/kamcmd/kamcmd.c, parse_arg).
 func rpcParam(text string) any {
 	if i, err := strconv.ParseInt(text, 10, 32); err == nil {
 		return int(i)
@@ -132,12 +132,12 @@ func rpcParam(text string) any {
 	return strings.TrimPrefix(text, "s:")
 }
 
-// decimal is a number with a point: kamcmd also takes "inf", "nan" and hexadecimal
-// numbers for one, which are names more often than not.
+// decimal is a number with a decimal point. kamcmd also reads "inf", "nan" and
+// hexadecimal numbers as numbers, but these are more often names.
 var decimal = regexp.MustCompile(`^[+-]?(\d+\.\d*|\.\d+)$`)
 
-// askOne makes the call if the server has the method, and holds no more than the
-// limits allow.
+// askOne makes the call if the server has the method and the size of the reply is within
+// the limits.
 func askOne(ctx context.Context, t target.Target, client *kamrpc.Client, price kamrpc.Price, params []any) (kamrpc.Value, error) {
 	call := func(method string, params ...any) (kamrpc.Value, error) {
 		ctx, cancel := context.WithTimeout(ctx, t.Limits.RPCTimeout)
@@ -149,7 +149,7 @@ func askOne(ctx context.Context, t target.Target, client *kamrpc.Client, price k
 		return list, err
 	}
 	methods := list.Texts()
-	// Each call of a method that is not there is an ERROR line in Kamailio's log.
+	// Kamailio logs an ERROR line for each call of an unknown method.
 	if len(methods) > 0 && !slices.Contains(methods, price.Method) {
 		if strings.HasPrefix(price.Method, "drouting.") { // kamailio.cfg may serve it
 			ctx, cancel := context.WithTimeout(ctx, t.Limits.RPCTimeout)
@@ -164,7 +164,7 @@ func askOne(ctx context.Context, t target.Target, client *kamrpc.Client, price k
 	return call(price.Method, params...)
 }
 
-// withinLimits asks how large a reply that grows would be, where Kamailio reports.
+// withinLimits checks the size of a reply that grows, if Kamailio reports that size.
 func withinLimits(ctx context.Context, t target.Target, client *kamrpc.Client, price kamrpc.Price, methods []string) error {
 	if price.Cost != kamrpc.Growing {
 		return nil
@@ -189,7 +189,7 @@ func withinLimits(ctx context.Context, t target.Target, client *kamrpc.Client, p
 	return nil
 }
 
-// rpcError gives an error the code of its outcome.
+// rpcError gives an error the exit code of its outcome.
 func rpcError(err error) error {
 	code := ExitNoAnswer
 	switch {
@@ -207,19 +207,20 @@ func rpcError(err error) error {
 	return cli.Exit(code, err.Error())
 }
 
-// secretName is the name of what is not to be shown: uac.reg_dump answers
-// auth_password in clear, and scripts have such settings (cfg.get) and items of
+// secretName matches the names of values that must not be shown: uac.reg_dump returns
+// auth_password in clear text, and scripts can have such settings (cfg.get) and items of
 // hash tables (htable.get).
 var secretName = regexp.MustCompile(`(?i)passw|passphrase|secret|token|(^|_)(ha1b?|pwd?|pass)($|_)`)
 
-// uriPassword is a URI with user and password, as an auth_proxy may be.
+// uriPassword matches a URI with user and password, such as an auth_proxy.
 var uriPassword = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*:(?://)?[^\s:@/;?]+):[^\s@/]+@`)
 
-// hidden stands in for a secret.
+// hidden replaces a secret.
 const hidden = "(hidden)"
 
 func (c *command) print(w io.Writer, result kamrpc.Value, params []any) error {
-	// The answer to a question for a secret does not name it.
+	// The reply to a query for a secret does not contain its name, so check the
+	// parameters.
 	secret := slices.ContainsFunc(params, func(p any) bool {
 		text, ok := p.(string)
 		return ok && (c.method == "cfg.get" || c.method == "htable.get") && secretName.MatchString(text)
@@ -236,9 +237,8 @@ func (c *command) print(w io.Writer, result kamrpc.Value, params []any) error {
 	return err
 }
 
-// appendValue writes a value as JSON, with the order and the repeated names of
-// the reply. What is no UTF-8 in a text, and what a terminal would take for a
-// command, is escaped.
+// appendValue writes a value as JSON, and keeps the order and the repeated names of the
+// reply. It escapes invalid UTF-8 and terminal control characters.
 func appendValue(b []byte, v kamrpc.Value, secret bool) []byte {
 	switch v.Kind() {
 	case kamrpc.Array, kamrpc.Object:
@@ -290,7 +290,7 @@ func appendText(b []byte, text string) []byte {
 	return append(b, '"')
 }
 
-// list prints what can be called.
+// list prints the methods that can be called.
 func (c *command) list(w io.Writer) error {
 	type row struct {
 		Method    string   `json:"method"`

@@ -13,7 +13,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// TestRPCOfRealKamailio asks all that may be asked, by jsonrpcs and by ctl.
+// TestRPCOfRealKamailio calls every method that can be called, over jsonrpcs and over
+// ctl.
 func TestRPCOfRealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
@@ -63,7 +64,7 @@ func TestRPCOfRealKamailio(t *testing.T) {
 				}
 			}
 			for _, line := range s.Logged()[before:] {
-				if strings.Contains(line, " jsonrpcs ") { // of a method that is not there
+				if strings.Contains(line, " jsonrpcs ") { // an unknown method was called
 					t.Errorf("Kamailio logged what was refused: %s", line)
 				}
 			}

@@ -39,16 +39,16 @@ func TestRPCParam(t *testing.T) {
 	}
 }
 
-// TestRPCExitCodes: each outcome has its code and its words, and what is refused does
-// not reach Kamailio.
+// TestRPCExitCodes checks that each outcome has its exit code and text, and that refused
+// methods are not sent to Kamailio.
 func TestRPCExitCodes(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		args  []string
 		spoil func(s *kamrpctest.Server)
 		code  int
-		text  string // of the error, or of the output
-		asked string // a method that must not be asked
+		text  string // in the error or the output
+		asked string // a method that must not be called
 	}{
 		{"answered", []string{"core.version"}, nil, 0, "\"kamailio 5.6.3 (x86_64/linux) \"\n", ""},
 		{"a reload", []string{"dispatcher.reload"}, nil, cli.ExitRefused, "use kamailio_exporter admin run", "dispatcher.reload"},
@@ -93,8 +93,8 @@ func TestRPCExitCodes(t *testing.T) {
 	}
 }
 
-// TestRPCPrints: order, repeated names and odd bytes come through; secrets and
-// what a terminal obeys do not.
+// TestRPCPrints checks that order, repeated names and unusual bytes are kept, and that
+// secrets and terminal control characters are not printed.
 func TestRPCPrints(t *testing.T) {
 	s := fake56(t)
 	s.Handle("core.info", `{"b":1,"a":-1.50,"a":"x","n":null,"t":true,"l":[],"o":{},"uni":"Zürich","quote":"\"\\","esc":"\u001b[2J\u202e","raw":"Z`+"\xfc"+`","auth_password":"topsecret","nested":{"secret_key":{"deep":["topsecret",5]}},"proxy":"sip:me:topsecret@192.0.2.1:5060;x=y","pw":12345,"password":"","plain":"sip:me@192.0.2.1:5060"}`)
@@ -124,7 +124,7 @@ func TestRPCPrints(t *testing.T) {
 	}
 }
 
-// TestRPCSends the parameters as they are typed.
+// TestRPCSends checks that parameters are sent as typed.
 func TestRPCSends(t *testing.T) {
 	s := fake56(t)
 	sent := make(chan []any, 1)
@@ -141,7 +141,8 @@ func TestRPCSends(t *testing.T) {
 	}
 }
 
-// TestRPCList: what reads and may be called somewhere, and nothing else.
+// TestRPCList checks that the list has all methods that only read and can be called on
+// some version, and no others.
 func TestRPCList(t *testing.T) {
 	out, err := askRPC(t)
 	if err != nil {
@@ -164,7 +165,7 @@ func TestRPCList(t *testing.T) {
 	}
 }
 
-// fake56 is a Kamailio that answers as 5.6.3 did.
+// fake56 is a Kamailio that replies as 5.6.3 did.
 func fake56(t *testing.T) *kamrpctest.Server {
 	t.Helper()
 	s := kamrpctest.New(t)

@@ -30,15 +30,15 @@ func inspectAdmin(s *cli.Settings, cfg *admin.Config, w io.Writer) error {
 	return nil
 }
 
-// newAdmin makes the endpoint. It asks the same Kamailio as the scrapes, over
-// connections and with a slot of its own: neither waits for the other, but where a
-// module is reloaded, which is not read meanwhile.
+// newAdmin makes the admin endpoint. It queries the same Kamailio as the scrapes, but
+// with its own connections and its own slot, so that neither waits for the other. The
+// exception is the reload of a module: that module is not read while the reload runs.
 func (v *Service) newAdmin(cfg *admin.Config, one *page) (*admin.Server, error) {
 	if cfg == nil {
 		return nil, nil
 	}
 	t := v.settings.Target
-	// A kept connection that Kamailio has closed would leave the outcome unknown.
+	// If Kamailio closes a kept-alive connection, the outcome of the action is unknown.
 	httpClient, err := t.HTTPClient(config.WithKeepAlivesDisabled())
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (v *Service) newAdmin(cfg *admin.Config, one *page) (*admin.Server, error) 
 	return server, nil
 }
 
-// serveAdmin serves until ctx is done, and the action in progress has ended.
+// serveAdmin serves until ctx is done and the action in progress has ended.
 func (v *Service) serveAdmin(ctx context.Context) error {
 	_ = level.Info(v.logger).Log("msg", "admin endpoint: listening", "address", v.admin.Addr())
 	served := make(chan error, 1)

@@ -12,13 +12,13 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// failureLog turns what fails into one line when it begins and one when it
-// ends; every scrape in between would say the same.
+// failureLog logs one line when a failure begins and one when it ends, instead of the
+// same line at each scrape.
 type failureLog struct {
 	logger log.Logger
 	mu     sync.Mutex
 	failed map[string]bool // by collector; "" is Kamailio itself
-	// dropped names what was left out of the page of xhttp_prom.
+	// dropped names what was dropped from the xhttp_prom page.
 	dropped string
 }
 
@@ -58,8 +58,8 @@ func (f *failureLog) note(s *collector.Snapshot) {
 	}
 }
 
-// notePage is the same for the page of xhttp_prom, and names what of it is left
-// out whenever that is something else than before.
+// notePage does the same for the xhttp_prom page. It also logs what was dropped from the
+// page, whenever that changes.
 func (f *failureLog) notePage(m *xhttpprom.Merged) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,7 +82,7 @@ func (f *failureLog) notePage(m *xhttpprom.Merged) {
 	}
 }
 
-// noteProbes is the same for the SIP probes and the certificates that they see.
+// noteProbes does the same for the SIP probes and the certificates that they see.
 func (f *failureLog) noteProbes(probes sipprobe.Results) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -106,8 +106,7 @@ func (f *failureLog) noteProbes(probes sipprobe.Results) {
 	}
 }
 
-// someOf lists names, not all of them: a page of rubbish must not be a page in
-// the log.
+// someOf lists only some of the names, so that an invalid page cannot flood the log.
 func someOf(names []string) string {
 	const most, longest = 10, 100
 	var b strings.Builder

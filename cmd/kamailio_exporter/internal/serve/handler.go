@@ -19,8 +19,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// newHandler serves all paths. one is nil if the flags name no Kamailio; then /metrics
-// only has the exporter's own metrics.
+// newHandler serves all paths. one is nil if the flags name no Kamailio; /metrics then
+// has only the exporter's own metrics.
 func (v *Service) newHandler(one *page) http.Handler {
 	metrics := pageHandler(v.own.registry, v.slogger)
 	if one != nil {
@@ -28,7 +28,7 @@ func (v *Service) newHandler(one *page) http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { // GET serves HEAD too
-		landing, err := v.newLandingPage(one) // a reload or a scrape changes it
+		landing, err := v.newLandingPage(one) // built per request: a reload or a scrape changes it
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -36,7 +36,8 @@ func (v *Service) newHandler(one *page) http.Handler {
 		landing.ServeHTTP(w, r)
 	})
 	mux.Handle("GET "+v.settings.TelemetryPath, metrics)
-	// Neither queries Kamailio: the exporter must not be restarted because Kamailio is down.
+	// Neither path queries Kamailio: the exporter must not be restarted because Kamailio
+	// is down.
 	mux.Handle("GET /-/healthy", plainText("Healthy.\n"))
 	mux.Handle("GET /-/ready", plainText("Ready.\n"))
 	if v.targets != nil {
@@ -45,8 +46,8 @@ func (v *Service) newHandler(one *page) http.Handler {
 	return mux
 }
 
-// newOnePage makes the page of the Kamailio that the flags name; nil if only
-// --config.file names some.
+// newOnePage makes the page of the Kamailio that the flags name. It is nil if only
+// --config.file names targets.
 func (v *Service) newOnePage() (*page, error) {
 	t := v.settings.Target
 	if len(t.URIs) == 0 {
@@ -67,7 +68,7 @@ func plainText(text string) http.Handler {
 	})
 }
 
-// newLandingPage shows what is configured, and the state of the last scrape. It does not
+// newLandingPage shows the configuration and the state of the last scrape. It does not
 // query Kamailio.
 func (v *Service) newLandingPage(one *page) (http.Handler, error) {
 	s := v.settings
@@ -122,7 +123,7 @@ func (v *Service) newLandingPage(one *page) (http.Handler, error) {
 	})
 }
 
-// writeKamailio writes the result of the last scrape. It returns the states of the
+// writeKamailio writes the result of the last scrape, and returns the states of the
 // collectors.
 func (v *Service) writeKamailio(page *strings.Builder, one *page) map[string]string {
 	states := map[string]string{}
@@ -171,7 +172,7 @@ func writeTargets(page *strings.Builder, targets []*fleet.Target) {
 	page.WriteString("</table>\n")
 }
 
-// probeLink is the path of a target of the file.
+// probeLink returns the path that probes a target of --config.file.
 func probeLink(t *fleet.Target) string {
 	return "/probe?" + url.Values{"target": {t.Name}}.Encode()
 }

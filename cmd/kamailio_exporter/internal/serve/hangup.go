@@ -11,8 +11,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 )
 
-// hangup is SIGHUP (systemctl reload), which must not end the exporter: neither
-// before what it reloads is ready, nor where there is nothing to reload.
+// hangup catches SIGHUP (systemctl reload). The signal must not end the exporter, not
+// even during startup or when there is nothing to reload.
 type hangup struct{ signals chan os.Signal }
 
 func catchHangup() *hangup {
@@ -23,7 +23,7 @@ func catchHangup() *hangup {
 
 func (h *hangup) release() { signal.Stop(h.signals) }
 
-// onHangup reloads the files at each SIGHUP, until ctx is done.
+// onHangup reloads the files at each SIGHUP until ctx is done.
 func (v *Service) onHangup(ctx context.Context, h *hangup) {
 	for {
 		select {
@@ -37,7 +37,7 @@ func (v *Service) onHangup(ctx context.Context, h *hangup) {
 
 func (v *Service) reload() {
 	if v.targets != nil {
-		_ = v.targets.Reload() // it logs its error
+		_ = v.targets.Reload() // Reload logs its error
 	}
 	if v.admin != nil {
 		if err := v.admin.Reload(); err != nil {

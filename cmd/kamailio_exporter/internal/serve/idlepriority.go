@@ -10,7 +10,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/idlepriority"
 )
 
-// newIdlePriority finds out whether the exporter can switch to idle priority and back.
+// newIdlePriority checks whether the exporter can switch to idle priority and back.
 func (v *Service) newIdlePriority() {
 	keeper, err := idlepriority.New()
 	if err != nil {
@@ -29,7 +29,7 @@ func (v *Service) newIdlePriority() {
 	}))
 }
 
-// runIdle switches the priority until ctx is done.
+// runIdle switches the priority as needed until ctx is done.
 func (v *Service) runIdle(ctx context.Context) {
 	if err := v.idle.Run(ctx); err != nil {
 		_ = level.Error(v.logger).Log("msg", "setting the CPU priority failed; not trying again", "err", err)

@@ -13,7 +13,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// ownMetrics are about the exporter itself.
+// ownMetrics are the metrics about the exporter itself.
 type ownMetrics struct {
 	registry *prometheus.Registry
 	show     bool
@@ -28,8 +28,8 @@ type lastScrape struct {
 	snapshot *collector.Snapshot
 }
 
-// lastScrape reports when the last scrape was and whether Kamailio replied to it. The
-// time is zero before the first one.
+// lastScrape returns the time of the last scrape and whether Kamailio replied to it. The
+// time is zero before the first scrape.
 func (m *ownMetrics) lastScrape() (at time.Time, good bool) {
 	if last := m.scraped.Load(); last != nil {
 		return last.at, last.snapshot.Up
@@ -54,7 +54,7 @@ func newOwnMetrics(show bool) *ownMetrics {
 	return m
 }
 
-// add registers what else is about the exporter itself.
+// add registers more metrics about the exporter itself.
 func (m *ownMetrics) add(c prometheus.Collector) {
 	if m.show {
 		m.registry.MustRegister(c)
@@ -67,6 +67,6 @@ func (m *ownMetrics) observe(o kamrpc.Observation) {
 	if o.Err != nil {
 		m.failures.WithLabelValues(o.Method).Inc()
 	} else {
-		m.failures.WithLabelValues(o.Method) // begins at 0
+		m.failures.WithLabelValues(o.Method) // creates the series with the value 0
 	}
 }

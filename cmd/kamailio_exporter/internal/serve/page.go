@@ -33,16 +33,16 @@ type page struct {
 	client      *kamrpc.Client
 	coordinator *collector.Coordinator
 	own         *ownMetrics                // nil: not on this page
-	script      *shared[*xhttpprom.Merged] // nil: none to merge
-	sip         *shared[sipprobe.Results]  // nil: none to make
+	script      *shared[*xhttpprom.Merged] // nil: no xhttp_prom page is merged
+	sip         *shared[sipprobe.Results]  // nil: no SIP probes
 	limits      target.Limits
 	failures    *failureLog
 	slogger     *slog.Logger
 	closers     []func()
 }
 
-// newPage makes the page of a Kamailio with the collectors that a request can select.
-// All connections are made with dialer.
+// newPage makes the page of a Kamailio with the collectors that a request can select. All
+// connections are made with dialer.
 func newPage(t target.Target, collectors []collector.Collector, dialer *net.Dialer, observe func(kamrpc.Observation), logger log.Logger, slogger *slog.Logger) (*page, error) {
 	p := &page{limits: t.Limits, failures: newFailureLog(logger), slogger: slogger}
 	httpClient := func() (*http.Client, error) {
@@ -90,14 +90,14 @@ func newPage(t target.Target, collectors []collector.Collector, dialer *net.Dial
 	return p, nil
 }
 
-// Close is of fleet.Page. Only HTTP keeps connections.
+// Close implements fleet.Page. Only HTTP keeps connections open.
 func (p *page) Close() {
 	for _, closeIdle := range p.closers {
 		closeIdle()
 	}
 }
 
-// Serve is of fleet.Page.
+// Serve implements fleet.Page.
 func (p *page) Serve(w http.ResponseWriter, r *http.Request, m fleet.Module) fleet.Outcome {
 	return p.serve(w, r, m.Collectors, m.SIP, m.Script)
 }
@@ -117,12 +117,12 @@ func (p *page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.serve(w, r, names, whole, whole)
 }
 
-// serve answers with what these collectors read and, if wanted, the SIP probes and
-// the page of xhttp_prom.
+// serve writes the metrics of these collectors and, if wanted, of the SIP probes and the
+// xhttp_prom page.
 func (p *page) serve(w http.ResponseWriter, r *http.Request, names []string, withSIP, withScript bool) fleet.Outcome {
 	ctx, cancel := context.WithTimeout(r.Context(), p.deadline(r.Header))
 	defer cancel()
-	// Beside the scrape.
+	// Both run at the same time as the scrape.
 	var script func() *xhttpprom.Merged
 	if p.script != nil && withScript {
 		script = p.script.begin(ctx)
@@ -151,7 +151,7 @@ func (p *page) serve(w http.ResponseWriter, r *http.Request, names []string, wit
 		all = append(all, probes)
 	}
 	if r.Context().Err() != nil {
-		return fleet.Canceled // the client is gone, and what it cancelled is no failure
+		return fleet.Canceled // the client disconnected, so what was canceled is not a failure
 	}
 	p.failures.note(snapshot)
 	if p.own != nil {
@@ -176,8 +176,8 @@ func pageHandler(all prometheus.Gatherer, slogger *slog.Logger) http.Handler {
 	})
 }
 
-// deadline is how long a scrape may take: as long as the flag says, or less where
-// Prometheus tells its own timeout.
+// deadline returns how long a scrape may take: the limit from the flags, or less if
+// Prometheus sends a shorter scrape timeout.
 func (p *page) deadline(header http.Header) time.Duration {
 	seconds, err := strconv.ParseFloat(header.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
 	if err != nil || math.IsNaN(seconds) || seconds <= 0 || seconds > p.limits.ScrapeTimeout.Seconds() {
@@ -190,10 +190,10 @@ func (p *page) deadline(header http.Header) time.Duration {
 	return told / 2
 }
 
-// gatherers are the parts of one page. The names of their metrics differ.
+// gatherers are the parts of one page. No two parts have a metric name in common.
 type gatherers []prometheus.Gatherer
 
-// Gather is what all of them bring.
+// Gather returns the metrics of all parts, sorted by name.
 func (p gatherers) Gather() ([]*dto.MetricFamily, error) {
 	var all []*dto.MetricFamily
 	var errs []error

@@ -1,7 +1,7 @@
-// Package serve is the exporter's service: the page of one Kamailio, those of many
-// targets, and the admin endpoint, from start to stop.
+// Package serve runs the exporter's service from start to stop: the page of one
+// Kamailio, the pages of many targets, and the admin endpoint.
 //
-// The course of a request for /metrics:
+// A request for /metrics takes this path:
 //
 //	page.ServeHTTP ─► page.serve ─► collector.Coordinator ─► kamrpc.Client ─► Kamailio
 //	                    ├─► sipprobe.Prober                  ─► its SIP sockets
@@ -34,7 +34,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/idlepriority"
 )
 
-// Declare declares the command, which is the default one.
+// Declare declares the serve command, which is the default one.
 func Declare(app *kingpin.Application) cli.Run {
 	s := &cli.Settings{}
 	s.Declare(cli.NewCommand(app, "serve", "Serve the metrics, and the admin endpoint if it is configured (default).").Default())
@@ -67,20 +67,20 @@ func run(ctx context.Context, s *cli.Settings, stdout, stderr io.Writer) error {
 	return service.run(ctx, hangup)
 }
 
-// Service is all that runs.
+// Service is the running exporter with all its parts.
 type Service struct {
 	settings *cli.Settings
 	logger   log.Logger
 	slogger  *slog.Logger
 	own      *ownMetrics
 	targets  *fleet.Fleet         // nil without --config.file
-	admin    *admin.Server        // nil while it is off
+	admin    *admin.Server        // nil if it is off
 	idle     *idlepriority.Keeper // nil: always at normal priority
 	server   *http.Server
 }
 
-// New makes the service, which connects to nothing yet: Kamailio may be down.
-// Without adminConfig there is no admin endpoint.
+// New makes the service. It connects to nothing yet, since Kamailio may be down. If
+// adminConfig is nil, there is no admin endpoint.
 func New(s *cli.Settings, adminConfig *admin.Config, stderr io.Writer) (*Service, error) {
 	v := &Service{settings: s, own: newOwnMetrics(!s.DisableExporterMetrics)}
 	v.logger, v.slogger = newLogger(stderr, s.Log)
@@ -109,14 +109,14 @@ func New(s *cli.Settings, adminConfig *admin.Config, stderr io.Writer) (*Service
 	return v, nil
 }
 
-// Handler is everything that is served but the admin endpoint.
+// Handler serves all paths except those of the admin endpoint.
 func (v *Service) Handler() http.Handler { return v.server.Handler }
 
-// OwnMetrics are those about the exporter itself.
+// OwnMetrics returns the metrics about the exporter itself.
 func (v *Service) OwnMetrics() *prometheus.Registry { return v.own.registry }
 
-// run starts all of it, and when one part ends, or ctx is done, stops the others:
-// half a service would look like a whole one.
+// run starts all parts. When one part ends, or ctx is done, it stops the others: a
+// service that runs in part would look healthy.
 func (v *Service) run(ctx context.Context, hangup *hangup) error {
 	s := v.settings
 	_ = level.Info(v.logger).Log("msg", "starting", "version", version.Info(), "targets", strings.Join(s.Target.URIs, " "), "config_file", s.ConfigFile)
@@ -151,7 +151,7 @@ func (v *Service) serveWeb() error {
 	return err
 }
 
-// stopWeb lets the scrapes in progress end: it waits for longer than any may take.
+// stopWeb waits for the scrapes in progress, longer than any of them may take.
 func (v *Service) stopWeb(ctx context.Context) error {
 	longest := v.settings.Target.Limits.ScrapeTimeout
 	if v.targets != nil {

@@ -8,20 +8,20 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// shared is work beside the scrapes, done once for all that run at the same time. It
-// continues when nobody waits for it: Kamailio logs an error for each client that goes
-// away before its answer.
+// shared is work that runs beside the scrapes, once for all scrapes at the same time. It
+// continues even if no scrape waits for it any more, because Kamailio logs an error for
+// each client that disconnects before its reply.
 type shared[T any] struct {
-	do      func(context.Context) T                 // never twice at once
-	late    func(err error, waited time.Duration) T // instead of what is not done yet
+	do      func(context.Context) T                 // never runs twice at the same time
+	late    func(err error, waited time.Duration) T // the result if do has not finished in time
 	timeout time.Duration
 	joint   collector.Joint[*T]
 }
 
-// begin starts the work, or joins work in progress. The returned function waits for it until ctx
-// is done.
+// begin starts the work or joins work in progress. The returned function waits for it
+// until ctx is done.
 func (s *shared[T]) begin(ctx context.Context) (wait func() T) {
-	// It ends before the scrape does, so that half of the work is not lost.
+	// The work must end before the scrape does, so that its partial results are not lost.
 	timeout := s.timeout
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(deadline)*9/10)

@@ -9,7 +9,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// However many begin while the work is done, or soon after it, it is done once.
+// TestSharedWorkIsDoneOnce checks that the work is done once, however many callers begin
+// while it runs or shortly after.
 func TestSharedWorkIsDoneOnce(t *testing.T) {
 	var begun atomic.Int32
 	release := make(chan struct{})

@@ -16,7 +16,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// checkConfig implements --config.check: it prints a line for each problem.
+// checkConfig implements --config.check: it prints one line for each problem.
 func checkConfig(s *cli.Settings, w io.Writer) error {
 	cfg, err := fleet.Load(s.ConfigFile, s.FleetBase())
 	if err != nil {
@@ -30,7 +30,7 @@ func checkConfig(s *cli.Settings, w io.Writer) error {
 	return nil
 }
 
-// newFleet is nil without --config.file.
+// newFleet returns nil without --config.file.
 func (v *Service) newFleet() (*fleet.Fleet, error) {
 	if v.settings.ConfigFile == "" {
 		return nil, nil
@@ -39,7 +39,7 @@ func (v *Service) newFleet() (*fleet.Fleet, error) {
 	f, err := fleet.New(fleet.Options{
 		File: v.settings.ConfigFile, Base: v.settings.FleetBase(), Logger: v.logger,
 		Build: func(t *fleet.Target, dialer *net.Dialer) (fleet.Page, error) {
-			// All of them: which are asked is for the module to say.
+			// All collectors: the module decides which of them a probe uses.
 			return newPage(t.Target, sets.of(t.Options), dialer, v.own.observe, log.With(v.logger, "target", t.Name), v.slogger)
 		},
 	})
@@ -51,14 +51,14 @@ func (v *Service) newFleet() (*fleet.Fleet, error) {
 	return f, nil
 }
 
-// collectorSets shares the collectors of targets with the same options: they know
-// nothing of a target, and are some 200 KiB.
+// collectorSets shares the collectors of targets with the same options. They hold no
+// state of a target, and take about 200 KiB.
 type collectorSets struct {
 	mu   sync.Mutex
 	sets map[string][]collector.Collector
 }
 
-// mostSets bounds what reloads with ever other options leave behind.
+// mostSets bounds the sets that remain after reloads with different options.
 const mostSets = 50
 
 func (c *collectorSets) of(o collector.Options) []collector.Collector {
@@ -74,7 +74,7 @@ func (c *collectorSets) of(o collector.Options) []collector.Collector {
 	return c.sets[key]
 }
 
-// handleTargets adds the paths for the targets of the file.
+// handleTargets adds the paths for the targets of --config.file.
 func (v *Service) handleTargets(mux *http.ServeMux) {
 	mux.HandleFunc("GET /probe", v.targets.Probe)
 	mux.HandleFunc("GET /sd", v.targets.Discover)

@@ -10,19 +10,19 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// Results are what Kamailio's SIP sockets answered. As a prometheus.Gatherer
-// they are their part of the page.
+// Results are the outcomes of the probes of Kamailio's SIP sockets. As a
+// prometheus.Gatherer they are the SIP part of the page.
 type Results []Result
 
-// Result is the outcome of one OPTIONS request. What is not known is zero, and
-// no sample.
+// Result is the outcome of one OPTIONS request. A field that is not known is zero, and
+// its sample is omitted.
 type Result struct {
 	Target
-	Err      error         // why there was no final answer
-	Status   int           // of the final answer
-	Duration time.Duration // until the final answer
-	// Of TLS: NotAfter is of the server's own certificate, also when the handshake
-	// failed later; VerifyErr is why its chain or its name is not trusted.
+	Err      error         // why there was no final reply
+	Status   int           // of the final reply
+	Duration time.Duration // until the final reply
+	// TLS only. NotAfter is from the server's own certificate, and is set even if the
+	// handshake failed later. VerifyErr is why the chain or the name is not trusted.
 	NotAfter  time.Time
 	VerifyErr error
 }
@@ -35,7 +35,7 @@ var (
 	sipVerifiedDesc = collector.NewDesc("kamailio_sip_probe_tls_verified", "1 if the certificate is signed by a trusted CA and has the expected name, else 0. The probe continues in both cases. The log reports why.", prometheus.GaugeValue, "the TLS socket", "transport", "address", "server_name")
 )
 
-// Gather is the probes' part of the page.
+// Gather returns the metrics of the probes.
 func (p Results) Gather() ([]*dto.MetricFamily, error) {
 	var g collector.Families
 	for _, probe := range p {
@@ -59,7 +59,7 @@ func (p Results) Gather() ([]*dto.MetricFamily, error) {
 	return families, nil
 }
 
-// Descs are the metrics of the SIP probes.
+// Descs returns the metrics of the SIP probes.
 func Descs() []*collector.Desc {
 	return []*collector.Desc{sipSuccessDesc, sipDurationDesc, sipStatusDesc, sipNotAfterDesc, sipVerifiedDesc}
 }

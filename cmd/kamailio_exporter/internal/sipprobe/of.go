@@ -9,8 +9,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/target"
 )
 
-// Of makes the prober of a Kamailio's SIP sockets; nil when none is to be probed.
-// It connects to nothing.
+// Of makes the prober of a Kamailio's SIP sockets. It returns nil if there is no socket
+// to probe, and connects to nothing.
 func Of(t target.Target) (*Prober, error) {
 	if len(t.SIP.Probe) == 0 {
 		return nil, nil

@@ -1,10 +1,9 @@
-// Package sipprobe queries Kamailio's SIP sockets whether they answer: RPCs are
-// served by other processes, and continue when those of SIP hang.
+// Package sipprobe checks whether Kamailio's SIP sockets reply. RPCs cannot show this:
+// other processes serve them, and continue when the SIP workers hang.
 //
-// Of sipgo it uses what makes and parses messages. Its transports are not fit
-// for this: they keep connections and their goroutines after a request, repeat
-// it for 32 seconds whatever the caller's deadline is (timer F), and show nothing
-// of a TLS peer's certificate.
+// It uses sipgo only to build and parse messages. Its transports do not fit: they keep
+// connections and their goroutines after a request, retransmit for 32 seconds whatever
+// the caller's deadline is (timer F), and give no access to a TLS peer's certificate.
 package sipprobe
 
 import (
@@ -30,23 +29,23 @@ import (
 // Config defines what to probe, and how.
 type Config struct {
 	Targets []Target
-	// RequestURI is asked for at all targets; "" is each one's own address.
+	// RequestURI is the Request-URI for all targets; "" means each target's own address.
 	RequestURI string
 	UserAgent  string
-	// Roots are the authorities that TLS certificates are held against; nil is the
-	// system's. ServerName is the name that they must have, where the target does not
-	// say; "" is the target's host.
+	// Roots are the CAs that TLS certificates are verified against; nil means those of
+	// the system. ServerName is the name that certificates must have, unless the target
+	// sets one; "" means the target's host.
 	Roots      *x509.CertPool
 	ServerName string
 }
 
-// Prober asks SIP sockets. It keeps nothing between two rounds.
+// Prober probes SIP sockets. It keeps no state between two rounds.
 type Prober struct {
 	cfg  Config
-	uris []sip.Uri // by target
+	uris []sip.Uri // in the order of the targets
 }
 
-// New checks the request URI, and connects to nothing.
+// New checks the request URI. It connects to nothing.
 func New(cfg Config) (*Prober, error) {
 	p := &Prober{cfg: cfg}
 	for _, t := range cfg.Targets {
@@ -63,8 +62,8 @@ func New(cfg Config) (*Prober, error) {
 	return p, nil
 }
 
-// Probe asks all targets at the same time, each once, and returns when all
-// answered, and when ctx is done at the latest: it needs a deadline.
+// Probe sends one request to each target, all at the same time. It returns when all have
+// replied, or at the latest when ctx is done, so ctx needs a deadline.
 func (p *Prober) Probe(ctx context.Context) Results {
 	probes := make(Results, len(p.cfg.Targets))
 	var all sync.WaitGroup
@@ -72,7 +71,7 @@ func (p *Prober) Probe(ctx context.Context) Results {
 		probes[i] = Result{Target: target}
 		all.Go(func() {
 			defer func() {
-				if r := recover(); r != nil { // untrusted input must not end the program
+				if r := recover(); r != nil { // untrusted input must not crash the program
 					probes[i].Err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 				}
 			}()
@@ -85,7 +84,7 @@ func (p *Prober) Probe(ctx context.Context) Results {
 	return probes
 }
 
-// Failed is the outcome for all targets when nothing was waited for.
+// Failed returns this error as the outcome for all targets.
 func (p *Prober) Failed(err error) Results {
 	var probes Results
 	for _, t := range p.cfg.Targets {
@@ -105,7 +104,7 @@ func (p *Prober) ask(ctx context.Context, t Target, uri sip.Uri, probe *Result) 
 	}
 	defer conn.Close()
 	plain := conn
-	stop := context.AfterFunc(ctx, func() { _ = plain.Close() }) // ends whatever waits on it
+	stop := context.AfterFunc(ctx, func() { _ = plain.Close() }) // unblocks all reads and writes
 	defer stop()
 	if t.Transport == "tls" {
 		secure := tls.Client(conn, p.tlsConfig(t, probe))
@@ -127,7 +126,7 @@ func (p *Prober) ask(ctx context.Context, t Target, uri sip.Uri, probe *Result) 
 	return status, inTime(ctx, err, "no reply in time")
 }
 
-// inTime says what was waited for without success, if that is what the error comes from.
+// inTime names what timed out if the error comes from the end of ctx.
 func inTime(ctx context.Context, err error, inVain string) error {
 	if err != nil && ctx.Err() != nil {
 		return errors.New(inVain)
@@ -135,9 +134,9 @@ func inTime(ctx context.Context, err error, inVain string) error {
 	return err
 }
 
-// tlsConfig lets every certificate pass and tells what is wrong with it: one that
-// has expired must not hide whether Kamailio answers, and nothing is said to it
-// that others may not read.
+// tlsConfig accepts every certificate and records what is wrong with it. An expired
+// certificate must not hide whether Kamailio replies, and the probe sends nothing
+// confidential.
 func (p *Prober) tlsConfig(t Target, probe *Result) *tls.Config {
 	host, _, _ := net.SplitHostPort(t.Address)
 	name := cmp.Or(t.ServerName, p.cfg.ServerName, host)
@@ -159,19 +158,19 @@ func (p *Prober) tlsConfig(t Target, probe *Result) *tls.Config {
 	}
 }
 
-// exchange is one request and the search for its answer.
+// exchange is one request and the search for its reply.
 type exchange struct {
 	request []byte
 	branch  string
 	ignored error // what was received instead of a reply
 }
 
-// newExchange makes the request. It is not passed on by more than one proxy, should
-// the script relay it.
+// newExchange makes the request. Its Max-Forwards lets at most one proxy forward it, in
+// case the script relays it.
 func (p *Prober) newExchange(t Target, uri sip.Uri, local net.Addr) *exchange {
 	host, portText, _ := net.SplitHostPort(local.String())
 	port, _ := strconv.Atoi(portText)
-	host, _, _ = strings.Cut(host, "%") // a zone is not for others
+	host, _, _ = strings.Cut(host, "%") // the zone is local to this host
 	e := &exchange{branch: sip.RFC3261BranchMagicCookie + rand.Text()}
 
 	r := sip.NewRequest(sip.OPTIONS, uri)
@@ -194,17 +193,17 @@ func (p *Prober) newExchange(t Target, uri sip.Uri, local net.Addr) *exchange {
 	return e
 }
 
-// Of what a peer sends, so much is read at most. sipgo reads a header that
-// comes in pieces from its beginning with each of them: with messages of this size
-// that costs a fraction of a second in the worst case.
+// These limit how much is read from a peer. sipgo parses a header that arrives in pieces
+// from its beginning with each piece: with messages of this size that takes a fraction of
+// a second in the worst case.
 const (
 	maxMessage   = 16 << 10
 	maxStream    = 64 << 10
 	maxDatagrams = 100
 )
 
-// newParser parses no header but the length: an odd one must not make an answer
-// none.
+// newParser makes a parser that parses only the length header, so that an unusual header
+// does not invalidate a reply.
 func newParser() *sip.Parser {
 	byName := sip.DefaultHeadersParser()
 	p := sip.NewParser(sip.WithHeadersParsers(map[string]sip.HeaderParser{
@@ -214,14 +213,14 @@ func newParser() *sip.Parser {
 	return p
 }
 
-// T1 and T2 of RFC 3261, 17.1.2.2: how long until a request is sent again.
+// T1 and T2 of RFC 3261, 17.1.2.2: the intervals of retransmission.
 const (
 	firstRepeat   = 500 * time.Millisecond
 	longestRepeat = 4 * time.Second
 )
 
-// overDatagrams sends the request again while there is no answer, as RFC 3261
-// wants it over UDP: with a timeout of 2 s that makes 3 datagrams.
+// overDatagrams retransmits the request until there is a reply, as RFC 3261 requires over
+// UDP. With a timeout of 2 s these are 3 datagrams.
 func (e *exchange) overDatagrams(conn net.Conn) (status int, err error) {
 	parser, buffer := newParser(), make([]byte, maxMessage)
 	repeat := firstRepeat
@@ -275,7 +274,7 @@ func (e *exchange) overStream(conn net.Conn) (status int, err error) {
 		for stream.Buffer().Len() > 0 {
 			message, _, err := stream.ParseNext()
 			if errors.Is(err, io.ErrUnexpectedEOF) {
-				break // more is to come
+				break // the message is incomplete
 			}
 			if errors.Is(err, sip.ErrMessageTooLarge) {
 				return 0, fmt.Errorf("the reply is larger than %d bytes", maxMessage)
@@ -291,8 +290,9 @@ func (e *exchange) overStream(conn net.Conn) (status int, err error) {
 	return 0, fmt.Errorf("received %d bytes, but no reply: %w", maxStream, e.ignored)
 }
 
-// finalStatus is the status code of the request's final answer, and 0 of all else:
-// a provisional answer, one to another request, or a request of the peer's own.
+// finalStatus returns the status code of the final reply to the request. It is 0 for any
+// other message: a provisional reply, a reply to another request, or a request from the
+// peer.
 func (e *exchange) finalStatus(message sip.Message) int {
 	answer, ok := message.(*sip.Response)
 	if !ok {

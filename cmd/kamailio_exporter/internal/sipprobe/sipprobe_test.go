@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// answer is a reply to the request, with some header lines more and a body.
+// answer returns a reply to the request, with additional header lines and a body.
 func answer(request, status string, more ...string) string {
 	var b strings.Builder
 	b.WriteString("SIP/2.0 " + status + "\r\n")
@@ -44,12 +44,12 @@ func answer(request, status string, more ...string) string {
 	return b.String()
 }
 
-// other is the same for another request.
+// other returns a reply to a different request.
 func other(request string) string {
 	return regexp.MustCompile(`branch=\w+`).ReplaceAllString(answer(request, "200 OK"), "branch=z9hG4bKother")
 }
 
-// datagrams is a UDP socket that answers each request with what reply returns.
+// datagrams is a UDP socket that sends what reply returns for each request.
 func datagrams(t testing.TB, reply func(request string) []string) Target {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -73,7 +73,7 @@ func datagrams(t testing.TB, reply func(request string) []string) Target {
 	return Target{Transport: "udp", Address: conn.LocalAddr().String()}
 }
 
-// connections is a TCP socket, or a TLS one with a configuration, that hands each
+// connections is a TCP socket, or a TLS one if a configuration is given. It passes each
 // connection to serve, and closes it afterwards.
 func connections(t testing.TB, secure *tls.Config, serve func(net.Conn)) Target {
 	t.Helper()
@@ -102,7 +102,7 @@ func connections(t testing.TB, secure *tls.Config, serve func(net.Conn)) Target 
 	return target
 }
 
-// request reads one.
+// request reads one request.
 func request(conn net.Conn) string {
 	var b strings.Builder
 	buffer := make([]byte, 1)
@@ -115,7 +115,7 @@ func request(conn net.Conn) string {
 	return b.String()
 }
 
-// says answers each request on a connection with a text.
+// says replies to each request on a connection with a text.
 func says(text func(request string) string) func(net.Conn) {
 	return func(conn net.Conn) {
 		_, _ = io.WriteString(conn, text(request(conn)))
@@ -123,7 +123,7 @@ func says(text func(request string) string) func(net.Conn) {
 	}
 }
 
-// silent waits for the peer to go away.
+// silent waits until the peer disconnects.
 func silent(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 
 func probe(t testing.TB, timeout time.Duration, cfg Config) Results {
@@ -138,11 +138,11 @@ func probe(t testing.TB, timeout time.Duration, cfg Config) Results {
 }
 
 const (
-	patient   = 30 * time.Second // an answer is expected
+	patient   = 30 * time.Second // a reply is expected
 	impatient = 300 * time.Millisecond
 )
 
-// check compares the outcome: a status, or what the error says.
+// check compares the outcome: the status, or the text of the error.
 func check(t *testing.T, p Result, status int, says string) {
 	t.Helper()
 	if says == "" && (p.Err != nil || p.Status != status) {
@@ -201,10 +201,11 @@ func TestDatagrams(t *testing.T) {
 	}
 }
 
-// What floods the socket is read up to a limit, and no answer is waited for then.
+// TestFlood checks that a flood of data is read up to a limit, after which the probe
+// fails.
 func TestFlood(t *testing.T) {
 	target := datagrams(t, func(string) []string {
-		// Not all of it fits into a socket's buffer.
+		// More than fits into a socket's buffer.
 		flood := make([]string, 150)
 		for i := range flood {
 			flood[i] = "flood"
@@ -234,8 +235,8 @@ func TestProbeOfAClosedPort(t *testing.T) {
 	check(t, probes[3], 0, "nosuch.invalid")
 }
 
-// An unanswered request is sent again after 0.5 s and then 1 s later: with 1.2 s
-// that is twice in all, each time the same.
+// TestRepeats checks that an unanswered request is sent again after 0.5 s and then 1 s
+// later: within 1.2 s it is sent twice, unchanged.
 func TestRepeats(t *testing.T) {
 	requests := make(chan string, 10)
 	target := datagrams(t, func(r string) []string {
@@ -350,7 +351,7 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-// endless writes a text again and again until the peer goes away.
+// endless sends a text repeatedly until the peer disconnects.
 func endless(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		for {
@@ -455,8 +456,8 @@ func authority(t testing.TB) ca {
 	return ca{certificate, key}
 }
 
-// config is a server's, with a certificate for sip.example.com and 127.0.0.1 that
-// expires then.
+// config returns the TLS configuration of a server, with a certificate for
+// sip.example.com and 127.0.0.1 that expires at notAfter.
 func (a ca) config(t testing.TB, notAfter time.Time) *tls.Config {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -481,8 +482,8 @@ func (a ca) pool() *x509.CertPool {
 	return pool
 }
 
-// The certificate and its problems are reported, and the reply is read
-// all the same.
+// TestCertificates checks that the certificate and its problems are reported, and that
+// the reply is read nevertheless.
 func TestCertificates(t *testing.T) {
 	good, stranger := authority(t), authority(t)
 	soon, past := time.Now().Add(50*time.Minute).Truncate(time.Second), time.Now().Add(-time.Hour).Truncate(time.Second)
@@ -491,8 +492,8 @@ func TestCertificates(t *testing.T) {
 		name     string
 		notAfter time.Time
 		cfg      Config
-		own      string // the target's own name
-		verify   string // what the error says
+		own      string // the target's own server name
+		verify   string // part of the error
 	}{
 		{"by address", soon, Config{Roots: good.pool()}, "", ""},
 		{"by name", soon, Config{Roots: good.pool(), ServerName: "sip.example.com"}, "", ""},
@@ -536,7 +537,7 @@ func TestBrokenTLS(t *testing.T) {
 		name   string
 		target Target
 		says   string
-		seen   bool // the certificate
+		seen   bool // whether the certificate was seen
 	}{
 		{"slow", connections(t, nil, silent), "TLS handshake: not finished in time", false},
 		{"not TLS", connections(t, nil, endless("SIP/2.0 400 Bad Request\r\n")), "TLS handshake: ", false},
@@ -558,7 +559,7 @@ func TestBrokenTLS(t *testing.T) {
 	}
 }
 
-// A target that hangs delays no other.
+// TestSideBySide checks that a target that hangs does not delay others.
 func TestSideBySide(t *testing.T) {
 	ok := says(func(r string) string { return answer(r, "200 OK") })
 	good := []Target{datagrams(t, func(r string) []string { return []string{answer(r, "200 OK")} }), connections(t, nil, ok)}
@@ -580,8 +581,8 @@ func TestSideBySide(t *testing.T) {
 	}
 }
 
-// Hundreds of rounds leave neither goroutines nor sockets behind, whatever the
-// peers do.
+// TestNothingLeaks checks that hundreds of rounds leave no goroutines or sockets behind,
+// whatever the peers do.
 func TestNothingLeaks(t *testing.T) {
 	secure := authority(t).config(t, time.Now().Add(time.Hour))
 	ok := says(func(r string) string { return answer(r, "200 OK") })
@@ -591,7 +592,7 @@ func TestNothingLeaks(t *testing.T) {
 		connections(t, nil, ok), connections(t, nil, silent), connections(t, nil, endless("\r\n")),
 		connections(t, secure, ok), connections(t, secure, silent),
 		{Transport: "tls", Address: connections(t, nil, silent).Address},
-		{Transport: "udp", Address: "127.0.0.1:9"}, {Transport: "tcp", Address: "127.0.0.1:9"}, // nobody listens there
+		{Transport: "udp", Address: "127.0.0.1:9"}, {Transport: "tcp", Address: "127.0.0.1:9"}, // no process listens there
 	}}
 	const rounds, atOnce = 300, 10
 	run := func(rounds int) {
@@ -606,7 +607,7 @@ func TestNothingLeaks(t *testing.T) {
 		all.Wait()
 	}
 	run(atOnce)
-	settle(t, func() bool { return true }) // what the first needed
+	settle(t, func() bool { return true }) // allocated by the first round
 	goroutines, files := runtime.NumGoroutine(), openFiles(t)
 	run(rounds)
 	settle(t, func() bool { return runtime.NumGoroutine() <= goroutines && openFiles(t) <= files })
@@ -615,8 +616,8 @@ func TestNothingLeaks(t *testing.T) {
 	}
 }
 
-// settle waits until it is so, for some seconds: the fakes' ends are closed a bit
-// after ours.
+// settle waits for some seconds until so returns true: the fakes close their ends a
+// little later.
 func settle(t *testing.T, so func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !so() && time.Now().Before(deadline); {

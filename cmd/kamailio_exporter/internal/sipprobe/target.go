@@ -15,9 +15,9 @@ import (
 // Target is a SIP socket.
 type Target struct {
 	Transport string // udp, tcp or tls
-	Address   string // host:port, as it was given
-	// ServerName is the name that a TLS socket is asked for, which may have a
-	// certificate for each; "" is that of the Config.
+	Address   string // host:port, as configured
+	// ServerName is the server name (SNI) sent to a TLS socket, which may have a
+	// certificate for each name; "" means that of the Config.
 	ServerName string
 }
 
@@ -35,8 +35,8 @@ var (
 
 const nameParameter = "?server_name="
 
-// ParseTarget reads TRANSPORT:HOST:PORT, as Kamailio writes its sockets, and behind
-// it ?server_name=NAME.
+// ParseTarget parses TRANSPORT:HOST:PORT, as Kamailio writes its sockets, optionally
+// followed by ?server_name=NAME.
 func ParseTarget(text string) (Target, error) {
 	socket, name, named := strings.Cut(text, nameParameter)
 	transport, address, _ := strings.Cut(socket, ":")
@@ -63,7 +63,7 @@ func parseURI(text string) (sip.Uri, error) {
 	return uri, nil
 }
 
-// plain reports whether a text can stand in a SIP message as it is.
+// plain reports whether a text can be used in a SIP message unescaped.
 func plain(text string) bool {
 	return text != "" && !strings.ContainsFunc(text, func(r rune) bool {
 		return r <= ' ' || r > '~' || strings.ContainsRune(`<>"`, r)

@@ -14,9 +14,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// HTTPClient makes the client for http:// and https://. Kamailio drops idle
-// connections after tcp_connection_lifetime (120 s by default); ours are given up
-// well before, since Go does not repeat a POST.
+// HTTPClient makes the client for http:// and https://. Kamailio closes idle connections
+// after tcp_connection_lifetime (120 s by default). This client closes them well before,
+// since Go does not repeat a POST.
 func (t Target) HTTPClient(options ...config.HTTPClientOption) (*http.Client, error) {
 	cfg := config.DefaultHTTPClientConfig
 	if t.HTTP != nil {
@@ -34,8 +34,8 @@ func (t Target) HTTPClient(options ...config.HTTPClientOption) (*http.Client, er
 	return client, nil
 }
 
-// Transports opens the transports to Kamailio. Nothing is connected yet: Kamailio may be down.
-// httpClient is for http:// and https://, dialer for the other networks.
+// Transports opens the transports to Kamailio. It connects to nothing yet, since Kamailio
+// may be down. httpClient is for http:// and https://, dialer for the other networks.
 func (t Target) Transports(httpClient *http.Client, dialer *net.Dialer) ([]kamrpc.Transport, error) {
 	var transports []kamrpc.Transport
 	for _, uri := range t.URIs {
@@ -48,7 +48,8 @@ func (t Target) Transports(httpClient *http.Client, dialer *net.Dialer) ([]kamrp
 	return transports, nil
 }
 
-// Client queries Kamailio over these transports, within the limits of its own.
+// Client makes a client that queries Kamailio over these transports, within the target's
+// limits.
 func (t Target) Client(transports []kamrpc.Transport, observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
 	return kamrpc.NewClient(kamrpc.Config{
 		Transports:    transports,
@@ -58,7 +59,7 @@ func (t Target) Client(transports []kamrpc.Transport, observe func(kamrpc.Observ
 	})
 }
 
-// Open is a client of its own for this Kamailio, whatever address it has.
+// Open makes a separate client for this Kamailio, without restricting its address.
 func (t Target) Open(observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
 	httpClient, err := t.HTTPClient()
 	if err != nil {
@@ -71,7 +72,8 @@ func (t Target) Open(observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
 	return t.Client(transports, observe)
 }
 
-// Roots are the authorities of CAFile; nil, those of the system, without one.
+// Roots returns the CAs in CAFile. Without CAFile it returns nil, which means those of
+// the system.
 func (t Target) Roots() (*x509.CertPool, error) {
 	if t.SIP.CAFile == "" {
 		return nil, nil
@@ -88,16 +90,16 @@ func (t Target) Roots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// Environment finds the secrets that http_config has by reference (password_ref)
-// in environment variables.
+// Environment resolves the secrets that http_config names by reference (password_ref)
+// from environment variables.
 type Environment struct{}
 
-// Fetch is the value of a variable.
+// Fetch returns the value of a variable.
 func (Environment) Fetch(_ context.Context, name string) (string, error) {
 	return FromEnvironment(name)
 }
 
-// FromEnvironment is the value of a variable.
+// FromEnvironment returns the value of a variable.
 func FromEnvironment(name string) (string, error) {
 	value, ok := os.LookupEnv(name)
 	if !ok {

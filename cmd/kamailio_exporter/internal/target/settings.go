@@ -18,32 +18,32 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// What can be set of a target is in this file: as a field, as a flag (Flags), as a
-// key of the file (Spec, OwnSpec), and with its bounds (Check).
+// This file has all settings of a target: as a field, as a flag (Flags), as a key of the
+// configuration file (Spec, OwnSpec), and their bounds (Check).
 
-// Target is one Kamailio, and all that is to be known to scrape it.
+// Target is one Kamailio, with all settings needed to scrape it.
 type Target struct {
 	Source     Source
-	URIs       []string                 // in the order of preference; none: there is no Kamailio
+	URIs       []string                 // in order of preference; empty: there is no Kamailio
 	HTTP       *config.HTTPClientConfig // nil: without credentials
 	Limits     Limits
-	Collectors []string // names of those that are on
+	Collectors []string // names of the enabled ones
 	Options    collector.Options
 	SIP        SIP
 	Script     Script
 }
 
-// Limits bound what a scrape may cost.
+// Limits bound the cost of a scrape.
 type Limits struct {
 	ScrapeTimeout     time.Duration // of a whole scrape
-	TimeoutOffset     time.Duration // kept back of Prometheus' own timeout
-	Reuse             time.Duration // how old a scrape may be to be served again
+	TimeoutOffset     time.Duration // subtracted from Prometheus' scrape timeout
+	Reuse             time.Duration // maximum age of a scrape that is served again
 	RPCTimeout        time.Duration // of one call
 	MaxConcurrentRPCs int
 	MaxReplySize      units.Base2Bytes
 }
 
-// SIP defines the SIP sockets to probe; without Probe there are none.
+// SIP defines the SIP sockets to probe. If Probe is empty, none are probed.
 type SIP struct {
 	Probe      []string
 	Timeout    time.Duration
@@ -52,29 +52,29 @@ type SIP struct {
 	ServerName string
 }
 
-// Script says where the page of the module xhttp_prom is; without URL there is
-// none.
+// Script locates the page of the module xhttp_prom. If URL is empty, no page is read.
 type Script struct {
 	URL     string
 	Timeout time.Duration
 	MaxSize units.Base2Bytes
 }
 
-// OwnPrefixes begin the names of metrics that no statistic and no script may have:
-// those about the exporter itself, and about what it reads in addition to RPCs.
+// OwnPrefixes returns the prefixes that are reserved for metrics about the exporter
+// itself and about what it reads in addition to RPCs. No statistic or script metric may
+// use them.
 func OwnPrefixes() []string {
 	return []string{"kamailio_exporter_", "kamailio_sip_probe_", "kamailio_xhttp_prom_", "go_", "process_"}
 }
 
-// StockURIs are the sockets that a stock Debian Kamailio opens: the datagram one
-// for the small calls, the FIFO for those that may be large.
+// StockURIs returns the sockets that a stock Debian Kamailio opens: the datagram socket
+// for small replies, the FIFO for those that may be large.
 func StockURIs() []string {
 	return []string{"unix:///run/kamailio/kamailio_rpc.sock", "fifo:///run/kamailio/kamailio_rpc.fifo"}
 }
 
 const httpFileFlag = "kamailio.http-config-file"
 
-// Flags are what the command line and the environment say of a target.
+// Flags are the settings of a target from the command line and the environment.
 type Flags struct {
 	HTTPConfigFile string
 	URIsGiven      bool // on the command line
@@ -84,7 +84,7 @@ type Flags struct {
 	counters, gauges []string
 }
 
-// Declare declares the flags of the connection, the scrape and the collectors.
+// Declare declares the flags for the connection, the scrape and the collectors.
 func (f *Flags) Declare(cmd *kingpin.CmdClause) {
 	t := &f.target
 	cmd.Flag("kamailio.uri", "RPC endpoint of Kamailio, repeatable, in order of preference. Large replies use the endpoint with the highest size limit. Schemes: unix, fifo, http, https, udp, tcp, binrpc+unix, binrpc+tcp. Default: the socket and the FIFO of a stock Debian Kamailio.").
@@ -156,7 +156,7 @@ func (f *Flags) Declare(cmd *kingpin.CmdClause) {
 		PlaceHolder("NAME").StringVar(&t.SIP.ServerName)
 }
 
-// Target is the target that the flags describe, once they are parsed.
+// Target returns the target that the flags describe. The flags must be parsed.
 func (f *Flags) Target() (Target, error) {
 	t := f.target
 	if f.HTTPConfigFile != "" {
@@ -184,7 +184,7 @@ func (f *Flags) Target() (Target, error) {
 	return t, nil
 }
 
-// promote reads the statistics that are to have metrics of their own.
+// promote parses the names of statistics that get metrics of their own.
 func (t *Target) promote(counters, gauges []string) (errs []error) {
 	counterName := t.Name("collector.statistics.counter", "collectors: statistics_counters")
 	gaugeName := t.Name("collector.statistics.gauge", "collectors: statistics_gauges")
@@ -212,7 +212,7 @@ func (t *Target) promote(counters, gauges []string) (errs []error) {
 	return errs
 }
 
-// Check finds settings that are out of bounds or contradict each other.
+// Check reports settings that are out of bounds or contradict each other.
 func (t Target) Check() (errs []error) {
 	must := func(flag, key string, ok bool, be string, is any) {
 		if !ok {
@@ -227,7 +227,7 @@ func (t Target) Check() (errs []error) {
 	l, o := t.Limits, t.Options
 	quantity("kamailio.timeout", "limits: rpc_timeout", conf.Timeout(l.RPCTimeout))
 	quantity("scrape.timeout", "limits: scrape_timeout", conf.Timeout(l.ScrapeTimeout))
-	if t.Source == FromFile { // the offset is the flags' alone
+	if t.Source == FromFile { // the offset can only be set by a flag
 		must("", "limits: scrape_timeout", l.ScrapeTimeout > l.TimeoutOffset, fmt.Sprintf("more than --scrape.timeout-offset (%s)", l.TimeoutOffset), l.ScrapeTimeout)
 	} else {
 		must("scrape.timeout-offset", "", l.TimeoutOffset >= 0 && l.TimeoutOffset < l.ScrapeTimeout, "at least 0 and below --scrape.timeout", l.TimeoutOffset)
@@ -258,7 +258,7 @@ func (t Target) Check() (errs []error) {
 	return errs
 }
 
-// checkPage does not echo the URL: it may hold a password.
+// checkPage does not print the URL, which may contain a password.
 func (t Target) checkPage() error {
 	name := t.Name("xhttp_prom.url", "xhttp_prom: url")
 	u, err := url.Parse(t.Script.URL)
@@ -275,8 +275,8 @@ func (t Target) checkPage() error {
 	return nil
 }
 
-// Spec is what the file can set for one target or for all of them. What is nil is
-// as it was.
+// Spec has the settings that the file can give for one target or for all of them. A nil
+// field leaves the setting unchanged.
 type Spec struct {
 	HTTP       *config.HTTPClientConfig `yaml:"http_config"`
 	Limits     limitsSpec               `yaml:"limits"`
@@ -306,7 +306,7 @@ type collectorsSpec struct {
 	Gauges         []string `yaml:"statistics_gauges"`
 }
 
-// OwnSpec is what the file can say of one target only.
+// OwnSpec has the settings that the file can give for one target only.
 type OwnSpec struct {
 	SIP    sipSpec    `yaml:"sip"`
 	Script scriptSpec `yaml:"xhttp_prom"`
@@ -326,7 +326,7 @@ type scriptSpec struct {
 	MaxSize *units.Base2Bytes `yaml:"max_size"`
 }
 
-// Apply sets what the file says.
+// Apply sets the fields that the file gives.
 func (s Spec) Apply(t *Target) (errs []error) {
 	t.Source = FromFile
 	if s.HTTP != nil {
@@ -353,7 +353,7 @@ func (s Spec) Apply(t *Target) (errs []error) {
 	return errs
 }
 
-// Apply sets what the file says.
+// Apply sets the fields that the file gives.
 func (s OwnSpec) Apply(t *Target) (errs []error) {
 	t.Source = FromFile
 	t.SIP.Probe, t.SIP.RequestURI, t.SIP.CAFile, t.SIP.ServerName = s.SIP.Probe, s.SIP.RequestURI, s.SIP.CAFile, s.SIP.ServerName

@@ -1,5 +1,5 @@
-// Package target is one Kamailio to query: what can be set of it, by the flags or
-// by the file of many targets, within which bounds, and how it is opened.
+// Package target describes one Kamailio to query: its settings, from the flags or from
+// the file of many targets, their bounds, and how to connect to it.
 //
 //	flags ──► Flags.Target ─┐
 //	                        ├─► Target ──► Check ──► HTTPClient, Transports, Client
@@ -12,8 +12,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// Source is where the settings of a target come from. Errors name settings as that
-// source does.
+// Source is where the settings of a target come from. Errors name settings as that source
+// does.
 type Source int
 
 // The sources.
@@ -22,8 +22,8 @@ const (
 	FromFile
 )
 
-// Name is how the source of a target calls a setting: by its flag, or by its key
-// in the file.
+// Name returns what the target's source calls a setting: its flag, or its key in the
+// file.
 func (t Target) Name(flag, key string) string {
 	if t.Source == FromFile {
 		return key
@@ -31,7 +31,7 @@ func (t Target) Name(flag, key string) string {
 	return "--" + flag
 }
 
-// Enabled are the collectors that are on.
+// Enabled returns the enabled collectors.
 func (t Target) Enabled() []collector.Collector {
 	return slices.DeleteFunc(collector.All(t.Options), func(c collector.Collector) bool { return !slices.Contains(t.Collectors, c.Name()) })
 }

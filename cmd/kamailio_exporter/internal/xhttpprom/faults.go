@@ -26,8 +26,8 @@ func noReply(err error) error {
 	case errors.As(err, &untrusted), errors.As(err, &unknown), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		kind = ErrTLS
 	case errors.As(err, &dns), errors.As(err, &dial) && dial.Op == "dial":
-	// net/http has no error to compare with for a server that closes before it has the
-	// request.
+	// net/http has no error value for a server that closes the connection before it has
+	// read the request.
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), strings.Contains(err.Error(), "server closed idle connection"):
 		kind = ErrClosed
 	}
@@ -44,14 +44,14 @@ func ofStatus(status int) *Fault {
 
 // Fault is a kind of failure.
 type Fault struct {
-	Seen  string // in the log, in words
+	Seen  string // text for the log
 	Cause string
 	Fix   string
 }
 
 func (f *Fault) Error() string { return f.Cause + ": " + f.Fix }
 
-// What can be wrong with the page. Seen on Kamailio 5.6.3 and 6.0.1.
+// The faults of a page, as seen on Kamailio 5.6.3 and 6.0.1.
 var (
 	ErrRefused      = &Fault{"connection refused", "Kamailio does not listen on this TCP address", "add listen=tcp:ADDRESS:PORT to kamailio.cfg, or correct --xhttp_prom.url"}
 	ErrUnreachable  = &Fault{"no such host, no route to host, and other errors before a connection", "there is no connection to this address", "check the host name in --xhttp_prom.url, the route and the firewall"}
@@ -68,7 +68,7 @@ var (
 	ErrTooLarge     = &Fault{"larger than --xhttp_prom.max-size", "the page has too many metrics", `set xhttp_prom_stats to "" (the exporter has the statistics), use labels with fewer values, or raise --xhttp_prom.max-size`}
 )
 
-// Faults are all of them.
+// Faults returns all kinds of failure.
 func Faults() []*Fault {
 	return []*Fault{
 		ErrRefused, ErrUnreachable, ErrTLS, ErrClosed, ErrTimedOut, ErrUnauthorized, ErrForbidden,

@@ -12,16 +12,15 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// Merged is another page's metrics, made fit to stand on ours: those that
-// Kamailio's module xhttp_prom serves for the operator's script. As a
-// prometheus.Gatherer it is these and the metrics about them.
+// Merged has the metrics that Kamailio's module xhttp_prom serves for the operator's
+// script, cleaned so that they can be merged into the exporter's page. As a
+// prometheus.Gatherer it returns these and the metrics about them.
 type Merged struct {
-	Err      error         // why there are no families; nil also when the page has none
+	Err      error         // why there are no families; also nil if the page has none
 	Duration time.Duration // 0: the page was not read
 	Families []*dto.MetricFamily
-	// What was dropped: families for their name, and those of which nothing
-	// could be read; samples that could not be read, and those whose labels
-	// others before them had.
+	// What was dropped: families because of their name, families without any valid
+	// sample, invalid samples, and samples whose labels an earlier one had.
 	Collisions, InvalidFamilies      []string
 	InvalidSamples, DuplicateSamples int
 }
@@ -33,12 +32,12 @@ var (
 	mergedSamplesDesc  = collector.NewDesc("kamailio_xhttp_prom_dropped_samples", "Lines of the xhttp_prom page that were dropped, because they could not be parsed (invalid), or because another one has the same labels (duplicate).", prometheus.GaugeValue, "the page", "reason")
 )
 
-// Descs are the metrics about a merged page.
+// Descs returns the metrics about a merged page.
 func Descs() []*collector.Desc {
 	return []*collector.Desc{mergedUpDesc, mergedDurationDesc, mergedFamiliesDesc, mergedSamplesDesc}
 }
 
-// Gather is the page's part of ours.
+// Gather returns the merged metrics and those about the merge.
 func (m *Merged) Gather() ([]*dto.MetricFamily, error) {
 	var g collector.Families
 	g.Add(mergedUpDesc, collector.Bool01(m.Err == nil))
@@ -55,8 +54,8 @@ func (m *Merged) Gather() ([]*dto.MetricFamily, error) {
 	return append(g.Sorted(), m.Families...), nil
 }
 
-// Keep drops the families whose name is taken, or comes twice, and of the others
-// the samples that cannot be served.
+// Keep drops families whose name is taken or duplicate, and samples of the other families
+// that cannot be served.
 func (m *Merged) Keep(families []*dto.MetricFamily, taken func(name string) bool) {
 	own := map[string]bool{}
 	for _, f := range families {
@@ -77,8 +76,8 @@ func (m *Merged) Keep(families []*dto.MetricFamily, taken func(name string) bool
 	}
 }
 
-// familyNames are the names that a family takes, of itself and of its samples, in
-// any format.
+// familyNames returns the names that a family occupies, for itself and its samples, in
+// any exposition format.
 func familyNames(f *dto.MetricFamily) []string {
 	name := f.GetName()
 	names := []string{name, strings.TrimSuffix(name, "_total")}
@@ -89,8 +88,8 @@ func familyNames(f *dto.MetricFamily) []string {
 	return names
 }
 
-// clean drops samples with the labels of others, and histograms and summaries of
-// which a part is missing: it would read as 0.
+// clean drops samples with duplicate labels, and incomplete histograms and summaries: the
+// missing part would be read as 0.
 func (m *Merged) clean(f *dto.MetricFamily) {
 	seen := map[string]bool{}
 	f.Metric = slices.DeleteFunc(f.Metric, func(metric *dto.Metric) bool {
@@ -108,7 +107,7 @@ func (m *Merged) clean(f *dto.MetricFamily) {
 		if h != nil {
 			m.cleanBuckets(h)
 		}
-		metric.TimestampMs = nil // it is of now, and must go stale when it is gone
+		metric.TimestampMs = nil // it is current, and must go stale when it disappears
 		return false
 	})
 }
@@ -125,8 +124,7 @@ func (m *Merged) cleanBuckets(h *dto.Histogram) {
 	})
 }
 
-// labelKey identifies a set of labels; ok is false for one that no series can
-// have.
+// labelKey identifies a set of labels. ok is false for a set that no series can have.
 func labelKey(labels []*dto.LabelPair) (key string, ok bool) {
 	slices.SortFunc(labels, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
 	var b strings.Builder

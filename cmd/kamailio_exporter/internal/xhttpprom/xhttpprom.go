@@ -1,5 +1,5 @@
-// Package xhttpprom merges the page of Kamailio's module xhttp_prom, with the
-// metrics that the operator's script defines, into the exporter's own.
+// Package xhttpprom merges the page of Kamailio's module xhttp_prom, which has the
+// metrics that the operator's script defines, into the exporter's page.
 package xhttpprom
 
 import (
@@ -25,26 +25,26 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// Reader reads the page, one request after the other: one of Kamailio's TCP workers
-// makes it, in its private memory, and holds the lock of the script's metrics
-// meanwhile (xhttp_prom/prom_metric.c).
+// Reader reads the page, one request at a time: one of Kamailio's TCP workers builds it
+// in its private memory, and holds the lock of the script's metrics meanwhile
+// (xhttp_prom/prom_metric.c).
 type Reader struct {
 	url    string
 	client *http.Client
 	limit  int64
 	taken  func(name string) bool
 
-	pause   error // why the page is not asked for until then
+	pause   error // why the page is not requested until then
 	pauseTo time.Time
 }
 
-// pagePause is how long the page is not asked for after it was too large or did
-// not come in time: each such request costs Kamailio a worker's time, and an
-// ERROR line when its peer goes away.
+// pagePause is how long the page is not requested after it was too large or too late:
+// each such request costs Kamailio a worker's time, and an ERROR line when the exporter
+// disconnects.
 const pagePause = time.Minute
 
-// Of makes the reader of a Kamailio's page; nil when none is to be read. httpClient
-// asks for it.
+// Of makes the reader of a Kamailio's page, which uses httpClient. It returns nil if
+// there is no page to read.
 func Of(t target.Target, httpClient *http.Client) *Reader {
 	if t.Script.URL == "" {
 		return nil
@@ -76,7 +76,7 @@ func (p *Reader) Read(ctx context.Context) *Merged {
 func (p *Reader) read(ctx context.Context) (page *Merged) {
 	page = &Merged{}
 	defer func() {
-		if r := recover(); r != nil { // untrusted input must not end the program
+		if r := recover(); r != nil { // untrusted input must not crash the program
 			page = &Merged{Err: fmt.Errorf("panic: %v\n%s", r, debug.Stack())}
 		}
 	}()
@@ -101,7 +101,7 @@ func (p *Reader) fetch(ctx context.Context) ([]byte, error) {
 	resp, err := p.client.Do(r)
 	if err != nil {
 		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
-			err = wrapped.Err // without the URL: its query may be a secret
+			err = wrapped.Err // without the URL: its query may contain a secret
 		}
 		return nil, noReply(err)
 	}
@@ -124,19 +124,19 @@ func (p *Reader) fetch(ctx context.Context) ([]byte, error) {
 	case bytes.IndexByte(text, 0) >= 0:
 		return nil, fmt.Errorf("the page is not text: %w", ErrNotThePage)
 	}
-	// Of the statistics Kamailio leaves out what does not fit, and continues: the
-	// script's metrics before them are whole all the same.
+	// Kamailio leaves out statistics that do not fit, and continues. The script's metrics
+	// before them are complete even then.
 	if text = ofTheScript(text); len(text) > 0 && text[len(text)-1] != '\n' {
 		return nil, fmt.Errorf("the page is truncated, its last line is incomplete: %w", ErrCutOff)
 	}
 	return text, nil
 }
 
-// What xhttp_prom shows of Kamailio's own statistics comes behind one of these
-// lines (xhttp_prom/prom.c, prom_stats_get): this exporter has it already.
+// statisticsFollow matches the lines that Kamailio's own statistics follow
+// (xhttp_prom/prom.c, prom_stats_get). The exporter already has these statistics.
 var statisticsFollow = regexp.MustCompile(`(?m)^# Kamailio (whole internal statistics|statistics for)`)
 
-// ofTheScript is the page up to that line.
+// ofTheScript returns the page up to the line that statisticsFollow matches.
 func ofTheScript(text []byte) []byte {
 	if at := statisticsFollow.FindIndex(text); at != nil {
 		return text[:at[0]]
@@ -147,25 +147,25 @@ func ofTheScript(text []byte) []byte {
 var (
 	sampleName = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*`)
 	metadata   = regexp.MustCompile(`^# (TYPE|HELP) ([a-zA-Z_:][a-zA-Z0-9_:]*) +(.*)$`)
-	// Private memory by process and the uptime, which this exporter has too
+	// Private memory by process and the uptime, which the exporter already has
 	// (xhttp_prom/prom.c).
 	moduleOwn = regexp.MustCompile(`^(?:[a-zA-Z0-9_:]*pkgmem_(?:used|available|real_used|total_frags|total_size)\{pid="|kamailio_uptime[{ ])`)
 )
 
-// textFamily is what the page says of one metric.
+// textFamily is the text of one metric on the page.
 type textFamily struct {
 	name, help, kind string
 	lines            []string
 }
 
-// parseScriptPage reads the metrics of the operator's script. Each metric is
-// parsed by itself, and if that fails each of its lines, for xhttp_prom escapes
-// nothing: one odd label value that came with a SIP message costs its own line.
+// parseScriptPage parses the metrics of the operator's script. It parses each metric
+// separately and, if that fails, each of its lines: xhttp_prom escapes nothing, so an
+// invalid label value from a SIP message must cost only its own line.
 func parseScriptPage(text []byte) (families []*dto.MetricFamily, invalid []string, samples int) {
 	found, samples := splitScriptPage(text)
 	for _, f := range found {
 		if len(f.lines) == 0 {
-			continue // declared, and without a value so far
+			continue // declared, but without a value yet
 		}
 		family, err := f.parse(f.lines)
 		if err != nil {
@@ -185,8 +185,8 @@ func parseScriptPage(text []byte) (families []*dto.MetricFamily, invalid []strin
 	return families, invalid, samples
 }
 
-// splitScriptPage gathers the lines of each metric, in the order in which the
-// metrics come, and counts the lines that are of none.
+// splitScriptPage groups the lines by metric, in the order of the page, and counts the
+// lines that belong to no metric.
 func splitScriptPage(text []byte) (found []*textFamily, odd int) {
 	byName := map[string]*textFamily{}
 	get := func(name string) *textFamily {
@@ -227,8 +227,8 @@ func splitScriptPage(text []byte) (found []*textFamily, odd int) {
 	return found, odd
 }
 
-// withoutTime cuts the timestamp off: the value is of now, and one of the ways in
-// which it can be written (timestamp_format "sf") is not Prometheus' own.
+// withoutTime cuts off the timestamp: the value is current, and one of its formats
+// (timestamp_format "sf") is not valid in Prometheus.
 func withoutTime(line string) string {
 	at := strings.LastIndexByte(line, '}') + 1
 	if at == 0 {
