@@ -374,19 +374,25 @@ func TestAdminCommands(t *testing.T) {
 	}
 }
 
-// TestAdminCommandsEscape checks that text from a server cannot move the cursor or start
-// a new line.
-func TestAdminCommandsEscape(t *testing.T) {
-	dir, err := os.MkdirTemp("", "adm")
+// fakeEndpoint is a socket on which a test answers the client in place of the endpoint.
+func fakeEndpoint(t *testing.T) (socket string, listener net.Listener) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "adm") // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "s")
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
+	socket = filepath.Join(dir, "s")
+	if listener, err = net.Listen("unix", socket); err != nil {
 		t.Fatal(err)
 	}
+	return socket, listener
+}
+
+// TestAdminCommandsEscape checks that text from a server cannot move the cursor or start
+// a new line.
+func TestAdminCommandsEscape(t *testing.T) {
+	socket, listener := fakeEndpoint(t)
 	const evil = `x\u001b[2J\u009b31m\u202e\u0007\r\u007f\n\tFORGED\ud83d\ude00\udb40\udc41`
 	record := `{"time":"2026-01-01T00:00:00Z","id":"` + evil + `","user":"` + evil + `","auth":"` + evil + `","source":"` + evil + `","action":"` + evil + `","params":{"` + evil + `":"` + evil +
 		`"},"reason":"` + evil + `","outcome":"` + evil + `","problem":"` + evil + `","detail":"` + evil + `","before":{"` + evil + `":"` + evil + `"}}`
@@ -426,16 +432,7 @@ func TestAdminCommandsEscape(t *testing.T) {
 // TestAdminCommandUnknown breaks the connection after the request was sent: the outcome
 // is unknown.
 func TestAdminCommandUnknown(t *testing.T) {
-	dir, err := os.MkdirTemp("", "adm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "s")
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	socket, listener := fakeEndpoint(t)
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			fmt.Fprint(w, `{"user":"noc","actions":[{"name":"a.b","params":[]}]}`)

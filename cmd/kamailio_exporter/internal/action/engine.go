@@ -460,6 +460,6 @@ func (e *Engine) Recover() {
 		r.Outcome, r.Status, r.Problem = audit.Unknown, OutcomeUnknown.Status, OutcomeUnknown.Name
 		r.Detail = "the exporter ended while it ran"
 		e.publish(r, 0)
-		_ = level.Warn(e.Logger).Log("msg", "an action of the last run has no outcome: its outcome is unknown", "action", r.Action, "id", r.ID, "user", r.User)
+		_ = level.Warn(e.Logger).Log("msg", "an action of the last run was interrupted: its outcome is unknown", "action", r.Action, "id", r.ID, "user", r.User)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"strconv"
 	"strings"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
@@ -16,22 +15,16 @@ const maxStatistics = 200
 
 // lookGroup reads the statistics of a group that are not 0.
 func lookGroup(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
-	group := a.text("group") + ":"
-	result, err := k.Call(ctx, "stats.get_statistics", group)
-	if err != nil {
-		return nil, err
-	}
 	state, there := audit.State{}, false
-	for line := range result.All("") {
-		name, value, ok := strings.Cut(line.Text(), " = ")
-		if v, err := strconv.ParseInt(value, 10, 64); ok && err == nil {
-			there = true
-			if v != 0 {
-				state[strings.TrimPrefix(name, group)] = v
-			}
+	err := eachStatistic(ctx, k, a.text("group")+":", func(_, name string, value int64) {
+		there = true
+		if value != 0 {
+			state[name] = value
 		}
-	}
+	})
 	switch {
+	case err != nil:
+		return nil, err
 	case !there:
 		return nil, errNoTarget
 	case len(state) > maxStatistics:

@@ -148,6 +148,7 @@ func listGroups(ctx context.Context, k Kamailio, yield func(Target)) error {
 	return err
 }
 
+// eachStatistic calls each for every statistic of a group ("core:"), or of all groups.
 func eachStatistic(ctx context.Context, k Kamailio, which string, each func(group, name string, value int64)) error {
 	result, err := k.Call(ctx, "stats.get_statistics", which)
 	if err != nil {
@@ -203,18 +204,10 @@ const MaxTargets = 1000
 func (e *Engine) Targets(ctx context.Context, kind TargetKind, may func(Args) bool) (found []Target, all int, p *Problem) {
 	ctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
-	methods, err := e.Kamailio.Call(ctx, "system.listMethods")
-	if err != nil {
-		return nil, 0, Unreachable.Because(kamailioSays(err))
+	if p := e.offered(ctx, e.Kamailio, kind.method); p != nil {
+		return nil, 0, p
 	}
-	offered := false
-	for m := range methods.All("") {
-		offered = offered || m.Text() == kind.method
-	}
-	if !offered {
-		return nil, 0, ModuleMissing.Because(noModule)
-	}
-	err = kind.list(ctx, e.Kamailio, func(t Target) {
+	err := kind.list(ctx, e.Kamailio, func(t Target) {
 		if may(t.Args) {
 			if all++; all <= MaxTargets {
 				found = append(found, t)
@@ -235,11 +228,12 @@ const listTime = 10 * time.Second
 // Nearest suggests existing targets in place of a missing one; "" if there is no useful
 // suggestion. It never repeats the client's input.
 func (e *Engine) Nearest(ctx context.Context, a *Action, args Args, may func(Args) bool) string {
-	i := slices.IndexFunc(TargetKinds(), func(k TargetKind) bool { return k.Name == Module(a.Name) && k.Near })
+	kinds := TargetKinds()
+	i := slices.IndexFunc(kinds, func(k TargetKind) bool { return k.Name == Module(a.Name) && k.Near })
 	if i < 0 {
 		return ""
 	}
-	found, all, p := e.Targets(ctx, TargetKinds()[i], may)
+	found, all, p := e.Targets(ctx, kinds[i], may)
 	if p != nil {
 		return ""
 	}
