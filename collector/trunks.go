@@ -53,12 +53,9 @@ func (trunks) Descs() []*Desc {
 
 func (t trunks) Guard() Guard { return t.htables(t.table) }
 
-// trunk is the counters of one trunk, by the first word of their keys.
-type trunk struct {
-	counts           map[string]float64
-	refused, timeout map[string]float64 // by code and stage
-	delay            map[string]float64 // by bound
-}
+// trunk is the counters of one trunk, by the first word of their keys and then by code,
+// stage or bound; "" for those that have none of these.
+type trunk map[string]map[string]float64
 
 func (t trunks) Update(ctx context.Context, s *Session, emit Emit) error {
 	if _, there, err := entriesOf(ctx, s, t.table); err != nil {
@@ -66,7 +63,7 @@ func (t trunks) Update(ctx context.Context, s *Session, emit Emit) error {
 	} else if !there {
 		return ErrNoData
 	}
-	all := map[string]*trunk{}
+	all := map[string]trunk{}
 	err := htableIntegers(ctx, s, t.table, func(key string, n float64) error {
 		if n < 0 { // printed through a 32-bit integer
 			n += 1 << 32
@@ -83,21 +80,13 @@ func (t trunks) Update(ctx context.Context, s *Session, emit Emit) error {
 		if what == "delay" && !slices.Contains(trunkDelayKeys, detail) {
 			return unknownShape(htableDumpMethod, "the table "+t.table+" has a delay up to "+detail+" ms: its bounds are not to be changed")
 		}
-		one := all[name]
-		if one == nil {
-			one = &trunk{map[string]float64{}, map[string]float64{}, map[string]float64{}, map[string]float64{}}
-			all[name] = one
+		if all[name] == nil {
+			all[name] = trunk{}
 		}
-		into, key := one.counts, what
-		switch what {
-		case "refused":
-			into, key = one.refused, detail
-		case "timeout":
-			into, key = one.timeout, detail
-		case "delay":
-			into, key = one.delay, detail
+		if all[name][what] == nil {
+			all[name][what] = map[string]float64{}
 		}
-		into[key] = n
+		all[name][what][detail] = n
 		return nil
 	})
 	if err != nil {
@@ -105,7 +94,7 @@ func (t trunks) Update(ctx context.Context, s *Session, emit Emit) error {
 	}
 	calls := false // whether kamailio.cfg counts them
 	for _, one := range all {
-		calls = calls || one.counts["ended"] > 0
+		calls = calls || one["ended"][""] > 0
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		all[name].emit(name, calls, emit)
@@ -113,25 +102,25 @@ func (t trunks) Update(ctx context.Context, s *Session, emit Emit) error {
 	return nil
 }
 
-func (t *trunk) emit(name string, calls bool, emit Emit) {
+func (t trunk) emit(name string, calls bool, emit Emit) {
 	// Emit 0 for what has not happened yet, so that the first event is an increase.
-	emit(trunkAttempts, t.counts["attempts"], name)
-	emit(trunkAnswered, t.counts["answered"], name)
-	emit(trunkCanceled, t.counts["canceled"], name)
+	emit(trunkAttempts, t["attempts"][""], name)
+	emit(trunkAnswered, t["answered"][""], name)
+	emit(trunkCanceled, t["canceled"][""], name)
 	for _, stage := range []string{"ringing", "silent"} {
-		emit(trunkTimeouts, t.timeout[stage], name, stage)
+		emit(trunkTimeouts, t["timeout"][stage], name, stage)
 	}
-	for _, code := range slices.Sorted(maps.Keys(t.refused)) {
-		emit(trunkRefused, t.refused[code], name, code)
+	for _, code := range slices.Sorted(maps.Keys(t["refused"])) {
+		emit(trunkRefused, t["refused"][code], name, code)
 	}
 	if calls {
-		emit(trunkEnded, t.counts["ended"], name)
-		emit(trunkSeconds, t.counts["seconds"], name)
+		emit(trunkEnded, t["ended"][""], name)
+		emit(trunkSeconds, t["seconds"][""], name)
 	}
 	count := 0.0
 	for i, key := range trunkDelayKeys {
-		count += t.delay[key]
+		count += t["delay"][key]
 		emit(trunkDelay, count, name, trunkDelay.Bounds[i])
 	}
-	emit(trunkDelay, t.counts["delay_ms"]/1000, name, SumOfHistogram)
+	emit(trunkDelay, t["delay_ms"][""]/1000, name, SumOfHistogram)
 }
