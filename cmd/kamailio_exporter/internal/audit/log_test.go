@@ -490,3 +490,24 @@ func TestRunningLogIsComparedMeanwhile(t *testing.T) {
 	close(stop)
 	<-stopped
 }
+
+// However fast the log is rotated, no gap is seen: each time it is listed, it is rotated
+// twice at once.
+func TestRotationDuringTheCheckLeavesNoGap(t *testing.T) {
+	a := newTestAudit(t)
+	a.maxBytes, a.keep = 2_000, 1000
+	list := func() []string {
+		files := Files(a.path)
+		for want := len(files) + 2; len(Files(a.path)) < want; {
+			if err := a.Append(Record{Kind: KindNote, Detail: strings.Repeat("x", 100)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return files
+	}
+	list()
+	report, err := VerifyRunning(list, func() (Head, error) { return a.Heads()[0], nil })
+	if err != nil || report.Compared < 10 || report.First != 1 {
+		t.Errorf("%v, %v", report, err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -151,7 +152,7 @@ func VerifyRunning(files func() []string, head func() (Head, error)) (Report, er
 		if err != nil {
 			return Report{}, err
 		}
-		report, err := verify(files(), &before)
+		report, err := verifySnapshot(files, before)
 		after, headErr := head()
 		if headErr != nil {
 			return report, headErr
@@ -167,17 +168,43 @@ func VerifyRunning(files func() []string, head func() (Head, error)) (Report, er
 
 const maxTries = 3
 
+// verifySnapshot checks a log as it is now. The last file is opened before the others
+// are listed: a rotation may rename it, but cannot leave a gap in front of it.
+func verifySnapshot(files func() []string, head Head) (Report, error) {
+	names := files()
+	name := names[len(names)-1]
+	last, err := os.Open(name)
+	if err != nil {
+		return Report{}, err
+	}
+	defer last.Close()
+	info, err := last.Stat()
+	if err != nil {
+		return Report{}, err
+	}
+	names = files()
+	now := slices.IndexFunc(names, func(name string) bool {
+		other, err := os.Stat(name)
+		return err == nil && os.SameFile(info, other)
+	})
+	if now < 0 { // rotated since it was listed
+		now = len(names) - 1
+	}
+	return verify(append(slices.Clone(names[:now]), name), last, &head)
+}
+
 // Verify checks the hash chain through files, oldest first. It cannot detect a
 // truncated log or an edited last line: use VerifyRunning or a copy on another host for
 // that.
-func Verify(files []string) (Report, error) { return verify(files, nil) }
+func Verify(files []string) (Report, error) { return verify(files, nil, nil) }
 
-func verify(files []string, head *Head) (Report, error) {
+// verify checks the chain through files. last replaces the last of them, unless it is nil.
+func verify(files []string, last io.Reader, head *Head) (Report, error) {
 	var report Report
 	before, atHead := "", ""
 	for i, file := range files {
 		var noticed error
-		result, err := readFile(file, before, func(r Record) {
+		each := func(r Record) {
 			if noticed == nil && r.Problem == chainProblem {
 				noticed = fmt.Errorf("the exporter noticed at record %d (%s): %s", r.Seq, r.Time.UTC().Format(time.RFC3339), r.Detail)
 			}
@@ -188,7 +215,14 @@ func verify(files []string, head *Head) (Report, error) {
 				atHead = r.Prev
 			}
 			report.Records, report.Last, report.To = report.Records+1, r.Seq, r.Time
-		})
+		}
+		var result fileResult
+		var err error
+		if last != nil && i == len(files)-1 {
+			result, err = readRecords(last, before, each)
+		} else {
+			result, err = readFile(file, before, each)
+		}
 		if err != nil {
 			return report, err
 		}
