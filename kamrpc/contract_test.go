@@ -671,7 +671,7 @@ func TestHungFIFO(t *testing.T) {
 	}
 	defer kamailio.Close()
 	c := client(t, nil, "fifo://"+path+"?reply_dir="+dir)
-	if _, err := c.Call(within(t, 50*time.Millisecond), "core.version"); !errors.Is(err, kamrpc.ErrNoAnswer) {
+	if _, err := c.Call(within(t, 500*time.Millisecond), "core.version"); !errors.Is(err, kamrpc.ErrNoAnswer) {
 		t.Errorf("the first call: %v", err)
 	}
 	for range 10 {
@@ -686,7 +686,7 @@ func TestHungFIFO(t *testing.T) {
 		t.Errorf("%d requests are waiting, %v; want one", strings.Count(string(buffer[:n]), "jsonrpc"), err)
 	}
 	// The requests have been read: Kamailio is alive again and may be called.
-	if _, err := c.Call(within(t, 50*time.Millisecond), "core.version"); !errors.Is(err, kamrpc.ErrNoAnswer) {
+	if _, err := c.Call(within(t, 500*time.Millisecond), "core.version"); !errors.Is(err, kamrpc.ErrNoAnswer) {
 		t.Errorf("after it has read: %v", err)
 	}
 }

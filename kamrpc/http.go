@@ -38,9 +38,17 @@ const maxStale = 5
 
 const httpMaxReply = 3 << 20
 
+// HTTPIdleTimeout is how long an HTTP client should keep an unused connection. Kamailio 6
+// closes one on which it never received data after 20 s (tcp_msg_data_timeout) and logs
+// that as CRITICAL (core/tcp_main.c). Go makes such connections: it dials while all others
+// are in use, and uses another one if that becomes free first.
+const HTTPIdleTimeout = 17 * time.Second
+
 func newHTTP(u *url.URL, client *http.Client) httpJSON {
 	if client == nil {
-		client = &http.Client{}
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.IdleConnTimeout = HTTPIdleTimeout
+		client = &http.Client{Transport: transport}
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = "/RPC"

@@ -648,7 +648,7 @@ func TestRemovedTargetsHaveNoConnections(t *testing.T) {
 			t.Fatalf("reload: %d %s", status, body)
 		}
 		mu.Lock()
-		timeout := time.AfterFunc(10*time.Second, changed.Broadcast) // an idle connection lives for 30 s
+		timeout := time.AfterFunc(10*time.Second, changed.Broadcast) // an idle connection lives for 17 s
 		for begun := time.Now(); len(open) > 0 && time.Since(begun) < 10*time.Second; {
 			changed.Wait()
 		}

@@ -18,6 +18,7 @@
 #   KAM_GW_PORT   first of the ports of the demo's gateways; KAM_GW_PORT+5 is the
 #                 media relay's, KAM_GW_PORT+8 is taken as the address of what is
 #                 meant to be dead
+#   KAM_DRGW_SECONDS          how long a gateway stays marked as dead, 120
 #   KAM_PKG_MB, KAM_SHM_MB    memory, 8 and 64 as in Kamailio itself
 #
 # The log goes to $KAM_DIR/kamailio.log. SIGTERM stops all of the server. This
@@ -114,7 +115,8 @@ full)
 		--substdef "!CTL_PORT!$ctl_port!g"
 		--substdef "!GW_PORT!$gw_port!g"
 		--substdef "!MEDIA_PORT!$media_port!g"
-		--substdef "!DEAD_PORT!$dead_port!g")
+		--substdef "!DEAD_PORT!$dead_port!g"
+		--substdef "!DRGW_SECONDS!${KAM_DRGW_SECONDS:-120}!g")
 	case $media in
 	rtpengine) ;;
 	rtpproxy) args+=(-A WITH_RTPPROXY) ;;

@@ -256,6 +256,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		"KAM_GW_PORT":      strconv.Itoa(port + 5),
 		"KAM_CTL_PORT":     strconv.Itoa(port + 14),
 		"KAM_RPC_UDP_PORT": "",
+		"KAM_DRGW_SECONDS": "3600", // on a busy machine, a test may take longer than 120 s
 		"KAM_PKG_MB":       strconv.Itoa(orDefault(cfg.PkgMB, 8)),
 		"KAM_SHM_MB":       strconv.Itoa(orDefault(cfg.ShmMB, 64)),
 		"TRAFFIC_ONCE":     "1",

@@ -7,23 +7,20 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/prometheus/common/config"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// HTTPClient makes the client for http:// and https://. Kamailio closes idle connections
-// after tcp_connection_lifetime (120 s by default). This client closes them well before,
-// since Go does not repeat a POST.
+// HTTPClient makes the client for http:// and https://.
 func (t Target) HTTPClient(options ...config.HTTPClientOption) (*http.Client, error) {
 	cfg := config.DefaultHTTPClientConfig
 	if t.HTTP != nil {
 		cfg = *t.HTTP
 	}
 	cfg.FollowRedirects = false
-	options = append(options, config.WithHTTP2Disabled(), config.WithIdleConnTimeout(30*time.Second), config.WithSecretManager(Environment{}))
+	options = append(options, config.WithHTTP2Disabled(), config.WithIdleConnTimeout(kamrpc.HTTPIdleTimeout), config.WithSecretManager(Environment{}))
 	client, err := config.NewClientFromConfig(cfg, "kamailio_exporter", options...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Name(httpFileFlag, "http_config"), err)
