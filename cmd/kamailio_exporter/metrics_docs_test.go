@@ -253,7 +253,13 @@ var metricsFile = filepath.Join("..", "..", "dashboards", "generate", "mixin", "
 func TestDocsMetricNames(t *testing.T) {
 	labels := map[string]string{}
 	for _, d := range descs() {
-		labels[d.Name] = strings.Join(d.Labels, ",")
+		if d.Bounds == nil {
+			labels[d.Name] = strings.Join(d.Labels, ",")
+			continue
+		}
+		for series, more := range map[string][]string{"_bucket": {"le"}, "_sum": nil, "_count": nil} {
+			labels[d.Name+series] = strings.Join(slices.Concat(d.Labels, more), ",")
+		}
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "admin.yml")

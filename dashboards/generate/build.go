@@ -33,7 +33,7 @@ type Dashboard struct {
 
 // All returns the dashboards, in the order of their introduction to a new user.
 func All() []Dashboard {
-	return []Dashboard{overview(), calls(), gateways(), security(), resources(), exporter(), fleet()}
+	return []Dashboard{overview(), calls(), gateways(), security(), resources(), exporter(), fleet(), trunks()}
 }
 
 type row struct {

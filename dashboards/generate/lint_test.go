@@ -147,8 +147,8 @@ func TestDashboards(t *testing.T) {
 			}
 		})
 	}
-	if len(uids) != 7 {
-		t.Errorf("%d dashboards, not 7", len(uids))
+	if len(uids) != len(All()) {
+		t.Errorf("%d dashboards, not %d", len(uids), len(All()))
 	}
 }
 

@@ -254,7 +254,7 @@ func (c column) properties() []dashboard.DynamicConfigValue {
 func drillDown() []map[string]any {
 	var links []map[string]any
 	for _, to := range []struct{ uid, title string }{
-		{"kamailio-overview", "Overview"}, {"kamailio-calls", "Calls"}, {"kamailio-gateways", "Gateways"},
+		{"kamailio-overview", "Overview"}, {"kamailio-calls", "Calls"}, {"kamailio-gateways", "Gateways"}, {"kamailio-trunks", "Trunks"},
 		{"kamailio-security", "Registrations & security"}, {"kamailio-resources", "Resources"}, {"kamailio-exporter", "Exporter"},
 	} {
 		links = append(links, map[string]any{
