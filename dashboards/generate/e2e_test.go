@@ -15,6 +15,8 @@ var mayBeEmpty = map[string]string{
 	"kamailio-overview/Alerts/A":                       "no rules are loaded",
 	"kamailio-resources/Memory lasts/A":                "needs an hour",
 	"kamailio-resources/Shared memory in four hours/B": "needs an hour",
+	"kamailio-trunks/How calls fail/B":                 "every trunk replies",
+	"kamailio-trunks/Timeouts by trunk/A":              "every trunk replies",
 	"kamailio-exporter/Skipped/A":                      "nothing is skipped",
 	"kamailio-exporter/Failed RPCs/B":                  "nothing fails",
 	"kamailio-exporter/Probes/A":                       "no exporter has many targets",

@@ -10,31 +10,31 @@ func trunks() Dashboard {
 		Rows: []row{
 			{title: "Now", panels: []panel{
 				{
-					kind: kindStat, width: 4, height: 5, title: "Trunks failing",
+					kind: kindStat, width: 4, height: 5, title: "Failing",
 					help: "Trunks that fail more than half of their calls. " + trunkFailedHelp,
 					unit: number, none: noTrunkCalls, steps: noneMay(red),
 					queries: []query{{expr: `sum(` + trunkFailing("[R]") + ` > bool 0.5)`, legend: "failing"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Trunks with calls",
+					kind: kindStat, width: 4, height: 5, title: "In use",
 					help: "Trunks that got calls within the last 15 minutes.",
 					unit: number, none: noTrunks, steps: always(blue),
 					queries: []query{{expr: `count(` + trunkRate("attempts", "[15m]") + ` > 0)`, legend: "trunks"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Answered (ASR)",
+					kind: kindStat, width: 4, height: 5, title: "ASR",
 					help: "Answer-seizure ratio of all trunks together, over 15 minutes. " + asrHelp,
 					unit: ratio, none: noTrunkCalls, steps: always(blue), min: new(0.0), places: new(1.0),
 					queries: []query{{expr: `sum(` + trunkRate("answered", "[15m]") + `) / (sum(` + trunkRate("attempts", "[15m]") + `) > 0)`, legend: "ASR"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Worst answered",
+					kind: kindStat, width: 4, height: 5, title: "Lowest ASR",
 					help: "The answer-seizure ratio of the trunk that answers the smallest share of its calls, over 15 minutes. " + asrHelp,
 					unit: ratio, none: noTrunkCalls, steps: always(blue), min: new(0.0), places: new(1.0),
 					queries: []query{{expr: `min(` + trunkShare("answered", "[15m]") + `)`, legend: "ASR"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Slowest trunk",
+					kind: kindStat, width: 4, height: 5, title: "Slowest",
 					help: "The median post-dial delay of the trunk with the longest one, over 15 minutes. " + delayHelp,
 					unit: seconds, none: "No trunk rings", steps: badAbove(3, 6), places: new(2.0),
 					queries: []query{{expr: `max(` + trunkDelay("0.5", "[15m]") + `)`, legend: "delay"}},
@@ -49,10 +49,10 @@ func trunks() Dashboard {
 			{title: "Which trunk, and since when", panels: []panel{
 				{
 					kind: kindTable, width: 24, height: 9, title: "Trunks, worst first",
-					help: "Fails: share of the attempts of the last 5 minutes that failed; for: how long more than half have failed, at most 3 hours. ASR (answered) and NER (reached the callee) are over 15 minutes, last week's over one hour. The delays are the post-dial delays (50%: half of the calls are faster; 95%). The length is the mean of the calls that ended within the last hour. Attempts are per minute.",
+					help: "Fails: share of the attempts of the last 5 minutes that failed; for: how long more than half have failed, at most 3 hours. ASR (answered) and NER (reached the callee) are over 15 minutes, last week's over one hour. The delays are the post-dial delays (50%: half of the calls are faster; 95%), the usual one is the 50% of last week. The length is the mean of the calls that ended within the last hour. Attempts are per minute.",
 					unit: number, none: noTrunks, sort: "-Fails",
 					queries: []query{
-						{expr: trunkFailing("[5m]")},
+						{expr: `sort_desc(` + trunkFailing("[5m]") + `)`},
 						{expr: trunkFailsFor},
 						{expr: trunkShare("answered", "[15m]")},
 						{expr: trunkShare("answered", "[1h] offset 1w")},
@@ -65,26 +65,27 @@ func trunks() Dashboard {
 					},
 					columns: []column{
 						{title: "Trunk", label: "trunk"},
-						{title: "Job", label: "job", width: 100},
 						{title: "Fails", query: 0, unit: ratio, width: 75, places: new(1.0), steps: badAbove(0.1, 0.5)},
 						{title: "for", query: 1, unit: seconds, width: 75, places: new(0.0), steps: always(red)},
 						{title: "ASR", query: 2, unit: ratio, width: 75, places: new(1.0)},
 						{title: "last week", query: 3, unit: ratio, width: 85, places: new(1.0)},
 						{title: "NER", query: 4, unit: ratio, width: 75, places: new(1.0), steps: badBelow(0.5, 0.9)},
 						{title: "Delay 50%", query: 5, unit: seconds, width: 90, places: new(1.0), steps: badAbove(3, 6)},
-						{title: "in last week", query: 6, unit: seconds, width: 100, places: new(1.0)},
-						{title: "Delay 95%", query: 7, unit: seconds, width: 90, places: new(1.0)},
+						{title: "usual delay", query: 6, unit: seconds, width: 100, places: new(1.0)},
 						{title: "Length", query: 8, unit: seconds, width: 75, places: new(0.0)},
 						{title: "Attempts", query: 9, unit: "suffix:/min", width: 100, places: new(1.0)},
+						{title: "Delay 95%", query: 7, unit: seconds, width: 90, places: new(1.0)},
+						{title: "Job", label: "job", width: 100},
 					},
 				},
 				{
-					kind: kindTimeline, width: 24, height: 8, title: "Failing trunks",
-					help: "When each trunk failed calls: some (more than 10%) or most (more than 50%). Empty while a trunk gets no calls. " + trunkFailedHelp,
-					unit: words, none: noTrunkCalls, states: []state{{0, "Works", green}, {1, "Some fail", orange}, {2, "Most fail", red}},
-					queries: []query{{expr: `(` + trunkFailing("[R]") + ` > bool 0.1) + (` + trunkFailing("[R]") + ` > bool 0.5)`, legend: "{{trunk}} · {{job}}"}},
+					kind: kindTimeline, width: 24, height: 8, title: "Trunks that failed calls",
+					help: "Trunks that failed calls within the time range, and when: some (more than 10%) or most (more than 50%). Empty while a trunk got no calls. " + trunkFailedHelp,
+					unit: words, none: "No trunk failed calls", states: []state{{0, "Works", green}, {1, "Some fail", orange}, {2, "Most fail", red}},
+					queries: []query{{expr: `(` + trunkFailing("[R]") + ` > bool 0.1) + (` + trunkFailing("[R]") + ` > bool 0.5)` +
+						` and on (job, trunk) max_over_time((` + trunkFailing("[R]") + `)[$__range:$__rate_interval] @ end()) > 0.1`, legend: "{{trunk}} · {{job}}"}},
 				},
-				trunkGraph("Failed calls", "Failed attempts per second. "+trunkFailedHelp, rate, noTrunkCalls, trunkFailed("[R]")+` > 0`),
+				trunkGraph("Failed calls", "Failed attempts per second. "+trunkFailedHelp, rate, "None", "topk", "[R]", func(window string) string { return trunkFailed(window) + ` > 0` }),
 				{
 					kind: kindGraph, width: 12, height: 8, title: "How calls fail",
 					help: "Refusals by code and timeouts per second, of all trunks. 486, 480, 600 and 603 come from the callee; 5xx from the trunk. Silent: no reply at all; ringing: rang and was not answered within fr_inv_timer.",
@@ -94,13 +95,18 @@ func trunks() Dashboard {
 						{expr: `sum by (stage) (rate(kamailio_trunk_timeouts_total{S}[R])) > 0`, legend: "timeout, {{stage}}"},
 					},
 				},
-				trunkGraph("Refusals by trunk", "Refusals per second by trunk and code.", rate, "None",
-					`sum by (job, trunk, code) (rate(kamailio_trunk_refused_total{S}[R])) > 0`),
-				trunkGraph("Timeouts by trunk", "Attempts per second that Kamailio gave up without a final reply: silent (no 18x) or ringing.", rate, "None",
-					`sum by (job, trunk, stage) (rate(kamailio_trunk_timeouts_total{S}[R])) > 0`),
+				trunkGraph("Refusals by trunk", "Refusals per second by trunk and code.", rate, "None", "topk", "[R]",
+					func(window string) string {
+						return `sum by (job, trunk, code) (rate(kamailio_trunk_refused_total{S}` + window + `)) > 0`
+					}),
+				trunkGraph("Timeouts by trunk", "Attempts per second that Kamailio gave up without a final reply: silent (no 18x) or ringing.", rate, "None", "topk", "[R]",
+					func(window string) string {
+						return `sum by (job, trunk, stage) (rate(kamailio_trunk_timeouts_total{S}` + window + `)) > 0`
+					}),
 			}},
 			{title: "Answered", panels: []panel{
-				trunkGraph("Answered (ASR)", "Answer-seizure ratio over 15 minutes. "+asrHelp, ratio, noTrunkCalls, trunkShare("answered", "[15m]")),
+				trunkGraph("Answered (ASR)", "Answer-seizure ratio over 15 minutes. "+asrHelp, ratio, noTrunkCalls, "bottomk", "[15m]",
+					func(window string) string { return trunkShare("answered", window) }),
 				{
 					kind: kindGraph, width: 12, height: 8, title: "All trunks and last week",
 					help: "Answered, canceled and failed attempts as shares of all attempts, over 15 minutes, and the answered ones of last week.",
@@ -112,13 +118,17 @@ func trunks() Dashboard {
 						{expr: `sum(` + trunkRate("answered", "[15m] offset 1w") + `) / (sum(` + trunkRate("attempts", "[15m] offset 1w") + `) > 0)`, legend: "answered, last week", style: lastWeek},
 					},
 				},
-				trunkGraph("Against the other trunks", "ASR of a trunk minus that of the other trunks of its job. A trunk that falls while the others stay has a fault of its own. If all fall, look at Kamailio and at the callers.", ratio, "Needs two trunks with calls", trunkAgainstOthers),
-				trunkGraph("Against last week", "ASR of a trunk minus its ASR at the same time last week.", ratio, "Needs a week of data",
-					trunkShare("answered", "[15m]")+` - `+trunkShare("answered", "[15m] offset 1w")),
+				trunkGraph("Against the other trunks", "ASR of a trunk minus that of the other trunks of its job. A trunk that falls while the others stay has a fault of its own. If all fall, look at Kamailio and at the callers.", ratio, "Needs two trunks with calls", "bottomk", "[15m]", trunkAgainstOthers),
+				trunkGraph("Against last week", "ASR of a trunk minus its ASR at the same time last week.", ratio, "Needs a week of data", "bottomk", "[15m]",
+					func(window string) string {
+						return trunkShare("answered", window) + ` - ` + trunkShare("answered", window+" offset 1w")
+					}),
 			}},
 			{title: "Post-dial delay", panels: []panel{
-				trunkGraph("Post-dial delay, median", "Half of the calls ring faster than this, over 15 minutes. "+delayHelp, seconds, "No trunk rings", trunkDelay("0.5", "[15m]")),
-				trunkGraph("Post-dial delay, 95%", "95% of the calls ring faster than this, over 15 minutes. "+delayHelp, seconds, "No trunk rings", trunkDelay("0.95", "[15m]")),
+				trunkGraph("Post-dial delay, median", "Half of the calls ring faster than this, over 15 minutes. "+delayHelp, seconds, "No trunk rings", "topk", "[15m]",
+					func(window string) string { return trunkDelay("0.5", window) }),
+				trunkGraph("Post-dial delay, 95%", "95% of the calls ring faster than this, over 15 minutes. "+delayHelp, seconds, "No trunk rings", "topk", "[15m]",
+					func(window string) string { return trunkDelay("0.95", window) }),
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Post-dial delay of all trunks",
 					help: "Post-dial delay of all calls together, over 15 minutes, and the median of last week. " + delayHelp,
@@ -129,10 +139,11 @@ func trunks() Dashboard {
 						{expr: allDelay("0.5", "[15m] offset 1w"), legend: "median, last week", style: lastWeek},
 					},
 				},
-				trunkGraph("Mean call length (ACD)", "Mean length of the calls that ended within one hour. If it falls on one trunk, its calls are cut off or have no audio.", seconds, noCallLength, trunkLength("[1h]")),
+				trunkGraph("Mean call length (ACD)", "Mean length of the calls that ended within one hour. If it falls on one trunk, its calls are cut off or have no audio.", seconds, noCallLength, "bottomk", "[1h]", trunkLength),
 			}},
 			{title: "Volume", panels: []panel{
-				trunkGraph("Attempts by trunk", "INVITEs sent to each trunk per second. A call that fails over or forks is one attempt on each trunk.", rate, noTrunks, trunkRate("attempts", "[R]")+` > 0`),
+				trunkGraph("Attempts by trunk", "INVITEs sent to each trunk per second. A call that fails over or forks is one attempt on each trunk.", rate, noTrunks, "topk", "[R]",
+					func(window string) string { return trunkRate("attempts", window) + ` > 0` }),
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Attempts and last week",
 					help: "Attempts and answered attempts of all trunks per second, and the attempts of last week.",
@@ -158,17 +169,20 @@ const (
 	delayHelp       = "The time from the INVITE to the first 18x reply, or to the 200 if there was none. It is estimated from the buckets of a histogram."
 )
 
-// trunkGraph is a graph with one line for each trunk.
-func trunkGraph(title, help string, u unit, none, expr string) panel {
-	legend := "{{trunk}}"
+// trunkGraph is a graph of the ten trunks with the highest (topk) or lowest (bottomk)
+// values of an expression over the whole time range.
+func trunkGraph(title, help string, u unit, none, worst, window string, expr func(window string) string) panel {
+	shown := expr(window)
+	labels, legend := "job, trunk", "{{trunk}}"
 	for _, label := range []string{"code", "stage"} {
-		if strings.Contains(expr, "(job, trunk, "+label+")") {
+		if strings.Contains(shown, "(job, trunk, "+label+")") {
+			labels += ", " + label
 			legend += " · {{" + label + "}}"
 		}
 	}
 	return panel{
-		kind: kindGraph, width: 12, height: 8, title: title, help: help, unit: u, none: none, legendTable: true,
-		queries: []query{{expr: expr, legend: legend}},
+		kind: kindGraph, width: 12, height: 8, title: title, help: help + " Of many trunks, the ten worst are shown.", unit: u, none: none, legendTable: true,
+		queries: []query{{expr: `(` + shown + `) and on (` + labels + `) ` + worst + `(10, ` + expr("[$__range] @ end()") + `)`, legend: legend}},
 	}
 }
 
@@ -225,13 +239,14 @@ var (
 
 	// trunkFailsFor is the time since most calls of a failing trunk last succeeded.
 	trunkFailsFor = `(time() - max_over_time(timestamp(` + trunkFailing("[2m]") + ` <= 0.5)[3h:1m])` +
-		` or ` + trunkFailing("[5m]") + ` * 0 + 3 * 3600) and ` + trunkFailing("[5m]") + ` > 0.5`
-
-	// trunkAgainstOthers subtracts the ratio of all trunks but this one.
-	trunkAgainstOthers = func() string {
-		butThis := func(what string) string {
-			return `(sum by (job) (` + trunkRate(what, "[15m]") + `) - on (job) group_right ` + trunkRate(what, "[15m]") + `)`
-		}
-		return trunkShare("answered", "[15m]") + ` - ` + butThis("answered") + ` / (` + butThis("attempts") + ` > 0)`
-	}()
+		` or time() - min_over_time(timestamp(` + trunkRate("attempts", "[2m]") + `)[3h:1m])) and ` + trunkFailing("[5m]") + ` > 0.5`
 )
+
+// trunkAgainstOthers subtracts the ratio of all trunks but this one.
+func trunkAgainstOthers(window string) string {
+	butThis := func(what string) string {
+		all := trunkRate(what, window)
+		return `(sum by (job) (` + all + `) - on (job) group_right ` + all + `)`
+	}
+	return trunkShare("answered", window) + ` - ` + butThis("answered") + ` / (` + butThis("attempts") + ` > 0)`
+}
