@@ -60,10 +60,14 @@ type panel struct {
 	max    *float64
 	places *float64 // number of decimals
 
+	// For stats: show the legends of the series instead of their values.
+	named bool
+
 	// For graphs.
 	stacked     bool // stack the series, if their sum has a meaning
 	limits      bool // draw the thresholds as lines
 	legendTable bool // for many series: a legend table on the right, largest first
+	lowFirst    bool // or smallest first
 	colors      []color
 
 	// For tables.
@@ -94,24 +98,26 @@ const (
 	octets   unit = "bytes"
 	requests unit = "reqps"
 	rate     unit = "suffix:/s"
-	words    unit = "none" // states, shown by name
+	words    unit = "none"            // states, shown by name
+	ago      unit = "dateTimeFromNow" // of a time in milliseconds
 )
 
 // query is an expression with these abbreviations:
 //
-//	{S}, {S,…}  selects the chosen job and instance, and more
+//	{S}, {S,…}  selects the chosen cluster, job and instance, and more
 //	{A}, {A,…}  selects the same, and also series without these labels
 //	[R]         the range for rates
 type query struct {
 	expr   string
 	legend string
 	style  style
+	every  string // the smallest step of a range, if not that of the scrapes
 }
 
 func (q query) promQL() string {
 	return strings.NewReplacer(
-		"{S", `{job=~"$job",instance=~"$instance"`,
-		"{A", `{job=~"$job|",instance=~"$instance|"`,
+		"{S", `{cluster=~"$cluster",job=~"$job",instance=~"$instance"`,
+		"{A", `{cluster=~"$cluster|",job=~"$job|",instance=~"$instance|"`,
 		"[R]", "[$__rate_interval]",
 	).Replace(q.expr)
 }
@@ -153,7 +159,8 @@ type column struct {
 	links  bool // link to the other dashboards
 }
 
-// Colors have the same meaning on all dashboards.
+// Colors have the same meaning on all dashboards. Gray is for what is not known: it is the
+// color below the lowest threshold, which Grafana also uses if there is no value.
 const (
 	green  = "green"
 	yellow = "#EAB839"
@@ -213,8 +220,9 @@ func (d Dashboard) build() (dashboard.Dashboard, error) {
 		Timezone("browser").
 		Variables([]cog.Builder[dashboard.VariableModel]{
 			dashboard.NewDatasourceVariableBuilder("datasource").Label("Data source").Type("prometheus"),
-			variable("job", "Job", `label_values(kamailio_up, job)`),
-			variable("instance", "Instance", `label_values(kamailio_up{job=~"$job"}, instance)`),
+			variable("cluster", "Cluster", ".*", `label_values(kamailio_up, cluster)`),
+			variable("job", "Job", ".+", `label_values(kamailio_up{cluster=~"$cluster"}, job)`),
+			variable("instance", "Instance", ".+", `label_values(kamailio_up{cluster=~"$cluster",job=~"$job"}, instance)`),
 		}).
 		Link(dashboard.NewDashboardLinkBuilder("Kamailio").
 			Type(dashboard.DashboardLinkTypeDashboards).
@@ -232,10 +240,18 @@ func (d Dashboard) build() (dashboard.Dashboard, error) {
 			TextFormat("{{instance}}").
 			Step("60s")).
 		Annotation(dashboard.NewAnnotationQueryBuilder().
+			Name("Actions").
+			Datasource(datasource).
+			IconColor("purple").
+			Expr(query{expr: `max by (cluster, job, instance, action) (kamailio_exporter_admin_last_success_timestamp_seconds{S}) > time() - 90`}.promQL()).
+			TitleFormat("Action {{action}}").
+			TextFormat("{{instance}}").
+			Step("60s")).
+		Annotation(dashboard.NewAnnotationQueryBuilder().
 			Name("Repairs").
 			Datasource(datasource).
 			IconColor(blue).
-			Expr(query{expr: `sum by (instance, rule, step) (increase(kamailio_exporter_remediation_actions_total{S, outcome=~"applied.*"}[2m])) > 0`}.promQL()).
+			Expr(query{expr: `sum by (cluster, job, instance, rule, step) (increase(kamailio_exporter_remediation_actions_total{S, outcome=~"applied.*"}[2m])) > 0`}.promQL()).
 			TitleFormat("Rule {{rule}}: {{step}}").
 			TextFormat("{{instance}}").
 			Step("60s")).
@@ -277,8 +293,9 @@ func (d Dashboard) panels() ([]dashboard.PanelOrRowPanel, error) {
 	return all, nil
 }
 
-// variable is a dashboard variable with a choice of several values, or all.
-func variable(name, label, labelValues string) cog.Builder[dashboard.VariableModel] {
+// variable is a dashboard variable with a choice of several values, or all. A label that
+// can be missing needs ".*" for all.
+func variable(name, label, all, labelValues string) cog.Builder[dashboard.VariableModel] {
 	return dashboard.NewQueryVariableBuilder(name).
 		Label(label).
 		Datasource(datasource).
@@ -288,7 +305,7 @@ func variable(name, label, labelValues string) cog.Builder[dashboard.VariableMod
 		Sort(dashboard.VariableSortAlphabeticalAsc).
 		Multi(true).
 		IncludeAll(true).
-		AllValue(".+").
+		AllValue(all).
 		Current(dashboard.VariableOption{
 			Text:  dashboard.StringOrArrayOfString{ArrayOfString: []string{"All"}},
 			Value: dashboard.StringOrArrayOfString{ArrayOfString: []string{"$__all"}},

@@ -10,35 +10,35 @@ func calls() Dashboard {
 		Rows: []row{
 			{title: "Now", panels: []panel{
 				{
-					kind: kindStat, width: 4, height: 5, title: "In progress",
+					kind: kindStat, width: 8, height: 4, title: "In progress",
 					help: "Answered calls in progress. " + callsHelp,
 					unit: number, none: "dialog is not loaded", steps: always(blue),
 					queries: []query{{expr: callsNow("", `,state=~"answering|ongoing"`, ""), legend: "in progress"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Ringing",
+					kind: kindStat, width: 8, height: 4, title: "Ringing",
 					help: "Ringing dialogs, with a provisional reply and no final one. If there are many more than usual, a gateway may ring without ever answering.",
 					unit: number, none: "dialog is not loaded", steps: always(blue),
 					queries: []query{{expr: callsNow("", `,state="connecting"`, ""), legend: "ringing"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "SER (answered)", help: serHelp,
+					kind: kindStat, width: 8, height: 4, title: "SER (answered)", help: serHelp,
 					unit: ratio, none: "No calls", steps: badBelow(0.4, 0.6), min: new(0.0), places: new(1.0),
 					queries: []query{{expr: ser("", "[15m]"), legend: "SER"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "SEER (reached)", help: seerHelp,
+					kind: kindStat, width: 8, height: 4, title: "SEER (reached)", help: seerHelp,
 					unit: ratio, none: "No calls, or dialog or kex is not loaded", steps: badBelow(0.7, 0.85), min: new(0.0), places: new(1.0),
 					queries: []query{{expr: seer, legend: "SEER"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Mean call length",
-					help: "Calls in progress by calls answered per second, over the last hour (Little's law): correct while traffic is steady, and wrong for a few call lengths after it starts or stops. A sudden fall means that calls are cut off.",
-					unit: seconds, none: "No answered calls in the last hour", steps: always(blue), places: new(0.0),
+					kind: kindStat, width: 8, height: 4, title: "Mean call length",
+					help: "Calls in progress by calls answered per second, over the last hour (Little's law), of servers that have been scraped for an hour. It is correct while traffic is steady, and wrong for a few call lengths after it starts or stops. A sudden fall means that calls are cut off.",
+					unit: seconds, none: "Needs an hour of calls", steps: always(blue), places: new(0.0),
 					queries: []query{{expr: callLength, legend: "length"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "200s per answer",
+					kind: kindStat, width: 8, height: 4, title: "200s per answer",
 					help: answersHelp,
 					unit: number, none: "No answered calls", steps: badAbove(1.3, 2), places: new(2.0),
 					queries: []query{{expr: answers, legend: "200s"}},
@@ -103,13 +103,13 @@ func calls() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Mean call length",
-					help: "Calls in progress by calls answered per second, over one hour (Little's law). Right while traffic is steady.",
-					unit: seconds, none: "No answered calls", min: new(0.0),
+					help: "Calls in progress by calls answered per second, over one hour (Little's law). Right while traffic is steady, and not shown in the first hour.",
+					unit: seconds, none: "Needs an hour of calls", min: new(0.0),
 					queries: []query{{expr: callLength, legend: "mean length", style: neutral}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "200s per answer", help: answersHelp,
-					unit: number, none: "No answered calls", min: new(0.0), limits: true, steps: []step{{0, "transparent"}, {1.3, orange}},
+					unit: number, none: "No answered calls", min: new(0.0), limits: true, steps: []step{{1.3, orange}},
 					queries: []query{{expr: answers, legend: "200s per answer", style: neutral}},
 				},
 			}},
@@ -184,10 +184,11 @@ var (
 		` + sum(rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="6xx"}[15m])))` +
 		` / (sum(` + attempts("[15m]") + `) > 0)`
 
-	// Little's law. It uses a mean of rates: a single rate over one hour would be too low
-	// while there is less than an hour of data.
-	callLength = `sum(avg_over_time(kamailio_dialog_local_dialogs{S,state="ongoing"}[1h]) or avg_over_time(kamailio_dialog_dialogs{S,state="ongoing"}[1h]))` +
-		` / (avg_over_time(sum(` + answered("[5m]") + `)[1h:1m]) > 0)`
+	// Little's law, for the servers that have an hour of data. In the first hour, and for
+	// as long after a gap, the rate would be too low and the length too high.
+	callLength = `sum((avg_over_time(kamailio_dialog_local_dialogs{S,state="ongoing"}[1h]) or avg_over_time(kamailio_dialog_dialogs{S,state="ongoing"}[1h]))` + hourOld + `)` +
+		` / (sum(` + answered("[1h]") + hourOld + `) > 0)`
+	hourOld = ` and on (cluster, job, instance) kamailio_up{S} offset 1h == 1`
 
 	callsHelp = "Calls that DMQ replicates (enable_dmq) are counted once for each job, not once for each node."
 

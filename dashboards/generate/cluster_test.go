@@ -42,12 +42,7 @@ const replicatedCalls = `
 // TestReplicatedIsCountedOnce checks that the dashboards count each call and each user
 // once, however many nodes have it.
 func TestReplicatedIsCountedOnce(t *testing.T) {
-	promtool := needs(t, "promtool", "prometheus")
-	var file strings.Builder
-	file.WriteString("evaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:" + replicatedCalls + "  promql_expr_test:\n")
-	for _, want := range []struct {
-		expr, at, samples string
-	}{
+	evaluates(t, replicatedCalls, []evaluation{
 		{callsNow("", "", ""), "3m", "{labels: '{}', value: 88}"},
 		{callsNow("", "", ""), "8m", "{labels: '{}', value: 88}"},
 		{callsNow("", "", " offset 5m"), "8m", "{labels: '{}', value: 88}"},
@@ -58,8 +53,20 @@ func TestReplicatedIsCountedOnce(t *testing.T) {
 		{registrations("", "kamailio_usrloc_users{S}"), "3m", "{labels: '{}', value: 59}"},
 		{registrations("", "kamailio_usrloc_users{S} offset 2m"), "8m", "{labels: '{}', value: 59}"},
 		{registrations("domain", "kamailio_usrloc_users{S}"), "8m", `{labels: '{domain="location"}', value: 52}, {labels: '{domain="other"}', value: 7}`},
-	} {
-		expr := strings.NewReplacer("{S,", "{", "{S}", "").Replace(want.expr)
+	})
+}
+
+// evaluation is a value that an expression must have, in promtool's notation.
+type evaluation struct{ expr, at, samples string }
+
+// evaluates checks expressions of the dashboards over series of one sample each minute.
+func evaluates(t *testing.T, series string, wants []evaluation) {
+	t.Helper()
+	promtool := needs(t, "promtool", "prometheus")
+	var file strings.Builder
+	file.WriteString("evaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:" + series + "  promql_expr_test:\n")
+	for _, want := range wants {
+		expr := strings.NewReplacer("{S,", "{", "{S}", "", "[R]", "[5m]", "$__range", "10m").Replace(want.expr)
 		fmt.Fprintf(&file, "  - {expr: '%s', eval_time: %s, exp_samples: [%s]}\n", expr, want.at, want.samples)
 	}
 	path := filepath.Join(t.TempDir(), "once.yml")

@@ -7,17 +7,12 @@ func fleet() Dashboard {
 		About: "All servers side by side, with one row or line for each, to find the one that differs. The names link to the dashboards of a server.",
 		Rows: []row{
 			{title: "Servers", panels: []panel{
+				serversDown(),
 				{
-					kind: kindStat, width: 6, height: 4, title: "Servers up",
-					help: "Servers whose Kamailio replies.",
-					unit: number, none: "No exporter is scraped", steps: always(green),
-					queries: []query{{expr: `sum(kamailio_up{S})`, legend: "up"}},
-				},
-				{
-					kind: kindStat, width: 6, height: 4, title: "Servers down",
-					help: "Servers whose Kamailio does not reply, or whose exporter was scraped in the selected time range and no longer is.",
-					unit: number, none: "No exporter is scraped", steps: noneMay(red),
-					queries: []query{{expr: `sum((` + up + `) <= bool 0)`, legend: "down"}},
+					kind: kindStat, width: 6, height: 4, title: "Exporters",
+					help: "Exporters that are scraped.",
+					unit: number, none: "No exporter is scraped", steps: always(blue),
+					queries: []query{{expr: `count(kamailio_up{S})`, legend: "exporters"}},
 				},
 				{
 					kind: kindStat, width: 6, height: 4, title: "Versions of Kamailio",
@@ -35,40 +30,51 @@ func fleet() Dashboard {
 			}},
 			{title: "State", panels: []panel{
 				{
-					kind: kindTimeline, width: 24, height: 6, title: "State",
-					help: "Whether each server replied, over time.",
+					kind: kindTimeline, width: 24, height: 9, title: "State",
+					help: "Whether each server worked, over time: those that do not work now, and then those that did not work before. The ten worst are shown.",
 					unit: words, none: "No exporter is scraped", states: serverStates,
-					queries: []query{{expr: `min by (instance) (` + up + `)`, legend: "{{instance}}"}},
+					queries: worstWorking(`min by (cluster, job, instance) (`+serverState+`)`, `kamailio_up{S}`, `(`+serverState+`) == bool 2`, "cluster, job, instance", "{{instance}}"),
 				},
 			}},
 			{title: "Side by side", panels: []panel{
 				sideBySide("Active calls", "Calls in progress that the server handles itself, without those that DMQ replicated. Servers that share the load evenly have similar values.", number, "dialog is not loaded",
-					`sum by (instance) (kamailio_dialog_local_dialogs{S} or kamailio_dialog_dialogs{S})`),
+					`sum by (cluster, job, instance) (kamailio_dialog_local_dialogs{S} or kamailio_dialog_dialogs{S})`),
 				sideBySide("Dialogs in memory", "Calls in the server's memory, including those that DMQ replicated from other nodes (enable_dmq). The nodes of a replicating cluster have the same value; a node below the others has lost dialogs.", number, "dialog is not loaded",
-					`sum by (instance) (kamailio_dialog_dialogs{S})`),
+					`sum by (cluster, job, instance) (kamailio_dialog_dialogs{S})`),
 				sideBySide("New calls", "Call attempts per second, each counted once.", rate, "dialog is not loaded",
-					`sum by (instance) (rate(kamailio_dialog_processed_total{S}[R]))`),
-				sideBySide("Answered (SER)", serHelp, ratio, "No calls",
-					ser(" by (instance) ", "[15m]")),
+					`sum by (cluster, job, instance) (rate(kamailio_dialog_processed_total{S}[R]))`),
+				func() panel {
+					p := sideBySide("Answered (SER)", serHelp, ratio, "No calls", ser(" by (cluster, job, instance) ", "[15m]"))
+					p.lowFirst = true
+					return p
+				}(),
 				sideBySide("Registered users", "Addresses of record with at least one contact.", number, notCounted,
-					`sum by (instance) (kamailio_usrloc_registered_users{S})`),
+					`sum by (cluster, job, instance) (kamailio_usrloc_registered_users{S})`),
 				sideBySide("Shared memory", "Shared memory in use.", ratio, "No server answers",
-					`max by (instance) (`+sharedMemory+`)`),
+					`max by (cluster, job, instance) (`+sharedMemory+`)`),
 				sideBySide("Transactions in memory", "A server with many more transactions than the others waits for something slow.", number, "tm is not loaded",
-					`sum by (instance) (kamailio_tm_transactions_current{S})`),
+					`sum by (cluster, job, instance) (kamailio_tm_transactions_current{S})`),
 				sideBySide("Requests received", "SIP requests per second, including retransmissions. This is the sum over all methods, because Kamailio's total also counts HTTP requests.", requests, "kex is not loaded",
-					`sum by (instance) (rate(kamailio_core_requests_received_by_method_total{S}[R]))`),
-				sideBySide("Internal errors", "5xx replies that the server generated itself, per second. Should be 0.", rate, "sl is not loaded",
-					ownErrors),
+					`sum by (cluster, job, instance) (rate(kamailio_core_requests_received_by_method_total{S}[R]))`),
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Internal errors", unit: rate, none: "No errors in this time range, or sl is not loaded", legendTable: true,
+					help:    "5xx replies that the server generated itself, per second: the ten highest, without those that are 0 in the whole time range. Should be 0.",
+					queries: []query{{expr: worst(ownErrors) + ` > 0`, legend: "{{instance}}"}},
+				},
 			}},
 		},
 	}
 }
 
-// sideBySide is a graph with one line for each server.
+// sideBySide compares the servers: the ten with the highest values at the end of the time
+// range, the ten with the lowest, and the median of all.
 func sideBySide(title, help string, u unit, none, expr string) panel {
 	return panel{
-		kind: kindGraph, width: 12, height: 8, title: title, help: help, unit: u, none: none, legendTable: true,
-		queries: []query{{expr: expr, legend: "{{instance}}"}},
+		kind: kindGraph, width: 12, height: 8, title: title, unit: u, none: none, legendTable: true,
+		help: help + " The ten highest and the ten lowest are shown, and the median of all servers.",
+		queries: []query{
+			{expr: `(` + expr + `) and (topk(10, ` + atEnd(expr) + `) or bottomk(10, ` + atEnd(expr) + `))`, legend: "{{instance}}"},
+			{expr: `quantile(0.5, ` + expr + `)`, legend: "median", style: lastWeek},
+		},
 	}
 }

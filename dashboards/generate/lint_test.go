@@ -42,8 +42,14 @@ type (
 		GridPos                  struct{ X, Y, W, H int }
 		Targets                  []fileTarget
 		Panels                   []filePanel
-		FieldConfig              struct {
-			Defaults  struct{ Unit, NoValue string }
+		Options                  struct {
+			SortBy []struct{ DisplayName string }
+		}
+		FieldConfig struct {
+			Defaults struct {
+				Unit, NoValue string
+				Thresholds    fileThresholds
+			}
 			Overrides []struct {
 				Properties []struct {
 					ID    string
@@ -54,9 +60,11 @@ type (
 	}
 	fileTarget struct {
 		RefID, Expr, LegendFormat string
+		Instant, Range            bool
 		Datasource                fileSource
 	}
-	fileVariable struct {
+	fileThresholds struct{ Steps []struct{ Color string } }
+	fileVariable   struct {
 		Name, Type, Query, AllValue string
 		Multi, IncludeAll           bool
 		Refresh                     int
@@ -133,6 +141,8 @@ func TestDashboards(t *testing.T) {
 				}
 				ids[p.ID] = true
 				lintPanel(t, p)
+				lintHonest(t, p)
+				lintMany(t, p)
 			}
 			lintGrid(t, d.Panels)
 			for _, p := range d.Panels {
@@ -185,8 +195,12 @@ func lintVariables(t *testing.T, variables []fileVariable) {
 			}
 			continue
 		}
-		if v.Type != "query" || !v.Multi || !v.IncludeAll || v.AllValue != ".+" || v.Refresh != 2 {
-			t.Errorf("variable %s must be a query, multi, with All as .+, refreshed on a change of the time range: %+v", v.Name, v)
+		all := ".+"
+		if v.Name == "cluster" { // a label that can be missing
+			all = ".*"
+		}
+		if v.Type != "query" || !v.Multi || !v.IncludeAll || v.AllValue != all || v.Refresh != 2 {
+			t.Errorf("variable %s must be a query, multi, with All as %s, refreshed on a change of the time range: %+v", v.Name, all, v)
 		}
 		if v.Datasource == nil || v.Datasource.UID != "${datasource}" {
 			t.Errorf("variable %s asks another data source", v.Name)
@@ -195,7 +209,7 @@ func lintVariables(t *testing.T, variables []fileVariable) {
 			t.Errorf("variable %s: %q is not label_values(metric, label)", v.Name, v.Query)
 		}
 	}
-	if !slices.Equal(names, []string{"datasource", "job", "instance"}) {
+	if !slices.Equal(names, []string{"datasource", "cluster", "job", "instance"}) {
 		t.Errorf("variables are %q", names)
 	}
 }
@@ -252,9 +266,60 @@ func lintPanel(t *testing.T, p filePanel) {
 	}
 }
 
+// lintHonest checks that a panel shows what is, and nothing if nothing is known.
+func lintHonest(t *testing.T, p filePanel) {
+	for _, q := range p.Targets {
+		if now := p.Type == "stat" || p.Type == "table"; q.Instant != now || q.Range == now {
+			t.Errorf("panel %q %s: a %s with instant %v, range %v: a range would show the last value of a dead server", p.Title, q.RefID, p.Type, q.Instant, q.Range)
+		} else if now && strings.Contains(q.Expr, "$__rate_interval") {
+			t.Errorf("panel %q %s: the present depends on the chosen time range", p.Title, q.RefID)
+		}
+	}
+	// Grafana colors a missing value like the lowest threshold.
+	lowest := func(where string, steps fileThresholds) {
+		if p.Type != "timeseries" && len(steps.Steps) > 0 && steps.Steps[0].Color != grey {
+			t.Errorf("panel %q: %s without a value is %s", p.Title, where, steps.Steps[0].Color)
+		}
+	}
+	lowest("the panel", p.FieldConfig.Defaults.Thresholds)
+	for _, o := range p.FieldConfig.Overrides {
+		for _, property := range o.Properties {
+			if property.ID == "thresholds" {
+				var steps fileThresholds
+				if err := json.Unmarshal(property.Value, &steps); err != nil {
+					t.Fatal(err)
+				}
+				lowest("a column", steps)
+			}
+			if property.ID == "mappings" && !strings.Contains(p.Title, "Certificates") && p.Options.SortBy[0].DisplayName != "State" && p.Options.SortBy[0].DisplayName != "Severity" {
+				t.Errorf("panel %q shows states and is sorted by %q, so that what is down is not on top", p.Title, p.Options.SortBy[0].DisplayName)
+			}
+		}
+	}
+}
+
+// lintMany checks that a panel can be read with hundreds of servers, also if two have the
+// same name in two jobs or clusters.
+func lintMany(t *testing.T, p filePanel) {
+	for _, q := range p.Targets {
+		name := fmt.Sprintf("panel %q %s", p.Title, q.RefID)
+		for _, by := range regexp.MustCompile(`(?:by|on) \(([^)]*\binstance\b[^)]*)\)`).FindAllStringSubmatch(q.Expr, -1) {
+			if labels := strings.Split(by[1], ", "); !slices.Contains(labels, "cluster") || !slices.Contains(labels, "job") {
+				t.Errorf("%s: %q mixes servers of the same name", name, by[0])
+			}
+		}
+		if p.Type != "table" && strings.Contains(q.LegendFormat, "{{instance}}") && !strings.Contains(q.Expr, "topk(") && !strings.Contains(q.Expr, "bottomk(") {
+			t.Errorf("%s: a line for each server, however many there are", name)
+		}
+		if p.Type == "stat" && strings.Contains(q.LegendFormat, "{{instance}}") {
+			t.Errorf("%s: a number for each server", name)
+		}
+	}
+}
+
 // lintUnit checks that the unit is one of the SDK's, or one with a text.
 func lintUnit(t *testing.T, name, unit string) {
-	known := []string{units.NoUnit, units.Short, units.PercentUnit, units.Seconds, units.BytesIEC, units.BytesPerSecondIEC, units.BytesPerSecondSI, units.RequestsPerSecond}
+	known := []string{units.NoUnit, units.Short, units.PercentUnit, units.Seconds, units.BytesIEC, units.BytesPerSecondIEC, units.BytesPerSecondSI, units.RequestsPerSecond, string(ago)}
 	if !slices.Contains(known, unit) && !strings.HasPrefix(unit, "suffix:") {
 		t.Errorf("%s: unit %q is not among %q", name, unit, known)
 	}

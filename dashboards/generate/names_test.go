@@ -13,7 +13,7 @@ import (
 )
 
 // grafana replaces Grafana's variables with values, so that the result is PromQL.
-var grafana = strings.NewReplacer("$__rate_interval", "1m", "$__range", "1h", "$__interval", "15s", "$job", "kamailio", "$instance", "sip1")
+var grafana = strings.NewReplacer("$__rate_interval", "1m", "$__range", "1h", "$__interval", "15s", "$cluster", ".*", "$job", "kamailio", "$instance", "sip1")
 
 func parse(t *testing.T, where, expr string) parser.Expr {
 	t.Helper()
@@ -24,14 +24,15 @@ func parse(t *testing.T, where, expr string) parser.Expr {
 	return parsed
 }
 
-// selectsInstance reports whether each selector uses the variables job and instance.
+// selectsInstance reports whether each selector uses the variables cluster, job and
+// instance.
 func selectsInstance(expr string) bool {
 	parsed, err := mixin.Parse(strings.NewReplacer("$__rate_interval", "1m", "$__range", "1h").Replace(expr))
 	if err != nil {
 		return false
 	}
 	for _, s := range parser.ExtractSelectors(parsed) {
-		for _, want := range []string{"job", "instance"} {
+		for _, want := range []string{"cluster", "job", "instance"} {
 			if !slices.ContainsFunc(s, func(m *labels.Matcher) bool {
 				return m.Name == want && m.Type == labels.MatchRegexp && strings.TrimSuffix(m.Value, "|") == "$"+want
 			}) {
@@ -70,7 +71,7 @@ func TestExpressions(t *testing.T) {
 			if selector, label, ok := labelValues(v.Query); ok {
 				where := d.UID + ": variable " + v.Name
 				check(where, selector)
-				if label != "job" && label != "instance" {
+				if label != v.Name {
 					t.Errorf("%s: unknown label %s", where, label)
 				}
 			}
@@ -81,10 +82,10 @@ func TestExpressions(t *testing.T) {
 	}
 }
 
-// fixedWindow allows rates over a fixed time in tables, which have no time axis, and in
-// indicators that are defined over a fixed time.
+// fixedWindow allows rates over a fixed time in all but graphs, and in indicators that
+// are defined over a fixed time.
 func fixedWindow(kind, expr string) bool {
-	return kind == "table" || strings.Contains(expr, "[15m]") || strings.Contains(expr, "[1h")
+	return kind != "timeseries" || strings.Contains(expr, "[15m]") || strings.Contains(expr, "[1h")
 }
 
 // checkCounters requires a rate around each counter, and around nothing else. Another

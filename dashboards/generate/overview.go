@@ -4,9 +4,13 @@ import "strings"
 
 // Expressions that several dashboards share.
 const (
-	// up is -1 for a server whose exporter was present in the time range and is gone now,
-	// because kamailio_up is gone as well then.
-	up = `kamailio_up{S} or last_over_time(kamailio_up{S}[$__range]) * 0 - 1`
+	// serverState is 2 for a server that works, 1 if it does not answer SIP, 0 if
+	// Kamailio does not reply to its exporter, and -1 if the exporter was present in the
+	// time range and is gone now (kamailio_up is gone as well then).
+	serverState = `(kamailio_up{S} == 1 and on (cluster, job, instance) kamailio_sip_probe_success{S} == 0)` +
+		` or kamailio_up{S} * 2 or last_over_time(kamailio_up{S}[$__range]) * 0 - 1`
+
+	isUp = ` and on (cluster, job, instance) kamailio_up{S} == 1`
 
 	// notCounted is shown if usrloc is not loaded, or keeps registrations only in the
 	// database, or no client has registered since Kamailio started
@@ -42,10 +46,10 @@ func answered(window string) string {
 
 // ownErrors are the 5xx replies that Kamailio generates itself: those sent without a
 // transaction, and transactions that ended with 5xx beyond the 5xx that were received.
-const ownErrors = `sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))` +
-	` + clamp_min(sum by (instance) (rate(kamailio_tm_transactions_completed_total{S,class="5xx"}[R]))` +
-	` - sum by (instance) (rate(kamailio_core_replies_received_by_class_total{S,class="5xx"}[R])), 0)` +
-	` or sum by (instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))`
+const ownErrors = `sum by (cluster, job, instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))` +
+	` + clamp_min(sum by (cluster, job, instance) (rate(kamailio_tm_transactions_completed_total{S,class="5xx"}[R]))` +
+	` - sum by (cluster, job, instance) (rate(kamailio_core_replies_received_by_class_total{S,class="5xx"}[R])), 0)` +
+	` or sum by (cluster, job, instance) (rate(kamailio_sl_replies_sent_by_code_total{S,code=~"5.."}[R]))`
 
 // ser is the Session Establishment Ratio of RFC 6076, section 4.6, for all calls or by
 // labels. Without calls it has no value.
@@ -53,7 +57,7 @@ func ser(by, window string) string {
 	return `sum` + by + `(` + answered(window) + `) / (sum` + by + `(` + attempts(window) + `) > 0)`
 }
 
-var serverStates = []state{{-1, "No exporter", red}, {0, "Down", red}, {1, "Up", green}}
+var serverStates = []state{{-1, "No exporter", red}, {0, "Down", red}, {1, "No SIP answer", red}, {2, "Up", green}}
 
 const serHelp = "Session Establishment Ratio (RFC 6076, 4.6; ASR is nearly the same): the share of call attempts that were answered, over 15 minutes. " +
 	"Attempts are the calls for which dlg_manage() runs; calls that the script rejects before it are not included. " +
@@ -66,55 +70,113 @@ func overview() Dashboard {
 	return Dashboard{
 		UID:   "kamailio-overview",
 		Title: "Overview",
-		About: "Whether Kamailio is up, whether calls succeed, and what is about to fail. For a wall screen.",
+		About: "Whether users can call, since when not, and which part is at fault. For a wall screen.",
 		Rows: []row{
-			{title: "Status", panels: []panel{
+			{title: "Can users call?", panels: []panel{
 				{
-					kind: kindStat, width: 3, height: 5, title: "Servers",
-					help: "The worst state of the selected servers. Down: the exporter runs, and Kamailio does not reply to it. No exporter: it was scraped in the selected time range and no longer is.",
-					unit: words, none: "No exporter is scraped", steps: []step{{0, red}, {1, green}}, states: []state{{-1, "No exporter", red}, {0, "Down", red}, {1, "All up", green}},
-					queries: []query{{expr: `min(` + up + `)`, legend: "state"}},
+					kind: kindStat, width: 6, height: 4, title: "Can users call?",
+					help: "The worst of the parts below, without the memory. Partly: some calls or some users are affected. Unknown: nothing is scraped.",
+					unit: words, none: "Unknown", states: []state{{0, "No", red}, {1, "Partly", orange}, {2, "Yes", green}},
+					queries: []query{{expr: canCall, legend: "answer"}},
 				},
 				{
-					kind: kindStat, width: 3, height: 5, title: "Calls",
-					help: "Calls in progress, including ringing ones. Compare the value with last week's line below. " + callsHelp,
-					unit: number, none: "dialog is not loaded", steps: always(blue),
-					queries: []query{{expr: callsNow("", "", ""), legend: "calls"}},
+					kind: kindStat, width: 6, height: 4, title: "Everything worked",
+					help: "When the answer was Yes for the last time. It looks back for three hours; the parts below show what failed since then.",
+					unit: ago, none: "Not in the last 3 hours", steps: always(blue),
+					queries: []query{{expr: lastGood, legend: "worked"}},
 				},
 				{
-					kind: kindStat, width: 3, height: 5, title: "New calls",
-					help: "Call attempts per second, each counted once (dialogs begun).",
-					unit: rate, none: "dialog is not loaded", steps: always(blue), places: new(2.0),
-					queries: []query{{expr: `sum(rate(kamailio_dialog_processed_total{S}[R]))`, legend: "calls/s"}},
+					kind: kindStat, width: 12, height: 4, title: "Affected", named: true,
+					help: "The parts that do not work, or do not work everywhere. " + serviceHelp,
+					unit: words, none: "Unknown", steps: []step{{0, red}, {1, orange}, {2, green}},
+					queries: []query{{expr: affected, legend: "{{part}}"}},
 				},
 				{
-					kind: kindStat, width: 3, height: 5, title: "Answered", help: serHelp,
-					unit: ratio, none: "No calls", steps: badBelow(0.4, 0.6), min: new(0.0), places: new(1.0),
-					queries: []query{{expr: ser("", "[15m]"), legend: "SER"}},
+					kind: kindTimeline, width: 24, height: 8, title: "Parts of the service", help: serviceHelp,
+					unit: words, none: "No exporter is scraped", states: []state{{0, "Failed", red}, {1, "Degraded", orange}, {2, "OK", green}},
+					queries: serviceQueries(),
 				},
+			}},
+			{title: "Now", panels: []panel{
+				serversDown(),
 				{
-					kind: kindStat, width: 3, height: 5, title: "Users",
-					help: "Registered users: addresses of record with at least one contact. A sudden fall means a network, a location database or a restart without one.",
-					unit: number, none: notCounted, steps: always(blue),
-					queries: []query{{expr: registrations("", `kamailio_usrloc_users{S}`), legend: "users"}},
-				},
-				{
-					kind: kindStat, width: 3, height: 5, title: "Gateways",
+					kind: kindStat, width: 6, height: 4, title: "Gateways", named: true,
 					help: "Destinations of dispatcher and gateways of drouting that receive no calls because they do not reply. Those that an operator disabled are not counted.",
-					unit: "suffix: down", none: "None known", steps: noneMay(red),
-					queries: []query{{expr: `sum(` + gatewaysDown + `)`, legend: "down"}},
+					unit: words, none: "None known", steps: noneMay(red),
+					queries: []query{{expr: outOf(gatewaysDown, "down", "None known"), legend: "{{text}}"}},
 				},
 				{
-					kind: kindStat, width: 3, height: 5, title: "Memory",
+					kind: kindStat, width: 6, height: 4, title: "Memory",
 					help: "Shared memory in use, of the server with the highest share. At 100%, calls and registrations fail with 500; raise -m before that.",
 					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(` + sharedMemory + `)`, legend: "used"}},
 				},
 				{
-					kind: kindStat, width: 3, height: 5, title: "Alerts",
+					kind: kindStat, width: 6, height: 4, title: "Alerts",
 					help: "Alerts named Kamailio… that are firing in this Prometheus. It also shows \"None\" if the rules are not loaded.",
 					unit: "suffix: firing", none: "None", steps: noneMay(red),
-					queries: []query{{expr: `count(ALERTS{A,alertname=~"Kamailio.+",alertstate="firing"})`, legend: "alerts"}},
+					queries: []query{{expr: `count(` + firing + `)`, legend: "alerts"}},
+				},
+				{
+					kind: kindStat, width: 6, height: 4, title: "Calls",
+					help: "Calls in progress, including ringing ones. " + callsHelp,
+					unit: number, none: "dialog is not loaded", steps: always(blue),
+					queries: []query{{expr: callsNow("", "", ""), legend: "calls"}},
+				},
+				{
+					kind: kindStat, width: 6, height: 4, title: "New calls",
+					help: "Call attempts per second over 5 minutes, each counted once (dialogs begun).",
+					unit: rate, none: "dialog is not loaded", steps: always(blue), places: new(2.0),
+					queries: []query{{expr: `sum(rate(kamailio_dialog_processed_total{S}[5m])` + isUp + `)`, legend: "calls/s"}},
+				},
+				{
+					kind: kindStat, width: 6, height: 4, title: "Answered", help: serHelp,
+					unit: ratio, none: "No calls", steps: badBelow(0.4, 0.6), min: new(0.0), places: new(1.0),
+					queries: []query{{expr: ser("", "[15m]") + ` and on () kamailio_up{S} == 1`, legend: "SER"}},
+				},
+				{
+					kind: kindStat, width: 6, height: 4, title: "Users",
+					help: "Registered users: addresses of record with at least one contact. A sudden fall means a network, a location database or a restart without one.",
+					unit: number, none: notCounted, steps: always(blue),
+					queries: []query{{expr: registrations("", `kamailio_usrloc_users{S}`), legend: "users"}},
+				},
+			}},
+			{title: "Trouble", panels: []panel{
+				{
+					kind: kindTable, width: 24, height: 8, title: "Firing alerts",
+					help: "What is wrong, where, and since when: the alerts that are firing in this Prometheus, critical ones first. It is also empty if the rules are not loaded.",
+					unit: number, none: "No alert is firing, or the rules are not loaded", sort: "-Severity", hidden: []string{"cluster", "job"},
+					queries: []query{
+						{expr: whichAlert(`3 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="critical"} or 2 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="warning"} or ` + firing)},
+						{expr: whichAlert(`1000 * ALERTS_FOR_STATE{A,alertname=~"Kamailio.+"} and ignoring (alertstate) ` + firing)},
+					},
+					columns: []column{
+						{title: "Severity", query: 0, unit: words, width: 80, states: []state{{1, "Info", blue}, {2, "Warning", orange}, {3, "Critical", red}}},
+						{title: "Alert", label: "alert", width: 220},
+						{title: "Instance", label: "instance"},
+						{title: "About", label: "about"},
+						{title: "Since", query: 1, unit: ago, width: 120},
+					},
+				},
+				{
+					kind: kindTable, width: 10, height: 8, title: "Nearest to a limit",
+					help: "What is above 80% of its limit, the ten worst of all servers. The limits are those of the alerts: 85% of the shared memory, 80% of a process's private memory and of the TCP connections, 60% of the calls not answered, one gateway down, 5% internal errors or expired calls, 0.1 failed DNS lookups and 0.05 failed TCP connects per second, and 0.5 s for an answer to OPTIONS.",
+					unit: ratio, none: "Nothing is near its limit, or no server answers", sort: "-Of its limit", hidden: []string{"cluster", "job"},
+					queries: []query{{expr: `topk(10, ` + nearLimits() + `) >= 0.8`}},
+					columns: []column{
+						{title: "What", label: "what", width: 150},
+						{title: "Instance", label: "instance"},
+						{title: "Of its limit", unit: ratio, width: 110, places: new(0.0), steps: []step{{0, orange}, {1, red}}},
+					},
+				},
+				{
+					kind: kindGraph, width: 14, height: 8, title: "Errors",
+					help: "What should be 0, per second: the ten worst by kind and server, without those that are 0 in the whole time range. " +
+						"Internal errors: replies 5xx that the script or a module generated (no route, no memory, no database). Request and reply errors: messages that Kamailio could not process or forward. " +
+						"Expired calls: their BYE or ACK was lost. Failed TCP connects: the peer is down, a firewall blocks it, or a phone is gone. Failed DNS lookups: a worker waits for each of them. " +
+						"Blocked addresses: sources that pike blocked, which are scanners and floods, or many phones behind one address.",
+					unit: rate, none: "No errors in this time range, or no server answers", legendTable: true,
+					queries: []query{{expr: worst(`(`+union("what", serverErrors)+`)`) + ` > 0`, legend: "{{what}} · {{instance}}"}},
 				},
 			}},
 			{title: "Traffic", panels: []panel{
@@ -160,50 +222,88 @@ func overview() Dashboard {
 				},
 			}},
 			{title: "Servers", panels: []panel{serverTable()}},
-			{title: "Trouble", panels: []panel{
+			{title: "What changed", panels: []panel{
 				{
-					kind: kindGraph, width: 8, height: 6, title: "Internal errors",
-					help: "Replies 500 and other 5xx that the script or a module generated: no route, no memory, no database. For transactions, this is the number that ended with 5xx minus the 5xx that peers sent. Should be 0.",
-					unit: rate, none: "sl is not loaded", steps: anyIsBad(),
-					queries: []query{
-						{expr: ownErrors, legend: "{{instance}}"},
+					kind: kindTable, width: 24, height: 7, title: "What changed last",
+					help: "The last start of each Kamailio and each exporter, the last reload of the exporter's files and of Kamailio's prefix trees, and the last success of each action of the admin endpoint. The newest 20 are shown. Restarts and actions are also marks in the graphs.",
+					unit: words, none: "No exporter is scraped", sort: "-When", hidden: []string{"action", "cluster", "job"},
+					queries: []query{{expr: `topk(20, 1000 * (` + changes + `))`}},
+					columns: []column{
+						{title: "When", unit: ago, width: 150},
+						{title: "What", label: "what"},
+						{title: "Instance", label: "instance"},
 					},
-				},
-				{
-					kind: kindGraph, width: 8, height: 6, title: "Request and reply errors",
-					help: "Requests and replies that Kamailio could not process or forward (core err_requests, err_replies). Should be near 0.",
-					unit: rate, none: "kex is not loaded",
-					queries: []query{
-						{expr: `sum by (instance) (rate(kamailio_core_request_errors_total{S}[R]) + rate(kamailio_core_reply_errors_total{S}[R]))`, legend: "{{instance}}"},
-					},
-				},
-				{
-					kind: kindGraph, width: 8, height: 6, title: "Calls that expired",
-					help: "Dialogs that ended by their timeout, because the BYE or the ACK was never received: packets were lost, or a peer ignores Record-Route. Should be 0.",
-					unit: rate, none: "dialog is not loaded",
-					queries: []query{{expr: `sum by (instance) (rate(kamailio_dialog_expired_total{S}[R]))`, legend: "{{instance}}"}},
-				},
-				{
-					kind: kindGraph, width: 8, height: 6, title: "Failed TCP connects",
-					help: "TCP and TLS connections that Kamailio failed to open: the peer is down, a firewall blocks it, or a phone is gone.",
-					unit: rate, none: "No server answers, or TCP is off",
-					queries: []query{{expr: `sum by (instance) (rate(kamailio_tcp_connects_failed_total{S}[R]))`, legend: "{{instance}}"}},
-				},
-				{
-					kind: kindGraph, width: 8, height: 6, title: "Failed DNS look-ups",
-					help: "DNS lookups that failed. A worker waits for each of them, so a dead resolver slows down everything.",
-					unit: rate, none: "No DNS statistics",
-					queries: []query{{expr: `sum by (instance) (rate(kamailio_dns_failed_requests_total{S}[R]))`, legend: "{{instance}}"}},
-				},
-				{
-					kind: kindGraph, width: 8, height: 6, title: "Blocked addresses",
-					help: "How often pike blocked a source address because it sent too many requests. These are scanners and floods, or many phones behind one address while the limit is too low.",
-					unit: rate, none: "pike is not loaded",
-					queries: []query{{expr: `sum by (instance) (rate(kamailio_pike_blocked_total{S}[R]))`, legend: "{{instance}}"}},
 				},
 			}},
 		},
 	}
+}
+
+func serviceQueries() (queries []query) {
+	for _, part := range service {
+		queries = append(queries, query{expr: part.expr, legend: part.name, every: "1m"})
+	}
+	return queries
+}
+
+// serversDown counts the servers that do not work.
+func serversDown() panel {
+	return panel{
+		kind: kindStat, width: 6, height: 4, title: "Servers", named: true,
+		help: "Servers that do not work, of all. No SIP answer: Kamailio is up, but a SIP socket does not answer the probe, so its workers hang or are all busy (needs --sip.probe). No exporter: it was scraped in the selected time range and no longer is.",
+		unit: words, none: "No exporter is scraped", steps: noneMay(red),
+		queries: []query{{expr: outOf(`(`+serverState+`) != bool 2`, "down", "No exporter is scraped"), legend: "{{text}}"}},
+	}
+}
+
+const firing = `ALERTS{A,alertname=~"Kamailio.+",alertstate="firing"}`
+
+// whichAlert keeps the labels of an alert that say where and about what it is, and its
+// name without "Kamailio".
+func whichAlert(expr string) string {
+	const about = `"set", "uri", "gateway", "carrier", "trunk", "url", "host", "uuid", "transport", "address", "server_name", "collector", "rule"`
+	return `max by (cluster, job, instance, alert, about) (label_replace(label_replace(label_join(` + expr +
+		`, "about", " ", ` + about + `), "about", "$1", "about", " *(.*?) *"), "alert", "$1", "alertname", "Kamailio(.*)"))`
+}
+
+var (
+	// serverErrors are what should be 0, per second.
+	serverErrors = []labeled{
+		{"internal errors", ownErrors},
+		{"request and reply errors", `sum by (cluster, job, instance) (rate(kamailio_core_request_errors_total{S}[R]) + rate(kamailio_core_reply_errors_total{S}[R]))`},
+		{"expired calls", `sum by (cluster, job, instance) (rate(kamailio_dialog_expired_total{S}[R]))`},
+		{"failed TCP connects", `sum by (cluster, job, instance) (rate(kamailio_tcp_connects_failed_total{S}[R]))`},
+		{"failed DNS lookups", `sum by (cluster, job, instance) (rate(kamailio_dns_failed_requests_total{S}[R]))`},
+		{"blocked addresses", `sum by (cluster, job, instance) (rate(kamailio_pike_blocked_total{S}[R]))`},
+	}
+
+	changes = union("what", []labeled{
+		{"Kamailio started", `max by (cluster, job, instance) (kamailio_start_time_seconds{S})`},
+		{"Exporter started", `max by (cluster, job, instance) (process_start_time_seconds{S} and on (cluster, job, instance) kamailio_exporter_build_info{S})`},
+		{"Exporter's configuration reloaded", `max by (cluster, job, instance) (kamailio_exporter_config_last_reload_success_timestamp_seconds{S}) > max by (cluster, job, instance) (process_start_time_seconds{S}) + 60`},
+		{"Admin endpoint's configuration reloaded", `max by (cluster, job, instance) (kamailio_exporter_admin_config_last_reload_success_timestamp_seconds{S}) > max by (cluster, job, instance) (process_start_time_seconds{S}) + 60`},
+		{"Prefix tree reloaded", `max by (cluster, job, instance) (kamailio_mtree_last_reload_timestamp_seconds{S})`},
+	}) + ` or label_replace(max by (cluster, job, instance, action) (kamailio_exporter_admin_last_success_timestamp_seconds{S} > 0), "what", "Action $1", "action", "(.*)")`
+)
+
+// nearLimits are values of each server as shares of the limits of the alerts.
+func nearLimits() string {
+	var all []labeled
+	for _, l := range []struct{ what, expr, limit string }{
+		{"shared memory", `max by (cluster, job, instance) (` + sharedMemory + `)`, "0.85"},
+		{"process memory", `max by (cluster, job, instance) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`, "0.8"},
+		{"TCP connections", `max by (cluster, job, instance) (kamailio_tcp_connections{S} / (kamailio_tcp_max_connections{S} > 0))`, "0.8"},
+		{"calls not answered", `(1 - ` + strings.Replace(ser(" by (cluster, job, instance) ", "[5m]"), "> 0)", "> 0.0166)", 1) + `)` + isUp, "0.6"},
+		{"gateways down", `sum by (cluster, job, instance) (` + gatewaysDown + `)`, "1"},
+		{"internal errors", `(` + strings.ReplaceAll(ownErrors, "[R]", "[5m]") + `) / (sum by (cluster, job, instance) (rate(kamailio_core_requests_received_by_method_total{S}[5m])) > 0.1)`, "0.05"},
+		{"expired calls", `sum by (cluster, job, instance) (rate(kamailio_dialog_expired_total{S}[15m])) / (sum by (cluster, job, instance) (rate(kamailio_dialog_processed_total{S}[15m])) > 0.01)`, "0.05"},
+		{"failed DNS lookups", `sum by (cluster, job, instance) (rate(kamailio_dns_failed_requests_total{S}[5m]))`, "0.1"},
+		{"failed TCP connects", `sum by (cluster, job, instance) (rate(kamailio_tcp_connects_failed_total{S}[5m]))`, "0.05"},
+		{"answer time of SIP", `max by (cluster, job, instance) (kamailio_sip_probe_duration_seconds{S})`, "0.5"},
+	} {
+		all = append(all, labeled{l.what, `(` + l.expr + `) / ` + l.limit})
+	}
+	return union("what", all)
 }
 
 // classColors are the colors for the classes of SIP replies.
@@ -220,23 +320,24 @@ func serverTable() panel {
 	return panel{
 		kind: kindTable, width: 24, height: 6, title: "Servers",
 		help: "One row for each server; the links at its name lead to its other dashboards. Calls are those that the server handles itself, without replicated ones. New calls are per second over 5 minutes; SER is over 15 minutes. Shm is the shared memory, Pkg the private memory of the fullest process, Gw down the number of gateways that receive no calls.",
-		unit: number, none: "No exporter is scraped", sort: "Instance",
+		unit: number, none: "No exporter is scraped", sort: "State",
 		queries: []query{
-			{expr: `min by (job, instance) (` + up + `)`},
-			{expr: `max by (job, instance) (time() - kamailio_start_time_seconds{S})`},
-			{expr: `sum by (job, instance) (kamailio_dialog_local_dialogs{S} or kamailio_dialog_dialogs{S})`},
-			{expr: `sum by (job, instance) (rate(kamailio_dialog_processed_total{S}[5m]))`},
-			{expr: ser(" by (job, instance) ", "[15m]")},
-			{expr: `sum by (job, instance) (kamailio_usrloc_registered_users{S})`},
-			{expr: `max by (job, instance) (` + sharedMemory + `)`},
-			{expr: `max by (job, instance) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`},
-			{expr: `sum by (job, instance) (` + gatewaysDown + `)`},
-			{expr: `max by (job, instance, version) (kamailio_build_info{S})`},
+			{expr: `min by (cluster, job, instance) (` + serverState + `)`},
+			{expr: `max by (cluster, job, instance) (time() - kamailio_start_time_seconds{S})`},
+			{expr: `sum by (cluster, job, instance) (kamailio_dialog_local_dialogs{S} or kamailio_dialog_dialogs{S})`},
+			{expr: `sum by (cluster, job, instance) (rate(kamailio_dialog_processed_total{S}[5m])` + isUp + `)`},
+			{expr: ser(" by (cluster, job, instance) ", "[15m]") + isUp},
+			{expr: `sum by (cluster, job, instance) (kamailio_usrloc_registered_users{S})`},
+			{expr: `max by (cluster, job, instance) (` + sharedMemory + `)`},
+			{expr: `max by (cluster, job, instance) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`},
+			{expr: `sum by (cluster, job, instance) (` + gatewaysDown + `)`},
+			{expr: `max by (cluster, job, instance, version) (kamailio_build_info{S})`},
 		},
 		columns: []column{
 			{title: "Instance", label: "instance", links: true},
+			{title: "Cluster", label: "cluster", width: 90},
 			{title: "Job", label: "job", width: 110},
-			{title: "State", query: 0, unit: words, width: 105, states: serverStates},
+			{title: "State", query: 0, unit: words, width: 115, states: serverStates},
 			{title: "Version", label: "version", width: 75},
 			{title: "Uptime", query: 1, unit: seconds, width: 95, places: new(1.0)},
 			{title: "Calls", query: 2, unit: number, width: 65},

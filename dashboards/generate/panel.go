@@ -35,7 +35,7 @@ func (p panel) build() (built dashboard.Panel, err error) {
 	built.Title, built.Description = &p.title, &p.help
 	built.Datasource = &datasource
 	for i, q := range p.queries {
-		target, err := q.target(i, p.kind == kindTable)
+		target, err := q.target(i, p.kind)
 		if err != nil {
 			return built, err
 		}
@@ -50,23 +50,25 @@ func (p panel) build() (built dashboard.Panel, err error) {
 	if p.states != nil {
 		fields.Mappings = mappings(p.states)
 	}
-	steps := p.steps
-	if steps == nil {
-		steps = always(green)
-	}
-	fields.Thresholds = thresholds(steps)
+	fields.Thresholds = thresholds(p.steps)
 	return built, nil
 }
 
-func (q query) target(place int, isTable bool) (*prometheus.Dataquery, error) {
+func (q query) target(place int, kind kind) (*prometheus.Dataquery, error) {
 	b := prometheus.NewDataqueryBuilder().
 		RefId(refID(place)).
 		Datasource(datasource).
 		Expr(q.promQL()).
 		LegendFormat(q.legend)
-	if isTable {
+	if q.every != "" {
+		b = b.Interval(q.every)
+	}
+	switch kind {
+	case kindTable:
 		b = b.Instant().Format(prometheus.PromQueryFormatTable)
-	} else {
+	case kindStat: // the last value of a range would still show what a dead server had
+		b = b.Instant()
+	default:
 		b = b.Range()
 	}
 	built, err := b.Build()
@@ -81,10 +83,14 @@ func (q query) target(place int, isTable bool) (*prometheus.Dataquery, error) {
 func refID(place int) string { return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[place : place+1] }
 
 func (p panel) stat() (dashboard.Panel, error) {
+	text := common.BigValueTextModeAuto
+	if p.named {
+		text = common.BigValueTextModeName
+	}
 	return stat.NewPanelBuilder().
 		ColorMode(common.BigValueColorModeValue).
 		GraphMode(common.BigValueGraphModeNone). // a line would cross the number
-		TextMode(common.BigValueTextModeAuto).
+		TextMode(text).
 		JustifyMode(common.BigValueJustifyModeCenter).
 		ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"})).
 		Build()
@@ -99,7 +105,7 @@ func (p panel) graph() (dashboard.Panel, error) {
 		legend = legend.DisplayMode(common.LegendDisplayModeTable).
 			Placement(common.LegendPlacementRight).
 			Calcs([]string{"lastNotNull", "max"}).
-			SortBy("Last *").SortDesc(true)
+			SortBy("Last *").SortDesc(!p.lowFirst)
 	}
 	b := timeseries.NewPanelBuilder().
 		Legend(legend).
@@ -114,7 +120,7 @@ func (p panel) graph() (dashboard.Panel, error) {
 	if top, ok := axisTop[p.unit]; ok {
 		b = b.AxisSoftMax(top)
 	}
-	if p.legendTable { // many lines: their fills would overlap
+	if p.legendTable || strings.Contains(p.queries[0].legend, "{{instance}}") { // many lines: their fills would overlap
 		b = b.FillOpacity(0)
 	}
 	if p.stacked {
@@ -259,7 +265,7 @@ func drillDown() []map[string]any {
 	} {
 		links = append(links, map[string]any{
 			"title": to.title + " of ${__data.fields.Instance}",
-			"url": "/d/" + to.uid + "?${datasource:queryparam}&var-job=${__data.fields.Job:percentencode}" +
+			"url": "/d/" + to.uid + "?${datasource:queryparam}&${cluster:queryparam}&var-job=${__data.fields.Job:percentencode}" +
 				"&var-instance=${__data.fields.Instance:percentencode}&${__url_time_range}",
 		})
 	}
@@ -269,12 +275,9 @@ func drillDown() []map[string]any {
 func thresholds(steps []step) *dashboard.ThresholdsConfig {
 	config := dashboard.NewThresholdsConfig()
 	config.Mode = dashboard.ThresholdsModeAbsolute
-	for i, s := range steps {
-		t := dashboard.Threshold{Color: s.color}
-		if i > 0 { // the first step starts at minus infinity
-			t.Value = &s.from
-		}
-		config.Steps = append(config.Steps, t)
+	config.Steps = []dashboard.Threshold{{Color: grey}} // from minus infinity
+	for _, s := range steps {
+		config.Steps = append(config.Steps, dashboard.Threshold{Color: s.color, Value: &s.from})
 	}
 	return config
 }

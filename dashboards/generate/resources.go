@@ -8,73 +8,100 @@ func resources() Dashboard {
 		Rows: []row{
 			{title: "Now", panels: []panel{
 				{
-					kind: kindStat, width: 4, height: 5, title: "Shared memory",
+					kind: kindStat, width: 8, height: 4, title: "Shared memory",
 					help: "Shared memory in use, of the server with the highest share. At 100%, calls and registrations fail with 500; raise -m before that.",
 					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(` + sharedMemory + `)`, legend: "used"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Memory lasts",
+					kind: kindStat, width: 8, height: 4, title: "Memory lasts",
 					help: "Time until the shared memory is full, if it grows as in the last hour. \"Steady\": it does not grow, or Kamailio is up for less than an hour.",
-					unit: seconds, none: "Steady", steps: []step{{0, red}, {4 * 3600, orange}, {24 * 3600, green}}, places: new(1.0),
-					queries: []query{{expr: `min(kamailio_core_shm_free_bytes{S} / (-deriv(kamailio_core_shm_free_bytes{S}[1h]) > 1000)` + upForAnHour + `)`, legend: "time left"}},
+					unit: seconds, none: "No server answers", states: []state{{1e9, "Steady", green}}, steps: []step{{0, red}, {4 * 3600, orange}, {24 * 3600, green}}, places: new(1.0),
+					queries: []query{{expr: `min(kamailio_core_shm_free_bytes{S} / (-deriv(kamailio_core_shm_free_bytes{S}[1h]) > 1000)` + upForAnHour + `) or max(kamailio_core_shm_free_bytes{S}) * 0 + 1e9`, legend: "time left"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Fullest process",
+					kind: kindStat, width: 8, height: 4, title: "Fullest process",
 					help: "Private memory in use, of the process with the highest share. When it is full, that worker and its calls fail; raise -M.",
 					unit: ratio, none: "No sizes of private memory", steps: badAbove(0.8, 0.9), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`, legend: "used"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Transactions",
+					kind: kindStat, width: 8, height: 4, title: "Transactions",
 					help: "Transactions in memory. Many more than usual mean that a peer, a database or a DNS server is slow.",
 					unit: number, none: "tm is not loaded", steps: always(blue),
 					queries: []query{{expr: `sum(kamailio_tm_transactions_current{S})`, legend: "transactions"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "TCP connections",
+					kind: kindStat, width: 8, height: 4, title: "TCP connections",
 					help: "Open TCP and TLS connections as a share of their limit (tcp_max_connections), of the server with the highest share. At the limit, new connections are refused.",
 					unit: ratio, none: "TCP is off, or no server answers", steps: badAbove(0.7, 0.85), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(kamailio_tcp_connections{S} / (kamailio_tcp_max_connections{S} > 0))`, legend: "of the limit"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Youngest server",
+					kind: kindStat, width: 8, height: 4, title: "Youngest server",
 					help: "Time since the last start of any of the chosen servers. If a restart was not planned, look for a core dump, or for the kernel's out-of-memory killer.",
 					unit: seconds, none: "No server answers", steps: []step{{0, orange}, {3600, green}}, places: new(1.0),
 					queries: []query{{expr: `min(time() - kamailio_start_time_seconds{S})`, legend: "up for"}},
 				},
 			}},
+			{title: "SIP sockets", panels: []panel{
+				{
+					kind: kindTimeline, width: 12, height: 9, title: "SIP answers",
+					help: "Whether each probed SIP socket sent a final reply to OPTIONS, with any status code; the ten worst, and first those that do not answer now. If it did not while Kamailio is up, its SIP workers hang or are all busy.",
+					unit: words, none: "Nothing is probed: --sip.probe", states: []state{{0, "No answer", red}, {1, "OK", green}},
+					queries: worstTimes(`min by (cluster, job, instance, transport, address, server_name) (kamailio_sip_probe_success{S})`, `kamailio_sip_probe_success{S}`,
+						"cluster, job, instance, transport, address, server_name", "{{transport}}:{{address}} {{server_name}} · {{instance}}"),
+				},
+				{
+					kind: kindGraph, width: 12, height: 9, title: "Answer time of SIP",
+					help: "Time until the final reply to OPTIONS, including the connection setup (TCP) and the handshake (TLS); the ten slowest. A rise means that workers are busy, or wait for something slow.",
+					unit: seconds, none: "Nothing is probed, or nothing answers: --sip.probe", min: new(0.0),
+					queries: []query{{expr: worst(`max by (cluster, job, instance, transport, address, server_name) (kamailio_sip_probe_duration_seconds{S})`), legend: "{{transport}}:{{address}} {{server_name}} · {{instance}}"}},
+				},
+				{
+					kind: kindTable, width: 24, height: 6, title: "Certificates",
+					help: "Time until the certificates of the probed TLS sockets expire, and whether they are trusted and have the expected name. After a renewal, tls.reload loads the new one.",
+					unit: seconds, none: "No TLS socket is probed: --sip.probe", sort: "Expires in", hidden: []string{"cluster", "job", "transport"},
+					queries: []query{
+						{expr: `min by (cluster, job, instance, transport, address, server_name) (kamailio_sip_probe_tls_certificate_not_after_timestamp_seconds{S} - time())`},
+						{expr: `min by (cluster, job, instance, transport, address, server_name) (kamailio_sip_probe_tls_verified{S})`},
+					},
+					columns: []column{
+						{title: "Socket", label: "address"},
+						{title: "Name", label: "server_name"},
+						{title: "Instance", label: "instance"},
+						{title: "Expires in", query: 0, unit: seconds, width: 100, places: new(1.0), steps: []step{{-1e10, red}, {2 * 86400, orange}, {14 * 86400, green}}},
+						{title: "Trusted", query: 1, unit: words, width: 75, states: []state{{0, "No", orange}, {1, "Yes", green}}},
+					},
+				},
+			}},
 			{title: "Memory", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Shared memory",
-					help: "Memory in use including the allocator's overhead, its maximum since the start, and the size. If it rises day by day, there is a leak, or hash table entries, dialogs or contacts never expire.",
-					unit: octets, none: "No server answers", min: new(0.0),
-					queries: []query{
-						{expr: `sum by (instance) (kamailio_core_shm_real_used_bytes{S})`, legend: "used · {{instance}}"},
-						{expr: `sum by (instance) (kamailio_core_shm_max_used_bytes{S})`, legend: "most used · {{instance}}", style: lastWeek},
-						{expr: `sum by (instance) (kamailio_core_shm_total_bytes{S})`, legend: "size · {{instance}}", style: limit},
-					},
+					help: "Share of the shared memory in use, including the allocator's overhead, of the ten fullest servers. If it rises day by day, there is a leak, or hash table entries, dialogs or contacts never expire.",
+					unit: ratio, none: "No server answers", min: new(0.0), max: new(1.0), limits: true, steps: []step{{0.85, orange}, {0.95, red}},
+					queries: []query{{expr: worst(`max by (cluster, job, instance) (` + sharedMemory + `)`), legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Shared memory in four hours",
-					help: "Free shared memory, and the forecast for four hours from now, based on the last hour. If the forecast is below 0, act now. There is no forecast in the first hour after a start.",
+					help: "Free shared memory of the three fullest servers, and the forecast for four hours from now, based on the last hour. If the forecast is below 0, act now. There is no forecast in the first hour after a start.",
 					unit: octets, none: "No server answers",
 					queries: []query{
-						{expr: `sum by (instance) (kamailio_core_shm_free_bytes{S})`, legend: "free · {{instance}}"},
-						{expr: `sum by (instance) (predict_linear(kamailio_core_shm_free_bytes{S}[1h], 4 * 3600)` + upForAnHour + `)`, legend: "in 4 h · {{instance}}", style: lastWeek},
+						{expr: `sum by (cluster, job, instance) (kamailio_core_shm_free_bytes{S})` + fullest, legend: "free · {{instance}}"},
+						{expr: `sum by (cluster, job, instance) (predict_linear(kamailio_core_shm_free_bytes{S}[1h], 4 * 3600)` + upForAnHour + `)` + fullest, legend: "in 4 h · {{instance}}", style: lastWeek},
 					},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Fragments of shared memory",
-					help: "Free fragments of the shared memory. If there are many small ones, a large allocation can fail although memory is free. The number grows after the start and then stabilizes; investigate if it keeps growing.",
+					help: "Free fragments of the shared memory, of the ten servers with the most. If there are many small ones, a large allocation can fail although memory is free. The number grows after the start and then stabilizes; investigate if it keeps growing.",
 					unit: number, none: "No server answers",
-					queries: []query{{expr: `sum by (instance) (kamailio_core_shm_fragments{S})`, legend: "{{instance}}"}},
+					queries: []query{{expr: worst(`sum by (cluster, job, instance) (kamailio_core_shm_fragments{S})`), legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Private memory, fullest processes",
 					help: "Private memory in use, of the ten processes with the highest share. Each process has its own private memory, and fails alone when it is full.",
 					unit: ratio, none: "No sizes of private memory", min: new(0.0), legendTable: true,
-					queries: []query{{expr: `max by (instance, process) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S}) and topk(10, max by (instance, process) (kamailio_pkg_real_used_bytes{S} @ end() / kamailio_pkg_total_bytes{S} @ end()))`, legend: "{{process}}"}},
+					queries: []query{{expr: worst(`max by (cluster, job, instance, process) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`), legend: "{{process}} · {{instance}}"}},
 				},
 			}},
 			{title: "Transactions", panels: []panel{
@@ -99,9 +126,9 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Retransmissions absorbed",
-					help: "Replies received for a transaction that were not relayed, per second: mostly retransmissions. A rise means packet loss, or a peer that does not acknowledge.",
+					help: "Replies received for a transaction that were not relayed, per second: mostly retransmissions. The ten highest. A rise means packet loss, or a peer that does not acknowledge.",
 					unit: rate, none: "tmx or kex is not loaded",
-					queries: []query{{expr: `sum by (instance) (rate(kamailio_tmx_replies_absorbed_total{S}[R]))`, legend: "{{instance}}"}},
+					queries: []query{{expr: worst(`sum by (cluster, job, instance) (rate(kamailio_tmx_replies_absorbed_total{S}[R]))`), legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Transactions created and freed",
@@ -126,24 +153,24 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "TCP trouble",
-					help: "Per second: failed connects, resets by the peer, idle timeouts, connections refused (at the limit) and sends with a full queue. Idle timeouts are normal.",
-					unit: rate, none: "TCP is off, or no server answers",
+					help: "Per second: failed connects, resets by the peer, idle timeouts, connections refused (at the limit) and sends with a full queue, without those that are 0. Idle timeouts are normal.",
+					unit: rate, none: "No trouble in this time range, or TCP is off",
 					colors: []color{{"connect failed", red}, {"reset by peer", orange}, {"idle", blue}, {"refused", "dark-red"}, {"send queue full", "purple"}, {"send timed out", "light-purple"}},
-					queries: []query{
-						{expr: `sum(rate(kamailio_tcp_connects_failed_total{S}[R]))`, legend: "connect failed"},
-						{expr: `sum(rate(kamailio_tcp_connection_resets_total{S}[R]))`, legend: "reset by peer"},
-						{expr: `sum(rate(kamailio_tcp_connection_timeouts_total{S}[R]))`, legend: "idle"},
-						{expr: `sum(rate(kamailio_tcp_connections_rejected_total{S}[R]))`, legend: "refused"},
-						{expr: `sum(rate(kamailio_tcp_send_queue_full_total{S}[R]))`, legend: "send queue full"},
-						{expr: `sum(rate(kamailio_tcp_send_timeouts_total{S}[R]))`, legend: "send timed out"},
-					},
+					queries: []query{{legend: "{{what}}", expr: worst(union("what", []labeled{
+						{"connect failed", `sum(rate(kamailio_tcp_connects_failed_total{S}[R]))`},
+						{"reset by peer", `sum(rate(kamailio_tcp_connection_resets_total{S}[R]))`},
+						{"idle", `sum(rate(kamailio_tcp_connection_timeouts_total{S}[R]))`},
+						{"refused", `sum(rate(kamailio_tcp_connections_rejected_total{S}[R]))`},
+						{"send queue full", `sum(rate(kamailio_tcp_send_queue_full_total{S}[R]))`},
+						{"send timed out", `sum(rate(kamailio_tcp_send_timeouts_total{S}[R]))`},
+					})) + ` > 0`}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Waiting to be sent",
-					help: "Bytes queued in TCP and TLS connections for a slow receiver. Should return to 0 at once.",
-					unit: octets, none: "TCP is off, or no server answers",
+					help: "Bytes queued in TCP and TLS connections for a slow receiver; the ten highest. Should return to 0 at once.",
+					unit: octets, none: "Nothing waits, or TCP is off",
 					queries: []query{
-						{expr: `sum by (instance) (kamailio_tcp_write_queue_bytes{S})`, legend: "{{instance}}"},
+						{expr: worst(`sum by (cluster, job, instance) (kamailio_tcp_write_queue_bytes{S})`) + ` > 0`, legend: "{{instance}}"},
 					},
 				},
 				{
@@ -156,56 +183,29 @@ func resources() Dashboard {
 					},
 				},
 			}},
-			{title: "SIP sockets", panels: []panel{
-				{
-					kind: kindTimeline, width: 8, height: 8, title: "SIP answers",
-					help: "Whether each probed SIP socket sent a final reply to OPTIONS, with any status code. If it did not while Kamailio is up, its SIP workers hang or are all busy.",
-					unit: words, none: "Nothing is probed: --sip.probe", states: []state{{0, "No answer", red}, {1, "OK", green}},
-					queries: []query{{expr: `min by (instance, transport, address, server_name) (kamailio_sip_probe_success{S})`, legend: "{{transport}}:{{address}} {{server_name}}"}},
-				},
-				{
-					kind: kindGraph, width: 8, height: 8, title: "Answer time of SIP",
-					help: "Time until the final reply to OPTIONS, including the connection setup (TCP) and the handshake (TLS). A rise means that workers are busy, or wait for something slow.",
-					unit: seconds, none: "Nothing is probed, or nothing answers: --sip.probe", min: new(0.0),
-					queries: []query{{expr: `max by (instance, transport, address, server_name) (kamailio_sip_probe_duration_seconds{S})`, legend: "{{transport}}:{{address}} {{server_name}}"}},
-				},
-				{
-					kind: kindTable, width: 8, height: 8, title: "Certificates",
-					help: "Time until the certificates of the probed TLS sockets expire, and whether they are trusted and have the expected name. After a renewal, tls.reload loads the new one.",
-					unit: seconds, none: "No TLS socket is probed: --sip.probe", sort: "Expires in", hidden: []string{"job", "transport"},
-					queries: []query{
-						{expr: `min by (job, instance, transport, address, server_name) (kamailio_sip_probe_tls_certificate_not_after_timestamp_seconds{S} - time())`},
-						{expr: `min by (job, instance, transport, address, server_name) (kamailio_sip_probe_tls_verified{S})`},
-					},
-					columns: []column{
-						{title: "Socket", label: "address"},
-						{title: "Name", label: "server_name"},
-						{title: "Instance", label: "instance", width: 140},
-						{title: "Expires in", query: 0, unit: seconds, width: 100, places: new(1.0), steps: []step{{0, red}, {2 * 86400, orange}, {14 * 86400, green}}},
-						{title: "Trusted", query: 1, unit: words, width: 75, states: []state{{0, "No", orange}, {1, "Yes", green}}},
-					},
-				},
-			}},
 			{title: "Processes", panels: []panel{
 				{
 					kind: kindTable, width: 12, height: 9, title: "Processes",
-					help: "Kamailio's processes, by task. Their number changes only with the configuration.",
-					unit: number, none: "No server answers", sort: "Process", hidden: []string{"job"},
-					queries: []query{{expr: `sum by (job, instance, description) (kamailio_core_processes{S})`}},
+					help: "Kamailio's processes, by task: the smallest and the largest number on a server. It changes only with the configuration.",
+					unit: number, none: "No server answers", sort: "Process",
+					queries: []query{
+						{expr: `min by (description) (sum by (cluster, job, instance, description) (kamailio_core_processes{S}))`},
+						{expr: `max by (description) (sum by (cluster, job, instance, description) (kamailio_core_processes{S}))`},
+					},
 					columns: []column{
 						{title: "Process", label: "description"},
-						{title: "Instance", label: "instance", width: 220},
-						{title: "Number", unit: number, width: 100},
+						{title: "Fewest", query: 0, unit: number, width: 100},
+						{title: "Most", query: 1, unit: number, width: 100},
 					},
 				},
 				{
 					kind: kindTable, width: 12, height: 9, title: "Private memory",
-					help: "Private memory of each process.",
-					unit: octets, none: "No sizes of private memory", sort: "-Used", hidden: []string{"job", "index"},
+					help: "Private memory of the 50 processes with the highest share in use.",
+					unit: octets, none: "No sizes of private memory", sort: "-Used", hidden: []string{"cluster", "job", "index"},
 					queries: []query{
-						{expr: `max by (job, instance, process, index) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`},
-						{expr: `max by (job, instance, process, index) (kamailio_pkg_free_bytes{S})`},
-						{expr: `max by (job, instance, process, index) (kamailio_pkg_fragments{S})`},
+						{expr: fullestProcesses},
+						{expr: `max by (cluster, job, instance, process, index) (kamailio_pkg_free_bytes{S}) and ` + fullestProcesses},
+						{expr: `max by (cluster, job, instance, process, index) (kamailio_pkg_fragments{S}) and ` + fullestProcesses},
 					},
 					columns: []column{
 						{title: "Process", label: "process"},
@@ -217,14 +217,19 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 24, height: 7, title: "Uptime",
-					help: "Time since each server's start. Each drop to 0 is a restart.",
+					help: "Time since the start of the ten servers that started last. Each drop to 0 is a restart.",
 					unit: seconds, none: "No server answers",
-					queries: []query{{expr: `sum by (instance) (time() - kamailio_start_time_seconds{S})`, legend: "{{instance}}"}},
+					queries: []query{{expr: lowest(`sum by (cluster, job, instance) (time() - kamailio_start_time_seconds{S})`), legend: "{{instance}}"}},
 				},
 			}},
 		},
 	}
 }
 
+// fullest keeps the three servers with the highest share of shared memory in use.
+var fullest = ` and topk(3, max by (cluster, job, instance) (` + atEnd(sharedMemory) + `))`
+
+const fullestProcesses = `topk(50, max by (cluster, job, instance, process, index) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S}))`
+
 // upForAnHour omits servers in their first hour, in which memory always grows.
-const upForAnHour = ` and on (job, instance) time() - kamailio_start_time_seconds{S} > 3600`
+const upForAnHour = ` and on (cluster, job, instance) time() - kamailio_start_time_seconds{S} > 3600`

@@ -10,25 +10,25 @@ func security() Dashboard {
 		Rows: []row{
 			{title: "Registrations", panels: []panel{
 				{
-					kind: kindStat, width: 6, height: 5, title: "Registered users",
+					kind: kindStat, width: 6, height: 4, title: "Registered users",
 					help: "Addresses of record with at least one contact. " + usersHelp,
 					unit: number, none: notCounted, steps: always(blue),
 					queries: []query{{expr: registrations("", `kamailio_usrloc_users{S}`), legend: "users"}},
 				},
 				{
-					kind: kindStat, width: 6, height: 5, title: "Contacts for each user",
+					kind: kindStat, width: 6, height: 4, title: "Contacts for each user",
 					help: "Registered contacts by registered users. A rise without new users means that phones change their address without removing the old contact, often behind a NAT.",
 					unit: number, none: notCounted + ", or no user is registered", steps: badAbove(3, 6), places: new(2.0),
 					queries: []query{{expr: registrations("", `kamailio_usrloc_contacts{S}`) + " / (" + registrations("", `kamailio_usrloc_users{S}`) + " > 0)", legend: "contacts"}},
 				},
 				{
-					kind: kindStat, width: 6, height: 5, title: "Registrations refused",
+					kind: kindStat, width: 6, height: 4, title: "Registrations refused",
 					help: "Share of registrations that save() rejected, over 15 minutes, because of too many contacts or a failing database. Rejections by the script before save() are not included.",
 					unit: ratio, none: "registrar is not loaded, or no user registers", steps: badAbove(0.05, 0.2), places: new(1.0),
 					queries: []query{{expr: refused, legend: "refused"}},
 				},
 				{
-					kind: kindStat, width: 6, height: 5, title: "Blocked addresses",
+					kind: kindStat, width: 6, height: 4, title: "Blocked addresses",
 					help: "Source addresses that are currently over pike's limit.",
 					unit: number, none: "pike is not loaded", steps: anyIsBad(),
 					queries: []query{{expr: `sum(kamailio_pike_hot_addresses{S})`, legend: "addresses"}},
@@ -118,9 +118,9 @@ func security() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Hash tables",
-					help: "Entries of the script's hash tables, such as banned addresses and counters of login attempts.",
+					help: "Entries of the script's hash tables, such as banned addresses and counters of login attempts; the ten largest.",
 					unit: number, none: "htable is not loaded, or the script has no tables", legendTable: true,
-					queries: []query{{expr: `max by (instance, table) (kamailio_htable_entries{S})`, legend: "{{table}} · {{instance}}"}},
+					queries: []query{{expr: worst(`max by (cluster, job, instance, table) (kamailio_htable_entries{S})`), legend: "{{table}} · {{instance}}"}},
 				},
 			}},
 		},

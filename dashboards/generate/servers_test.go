@@ -225,7 +225,7 @@ func (p *prometheusServer) query(t *testing.T, expr string) []series {
 // grafanaAt replaces Grafana's variables as Grafana does if one instance is selected.
 func grafanaAt(instance string) *strings.Replacer {
 	escaped := strings.ReplaceAll(regexp.QuoteMeta(instance), `\`, `\\`)
-	return strings.NewReplacer("$__rate_interval", "15s", "$__range", "5m", "$job", "kamailio", "$instance", escaped)
+	return strings.NewReplacer("$__rate_interval", "15s", "$__range", "5m", "$cluster", ".*", "$job", "kamailio", "$instance", escaped)
 }
 
 // demoPorts makes the demo use free ports.

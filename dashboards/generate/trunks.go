@@ -10,37 +10,37 @@ func trunks() Dashboard {
 		Rows: []row{
 			{title: "Now", panels: []panel{
 				{
-					kind: kindStat, width: 4, height: 5, title: "Failing",
+					kind: kindStat, width: 8, height: 4, title: "Failing",
 					help: "Trunks that fail more than half of their calls. " + trunkFailedHelp,
 					unit: number, none: noTrunkCalls, steps: noneMay(red),
-					queries: []query{{expr: `sum(` + trunkFailing("[R]") + ` > bool 0.5)`, legend: "failing"}},
+					queries: []query{{expr: `sum(` + trunkFailing("[5m]") + ` > bool 0.5)`, legend: "failing"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "In use",
+					kind: kindStat, width: 8, height: 4, title: "In use",
 					help: "Trunks that got calls within the last 15 minutes.",
 					unit: number, none: noTrunks, steps: always(blue),
 					queries: []query{{expr: `count(` + trunkRate("attempts", "[15m]") + ` > 0)`, legend: "trunks"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "ASR",
+					kind: kindStat, width: 8, height: 4, title: "ASR",
 					help: "Answer-seizure ratio of all trunks together, over 15 minutes. " + asrHelp,
 					unit: ratio, none: noTrunkCalls, steps: always(blue), min: new(0.0), places: new(1.0),
 					queries: []query{{expr: `sum(` + trunkRate("answered", "[15m]") + `) / (sum(` + trunkRate("attempts", "[15m]") + `) > 0)`, legend: "ASR"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Lowest ASR",
+					kind: kindStat, width: 8, height: 4, title: "Lowest ASR",
 					help: "The answer-seizure ratio of the trunk that answers the smallest share of its calls, over 15 minutes. " + asrHelp,
 					unit: ratio, none: noTrunkCalls, steps: always(blue), min: new(0.0), places: new(1.0),
 					queries: []query{{expr: `min(` + trunkShare("answered", "[15m]") + `)`, legend: "ASR"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Slowest",
+					kind: kindStat, width: 8, height: 4, title: "Slowest",
 					help: "The median post-dial delay of the trunk with the longest one, over 15 minutes. " + delayHelp,
 					unit: seconds, none: "No trunk rings", steps: badAbove(3, 6), places: new(2.0),
 					queries: []query{{expr: `max(` + trunkDelay("0.5", "[15m]") + `)`, legend: "delay"}},
 				},
 				{
-					kind: kindStat, width: 4, height: 5, title: "Shortest calls",
+					kind: kindStat, width: 8, height: 4, title: "Shortest calls",
 					help: "The mean call length of the trunk with the shortest calls, of the calls that ended within the last hour. Calls of a few seconds mean that callers hear nothing and hang up.",
 					unit: seconds, none: noCallLength, steps: always(blue), places: new(0.0),
 					queries: []query{{expr: `min(` + trunkLength("[1h]") + `)`, legend: "length"}},

@@ -34,6 +34,7 @@ func Known() Names {
 		"scrape_samples_post_metric_relabeling": nil,
 		"scrape_series_added":                   nil,
 		"ALERTS":                                {"alertname", "alertstate", "severity"},
+		"ALERTS_FOR_STATE":                      {"alertname", "severity"},
 	}
 	for line := range strings.Lines(exported) {
 		name, labels, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
@@ -98,7 +99,7 @@ func (n Names) checkSelector(s *parser.VectorSelector) (problems []string) {
 }
 
 // checkLabels requires each wanted label on at least one metric below a node, or as the
-// result of label_replace or label_join there.
+// result of label_replace, label_join or count_values there.
 func (n Names) checkLabels(node parser.Expr, wanted []string) (problems []string) {
 	have := n.labelsIn(node)
 	for _, l := range wanted {
@@ -114,6 +115,10 @@ func (n Names) labelsIn(node parser.Expr) (all []string) {
 		switch node := node.(type) {
 		case *parser.VectorSelector:
 			all = append(all, n[node.Name]...)
+		case *parser.AggregateExpr:
+			if to, ok := node.Param.(*parser.StringLiteral); ok { // count_values
+				all = append(all, to.Val)
+			}
 		case *parser.Call:
 			if node.Func.Name == "label_replace" || node.Func.Name == "label_join" {
 				if to, ok := node.Args[1].(*parser.StringLiteral); ok {

@@ -1,0 +1,50 @@
+package generate
+
+import "testing"
+
+// unwell are four servers, of which one is well, and three fail after five minutes: b is
+// down, the exporter of c is gone, and d does not answer SIP. From minute 40 on nothing is
+// scraped any more.
+const unwell = `
+  - {series: 'kamailio_up{job="j", instance="a"}', values: '1x39 stale'}
+  - {series: 'kamailio_up{job="j", instance="b"}', values: '1x4 0x34 stale'}
+  - {series: 'kamailio_up{job="j", instance="c"}', values: '1x4 stale'}
+  - {series: 'kamailio_up{job="j", instance="d"}', values: '1x39 stale'}
+  - {series: 'kamailio_sip_probe_success{job="j", instance="a", address="a"}', values: '1x39 stale'}
+  - {series: 'kamailio_sip_probe_success{job="j", instance="d", address="d"}', values: '1x4 0x34 stale'}
+  - {series: 'kamailio_dispatcher_destination_up{job="j", instance="a", set="1", uri="x"}', values: '1x4 0x34 stale'}
+  - {series: 'kamailio_dispatcher_destination_up{job="j", instance="a", set="1", uri="y"}', values: '1x39 stale'}
+  - {series: 'kamailio_dispatcher_destination_up{job="j", instance="a", set="2", uri="z"}', values: '0x39 stale'}
+  - {series: 'kamailio_dispatcher_destination_state{job="j", instance="a", set="2", uri="z"}', values: '3x39 stale'}
+  - {series: 'kamailio_dialog_processed_total{job="j", instance="a"}', values: '0+60x39 stale'}
+  - {series: 'kamailio_dialog_failed_total{job="j", instance="a"}', values: '0+12x20 300+60x18 stale'}
+`
+
+// TestHealth checks what the first screen of the overview says: a gateway of a set that
+// still has another, and a disabled one, are no failures.
+func TestHealth(t *testing.T) {
+	const nothing = `{labels: '{part="Unknown"}', value: -1}`
+	down := outOf(`(`+serverState+`) != bool 2`, "down", "No exporter is scraped")
+	state := worstWorking(`min by (cluster, job, instance) (`+serverState+`)`, `kamailio_up{S}`, `(`+serverState+`) == bool 2`, "cluster, job, instance", "{{instance}}")
+	evaluates(t, unwell, []evaluation{
+		{canCall, "4m", "{labels: '{}', value: 2}"},
+		{affected, "4m", `{labels: '{part="Nothing"}', value: 2}`},
+		{lastGood, "4m", "{labels: '{}', value: 240000}"},
+		{down, "4m", `{labels: '{n="0", of="4", text="0 of 4 down"}', value: 0}`},
+
+		{canCall, "8m", "{labels: '{}', value: 1}"},
+		{affected, "8m", `{labels: '{part="Servers"}', value: 1}, {labels: '{part="SIP sockets"}', value: 1}`},
+		{lastGood, "8m", "{labels: '{}', value: 270000}"},
+		{down, "8m", `{labels: '{n="3", of="4", text="3 of 4 down"}', value: 3}`},
+		{state[0].expr, "8m", `{labels: '{job="j", instance="b"}', value: 0}, {labels: '{job="j", instance="c"}', value: -1}, {labels: '{job="j", instance="d"}', value: 1}`},
+		{state[1].expr, "8m", `{labels: '{job="j", instance="a"}', value: 2}`},
+
+		// Nobody answers any more.
+		{affected, "35m", `{labels: '{part="Servers"}', value: 1}, {labels: '{part="SIP sockets"}', value: 1}, {labels: '{part="Calls"}', value: 0}`},
+		{canCall, "35m", "{labels: '{}', value: 0}"},
+
+		{canCall, "55m", ""},
+		{affected, "55m", nothing},
+		{down, "55m", `{labels: '{text="No exporter is scraped"}', value: -1}`},
+	})
+}
