@@ -247,7 +247,7 @@ func TestNames(t *testing.T) {
 		for _, p := range names.Check(r.Expr) {
 			t.Errorf("%s: %s", r.Record, p)
 		}
-		if !regexp.MustCompile(`^(instance|instance_method|job):kamailio_[a-z0-9_]+:(rate|ratio|mean|sum)[a-z0-9_]*$`).MatchString(r.Record) {
+		if !regexp.MustCompile(`^(instance|instance_method|job|job_trunk):kamailio_[a-z0-9_]+:(rate|ratio|mean|quantile|sum)[a-z0-9_]*$`).MatchString(r.Record) {
 			t.Errorf("%s: the name is not level:metric:operation", r.Record)
 		}
 	}
