@@ -62,16 +62,17 @@ taken() {
 	done
 	return 1
 }
-free() { # PORT VARIABLE
+busy=()
+free() { # PORT VARIABLE [HOST]
 	if taken "$1"; then
-		fail "port $1 is taken; choose another with $2=..."
+		busy+=("port $1 is taken: set $2 to another, for example $2=${3:+$3:}$(($1 + 100))")
 	fi
 }
-free "${listen##*:}" DEMO_LISTEN
+free "${listen##*:}" DEMO_LISTEN "${listen%:*}"
 if [ -n "$monitored" ]; then
-	free "${prometheus_listen##*:}" DEMO_PROMETHEUS
-	free "${alertmanager_listen##*:}" DEMO_ALERTMANAGER
-	free "${admin_listen##*:}" DEMO_ADMIN
+	free "${prometheus_listen##*:}" DEMO_PROMETHEUS "${prometheus_listen%:*}"
+	free "${alertmanager_listen##*:}" DEMO_ALERTMANAGER "${alertmanager_listen%:*}"
+	free "${admin_listen##*:}" DEMO_ADMIN "${admin_listen%:*}"
 fi
 free "$KAM_SIP_PORT" KAM_SIP_PORT
 free "$KAM_TLS_PORT" KAM_TLS_PORT
@@ -79,8 +80,15 @@ free "$KAM_RPC_PORT" KAM_RPC_PORT
 free "$KAM_RPC_TCP_PORT" KAM_RPC_TCP_PORT
 free "$KAM_CTL_PORT" KAM_CTL_PORT
 for port in {0..7}; do
-	free $((KAM_GW_PORT + port)) KAM_GW_PORT
+	if taken $((KAM_GW_PORT + port)); then
+		busy+=("port $((KAM_GW_PORT + port)) is taken: set KAM_GW_PORT to the first of 8 free ports")
+		break
+	fi
 done
+if [ ${#busy[@]} -gt 0 ]; then
+	printf 'run.sh: %s\n' "${busy[@]}" >&2
+	exit 1
+fi
 
 KAM_DIR=$(mktemp -d /tmp/kamailio_demo.XXXXXX)
 export KAM_DIR

@@ -71,7 +71,7 @@ start() {
 	local name=$1
 	shift
 	# -skip_rlimit: SIPp must not ask for more open files than it may have.
-	sipp -nostdin -skip_rlimit -i "${address:-127.0.0.1}" -trace_err -error_file "$work/$name.err" \
+	sipp -nostdin -skip_rlimit -ci 127.0.0.1 -i "${address:-127.0.0.1}" -trace_err -error_file "$work/$name.err" \
 		"$@" </dev/null >"$work/$name.out" 2>&1 &
 	pids+=($!)
 }

@@ -3,6 +3,8 @@ package serve
 import (
 	"strings"
 	"sync"
+	"time"
+	"unicode"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -12,18 +14,26 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
-// failureLog logs one line when a failure begins and one when it ends, instead of the
-// same line at each scrape.
+// failureLog logs one line when a failure begins, when its cause changes, and when it
+// ends, instead of the same line at each scrape.
 type failureLog struct {
 	logger log.Logger
 	mu     sync.Mutex
-	failed map[string]bool // by collector; "" is Kamailio itself
+	failed map[string]failure // by collector; "" is Kamailio itself
 	// dropped names what was dropped from the xhttp_prom page.
 	dropped string
 }
 
+type failure struct {
+	cause  string // the error without its numbers, such as a duration or a count
+	logged time.Time
+}
+
+// causeInterval limits how often a changed cause is logged: causes can alternate.
+const causeInterval = time.Minute
+
 func newFailureLog(logger log.Logger) *failureLog {
-	return &failureLog{logger: logger, failed: map[string]bool{}}
+	return &failureLog{logger: logger, failed: map[string]failure{}}
 }
 
 func (f *failureLog) note(s *collector.Snapshot) {
@@ -123,10 +133,23 @@ func someOf(names []string) string {
 	return b.String()
 }
 
+// changed reports whether a failure began, ended, or has another cause since the last line
+// about it.
 func (f *failureLog) changed(what string, err error) bool {
-	if f.failed[what] == (err != nil) {
+	before, failed := f.failed[what]
+	if err == nil {
+		delete(f.failed, what)
+		return failed
+	}
+	cause := strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) {
+			return -1
+		}
+		return r
+	}, err.Error())
+	if failed && (cause == before.cause || time.Since(before.logged) < causeInterval) {
 		return false
 	}
-	f.failed[what] = err != nil
+	f.failed[what] = failure{cause, time.Now()}
 	return true
 }
