@@ -19,9 +19,19 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
+// asMe is the flag for this process's account. The service's may exist on this machine.
+func asMe(t *testing.T) string {
+	t.Helper()
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "--user=" + me.Username
+}
+
 func TestDoctorExitCodes(t *testing.T) {
 	s := fake56(t)
-	good := []string{"doctor", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=" + s.URI("unix"), "--kamailio.uri=" + s.URI("fifo")}
+	good := []string{"doctor", "--no-search", asMe(t), "--web.listen-address=127.0.0.1:0", "--kamailio.uri=" + s.URI("unix"), "--kamailio.uri=" + s.URI("fifo")}
 	web := filepath.Join(t.TempDir(), "web.yml")
 	if err := os.WriteFile(web, []byte("basic_auth_users: {me: nohash"), 0o600); err != nil {
 		t.Fatal(err)
@@ -58,7 +68,7 @@ func TestDoctorExitCodes(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 0 || report.Status != doctor.Healthy || report.Version != "5.6.3" || len(report.Transports) != 2 {
 		t.Errorf("%v, %d: %s", err, code, stdout)
 	}
-	fromEnvironment := process(t, "doctor", "--no-search", "--web.listen-address=127.0.0.1:0")
+	fromEnvironment := process(t, "doctor", "--no-search", asMe(t), "--web.listen-address=127.0.0.1:0")
 	fromEnvironment.Env = append(fromEnvironment.Env, "KAMAILIO_EXPORTER_KAMAILIO_URI="+s.URI("unix")+"\n"+s.URI("fifo"))
 	if stdout, stderr, code := ended(t, fromEnvironment); code != 0 || !strings.Contains(stdout, s.URI("unix")) {
 		t.Errorf("%d: %s\n%s", code, stdout, stderr)
@@ -85,7 +95,7 @@ func TestDoctorFindsTheExporter(t *testing.T) {
 	s := fake56(t)
 	e := start(t, "--kamailio.uri="+s.URI("unix"))
 	var out strings.Builder
-	err := run(t.Context(), []string{"doctor", "--no-search", "--kamailio.uri=" + s.URI("unix"), "--kamailio.uri=" + s.URI("fifo"), "--web.listen-address=" + strings.TrimPrefix(e.url, "http://")}, &out, io.Discard)
+	err := run(t.Context(), []string{"doctor", "--no-search", asMe(t), "--kamailio.uri=" + s.URI("unix"), "--kamailio.uri=" + s.URI("fifo"), "--web.listen-address=" + strings.TrimPrefix(e.url, "http://")}, &out, io.Discard)
 	if err != nil || !strings.Contains(out.String(), "an exporter is listening on 127.0.0.1:") {
 		t.Errorf("%v:\n%s", err, out.String())
 	}
@@ -99,7 +109,7 @@ func TestDoctorOfHTTPThatCloses(t *testing.T) {
 			ask := func(uri string) string {
 				t.Helper()
 				var out strings.Builder
-				if err := run(t.Context(), []string{"doctor", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=" + uri, "--sip.probe=udp:" + s.SIPAddr}, &out, io.Discard); err != nil {
+				if err := run(t.Context(), []string{"doctor", "--no-search", asMe(t), "--web.listen-address=127.0.0.1:0", "--kamailio.uri=" + uri, "--sip.probe=udp:" + s.SIPAddr}, &out, io.Discard); err != nil {
 					t.Errorf("%v:\n%s", err, out.String())
 				}
 				return out.String()
@@ -148,7 +158,7 @@ func TestDoctorWithoutPermission(t *testing.T) {
 	}
 	ask := func(groups ...uint32) (string, int) {
 		t.Helper()
-		cmd := process(t, "doctor", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=unix://"+s.SocketPath, "--kamailio.uri=fifo://"+s.FIFOPath)
+		cmd := process(t, "doctor", "--no-search", asMe(t), "--web.listen-address=127.0.0.1:0", "--kamailio.uri=unix://"+s.SocketPath, "--kamailio.uri=fifo://"+s.FIFOPath)
 		cmd.Path = program
 		cmd.Dir = "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: groups}}
@@ -191,7 +201,7 @@ func TestDoctorChangesNothing(t *testing.T) {
 	logged := s.LogLines()
 	for range 3 {
 		var out strings.Builder
-		if err := run(t.Context(), []string{"doctor", "--no-search", "--web.listen-address=127.0.0.1:0", "--kamailio.uri=unix://" + s.SocketPath, "--kamailio.uri=fifo://" + s.FIFOPath + "?reply_dir=" + s.FIFOReplyDir}, &out, io.Discard); err != nil {
+		if err := run(t.Context(), []string{"doctor", "--no-search", asMe(t), "--web.listen-address=127.0.0.1:0", "--kamailio.uri=unix://" + s.SocketPath, "--kamailio.uri=fifo://" + s.FIFOPath + "?reply_dir=" + s.FIFOReplyDir}, &out, io.Discard); err != nil {
 			t.Errorf("%v:\n%s", err, out.String())
 		}
 	}

@@ -719,14 +719,14 @@ targets:
 	}
 
 	const listen = "--web.listen-address=127.0.0.1:0"
-	out, code := ask("doctor", "--target=here", listen)
+	out, code := ask("doctor", asMe(t), "--target=here", listen)
 	if code != 0 || !strings.Contains(out, "The target here of "+file) || !strings.Contains(out, proxy.URL) || strings.Contains(out, password) {
 		t.Errorf("%d:\n%s", code, out)
 	}
-	if out, code := ask("doctor", "--target=here", listen, "--output=json"); code != 0 || !strings.Contains(out, "2 collectors work, with") || !json.Valid([]byte(out)) {
+	if out, code := ask("doctor", asMe(t), "--target=here", listen, "--output=json"); code != 0 || !strings.Contains(out, "2 collectors work, with") || !json.Valid([]byte(out)) {
 		t.Errorf("its module has two collectors; %d:\n%s", code, out)
 	}
-	if out, code := ask("doctor", "--target=locked", listen); code != doctor.ExitBroken || !strings.Contains(out, "401") {
+	if out, code := ask("doctor", asMe(t), "--target=locked", listen); code != doctor.ExitBroken || !strings.Contains(out, "401") {
 		t.Errorf("%d:\n%s", code, out)
 	}
 	if out, code := ask("rpc", "--target=here", "core.version"); code != 0 || !strings.Contains(out, "5.6.3") {

@@ -22,6 +22,7 @@ type System struct {
 	RunDirs []string // default directories of Kamailio's sockets
 	Units   []string // directories of systemd units, highest precedence first
 	EnvFile string   // environment file of the service
+	Account string   // account of the service if it has no unit; may not exist
 }
 
 // ThisSystem returns the host that the program runs on.
@@ -33,6 +34,7 @@ func ThisSystem() System {
 		RunDirs: []string{"/run/kamailio", "/var/run/kamailio", "/tmp"},
 		Units:   []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"},
 		EnvFile: "/etc/default/kamailio-exporter",
+		Account: serviceName,
 	}
 }
 
@@ -59,7 +61,7 @@ func (s System) whose(name string) (account, error) {
 			return self, nil
 		}
 		if name, extra, from = unit["User"], strings.Fields(unit["SupplementaryGroups"]), "its unit"; name == "" {
-			name, from = serviceName, "its name"
+			name, from = s.Account, "its name"
 			if _, err := user.Lookup(name); err != nil {
 				return self, nil
 			}
