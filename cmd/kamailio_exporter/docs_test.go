@@ -345,7 +345,6 @@ func TestDocumentedMetrics(t *testing.T) {
 var ownNames = map[string]bool{
 	"kamailio_exporter": true, "kamailio_exporter_admin_": true, "kamailio_": true,
 	"kamailio_rpc": true, "kamailio_ctl": true,
-	"kamailio_gateway_calls_total": true, "kamailio_gateway_failed_calls_total": true, // of the demo's script
 }
 
 // documents returns all Markdown files of the repository, by path.
@@ -499,8 +498,7 @@ func TestDocumentedMessages(t *testing.T) {
 // TestDocumentedAlertsAndFiles checks that the alerts in documents exist, and the files
 // of this repository that documents and the program's texts name.
 func TestDocumentedAlertsAndFiles(t *testing.T) {
-	rules := readText(t, filepath.Join(top, "alerts", "kamailio-alerts.yml")) + readText(t, filepath.Join(top, "alerts", "kamailio-admin-alerts.yml")) +
-		readText(t, filepath.Join(top, "examples", "admin", "repair", "alerts.yml"))
+	rules := readText(t, filepath.Join(top, "alerts", "kamailio-alerts.yml")) + readText(t, filepath.Join(top, "alerts", "kamailio-admin-alerts.yml"))
 	texts := documents(t)
 	for name, text := range texts {
 		for _, found := range regexp.MustCompile(`\bKamailio[A-Z][A-Za-z]+\b`).FindAllString(text, -1) {

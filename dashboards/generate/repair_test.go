@@ -124,7 +124,7 @@ func startRepairs(t *testing.T, version string) *repairs {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(r.binary, "--web.listen-address="+r.exporter, "--kamailio.uri="+s.HTTPURL, "--admin.config.file="+r.config,
-		"--xhttp_prom.url="+strings.Replace(s.HTTPURL, "/RPC", "/metrics", 1), "--scrape.growing-interval=1s")
+		"--scrape.growing-interval=1s")
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {
@@ -147,14 +147,12 @@ func startRepairs(t *testing.T, version string) *repairs {
 		"group_wait: 10s", "group_wait: 1s", "group_interval: 1m", "group_interval: 1s", "repeat_interval: 5m", "repeat_interval: 2s"))
 	program(t, needs(t, "prometheus-alertmanager", "prometheus-alertmanager"), "--config.file="+alertmanager, "--storage.path="+filepath.Join(dir, "am"),
 		"--cluster.listen-address=", "--web.listen-address="+alertmanagerAddress)
-	hasty := func(file, name string, pairs ...string) string {
-		text := regexp.MustCompile(`(?m)^( +)for: \S+`).ReplaceAllString(replaced(t, file, pairs...), "${1}for: 2s")
-		return written(t, dir, name, text)
-	}
-	r.prometheus = runPrometheus(t, []string{r.exporter}, []string{
-		hasty(repairFiles+"alerts.yml", "repair.yml", "[2m]", "[10s]"),
-		hasty("../../alerts/kamailio-alerts.yml", "kamailio.yml", `seconds="28800"`, `seconds="60"`),
-	}, alertmanagerAddress)
+	rules := replaced(t, "../../alerts/kamailio-alerts.yml", `seconds="28800"`, `seconds="60"`)
+	rules = regexp.MustCompile(`(?m)^( +(?:keep_firing_)?for): \S+`).ReplaceAllString(rules, "$1: 2s")
+	rules = regexp.MustCompile(`(?s)- alert: KamailioTrunkFailsCalls\n.*?annotations:`).ReplaceAllStringFunc(rules, func(rule string) string {
+		return regexp.MustCompile(`\[(3|15)m\]`).ReplaceAllString(rule, "[10s]")
+	})
+	r.prometheus = runPrometheus(t, []string{r.exporter}, []string{written(t, dir, "kamailio.yml", rules)}, alertmanagerAddress)
 	return r
 }
 
@@ -213,7 +211,7 @@ func (r *repairs) becomes(what string, so func() bool) {
 	r.t.Helper()
 	if !until(90*time.Second, so) {
 		var said bytes.Buffer
-		for _, s := range r.prometheus.query(r.t, `{__name__=~"ALERTS|kamailio_exporter_remediation_(actions|refused)_total|kamailio_gateway_.*"} > 0`) {
+		for _, s := range r.prometheus.query(r.t, `{__name__=~"ALERTS|kamailio_exporter_remediation_(actions|refused)_total|kamailio_trunk_(attempts|answered|refused)_total"} > 0`) {
 			fmt.Fprintln(&said, s.labels, s.value)
 		}
 		r.t.Fatalf("not within 90 s: %s\n%s\n%s", what, said.String(), r.RPC(r.t, "dispatcher.list"))
@@ -364,7 +362,7 @@ func repair(t *testing.T, r *repairs) {
 	// Enforce. Alerts that already fire are acted on as well.
 	third.failing.Store(false)
 	r.becomes("the gateways' alerts end", func() bool {
-		return r.metric(`ALERTS{alertname=~"KamailioGatewayFailsCalls|KamailioDispatcherLatencyHigh"}`) == 0
+		return r.metric(`ALERTS{alertname=~"KamailioTrunkFailsCalls|KamailioDispatcherLatencyHigh"}`) == 0
 	})
 	r.enforce()
 	third.failing.Store(true)

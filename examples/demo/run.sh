@@ -155,7 +155,7 @@ await Kamailio "$kamailio" "$KAM_DIR/kamailio.log" \
 
 echo "Starting traffic"
 if [ -n "$monitored" ]; then
-	export TRAFFIC_WAVES=${TRAFFIC_WAVES-1} TRAFFIC_FLAKY=${TRAFFIC_FLAKY-180} TRAFFIC_FAILING=${TRAFFIC_FAILING-180}
+	export TRAFFIC_WAVES=${TRAFFIC_WAVES-1} TRAFFIC_FLAKY=${TRAFFIC_FLAKY-180} TRAFFIC_FAILING=${TRAFFIC_FAILING-300}
 fi
 setsid "$here/traffic.sh" >"$KAM_DIR/traffic.log" 2>&1 &
 traffic=$!
@@ -180,7 +180,7 @@ if [ -n "$monitored" ]; then
 		-e "/oncall:/,/grants:/s/sha256: [0-9a-f]*/sha256: $hash/" \
 		"$top/examples/admin/repair/admin.yml" >"$KAM_DIR/admin.yml"
 	umask 022
-	admin_flags=(--admin.config.file="$KAM_DIR/admin.yml" --xhttp_prom.url="http://127.0.0.1:$KAM_RPC_PORT/metrics")
+	admin_flags=(--admin.config.file="$KAM_DIR/admin.yml")
 fi
 
 echo "Starting the exporter"
@@ -198,7 +198,7 @@ await "the exporter" "$exporter" "$KAM_DIR/exporter.log" \
 if [ -n "$monitored" ]; then
 	echo "Starting Prometheus and Alertmanager"
 	rules=()
-	for file in "$top"/alerts/*.yml "$top/examples/admin/repair/alerts.yml"; do
+	for file in "$top"/alerts/*.yml; do
 		# Alertmanager's own configuration is there too.
 		if [ -e "$file" ] && grep -q '^groups:' "$file"; then
 			rules+=("$file")

@@ -849,7 +849,7 @@ func checkScriptMetrics(_ context.Context, p *patient) []Finding {
 	if loaded, _ := p.loads("xhttp_prom"); !loaded {
 		return nil
 	}
-	const why = "each change of a script metric searches all of them for expired ones, under a lock that all processes share, so that many series delay calls. With 0, series stay until a restart, so their labels must have few values"
+	const why = "each change of a script metric searches all of them for expired ones, under a lock that all processes share, so that many series delay calls; and a series that did not change for this time, such as that of an idle gateway, is lost. With 0, series stay until a restart, so their labels must have few values"
 	config, known := p.configuration()
 	if !known {
 		return one(Note, "xhttp_prom is loaded, and kamailio.cfg could not be read. Unless its xhttp_prom_timeout is 0, "+why, kamailioCfg(noTimeoutLine))
