@@ -111,6 +111,20 @@ func (w watched) becomes(t *testing.T, before map[string]bool, want, may []strin
 	}
 }
 
+// affects waits until the first screen of the overview names a part of the service, as
+// Degraded (1) or Failed (0).
+func (w watched) affects(t *testing.T, part string, grade float64) {
+	t.Helper()
+	expr := grafanaAt(w.exporter).Replace(query{expr: affected}.promQL())
+	var found []series
+	if !until(time.Minute, func() bool {
+		found = w.prometheus.query(t, expr)
+		return slices.ContainsFunc(found, func(s series) bool { return s.labels["part"] == part && s.value == grade })
+	}) {
+		t.Errorf("the overview does not show %s as %v: %v", part, grade, found)
+	}
+}
+
 // latencyOfTwin is an alert about a destination whose URI is in the set twice: Kamailio
 // assigns replies to pings of one to the other (dispatcher/dispatch.c,
 // ds_update_latency), so its latencies are wrong.
@@ -177,6 +191,7 @@ func TestFaultsFireAlerts(t *testing.T) {
 		quiet.PauseSIP(t)
 		// RPCs over HTTP hang with the SIP workers.
 		quiet.becomes(t, before, []string{"KamailioSIPNotAnswering"}, []string{"KamailioCollector", "KamailioDispatcher", "KamailioURIUnusable"})
+		quiet.affects(t, "SIP sockets", 0)
 		quiet.Resume()
 		if !until(time.Minute, func() bool { return !quiet.firing(t)["KamailioSIPNotAnswering"] }) {
 			t.Error("SIP is answered again, and the alert still fires")
@@ -186,6 +201,7 @@ func TestFaultsFireAlerts(t *testing.T) {
 		everyDay := quiet.firing(t)
 		quiet.Kill()
 		quiet.becomes(t, nil, []string{"KamailioDown", "KamailioSIPNotAnswering"}, nil)
+		quiet.affects(t, "Servers", 0)
 		before := quiet.firing(t)
 		maps.Copy(before, everyDay) // these return with Kamailio
 		quiet.Restart()
@@ -206,6 +222,7 @@ func TestFaultsFireAlerts(t *testing.T) {
 		// There is no gateway for this number: 503, with a transaction.
 		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", scenarioFile(t, "call-refused"), "-inf", called, "-r", "3", "-m", "300", quiet.SIPAddr)
 		quiet.becomes(t, before, []string{"KamailioCallsRefused", "KamailioLocalServerErrors", "KamailioSessionEstablishmentRatioLow"}, []string{"KamailioDispatcher", "KamailioDMQPeerDown", "KamailioTrunkRegistrationDown", "KamailioDrouting", "KamailioRTPEngine", "KamailioKeepalive"})
+		quiet.affects(t, "Calls", 0)
 	})
 	t.Run("ACKs are lost", func(t *testing.T) {
 		before := small.firing(t)
@@ -221,6 +238,7 @@ func TestFaultsFireAlerts(t *testing.T) {
 			return small.firing(t)["KamailioSharedMemoryExhausted"]
 		})
 		small.becomes(t, before, []string{"KamailioSharedMemoryAlmostFull", "KamailioSharedMemoryExhausted"}, []string{latencyOfTwin})
+		small.affects(t, "Memory", 1)
 	})
 }
 
