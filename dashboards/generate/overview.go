@@ -113,8 +113,8 @@ func overview() Dashboard {
 				},
 				{
 					kind: kindStat, width: 6, height: 4, title: "Alerts",
-					help: "Alerts named Kamailio… that are firing in this Prometheus. It also shows \"None\" if the rules are not loaded.",
-					unit: "suffix: firing", none: "None", steps: noneMay(red),
+					help: "Alerts named Kamailio… that are firing in this Prometheus. It is also empty if the rules are not loaded.",
+					unit: "suffix: firing", none: "None, or no rules", steps: noneMay(red),
 					queries: []query{{expr: `count(` + firing + `)`, legend: "alerts"}},
 				},
 				{
@@ -225,7 +225,7 @@ func overview() Dashboard {
 			{title: "What changed", panels: []panel{
 				{
 					kind: kindTable, width: 24, height: 7, title: "What changed last",
-					help: "The last start of each Kamailio and each exporter, the last reload of the exporter's files and of Kamailio's prefix trees, and the last success of each action of the admin endpoint. The newest 20 are shown. Restarts and actions are also marks in the graphs.",
+					help: "The last start of each Kamailio and each exporter, the last reload of the exporter's files and of Kamailio's prefix trees after it, and the last success of each action of the admin endpoint. The newest 20 are shown. Restarts and actions are also marks in the graphs.",
 					unit: words, none: "No exporter is scraped", sort: "-When", hidden: []string{"action", "cluster", "job"},
 					queries: []query{{expr: `topk(20, 1000 * (` + changes + `))`}},
 					columns: []column{
@@ -282,7 +282,7 @@ var (
 		{"Exporter started", `max by (cluster, job, instance) (process_start_time_seconds{S} and on (cluster, job, instance) kamailio_exporter_build_info{S})`},
 		{"Exporter's configuration reloaded", `max by (cluster, job, instance) (kamailio_exporter_config_last_reload_success_timestamp_seconds{S}) > max by (cluster, job, instance) (process_start_time_seconds{S}) + 60`},
 		{"Admin endpoint's configuration reloaded", `max by (cluster, job, instance) (kamailio_exporter_admin_config_last_reload_success_timestamp_seconds{S}) > max by (cluster, job, instance) (process_start_time_seconds{S}) + 60`},
-		{"Prefix tree reloaded", `max by (cluster, job, instance) (kamailio_mtree_last_reload_timestamp_seconds{S})`},
+		{"Prefix tree reloaded", `max by (cluster, job, instance) (kamailio_mtree_last_reload_timestamp_seconds{S}) > max by (cluster, job, instance) (kamailio_start_time_seconds{S}) + 60`},
 	}) + ` or label_replace(max by (cluster, job, instance, action) (kamailio_exporter_admin_last_success_timestamp_seconds{S} > 0), "what", "Action $1", "action", "(.*)")`
 )
 

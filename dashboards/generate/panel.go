@@ -2,6 +2,7 @@ package generate
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/cog"
@@ -45,13 +46,22 @@ func (p panel) build() (built dashboard.Panel, err error) {
 		built.FieldConfig = dashboard.NewFieldConfigSource()
 	}
 	fields := &built.FieldConfig.Defaults
-	fields.Unit, fields.NoValue = (*string)(&p.unit), &p.none
+	fields.Unit, fields.NoValue = (*string)(&p.unit), new(p.noValue())
 	fields.Min, fields.Max, fields.Decimals = p.min, p.max, p.places
 	if p.states != nil {
 		fields.Mappings = mappings(p.states)
 	}
 	fields.Thresholds = thresholds(p.steps)
 	return built, nil
+}
+
+// noValue is the text of an empty panel. Whatever else can be the reason, a server that
+// is down has no values either.
+func (p panel) noValue() string {
+	if regexp.MustCompile("answers|scraped|[Uu]nknown|[Rr]ules").MatchString(p.none) {
+		return p.none
+	}
+	return p.none + ", or no server answers"
 }
 
 func (q query) target(place int, kind kind) (*prometheus.Dataquery, error) {
