@@ -12,5 +12,5 @@ import "embed"
 //go:embed README.md CHANGELOG.md SECURITY.md docs dashboards/screenshots/overview-incident.png
 //go:embed dashboards/*.json alerts/*.yml alerts/*.tmpl alerts/*.md alerts/runbooks
 //go:embed examples/README.md examples/admin examples/agent examples/kubernetes examples/prometheus
-//go:embed examples/systemd examples/kamailio/drouting-gw-status.cfg examples/kamailio/kamailio-trunks.cfg examples/kamailio/kamailio.cfg
+//go:embed examples/systemd examples/kamailio/*.cfg examples/kamailio/*.lua examples/kamailio/*.py
 var Files embed.FS

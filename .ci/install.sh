@@ -34,6 +34,8 @@ test=(
 	shellcheck:shellcheck
 	readelf:binutils
 	ip:iproute2
+	module/app_lua.so:kamailio-lua-modules
+	module/app_python3.so:kamailio-python3-modules
 	systemd-analyze:systemd
 	rpm:rpm
 )

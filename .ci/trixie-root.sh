@@ -2,7 +2,7 @@
 # Prints the path of a directory that holds a small Debian 13 (trixie) with
 # Kamailio 6.0 in it, so that both packaged Kamailio versions can run on one
 # machine. The directory is kept in the user's cache and made again only when
-# the package list below changes. All else that is printed goes to stderr.
+# it lacks a package of the list below. All else that is printed goes to stderr.
 #
 # Needs root (debootstrap makes device nodes); uses sudo when it is not root.
 set -euo pipefail
@@ -11,7 +11,9 @@ packages=(
 	ca-certificates
 	kamailio
 	kamailio-extra-modules
+	kamailio-lua-modules
 	kamailio-presence-modules
+	kamailio-python3-modules
 	kamailio-sqlite-modules
 	kamailio-tls-modules
 	kamailio-websocket-modules
@@ -19,7 +21,7 @@ packages=(
 	sqlite3
 )
 suite=trixie
-stamp="1 $suite ${packages[*]}" # raise the number to force a new build
+stamp=1 # raise the number to force a new build
 
 cache=${KAMAILIO_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kamailio_exporter}
 root=$cache/$suite
@@ -31,7 +33,11 @@ fail() {
 }
 
 have_root() {
-	[ -e "$root/$stamp_file" ] && [ "$(cat "$root/$stamp_file")" = "$stamp" ]
+	local number package
+	[ -e "$root/$stamp_file" ] && read -r number _ <"$root/$stamp_file" && [ "$number" = "$stamp" ] || return
+	for package in "${packages[@]}"; do
+		compgen -G "$root/var/lib/dpkg/info/$package*.list" >/dev/null || return
+	done
 }
 
 # The mirror that this machine already uses for Debian, else Debian's default.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,10 +19,11 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// trunkProxy routes a call to the gateways in the called user name, which are at the
-// ports after its own: serial-1-2 tries them one after the other, fork-1-2 both at once,
-// ds-1 uses the dispatcher.
-const trunkProxy = `#!KAMAILIO
+// trunkServer is the configuration of a proxy up to its routes, and trunkProxies are these
+// in each language that Kamailio runs. They route a call to the gateways in the called user
+// name, which are at the ports after its own: serial-1-2 tries them one after the other,
+// fork-1-2 both at once, ds-1 uses the dispatcher.
+const trunkServer = `#!KAMAILIO
 debug=0
 log_stderror=yes
 children=4
@@ -39,18 +41,30 @@ loadmodule "textops.so"
 loadmodule "siputils.so"
 loadmodule "dialog.so"
 loadmodule "htable.so"
-loadmodule "cfgutils.so"
 loadmodule "dispatcher.so"
 loadmodule "corex.so"
 modparam("rr", "enable_full_lr", 0)
 modparam("tm", "failure_reply_mode", 3)
 modparam("tm", "fr_timer", 2000)
 modparam("tm", "fr_inv_timer", 4000)
-modparam("dispatcher", "list_file", "DISPATCHER_LIST")
+modparam("dispatcher", "list_file", "/etc/kamailio/dispatcher.list")
 modparam("dispatcher", "reload_delta", 1)
+`
 
+const trunkTables = `
+modparam("htable", "htable", "trunks=>size=10;initval=0;")
+modparam("dialog", "event_callback", "ksr_dialog_event")
+`
+
+var trunkProxies = []struct {
+	language   string
+	transports []string
+	config     string // after trunkServer
+	script     string // of KEMI
+}{
+	{"native", []string{"udp", "tcp"}, `
 #!define TRUNKS_DIALOG
-INCLUDE
+include_file "/etc/kamailio/kamailio-trunks.cfg"
 
 route[TRUNK_NAME] {
 	$var(trunk) = "gateway|" + ($nh(p) - $Rp);
@@ -111,7 +125,159 @@ failure_route[NEXT] {
 	t_on_reply("TRUNK");
 	t_relay();
 }
-`
+`, ""},
+	{"lua", []string{"udp"}, trunkTables + `
+loadmodule "app_lua.so"
+modparam("app_lua", "load", "/etc/kamailio/kamailio.lua")
+cfgengine "lua"
+`, `
+dofile("/etc/kamailio/kamailio-trunks.lua")
+
+function trunk_name()
+	return "gateway|" .. KSR.pv.get("$nh(p)") - KSR.pv.get("$Rp")
+end
+
+ksr_branch, ksr_reply = trunks_branch, trunks_reply
+
+function ksr_dialog_event(event)
+	if event == "dialog:end" then trunks_call_end() end
+end
+
+local function send()
+	KSR.tm.t_on_branch("ksr_branch")
+	KSR.tm.t_on_reply("ksr_reply")
+	KSR.tm.t_relay()
+end
+
+local function uri(user, port)
+	return "sip:" .. user .. "@127.0.0.1:" .. port .. ";transport=TRANSPORT"
+end
+
+function ksr_request_route()
+	local method = KSR.pv.get("$rm")
+	if method == "CANCEL" then
+		if KSR.tm.t_check_trans() > 0 then KSR.tm.t_relay() end
+		return
+	end
+	if KSR.pv.get("$tt") then
+		if KSR.rr.loose_route() > 0 then
+			if method == "INVITE" then send() else KSR.tm.t_relay() end
+		elseif method == "ACK" and KSR.tm.t_check_trans() > 0 then
+			KSR.tm.t_relay()
+		end
+		return
+	end
+	if method ~= "INVITE" then return end
+	if KSR.tm.t_check_trans() == 0 then return end -- a retransmission
+	KSR.tm.t_newtran()
+	KSR.dialog.dlg_manage()
+	KSR.rr.record_route()
+	local kind, first, second = string.match(KSR.pv.get("$rU"), "(%a+)%-(%d+)%-?(%d*)")
+	if second ~= "" then KSR.pv.seti("$avp(second)", KSR.pv.get("$Rp") + second) end
+	if kind == "serial" then KSR.tm.t_on_failure("ksr_failure") end
+	if kind == "ds" then
+		KSR.dispatcher.ds_select_dst(1, 4)
+	else
+		KSR.pv.sets("$ru", uri(KSR.pv.get("$rU"), KSR.pv.get("$Rp") + first))
+		if kind == "fork" then KSR.corex.append_branch_uri(uri("fork", KSR.pv.get("$avp(second)"))) end
+	end
+	send()
+end
+
+function ksr_failure()
+	if KSR.tm.t_is_canceled() > 0 then return end
+	KSR.pv.sets("$ru", uri("next", KSR.pv.get("$avp(second)")))
+	send()
+end
+`},
+	{"python", []string{"tcp"}, trunkTables + `
+loadmodule "app_python3.so"
+modparam("app_python3", "load", "/etc/kamailio/kamailio.py")
+cfgengine "python"
+`, `
+import KSR
+import kamailio_trunks
+
+
+def mod_init():
+    return kamailio()
+
+
+def uri(user, port):
+    return f"sip:{user}@127.0.0.1:{port};transport=TRANSPORT"
+
+
+class kamailio(kamailio_trunks.Trunks):
+    def child_init(self, rank):
+        return 0
+
+    # app_python3 leaves an exception behind for each of these that is missing.
+    def ksr_reply_route(self, msg):
+        return 1
+
+    def ksr_onsend_route(self, msg):
+        return 1
+
+    def trunk_name(self):
+        return f"gateway|{int(KSR.pv.get('$nh(p)')) - KSR.pv.get('$Rp')}"
+
+    def ksr_branch(self, msg):
+        self.trunks_branch()
+        return 1
+
+    def ksr_reply(self, msg):
+        self.trunks_reply()
+        return 1
+
+    def ksr_dialog_event(self, msg, event):
+        if event == "dialog:end":
+            self.trunks_call_end()
+        return 1
+
+    def send(self):
+        KSR.tm.t_on_branch("ksr_branch")
+        KSR.tm.t_on_reply("ksr_reply")
+        KSR.tm.t_relay()
+        return 1
+
+    def ksr_request_route(self, msg):
+        method, port = KSR.pv.get("$rm"), KSR.pv.get("$Rp")
+        if method == "CANCEL":
+            if KSR.tm.t_check_trans() > 0:
+                KSR.tm.t_relay()
+            return 1
+        if KSR.pv.get("$tt") is not None:
+            if KSR.rr.loose_route() > 0:
+                if method == "INVITE":
+                    return self.send()
+                KSR.tm.t_relay()
+            elif method == "ACK" and KSR.tm.t_check_trans() > 0:
+                KSR.tm.t_relay()
+            return 1
+        if method != "INVITE" or KSR.tm.t_check_trans() == 0:  # a retransmission
+            return 1
+        KSR.tm.t_newtran()
+        KSR.dialog.dlg_manage()
+        KSR.rr.record_route()
+        kind, first, second = (KSR.pv.get("$rU") + "-0").split("-")[:3]
+        KSR.pv.seti("$avp(second)", port + int(second))
+        if kind == "serial":
+            KSR.tm.t_on_failure("ksr_failure")
+        if kind == "ds":
+            KSR.dispatcher.ds_select_dst(1, 4)
+        else:
+            KSR.pv.sets("$ru", uri(KSR.pv.get("$rU"), port + int(first)))
+            if kind == "fork":
+                KSR.corex.append_branch_uri(uri("fork", port + int(second)))
+        return self.send()
+
+    def ksr_failure(self, msg):
+        if KSR.tm.t_is_canceled() > 0:
+            return 1
+        KSR.pv.sets("$ru", uri("next", KSR.pv.get("$avp(second)")))
+        return self.send()
+`},
+}
 
 // trunkGateways define what the gateways do, in the language of gatewayScenario.
 var trunkGateways = []struct {
@@ -153,108 +319,130 @@ var trunkCalls = []struct{ name, to, does string }{
 	{"forked, busy and timeout", "fork-2-4", "INVITE 408 ACK"},
 }
 
-// TestTrunksAreTrue checks that the counts of kamailio-trunks.cfg match what the gateways
-// saw.
+// trunkFiles returns a directory in which a server finds what is in /etc/kamailio: the
+// includes, and this script in all languages.
+func trunkFiles(t *testing.T, script string) (dir string, inDir func(text string) string) {
+	t.Helper()
+	dir = t.TempDir()
+	for _, name := range []string{"kamailio-trunks.cfg", "kamailio-trunks.lua", "kamailio_trunks.py"} {
+		write(t, filepath.Join(dir, name), readText(t, "../../examples/kamailio/"+name))
+	}
+	inDir = func(text string) string { return strings.ReplaceAll(text, "/etc/kamailio/", dir+"/") }
+	write(t, filepath.Join(dir, "kamailio.lua"), inDir(script))
+	write(t, filepath.Join(dir, "kamailio.py"), script)
+	return dir, inDir
+}
+
+// TestTrunksAreTrue checks that the counts of the includes match what the gateways saw.
 func TestTrunksAreTrue(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
 	}
 	sipp := needs(t, "sipp", "sip-tester")
 	exporter := buildExporter(t)
-	include := readText(t, "../../examples/kamailio/kamailio-trunks.cfg")
 	for _, version := range kamailiotest.Versions(t) {
-		for _, transport := range []string{"udp", "tcp"} {
-			t.Run(version+" "+transport, func(t *testing.T) {
-				list := filepath.Join(t.TempDir(), "dispatcher.list")
-				write(t, list, "")
-				server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(string) string {
-					return strings.NewReplacer("INCLUDE", include, "TRANSPORT", transport, "DISPATCHER_LIST", list).Replace(trunkProxy)
-				}})
-				first, err := strconv.Atoi(strings.TrimPrefix(server.SIPAddr, "127.0.0.1:"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				write(t, list, fmt.Sprintf("1 sip:127.0.0.1:%d;transport=%s\n", first+1, transport))
-				server.RPC(t, "dispatcher.reload")
-				reloaded := time.Now()
-				mode := map[string]string{"udp": "u1", "tcp": "t1"}[transport]
-				logs := map[int]string{}
-				for i, gateway := range trunkGateways {
-					if i == 0 {
-						continue
-					}
-					logs[i] = filepath.Join(t.TempDir(), "messages")
-					program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-p", strconv.Itoa(first+i), "-t", mode,
-						"-trace_msg", "-message_file", logs[i], "-sf", write(t, filepath.Join(t.TempDir(), "uas.xml"), gatewayScenario(gateway.does)))
-				}
-				caller := func(name, to, does string, args ...string) {
-					if out, err := callTrunks(t, sipp, server.SIPAddr, to, does, append(args, "-t", mode)...); err != nil {
-						t.Errorf("%s: SIPp: %v\n%s", name, err, out)
-					}
-				}
-				page := exporterAt(t, exporter, "--kamailio.uri=unix://"+server.SocketPath, "--scrape.growing-interval=100ms")
-				compare := func(when string) (want, got trunkCounts) {
-					if !until(20*time.Second, func() bool {
-						want, got = trunkTruth(t, logs), trunkMetrics(t, page)
-						return want.String() == got.String()
-					}) {
-						t.Errorf("%s: the gateways saw\n%sthe exporter exports\n%s", when, want, got)
-					}
-					return want, got
-				}
-				for _, c := range trunkCalls {
-					caller(c.name, c.to, c.does, "-m", "3", "-r", "10")
-					// A reload of destinations must not lose counts. A second reload
-					// within reload_delta logs an ERROR line.
-					if time.Since(reloaded) > 3*time.Second {
-						server.RPC(t, "dispatcher.reload")
-						reloaded = time.Now()
-					}
-				}
-				// Calls with the same Call-ID at the same time.
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					caller("same Call-ID", "one-1", "INVITE 200 ACK 1100ms BYE", "-m", "1", "-cid_str", "same@example.com")
-				}()
-				caller("same Call-ID", "one-10", "INVITE 200 ACK 300ms BYE", "-m", "1", "-cid_str", "same@example.com")
-				<-done
-				compare("after all calls")
-				// On a busy machine SIPp reads late, which is not a delay of Kamailio's,
-				// so take the best of several attempts.
-				for _, c := range []struct{ to, does string }{{"one-1", "INVITE 200 ACK BYE"}, {"serial-4-10", "INVITE 200 ACK BYE"}, {"one-8", "INVITE 200 ACK BYE"}} {
-					off := ""
-					for range 5 {
-						before, counted := compare("before " + c.to)
-						caller("delays", c.to, c.does, "-m", "3", "-r", "10")
-						after, counts := compare("after " + c.to)
-						if off = trunkDelays(before, after, counted, counts); off == "" {
-							break
-						}
-					}
-					if off != "" {
-						t.Errorf("post-dial delays of calls to %s: %s", c.to, off)
-					}
-				}
-				if err := server.RPCError("htable.reload", "trunks"); err == nil {
-					t.Error("htable.reload trunks is possible: the counters would jump back and forth")
-				}
-				compare("after htable.reload")
-				server.RPC(t, "htable.flush", "trunks")
-				caller("after htable.flush", "one-2", "INVITE 486 ACK", "-m", "1")
-				want := trunkCounts{2: {attempts: 1, refused: map[string]int{"486": 1}}}.String()
-				if got := ""; !until(20*time.Second, func() bool { got = trunkMetrics(t, page).String(); return got == want }) {
-					t.Errorf("after htable.flush: got\n%swant\n%s", got, want)
-				}
-				if log := server.Log(); strings.Contains(log, "ERROR") {
-					t.Errorf("Kamailio's log:\n%s", log)
-				}
-			})
+		for _, proxy := range trunkProxies {
+			for _, transport := range proxy.transports {
+				t.Run(version+" "+proxy.language+" "+transport, func(t *testing.T) {
+					dir, inDir := trunkFiles(t, strings.ReplaceAll(proxy.script, "TRANSPORT", transport))
+					list := write(t, filepath.Join(dir, "dispatcher.list"), "")
+					server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(string) string {
+						return inDir(strings.ReplaceAll(trunkServer+proxy.config, "TRANSPORT", transport))
+					}})
+					trunksAreTrue(t, sipp, exporter, server, list, transport)
+				})
+			}
 		}
 	}
 }
 
-// TestTrunksGuide checks that the example in the guide counts, and that an htable and the
+func trunksAreTrue(t *testing.T, sipp, exporter string, server *kamailiotest.Server, list, transport string) {
+	t.Helper()
+	first, err := strconv.Atoi(strings.TrimPrefix(server.SIPAddr, "127.0.0.1:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, list, fmt.Sprintf("1 sip:127.0.0.1:%d;transport=%s\n", first+1, transport))
+	server.RPC(t, "dispatcher.reload")
+	reloaded := time.Now()
+	mode := map[string]string{"udp": "u1", "tcp": "t1"}[transport]
+	logs := map[int]string{}
+	for i, gateway := range trunkGateways {
+		if i == 0 {
+			continue
+		}
+		logs[i] = filepath.Join(t.TempDir(), "messages")
+		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-p", strconv.Itoa(first+i), "-t", mode,
+			"-trace_msg", "-message_file", logs[i], "-sf", write(t, filepath.Join(t.TempDir(), "uas.xml"), gatewayScenario(gateway.does)))
+	}
+	caller := func(name, to, does string, args ...string) {
+		if out, err := callTrunks(t, sipp, server.SIPAddr, to, does, append(args, "-t", mode)...); err != nil {
+			t.Errorf("%s: SIPp: %v\n%s", name, err, out)
+		}
+	}
+	page := exporterAt(t, exporter, "--kamailio.uri=unix://"+server.SocketPath, "--scrape.growing-interval=100ms")
+	// The next delay makes this sum larger than 2^31.
+	server.RPC(t, "htable.seti", "trunks", "delay_ms|gateway|1", math.MaxInt32-50)
+	compare := func(when string) (want, got trunkCounts) {
+		if !until(20*time.Second, func() bool {
+			want, got = trunkTruth(t, logs), trunkMetrics(t, page)
+			return want.String() == got.String()
+		}) {
+			t.Errorf("%s: the gateways saw\n%sthe exporter exports\n%s", when, want, got)
+		}
+		return want, got
+	}
+	for _, c := range trunkCalls {
+		caller(c.name, c.to, c.does, "-m", "3", "-r", "10")
+		// A reload of destinations must not lose counts. A second reload
+		// within reload_delta logs an ERROR line.
+		if time.Since(reloaded) > 3*time.Second {
+			server.RPC(t, "dispatcher.reload")
+			reloaded = time.Now()
+		}
+	}
+	// Calls with the same Call-ID at the same time, and reloads during a call.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		caller("same Call-ID", "one-1", "INVITE 200 ACK 1100ms BYE", "-m", "1", "-cid_str", "same@example.com")
+	}()
+	caller("same Call-ID", "one-10", "INVITE 200 ACK 300ms BYE", "-m", "1", "-cid_str", "same@example.com")
+	if err := server.RPCError("htable.reload", "trunks"); err == nil {
+		t.Error("htable.reload trunks is possible: the counters would jump back and forth")
+	}
+	<-done
+	if compare("after all calls"); t.Failed() {
+		return // what follows would wait long
+	}
+	// On a busy machine SIPp reads late, which is not a delay of Kamailio's,
+	// so take the best of several attempts.
+	for _, to := range []string{"one-1", "one-8", "serial-4-10", "fork-10-11"} {
+		off := ""
+		for range 5 {
+			before, counted := compare("before " + to)
+			caller("delays", to, "INVITE 200 ACK BYE", "-m", "3", "-r", "10")
+			after, counts := compare("after " + to)
+			if off = trunkDelays(before, after, counted, counts); off == "" {
+				break
+			}
+		}
+		if off != "" {
+			t.Errorf("post-dial delays of calls to %s: %s", to, off)
+		}
+	}
+	server.RPC(t, "htable.flush", "trunks")
+	caller("after htable.flush", "one-2", "INVITE 486 ACK", "-m", "1")
+	want := trunkCounts{2: {attempts: 1, refused: map[string]int{"486": 1}}}.String()
+	if got := ""; !until(20*time.Second, func() bool { got = trunkMetrics(t, page).String(); return got == want }) {
+		t.Errorf("after htable.flush: got\n%swant\n%s", got, want)
+	}
+	if log := server.Log(); strings.Contains(log, "ERROR") {
+		t.Errorf("Kamailio's log:\n%s", log)
+	}
+}
+
+// TestTrunksGuide checks that the examples in the guide count, and that an htable and the
 // values of a profile are exported.
 func TestTrunksGuide(t *testing.T) {
 	if testing.Short() {
@@ -262,47 +450,62 @@ func TestTrunksGuide(t *testing.T) {
 	}
 	sipp := needs(t, "sipp", "sip-tester")
 	exporter := buildExporter(t)
-	include, guide := readText(t, "../../examples/kamailio/kamailio-trunks.cfg"), readText(t, "../../docs/trunks.md")
-	_, example, _ := strings.Cut(guide, "```kamailio\n")
-	example, _, ok := strings.Cut(example, "```")
-	if !ok {
-		t.Fatal("docs/trunks.md has no example")
+	examples := regexp.MustCompile("(?s)```(kamailio|lua|python)\n(.*?)```").FindAllStringSubmatch(readText(t, "../../docs/trunks.md"), -1)
+	if len(examples) < 5 {
+		t.Fatal("docs/trunks.md lacks examples")
 	}
+	native, kemi, lua, forPython, python := examples[0][2], examples[1][2], examples[2][2], examples[3][2], examples[4][2]
+	other, _, _ := strings.Cut(kemi, `modparam("app_lua"`)
 	for _, version := range kamailiotest.Versions(t) {
-		t.Run(version, func(t *testing.T) {
-			var answers atomic.Bool
-			gateway := kamailiotest.NewGateway(t, func(string) (string, time.Duration) {
-				if answers.Load() {
-					return "200 OK", 0
+		for _, c := range []struct{ language, config, script string }{
+			{"native", native, ""},
+			{"lua", kemi, lua},
+			{"python", strings.Replace(other, "app_lua", "app_python3", 1) + forPython, python},
+		} {
+			t.Run(version+" "+c.language, func(t *testing.T) {
+				var answers atomic.Bool
+				gateway := kamailiotest.NewGateway(t, func(string) (string, time.Duration) {
+					if answers.Load() {
+						return "200 OK", 0
+					}
+					return "486 Busy Here", 0
+				})
+				// One trunk by its attribute, and one profile with a value.
+				edit := func(text string) string {
+					return strings.NewReplacer("listen=udp:127.0.0.1:5060\n", "", `include_file "`, `include_file "/etc/kamailio/`,
+						"\tdlg_manage();", "dlg_manage(); set_dlg_profile(\"carrier\", \"a b:c\");",
+						"KSR.dialog.dlg_manage()", `KSR.dialog.dlg_manage(); KSR.dialog.set_dlg_profile("carrier", "a b:c")`,
+						`loadmodule "dialog.so"`, `loadmodule "dialog.so"`+"\n"+`modparam("dialog", "profiles_with_value", "carrier")`,
+						`$nh(d) + ":" + $nh(p)`, `$(xavp(_dsdst_=>attrs){param.value,trunk})`,
+						`KSR.pv.getw("$nh(d)") .. ":" .. KSR.pv.getw("$nh(p)")`, `KSR.pv.get("$(xavp(_dsdst_=>attrs){param.value,trunk})")`,
+						`f"{KSR.pv.getw('$nh(d)')}:{KSR.pv.getw('$nh(p)')}"`, `KSR.pv.get("$(xavp(_dsdst_=>attrs){param.value,trunk})")`).Replace(text)
 				}
-				return "486 Busy Here", 0
+				dir, inDir := trunkFiles(t, edit(c.script))
+				write(t, filepath.Join(dir, "dispatcher.list"), "1 "+gateway.URI()+" 0 0 trunk=carrier-a\n")
+				server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(string) string { return inDir(edit(c.config)) }})
+				page := exporterAt(t, exporter, "--kamailio.uri=unix://"+server.SocketPath, "--collector.htable_items.table=trunks",
+					"--collector.dialog_profile.names=carrier:a b:c", "--collector.dialog_profile.names=carrier:other", "--collector.dialog_profile.names=carrier")
+				for _, does := range []string{"INVITE 486 ACK", "INVITE 200 ACK"} {
+					if out, err := callTrunks(t, sipp, server.SIPAddr, "anyone", does, "-m", "1"); err != nil {
+						t.Errorf("SIPp: %v\n%s", err, out)
+					}
+					answers.Store(true)
+				}
+				for _, sample := range []string{
+					`kamailio_trunk_attempts_total{trunk="carrier-a"} 2`, `kamailio_trunk_answered_total{trunk="carrier-a"} 1`, `kamailio_trunk_refused_total{code="486",trunk="carrier-a"} 1`,
+					`kamailio_htable_item{key="attempts|carrier-a",table="trunks"} 2`,
+					`kamailio_dialog_profile_value_dialogs{profile="carrier",value="a b:c"} 1`, `kamailio_dialog_profile_value_dialogs{profile="carrier",value="other"} 0`,
+					`kamailio_dialog_profile_dialogs{profile="carrier"} 1`,
+				} {
+					if !until(20*time.Second, func() bool { return strings.Contains(metricsPage(t, page), sample) }) {
+						t.Errorf("no %s", sample)
+					}
+				}
+				if t.Failed() {
+					t.Log(server.Log())
+				}
 			})
-			list := write(t, filepath.Join(t.TempDir(), "dispatcher.list"), "1 "+gateway.URI()+" 0 0 trunk=carrier-a\n")
-			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(string) string {
-				return strings.NewReplacer("listen=udp:127.0.0.1:5060\n", "", `include_file "kamailio-trunks.cfg"`, include, "/etc/kamailio/dispatcher.list", list,
-					"\tdlg_manage();", "dlg_manage(); set_dlg_profile(\"carrier\", \"a b:c\");",
-					`loadmodule "dialog.so"`, `loadmodule "dialog.so"`+"\n"+`modparam("dialog", "profiles_with_value", "carrier")`,
-					`$nh(d) + ":" + $nh(p)`, `$(xavp(_dsdst_=>attrs){param.value,trunk})`).Replace(example)
-			}})
-			page := exporterAt(t, exporter, "--kamailio.uri=unix://"+server.SocketPath, "--collector.htable_items.table=trunks",
-				"--collector.dialog_profile.names=carrier:a b:c", "--collector.dialog_profile.names=carrier:other", "--collector.dialog_profile.names=carrier")
-			for _, does := range []string{"INVITE 486 ACK", "INVITE 200 ACK"} {
-				if out, err := callTrunks(t, sipp, server.SIPAddr, "anyone", does, "-m", "1"); err != nil {
-					t.Errorf("SIPp: %v\n%s", err, out)
-				}
-				answers.Store(true)
-			}
-			for _, sample := range []string{
-				`kamailio_trunk_attempts_total{trunk="carrier-a"} 2`, `kamailio_trunk_answered_total{trunk="carrier-a"} 1`, `kamailio_trunk_refused_total{code="486",trunk="carrier-a"} 1`,
-				`kamailio_htable_item{key="attempts|carrier-a",table="trunks"} 2`,
-				`kamailio_dialog_profile_value_dialogs{profile="carrier",value="a b:c"} 1`, `kamailio_dialog_profile_value_dialogs{profile="carrier",value="other"} 0`,
-				`kamailio_dialog_profile_dialogs{profile="carrier"} 1`,
-			} {
-				if !until(20*time.Second, func() bool { return strings.Contains(metricsPage(t, page), sample) }) {
-					t.Errorf("no %s", sample)
-				}
-			}
-		})
+		}
 	}
 }
 
