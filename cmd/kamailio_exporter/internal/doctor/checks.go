@@ -60,6 +60,7 @@ var checks = []check{
 	{"pkg", sectionCollectors, checkPkg},
 	{"script metrics", sectionCollectors, checkScriptMetrics},
 	{"answered", sectionCollectors, checkAnswered},
+	{"trunks", sectionCollectors, checkTrunks},
 	{"startup", sectionExporter, checkStartup},
 	{"port", sectionExporter, checkPort},
 	{"environment", sectionExporter, checkEnvironment},

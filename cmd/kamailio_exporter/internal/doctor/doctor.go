@@ -20,6 +20,7 @@ type Config struct {
 	// has made (HTTP only).
 	Open          func(uri string) (transport kamrpc.Transport, dials func() int64, err error)
 	Collectors    []collector.Collector // the enabled ones
+	TrunksTable   string                // "": the default
 	CallTimeout   time.Duration
 	ScrapeTimeout time.Duration
 	MaxConcurrent int

@@ -222,6 +222,19 @@ func TestFindings(t *testing.T) {
 			}
 		}, Degraded, "sip", Warn, "expires in 3 days", ""},
 		{"no page of xhttp_prom", noPage(xhttpprom.ErrNotFound), Degraded, "page", Warn, "does not serve this path", `kamailio.cfg: loadmodule "xhttp_prom.so"`},
+		{"trunks that count", func(*kamrpctest.Server, *Config) {}, Healthy, "trunks", OK, "the htable trunks counts the calls to trunks: 12 attempts", ""},
+		{"trunks without the include", func(s *kamrpctest.Server, _ *Config) { s.Handle("htable.listTables", `[]`) }, Healthy, "trunks", Note, "the calls to each trunk or gateway are not counted", `kamailio.cfg: include_file "kamailio-trunks.cfg"`},
+		{"trunks of a database", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("htable.listTables", `[{"name":"trunks","dbtable":"trunks","dmqreplicate":0}]`)
+		}, Degraded, "trunks", Warn, "has dbtable or dmqreplicate", `kamailio.cfg: modparam("htable", "htable", "trunks=>size=10;initval=0;")`},
+		{"trunks without calls out", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("stats.get_statistics", `["core:rcv_replies_2xx_invite = 0"]`)
+			s.Handle("htable.dump", `[]`)
+		}, Healthy, "trunks", OK, "0 attempts", ""},
+		{"trunks without a length", func(s *kamrpctest.Server, _ *Config) {
+			s.Handle("stats.get_statistics", `["core:rcv_replies_2xx_invite = 5","core:rcv_requests_bye = 5"]`)
+			s.Handle("htable.dump", `[{"entry":1,"size":2,"slot":[{"name":"attempts|a","value":5,"type":"int"},{"name":"answered|a","value":5,"type":"int"}]}]`)
+		}, Healthy, "trunks", Note, "the length of the calls to trunks is not counted", "kamailio.cfg: event_route[dialog:end]"},
 		{"a page that does not fit", noPage(xhttpprom.ErrBuffer), Degraded, "page", Warn, "its buffer is too small", `kamailio.cfg: modparam("xhttp_prom", "xhttp_prom_buf_size", 1000000)`},
 		{"a page that is refused", noPage(xhttpprom.ErrForbidden), Degraded, "page", Warn, "refuses the exporter's address", "kamailio.cfg: if (src_ip == "},
 		{"nothing listens where the page should be", noPage(xhttpprom.ErrRefused), Degraded, "page", Warn, "does not listen", "kamailio.cfg: listen=tcp:"},

@@ -29,6 +29,7 @@ type patient struct {
 	uptime  time.Duration
 	methods []string // nil: not known
 	modules []string // nil: not known
+	tables  kamrpc.Value
 	workers map[string]int
 	mainPID int // 0: not known
 
@@ -177,6 +178,7 @@ func (p *patient) ask(ctx context.Context) {
 		p.modules = modules.Texts()
 		slices.Sort(p.modules)
 	}
+	p.tables = get("htable.listTables")
 	for v := range get("core.psx").All("") {
 		description := v.Get("DSC").Text()
 		for _, kind := range []string{"udp receiver", "tcp receiver", "JSONRPCS DATAGRAM", "JSONRPCS FIFO", "ctl handler"} {
