@@ -59,6 +59,7 @@ lint: ## check style, who imports whom (.golangci.yml), and the words of our tex
 
 check: ## before a commit: vet, lint, unit
 	go vet ./...
+	go vet -tags load ./cmd/kamailio_exporter
 	cd dashboards/generate && go vet ./...
 	$(MAKE) lint unit
 
@@ -73,7 +74,7 @@ fixtures: ## record the replies of running Kamailios into collector/testdata
 bench: ## measure scrapes of a real Kamailio, also under load, and the reading of large replies
 	go test -run '^$$' -bench Scrape -benchtime=500x ./cmd/kamailio_exporter
 	go test -run '^$$' -bench Million -benchtime=2x ./kamrpc ./collector
-	go test -tags load -run 'CallsUnderScrapes|AnswerTimesInTurn|Registrations|HundredThousandUsers|Fleet' -v -count=1 -timeout=180m ./cmd/kamailio_exporter -load 15s
+	go test -tags load -run 'CallsUnderScrapes|AnswerTimesInTurn|CostOfTrunks|Registrations|HundredThousandUsers|Fleet' -v -count=1 -timeout=180m ./cmd/kamailio_exporter -load 15s
 
 build: ## make ./kamailio_exporter, a static binary
 	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o kamailio_exporter ./cmd/kamailio_exporter

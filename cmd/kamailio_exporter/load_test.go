@@ -336,7 +336,7 @@ func runInTurn(t *testing.T, phones *phones, turns []turn, users int) [][]time.D
 				t.Error(err)
 			}
 			checkCounts(t, r.last, users)
-			if got := value(r.last, idlePriorityMetric); got != turn.gives {
+			if got := value(r.last, "kamailio_exporter_idle_priority"); got != turn.gives {
 				t.Errorf("%s: idle is %q at the end of a window, want %q: the machine is too busy to measure anything", turn.name, got, turn.gives)
 			}
 		})
@@ -771,24 +771,31 @@ type phones struct {
 // its few calls.
 func newPhones(t *testing.T, server *kamailiotest.Server) *phones {
 	t.Helper()
-	addr, err := net.ResolveUDPAddr("udp", server.SIPAddr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The server has 16 ports and does not use the last ones.
-	p := &phones{dir: t.TempDir(), server: server.SIPAddr, port: addr.Port + 15}
-	callee := strconv.Itoa(addr.Port + 14)
-	for name, text := range map[string]string{"caller.xml": callerScenario, "callee.xml": calleeScenario} {
-		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	p := newCaller(t, server)
+	callee := strconv.Itoa(p.port - 1)
 	// Use another table than that of the users that are counted.
 	server.RPC(t, "ul.add", "location2", "callee@example.net", "sip:callee@127.0.0.1:"+callee, 0, 1.0, "", 0, 0, -1)
 	server.RPC(t, "pl.set_pipe", "invite", "TAILDROP", 100_000)
 	server.RPC(t, "rl.set_pipe", 1, "TAILDROP", 100_000)
 	server.RPC(t, "cfg.set_now_int", "core", "max_while_loops", 100_000) // of route[CDR]
 	runBound(t, p.sipp("callee.xml", "-p", callee, "-timeout", "3600"))
+	return p
+}
+
+// newCaller returns the phone that calls.
+func newCaller(t *testing.T, server *kamailiotest.Server) *phones {
+	t.Helper()
+	addr, err := net.ResolveUDPAddr("udp", server.SIPAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The server has 16 ports and does not use the last ones.
+	p := &phones{dir: t.TempDir(), server: server.SIPAddr, port: addr.Port + 15}
+	for name, text := range map[string]string{"caller.xml": callerScenario, "callee.xml": calleeScenario} {
+		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return p
 }
 
