@@ -50,7 +50,7 @@ func trunks() Dashboard {
 				{
 					kind: kindTable, width: 24, height: 9, title: "Trunks, worst first",
 					help: "Fails: share of the attempts of the last 5 minutes that failed; for: how long more than half have failed, at most 3 hours. ASR (answered) and NER (reached the callee) are over 15 minutes, last week's over one hour. The delays are the post-dial delays (50%: half of the calls are faster; 95%), the usual one is the 50% of last week. The length is the mean of the calls that ended within the last hour. Attempts are per minute.",
-					unit: number, none: noTrunks, sort: "-Fails",
+					unit: number, none: noTrunks, sort: "-Fails", hidden: []string{"cluster"},
 					queries: []query{
 						{expr: `sort_desc(` + trunkFailing("[5m]") + `)`},
 						{expr: trunkFailsFor},
@@ -83,7 +83,7 @@ func trunks() Dashboard {
 					help: "Trunks that failed calls within the time range, and when: some (more than 10%) or most (more than 50%). Empty while a trunk got no calls. " + trunkFailedHelp,
 					unit: words, none: "No trunk failed calls", states: []state{{0, "Works", green}, {1, "Some fail", orange}, {2, "Most fail", red}},
 					queries: []query{{expr: `(` + trunkFailing("[R]") + ` > bool 0.1) + (` + trunkFailing("[R]") + ` > bool 0.5)` +
-						` and on (job, trunk) max_over_time((` + trunkFailing("[R]") + `)[$__range:$__rate_interval] @ end()) > 0.1`, legend: "{{trunk}} · {{job}}"}},
+						` and on (cluster, job, trunk) max_over_time((` + trunkFailing("[R]") + `)[$__range:$__rate_interval] @ end()) > 0.1`, legend: "{{trunk}} · {{job}}"}},
 				},
 				trunkGraph("Failed calls", "Failed attempts per second. "+trunkFailedHelp, rate, "None", "topk", "[R]", func(window string) string { return trunkFailed(window) + ` > 0` }),
 				{
@@ -97,11 +97,11 @@ func trunks() Dashboard {
 				},
 				trunkGraph("Refusals by trunk", "Refusals per second by trunk and code.", rate, "None", "topk", "[R]",
 					func(window string) string {
-						return `sum by (job, trunk, code) (rate(kamailio_trunk_refused_total{S}` + window + `)) > 0`
+						return `sum by (cluster, job, trunk, code) (rate(kamailio_trunk_refused_total{S}` + window + `)) > 0`
 					}),
 				trunkGraph("Timeouts by trunk", "Attempts per second that Kamailio gave up without a final reply: silent (no 18x) or ringing.", rate, "None", "topk", "[R]",
 					func(window string) string {
-						return `sum by (job, trunk, stage) (rate(kamailio_trunk_timeouts_total{S}` + window + `)) > 0`
+						return `sum by (cluster, job, trunk, stage) (rate(kamailio_trunk_timeouts_total{S}` + window + `)) > 0`
 					}),
 			}},
 			{title: "Answered", panels: []panel{
@@ -173,9 +173,9 @@ const (
 // values of an expression over the whole time range.
 func trunkGraph(title, help string, u unit, none, worst, window string, expr func(window string) string) panel {
 	shown := expr(window)
-	labels, legend := "job, trunk", "{{trunk}}"
+	labels, legend := "cluster, job, trunk", "{{trunk}}"
 	for _, label := range []string{"code", "stage"} {
-		if strings.Contains(shown, "(job, trunk, "+label+")") {
+		if strings.Contains(shown, "(cluster, job, trunk, "+label+")") {
 			labels += ", " + label
 			legend += " · {{" + label + "}}"
 		}
@@ -188,7 +188,7 @@ func trunkGraph(title, help string, u unit, none, worst, window string, expr fun
 
 // trunkRate is how often something happens per second, by trunk.
 func trunkRate(what, window string) string {
-	return `sum by (job, trunk) (rate(kamailio_trunk_` + what + `_total{S}` + window + `))`
+	return `sum by (cluster, job, trunk) (rate(kamailio_trunk_` + what + `_total{S}` + window + `))`
 }
 
 func trunkShare(what, window string) string {
@@ -198,8 +198,8 @@ func trunkShare(what, window string) string {
 // trunkFailed are the attempts per second that failed because of the trunk. Every trunk
 // has the series of its timeouts; those of its refusals begin with the first one.
 func trunkFailed(window string) string {
-	const silent = `sum by (job, trunk) (rate(kamailio_trunk_timeouts_total{S,stage="silent"}W))`
-	return strings.ReplaceAll(`(sum by (job, trunk) (rate(kamailio_trunk_refused_total{S,code=~"408|5.."}W)) + `+silent+` or `+silent+`)`, "W", window)
+	const silent = `sum by (cluster, job, trunk) (rate(kamailio_trunk_timeouts_total{S,stage="silent"}W))`
+	return strings.ReplaceAll(`(sum by (cluster, job, trunk) (rate(kamailio_trunk_refused_total{S,code=~"408|5.."}W)) + `+silent+` or `+silent+`)`, "W", window)
 }
 
 func trunkFailing(window string) string {
@@ -213,8 +213,8 @@ func trunkAll(rates string) string {
 
 // trunkDelay is a quantile of the post-dial delay. Without calls it has no value.
 func trunkDelay(quantile, window string) string {
-	return `histogram_quantile(` + quantile + `, sum by (job, trunk, le) (rate(kamailio_trunk_post_dial_delay_seconds_bucket{S}` + window + `)))` +
-		` and sum by (job, trunk) (rate(kamailio_trunk_post_dial_delay_seconds_count{S}` + window + `)) > 0`
+	return `histogram_quantile(` + quantile + `, sum by (cluster, job, trunk, le) (rate(kamailio_trunk_post_dial_delay_seconds_bucket{S}` + window + `)))` +
+		` and sum by (cluster, job, trunk) (rate(kamailio_trunk_post_dial_delay_seconds_count{S}` + window + `)) > 0`
 }
 
 func allDelay(quantile, window string) string {
@@ -232,8 +232,8 @@ var (
 	// away, declined, or let it ring, or the caller hung up.
 	trunkReached = func() string {
 		others := trunkRate("answered", "[15m]") + ` + ` + trunkRate("canceled", "[15m]") +
-			` + sum by (job, trunk) (rate(kamailio_trunk_timeouts_total{S,stage="ringing"}[15m]))`
-		return `(` + others + ` + sum by (job, trunk) (rate(kamailio_trunk_refused_total{S,code=~"480|486|600|603"}[15m])) or ` + others + `)` +
+			` + sum by (cluster, job, trunk) (rate(kamailio_trunk_timeouts_total{S,stage="ringing"}[15m]))`
+		return `(` + others + ` + sum by (cluster, job, trunk) (rate(kamailio_trunk_refused_total{S,code=~"480|486|600|603"}[15m])) or ` + others + `)` +
 			` / (` + trunkRate("attempts", "[15m]") + ` > 0)`
 	}()
 
@@ -246,7 +246,7 @@ var (
 func trunkAgainstOthers(window string) string {
 	butThis := func(what string) string {
 		all := trunkRate(what, window)
-		return `(sum by (job) (` + all + `) - on (job) group_right ` + all + `)`
+		return `(sum by (cluster, job) (` + all + `) - on (cluster, job) group_right ` + all + `)`
 	}
 	return trunkShare("answered", window) + ` - ` + butThis("answered") + ` / (` + butThis("attempts") + ` > 0)`
 }
