@@ -181,7 +181,7 @@ func trunkGraph(title, help string, u unit, none, worst, window string, expr fun
 		}
 	}
 	return panel{
-		kind: kindGraph, width: 12, height: 8, title: title, help: help + " Of many trunks, the ten worst are shown.", unit: u, none: none, legendTable: true,
+		kind: kindGraph, width: 12, height: 8, title: title, help: help + " Of many trunks, the ten worst are shown.", unit: u, none: none, legendTable: true, lowFirst: worst == "bottomk",
 		queries: []query{{expr: `(` + shown + `) and on (` + labels + `) ` + worst + `(10, ` + expr("[$__range] @ end()") + `)`, legend: legend}},
 	}
 }
