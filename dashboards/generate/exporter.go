@@ -74,7 +74,7 @@ func exporter() Dashboard {
 			}},
 			{title: "Calls to Kamailio", panels: []panel{
 				{
-					kind: kindTimeline, width: 24, height: 9, title: "URIs",
+					kind: kindTimeline, width: 24, height: 8, title: "URIs",
 					help: "Whether each URI is used, if several are configured; the ten worst, and first those that are not used now. A URI that does not reply, or that leads to another Kamailio than those before it, is skipped; the exporter's log reports why.",
 					unit: words, none: "One URI is configured", states: []state{{0, "Not used", red}, {1, "Used", green}},
 					queries: worstTimes(`min by (cluster, job, instance, uri) (kamailio_scrape_uri_usable{S})`, `kamailio_scrape_uri_usable{S}`, "cluster, job, instance, uri", "{{uri}} · {{instance}}"),
@@ -110,7 +110,7 @@ func exporter() Dashboard {
 					},
 				},
 				{
-					kind: kindTimeline, width: 24, height: 9, title: "CPU priority",
+					kind: kindTimeline, width: 24, height: 8, title: "CPU priority",
 					help: "The ten exporters that ran at normal priority for the longest time. At idle priority an exporter runs only while a CPU has nothing else to do, so that calls do not wait for scrapes. On a busy host it runs at normal priority, and also where idle priority is not permitted; the log reports that at startup.",
 					unit: words, none: "Exporter metrics are switched off", states: []state{{0, "Normal", blue}, {1, "Idle", green}},
 					queries: worstTimes(`min by (cluster, job, instance) (kamailio_exporter_idle_priority{S})`, `kamailio_exporter_idle_priority{S}`, "cluster, job, instance", "{{instance}}"),

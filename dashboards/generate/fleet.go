@@ -30,7 +30,7 @@ func fleet() Dashboard {
 			}},
 			{title: "State", panels: []panel{
 				{
-					kind: kindTimeline, width: 24, height: 9, title: "State",
+					kind: kindTimeline, width: 24, height: 8, title: "State",
 					help: "Whether each server worked, over time: those that do not work now, and then those that did not work before. The ten worst are shown.",
 					unit: words, none: "No exporter is scraped", states: serverStates,
 					queries: worstWorking(`min by (cluster, job, instance) (`+serverState+`)`, `kamailio_up{S}`, `(`+serverState+`) == bool 2`, "cluster, job, instance", "{{instance}}"),

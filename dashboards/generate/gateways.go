@@ -48,7 +48,7 @@ func gateways() Dashboard {
 			}},
 			{title: "Dispatcher", panels: []panel{
 				{
-					kind: kindTimeline, width: 24, height: 9, title: "Destinations",
+					kind: kindTimeline, width: 24, height: 8, title: "Destinations",
 					help: "State of the ten worst destinations over time, and first of those that are down now. Trying: it failed, is below the threshold, and still receives calls. Inactive: it receives no calls until it replies to OPTIONS. Many short changes mean packet loss, or a ping threshold that is too low.",
 					unit: words, none: "dispatcher is not loaded, or it has no destinations", states: gatewayStates,
 					queries: worstTimes(destination(`max by (cluster, job, instance, set, uri, duid, socket, index) (kamailio_dispatcher_destination_state{S})`), `kamailio_dispatcher_destination_up{S}`,
@@ -97,7 +97,7 @@ func gateways() Dashboard {
 			}},
 			{title: "Dynamic routing", panels: []panel{
 				{
-					kind: kindTimeline, width: 24, height: 9, title: "Gateways of drouting",
+					kind: kindTimeline, width: 24, height: 8, title: "Gateways of drouting",
 					help: "State of the ten worst gateways over time, and first of those that are down now. Kamailio exports it only if kamailio.cfg includes examples/kamailio/drouting-gw-status.cfg.",
 					unit: words, none: "drouting is not loaded, or does not tell the state of its gateways (see drouting-gw-status.cfg)",
 					states:  []state{{0, "Inactive", red}, {1, "Active", green}, {2, "Probing", orange}, {3, "Disabled", blue}},
@@ -106,13 +106,13 @@ func gateways() Dashboard {
 			}},
 			{title: "Media relays, trunks, cluster, keepalive", panels: []panel{
 				{
-					kind: kindTimeline, width: 24, height: 9, title: "rtpengine nodes",
+					kind: kindTimeline, width: 24, height: 8, title: "rtpengine nodes",
 					help: "Whether the ten worst media relays reply, or an operator disabled them.",
 					unit: words, none: "rtpengine is not loaded", states: append(slices.Clone(upDown), state{2, "Disabled", blue}),
 					queries: worstTimes(nth(`max by (cluster, job, instance, set, url, index) ((kamailio_rtpengine_node_enabled{S} == 0) + 2 or kamailio_rtpengine_node_up{S})`), `kamailio_rtpengine_node_up{S}`, "cluster, job, instance, set, url, index", "set {{set}} · {{url}}{{nth}} · {{instance}}"),
 				},
 				{
-					kind: kindTimeline, width: 24, height: 9, title: "Cluster nodes (DMQ)",
+					kind: kindTimeline, width: 24, height: 8, title: "Cluster nodes (DMQ)",
 					help: "Whether the other nodes of the cluster are reached; the ten worst.",
 					unit: words, none: "dmq is not loaded, or the node is alone", states: upDown,
 					queries: worstTimes(`max by (cluster, job, instance, host, port) (kamailio_dmq_node_up{S,local="0"})`, `kamailio_dmq_node_up{S,local="0"}`, "cluster, job, instance, host, port", "{{host}}:{{port}} · {{instance}}"),
@@ -133,7 +133,7 @@ func gateways() Dashboard {
 					},
 				},
 				{
-					kind: kindTimeline, width: 24, height: 9, title: "Keepalive destinations",
+					kind: kindTimeline, width: 24, height: 8, title: "Keepalive destinations",
 					help: "Destinations that the keepalive module pings; the ten worst.",
 					unit: words, none: "keepalive is not loaded, or it has no destinations", states: upDown,
 					queries: worstTimes(nth(`max by (cluster, job, instance, uri, index) (kamailio_keepalive_destination_up{S})`), `kamailio_keepalive_destination_up{S}`, "cluster, job, instance, uri, index", "{{uri}}{{nth}} · {{instance}}"),

@@ -49,6 +49,9 @@ type (
 			Defaults struct {
 				Unit, NoValue string
 				Thresholds    fileThresholds
+				Mappings      []struct {
+					Options map[string]json.RawMessage
+				}
 			}
 			Overrides []struct {
 				Properties []struct {
@@ -282,6 +285,13 @@ func lintHonest(t *testing.T, p filePanel) {
 		}
 	}
 	lowest("the panel", p.FieldConfig.Defaults.Thresholds)
+	for _, m := range p.FieldConfig.Defaults.Mappings {
+		for value := range m.Options {
+			if !regexp.MustCompile(`^-?\d+$`).MatchString(value) { // Grafana compares texts
+				t.Errorf("panel %q: the value %q is never mapped", p.Title, value)
+			}
+		}
+	}
 	for _, o := range p.FieldConfig.Overrides {
 		for _, property := range o.Properties {
 			if property.ID == "thresholds" {

@@ -3,6 +3,7 @@ package generate
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/cog"
@@ -295,7 +296,7 @@ func thresholds(steps []step) *dashboard.ThresholdsConfig {
 func mappings(states []state) []dashboard.ValueMapping {
 	options := map[string]dashboard.ValueMappingResult{}
 	for i, s := range states {
-		options[fmt.Sprint(s.value)] = dashboard.ValueMappingResult{Text: &s.text, Color: &s.color, Index: new(int32(i))}
+		options[strconv.FormatFloat(s.value, 'f', -1, 64)] = dashboard.ValueMappingResult{Text: &s.text, Color: &s.color, Index: new(int32(i))}
 	}
 	return []dashboard.ValueMapping{{ValueMap: &dashboard.ValueMap{Type: dashboard.MappingTypeValueToText, Options: options}}}
 }
