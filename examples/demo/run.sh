@@ -267,7 +267,7 @@ if [ -n "$monitored" ]; then
 		  Alerts that act  $KAM_DIR/kamailio_exporter admin rules \\
 		                   --url=http://$admin_listen --token-file=$KAM_DIR/oncall.token
 		                 A gateway of set 4 fails for $TRAFFIC_FAILING s every $((2 * TRAFFIC_FAILING)) s: see
-		                 $KAM_DIR/traffic/third_.csv
+		                 the dashboard Trunks and $KAM_DIR/traffic/third_.csv
 	TEXT
 fi
 cat <<TEXT

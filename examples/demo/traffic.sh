@@ -15,8 +15,8 @@
 #   TRAFFIC_FLAKY     so often, in seconds, the gateway on IPv6 is gone for a
 #                     minute (default 0: never)
 #   TRAFFIC_FAILING   so often, in seconds, one of three more gateways (dispatcher
-#                     set 4) answers OPTIONS and refuses all calls, for as long
-#                     (default 0: there are none of them)
+#                     set 4) answers OPTIONS, but rings late and refuses all
+#                     calls, for as long (default 0: there are none of them)
 #   TRAFFIC_SECONDS   stop after so many seconds (default 0: never)
 #   TRAFFIC_ONCE=1    no stream of calls: the phones register once, a few calls
 #                     are made, and TRAFFIC_CALLS (default 5) more stay up until
@@ -164,7 +164,7 @@ fi
 # Gateways on addresses of their own, one of which fails its calls at times.
 failing_gateway() {
 	local up scenario
-	for scenario in uas-answer uas-reject; do
+	for scenario in uas-answer uas-late; do
 		address=127.0.0.13 gateway gw-third "$gw_port" "$scenario"
 		up=$!
 		pause "$failing"
