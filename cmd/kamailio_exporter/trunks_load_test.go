@@ -90,6 +90,10 @@ event_route[dialog:end] {
 	}
 }
 
+event_route[xhttp:request] {
+	prom_dispatch();
+}
+
 request_route {
 	if (is_method("OPTIONS")) {
 		sl_send_reply("200", "OK");
