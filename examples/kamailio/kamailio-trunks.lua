@@ -33,8 +33,8 @@ local function now()
 end
 
 -- Names of the AVPs in which the transaction keeps what is noted for a branch.
-local function of_branch()
-	local i = KSR.pv.get("$T_branch_idx")
+local function of_branch(i)
+	i = i or KSR.pv.get("$T_branch_idx")
 	return "$avp(trunks_name" .. i .. ")", "$avp(trunks_start" .. i .. ")"
 end
 
@@ -45,9 +45,23 @@ function trunks_branch()
 	if not trunk or trunk == "" then return end
 	local name, start = of_branch()
 	KSR.pv.sets(name, trunk)
+	KSR.pv.seti("$avp(trunks_last)", KSR.pv.get("$T_branch_idx"))
 	KSR.pv.seti(start, now())
 	count("attempts|" .. trunk)
 	KSR.tm.t_on_branch_failure("trunks_no_reply")
+end
+
+-- A branch is answered: those that are not are canceled. What they reply is not waited
+-- for, because from 6.1.4 on Kamailio does not pass it to the script.
+local function lost()
+	for i = 0, KSR.pv.get("$avp(trunks_last)") do
+		local name = of_branch(i)
+		local trunk = KSR.pv.get(name)
+		if trunk then
+			KSR.pv.unset(name)
+			count("canceled|" .. trunk)
+		end
+	end
 end
 
 -- The first 18x, or without one the 200, ends the post-dial delay; a final reply is the
@@ -76,6 +90,7 @@ function trunks_reply()
 	KSR.pv.unset(name)
 	if code < 300 then
 		count("answered|" .. trunk)
+		lost()
 		if KSR.dialog then KSR.pv.sets("$dlg_var(trunk)", trunk) end
 	elseif code == 487 then
 		count("canceled|" .. trunk)

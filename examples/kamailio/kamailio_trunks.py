@@ -41,10 +41,22 @@ def _now():
     return int(time.time() * 1000) % 1000000000
 
 
-def _of_branch():
+def _of_branch(i=None):
     """Names of the AVPs in which the transaction keeps what is noted for a branch."""
-    i = KSR.pv.get("$T_branch_idx")
+    if i is None:
+        i = KSR.pv.get("$T_branch_idx")
     return f"$avp(trunks_name{i})", f"$avp(trunks_start{i})"
+
+
+def _lost():
+    """A branch is answered: those that are not are canceled. What they reply is not
+    waited for, because from 6.1.4 on Kamailio does not pass it to the script."""
+    for i in range(KSR.pv.get("$avp(trunks_last)") + 1):
+        name, _ = _of_branch(i)
+        trunk = KSR.pv.get(name)
+        if trunk is not None:
+            KSR.pv.unset(name)
+            _count(f"canceled|{trunk}")
 
 
 class Trunks:
@@ -57,6 +69,7 @@ class Trunks:
             return
         name, start = _of_branch()
         KSR.pv.sets(name, trunk)
+        KSR.pv.seti("$avp(trunks_last)", KSR.pv.get("$T_branch_idx"))
         KSR.pv.seti(start, _now())
         _count(f"attempts|{trunk}")
         KSR.tm.t_on_branch_failure("trunks_no_reply")
@@ -84,6 +97,7 @@ class Trunks:
         KSR.pv.unset(name)
         if code < 300:
             _count(f"answered|{trunk}")
+            _lost()
             if hasattr(KSR, "dialog"):
                 KSR.pv.sets("$dlg_var(trunk)", trunk)
         elif code == 487:
