@@ -4,7 +4,7 @@
 # HTTP, and writes the replies, byte by byte, to
 # collector/testdata/<version>/<method>.json.
 #
-#   .ci/record.sh [METHOD...]    without methods: all of the price list
+#   .ci/record.sh [METHOD...]    without methods: all of the cost table
 #
 # After it: go test ./collector -run Golden -update, and make docs
 # Needs root, as trixie-root.sh does; installs what is missing.
@@ -34,7 +34,7 @@ for method in "${methods[@]}"; do
 	[[ " ${priced[*]} " == *" $method "* ]] || fail "$method is not among what may be read (kamrpc/prices.go)"
 done
 
-# dangerous METHOD VERSION: whether the price list forbids it there.
+# dangerous METHOD VERSION: whether the cost table forbids it there.
 dangerous() {
 	[ -n "$(prices "p.value ->> 'method' = '$1' AND EXISTS (SELECT 1 FROM json_each(p.value -> 'dangerous_versions') v WHERE '$2' GLOB v.value || '*')")" ]
 }

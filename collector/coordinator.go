@@ -55,7 +55,7 @@ type UnknownCollectorError struct {
 }
 
 func (e *UnknownCollectorError) Error() string {
-	return fmt.Sprintf("unknown collector %q; known are: %s", e.Name, strings.Join(e.Known, ", "))
+	return fmt.Sprintf("unknown collector %q; the collectors are: %s", e.Name, strings.Join(e.Known, ", "))
 }
 
 // Select applies the package function Select to the names of the coordinator's collectors.

@@ -82,7 +82,7 @@ func TestFinishedScrapeIsReused(t *testing.T) {
 	}
 }
 
-func TestOneFailureCostsNothingElse(t *testing.T) {
+func TestFailuresAreIndependent(t *testing.T) {
 	broken := map[string]func(*kamrpctest.Server){
 		"fault":     func(s *kamrpctest.Server) { s.HandleFault("tm.stats", 500, "Internal error") },
 		"garbage":   func(s *kamrpctest.Server) { s.Misbehave(kamrpctest.Garbage, "tm.stats") },
@@ -348,8 +348,8 @@ func TestSelect(t *testing.T) {
 		{"", "b", "a c", ""},
 		{"a b", "b", "a", ""},
 		{"a", "a", "", ""},
-		{"x", "", "", `unknown collector "x"; known are: a, b, c`},
-		{"", "x", "", `unknown collector "x"; known are: a, b, c`},
+		{"x", "", "", `unknown collector "x"; the collectors are: a, b, c`},
+		{"", "x", "", `unknown collector "x"; the collectors are: a, b, c`},
 	} {
 		names, err := c.Select(strings.Fields(tc.include), strings.Fields(tc.exclude))
 		if got := strings.Join(names, " "); got != tc.want {

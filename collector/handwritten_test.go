@@ -67,7 +67,7 @@ func TestDispatcher(t *testing.T) {
 				"destination_up 2,sip:192.0.2.1,,,0 1\ndestination_state 2,sip:192.0.2.1,,,0 1\nset_destinations 2 1\nset_destinations_up 2 1\nsets 2\n", ""},
 		{"a destination never measured has no latency", list(set("1", "["+destination(a, "AP", `,"LATENCY":{"AVG":0,"STD":0,"EST":0,"MAX":0,"TIMEOUT":3}`)+"]")),
 			"destination_up 1,sip:192.0.2.1,,,0 1\ndestination_state 1,sip:192.0.2.1,,,0 1\ndestination_probing 1,sip:192.0.2.1,,,0 1\ndestination_ping_timeouts_total 1,sip:192.0.2.1,,,0 3\nset_destinations 1 1\nset_destinations_up 1 1\nsets 1\n", ""},
-		{"all there is", list(set("1", "["+destination(a, "AP", `,"PRIORITY":-5,"ATTRS":{"DUID":"x","MAXLOAD":10,"WEIGHT":50,"RWEIGHT":1,"SOCKET":"udp:192.0.2.9:5060"},"LATENCY":{"AVG":12.5,"STD":1,"EST":13,"MAX":40,"TIMEOUT":0},"RUNTIME":{"DLGLOAD":7}`)+"]")),
+		{"everything is loaded", list(set("1", "["+destination(a, "AP", `,"PRIORITY":-5,"ATTRS":{"DUID":"x","MAXLOAD":10,"WEIGHT":50,"RWEIGHT":1,"SOCKET":"udp:192.0.2.9:5060"},"LATENCY":{"AVG":12.5,"STD":1,"EST":13,"MAX":40,"TIMEOUT":0},"RUNTIME":{"DLGLOAD":7}`)+"]")),
 			"destination_up 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 1\ndestination_state 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 1\ndestination_probing 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 1\ndestination_priority 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 -5\ndestination_weight 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 50\ndestination_relative_weight 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 1\ndestination_max_dialogs 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 10\ndestination_dialogs 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 7\n" +
 				"destination_latency_average_seconds 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 0.0125\ndestination_latency_estimate_seconds 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 0.013\ndestination_latency_stddev_seconds 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 0.001\ndestination_latency_max_seconds 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 0.04\ndestination_ping_timeouts_total 1,sip:192.0.2.1,x,udp:192.0.2.9:5060,0 0\nset_destinations 1 1\nset_destinations_up 1 1\nsets 1\n", ""},
 		{"the same URI twice, told apart by duid, socket and sockname, in two orders", list(set("1", "["+destination(a, "A", `,"ATTRS":{"DUID":"27"}`)+","+destination(a, "I", `,"ATTRS":{"DUID":"28"}`)+","+destination(a, "T", `,"ATTRS":{"DUID":null,"SOCKET":"udp:192.0.2.9:5060"}`)+","+destination(a, "D", `,"ATTRS":{"DUID":null,"SOCKET":null,"SOCKNAME":"lan"}`)+"]"),
@@ -130,11 +130,11 @@ func TestDrouting(t *testing.T) {
 			`{"Gateways":[{"ID":"1","IP":"192.0.2.1:5060","State":"Active","Type":1},{"ID":"2","IP":"192.0.2.2","State":"Inactive","Type":0}]}`,
 			`{"Carriers":[{"ID":"1","Enabled":"yes"},{"ID":"2","Enabled":"no"}]}`,
 			"gateway_state 1,192.0.2.1:5060 1\ngateway_up 1,192.0.2.1:5060 1\ngateway_type 1,192.0.2.1:5060 1\ngateway_state 2,192.0.2.2 0\ngateway_up 2,192.0.2.2 0\ngateway_type 2,192.0.2.2 0\ncarrier_up 1 1\ncarrier_up 2 0\n", ""},
-		{"other words", `[{"GWID":"a","ADDRESS":"x","STATE":"Probing"},{"GWID":"b","ADDRESS":"y","STATE":"Disabled MI"}]`, "",
+		{"different words", `[{"GWID":"a","ADDRESS":"x","STATE":"Probing"},{"GWID":"b","ADDRESS":"y","STATE":"Disabled MI"}]`, "",
 			"gateway_state a,x 2\ngateway_up a,x 0\ngateway_state b,y 3\ngateway_up b,y 0\n", ""},
 		{"no gateways", `{"Gateways":[]}`, "", "", ""},
 		{"unknown states", `{"Gateways":[{"ID":"1","IP":"x","State":"Sleeping"}]}`, "", "", "drouting.gw_status: no gateway has a known state"},
-		{"nobody answers", "", "", "", ErrNoData.Error()},
+		{"no server answers", "", "", "", ErrNoData.Error()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			replies := map[string]string{"drouting.reload": "{}"}

@@ -67,14 +67,14 @@ func TestLists(t *testing.T) {
 
 		{"domain: empty", domains{limits}, map[string]string{domainMethod: `{"domains":[],"attributes":[]}`}, "domains 0\nattributes 0\n", ""},
 		{"domain: one", domains{limits}, map[string]string{domainMethod: `{"domains":{"domain":"a","did":"a"},"attributes":[]}`}, "domains 1\nattributes 0\n", ""},
-		{"domain: attributes are counted, not their domains", domains{limits}, map[string]string{
+		{"domain: attributes", domains{limits}, map[string]string{
 			domainMethod: `{"domains":[{"domain":"a","did":"a"},{"domain":"b","did":"a"}],"attributes":[{"did":"a","attrs":["x","y"]},{"did":"b","attrs":[]}]}`,
 		}, "domains 2\nattributes 2\n", ""},
 		{"domain: 5,000", domains{limits}, map[string]string{domainMethod: `{"domains":[` + repeated(5000, `{"domain":"d%[1]d","did":"d%[1]d"}`) + `],"attributes":[]}`}, "domains 5000\nattributes 0\n", ""},
 		{"domain: no cache", domains{limits}, map[string]string{domainMethod: "fault: Server Domain Cache Empty"}, "", ""},
 		{"domain: renamed fields", domains{limits}, map[string]string{domainMethod: `{"domains":[{"name":"a"}]}`}, "", unknown(domainMethod)},
 
-		{"dialplan: none asked for", dialplans{limits, nil}, map[string]string{dialplanMethod: `{}`}, "", ""},
+		{"dialplan: no id given", dialplans{limits, nil}, map[string]string{dialplanMethod: `{}`}, "", ""},
 		{"dialplan: no rules", dialplans{limits, []int{4}}, map[string]string{dialplanMethod: `{"DPID":4,"ENTRIES":[]}`}, "rules 4 0\n", ""},
 		{"dialplan: one", dialplans{limits, []int{-1}}, map[string]string{dialplanMethod: `{"DPID":-1,"ENTRIES":{"ENTRY":{"PRIO":1,"REPLEXP":null}}}`}, "rules -1 1\n", ""},
 		{"dialplan: 5,000", dialplans{limits, []int{1}}, map[string]string{dialplanMethod: `{"DPID":1,"ENTRIES":[` + repeated(5000, `{"ENTRY":{"PRIO":%d}}`) + `]}`}, "rules 1 5000\n", ""},
@@ -85,10 +85,10 @@ func TestLists(t *testing.T) {
 		{"carrierroute: a carrier without domains", carrierroute{limits}, map[string]string{carrierrouteMethod: `{"routes":[{"carrier":"c","id":1,"domains":[]}]}`}, "", ""},
 		{"carrierroute: a domain without routes", carrierroute{limits}, map[string]string{carrierrouteMethod: `{"routes":[{"carrier":"c","id":1,"domains":[{"domain":"d","id":1,"data":[]}]}]}`},
 			"routes c,d 0\nroutes_enabled c,d 0\n", ""},
-		{"carrierroute: some off", carrierroute{limits}, map[string]string{
+		{"carrierroute: some disabled", carrierroute{limits}, map[string]string{
 			carrierrouteMethod: `{"routes":[{"carrier":"c","id":1,"domains":[{"domain":"d","id":1,"data":[{"prefix":"1","host":"h","status":"ON","prefix":""},{"host":"h","status":"OFF"}]},{"domain":"e","id":2,"data":[{"host":"h","status":"OFF"}]}]},{"carrier":"x","id":2,"domains":[{"domain":"d","id":1,"data":[{"host":"h","status":"ON"}]}]}]}`,
 		}, "routes c,d 2\nroutes c,e 1\nroutes x,d 1\nroutes_enabled c,d 1\nroutes_enabled c,e 0\nroutes_enabled x,d 1\n", ""},
-		{"carrierroute: another word for the state", carrierroute{limits}, map[string]string{
+		{"carrierroute: an unknown state", carrierroute{limits}, map[string]string{
 			carrierrouteMethod: `{"routes":[{"carrier":"c","id":1,"domains":[{"domain":"d","id":1,"data":[{"host":"h","status":"on"}]}]}]}`,
 		}, "", unknown(carrierrouteMethod)},
 
@@ -123,7 +123,7 @@ func TestLists(t *testing.T) {
 		{"ratelimit: the last pipe", ratelimitModule.Collector(), map[string]string{"rl.get_pipes": `"PIPE[20]: 1:RED 250/100 (drop rate: 2) [17]"`},
 			"pipe_last_requests 20 250\npipe_limit 20 100\npipe_load 20 2\npipe_requests 20 17\n", ""},
 
-		{"secfilter: 5.6 does not tell", secfilterModule.Collector(), map[string]string{"secfilter.stats": `""`}, "", ErrNoData.Error()},
+		{"secfilter: 5.6 returns an empty string", secfilterModule.Collector(), map[string]string{"secfilter.stats": `""`}, "", ErrNoData.Error()},
 		{"secfilter", secfilterModule.Collector(), map[string]string{"secfilter.stats": `{"Blacklist":{"User-Agent":1},"Whitelist":{"To-User":2},"Other":{"SQL-Injection":-1}}`},
 			"matches_total blacklist,User-Agent 1\nmatches_total whitelist,To-User 2\nmatches_total other,SQL-Injection 4.294967295e+09\n", ""},
 	} {

@@ -81,7 +81,7 @@ func TestPeerLists(t *testing.T) {
 			"node_up a,1,,0,0 0\nnode_state a,1,,0,0 3\nnode_failed_pings a,1,,0,0 3\nnodes 2\n", ""},
 		{"no nodes", "dmq.list_nodes", `[]`, "nodes 0\n", ""},
 
-		{"a process, an unused place, one not yet started", "pkg.stats", `[{"entry":0,"pid":7,"rank":0,"used":10,"free":80,"real_used":20,"total_size":100,"total_frags":6,"desc":"timer"},{"entry":1,"pid":0,"rank":-127,"used":0,"free":0,"real_used":0,"total_size":100,"total_frags":0,"desc":""},{"entry":2,"pid":9,"used":4294967295,"free":0,"real_used":4294967295,"total_size":4294967295,"total_frags":1,"desc":"timer"}]`,
+		{"a process, an unused slot, one not yet started", "pkg.stats", `[{"entry":0,"pid":7,"rank":0,"used":10,"free":80,"real_used":20,"total_size":100,"total_frags":6,"desc":"timer"},{"entry":1,"pid":0,"rank":-127,"used":0,"free":0,"real_used":0,"total_size":100,"total_frags":0,"desc":""},{"entry":2,"pid":9,"used":4294967295,"free":0,"real_used":4294967295,"total_size":4294967295,"total_frags":1,"desc":"timer"}]`,
 			"used_bytes timer,0 10\nfree_bytes timer,0 80\nreal_used_bytes timer,0 20\ntotal_bytes timer,0 100\nfragments timer,0 6\n" +
 				"used_bytes timer,1 4.294967295e+09\nfree_bytes timer,1 0\nreal_used_bytes timer,1 4.294967295e+09\ntotal_bytes timer,1 4.294967295e+09\nfragments timer,1 1\n", ""},
 
@@ -99,7 +99,7 @@ func TestPeerLists(t *testing.T) {
 			"destination_state sip:a,_params,0 1\ndestination_up sip:a,_params,0 1\ndestination_last_checked_timestamp_seconds sip:a,_params,0 T+2\ndestination_last_up_timestamp_seconds sip:a,_params,0 T+2\ndestination_last_down_timestamp_seconds sip:a,_params,0 T+1\n", ""},
 		{"down", keepaliveMethod, `{"uri":"sip:a","owner":"x","last checked":"Mon Nov 23 04:05:03 2026\n","last up":"Mon Nov 23 04:05:01 2026\n","last down":"Mon Nov 23 04:05:02 2026\n","state":2}`,
 			"destination_state sip:a,x,0 2\ndestination_up sip:a,x,0 0\ndestination_last_checked_timestamp_seconds sip:a,x,0 T+3\ndestination_last_down_timestamp_seconds sip:a,x,0 T+2\ndestination_last_up_timestamp_seconds sip:a,x,0 T+1\n", ""},
-		{"not yet checked, and a list, should it become one", keepaliveMethod, `[{"uri":"sip:a","owner":"x","last checked":"Wed Dec 31 19:00:00 1969","last up":"?","last down":null,"state":0},{"uri":"sip:a","owner":"x","state":0}]`,
+		{"not yet checked, and a possible list", keepaliveMethod, `[{"uri":"sip:a","owner":"x","last checked":"Wed Dec 31 19:00:00 1969","last up":"?","last down":null,"state":0},{"uri":"sip:a","owner":"x","state":0}]`,
 			"destination_state sip:a,x,0 0\ndestination_state sip:a,x,1 0\n", ""},
 		{"an unknown state", keepaliveMethod, `{"uri":"sip:a","owner":"x","state":9}`, "", "keepalive.list: no destination has a known state"},
 
@@ -195,7 +195,7 @@ func TestLongPeerLists(t *testing.T) {
 
 // Whatever happens to the reply, the passwords in it never leave the parser, neither in
 // samples nor in errors.
-func TestPasswordsStayIn(t *testing.T) {
+func TestPasswordsAreDropped(t *testing.T) {
 	const password, ha1 = "hunter2-planted", "0123456789abcdef-planted"
 	row := fmt.Sprintf(`{"l_uuid":"a","l_username":"u","auth_password":%q,"auth_ha1":%q,%s}`, password, ha1, registered)
 	whole := `{"jsonrpc":"2.0","result":[` + row + `,` + row + `],"id":1}`
@@ -238,7 +238,7 @@ func TestCfgVariables(t *testing.T) {
 	for _, tc := range []struct{ name, reply, want, err string }{
 		{"a number", "-3", "cfg_value core,debug -3\ncfg_value tcp_conn[1],x.y -3\n", ""},
 		{"not there", "fault: Failed to get the variable", "", "setting core.debug: cfg.get: kamailio answered error 500: Failed to get the variable"},
-		{"a text, which may be a secret", `"12345"`, "", "setting core.debug is not a number; remove it from --collector.cfg.variables"},
+		{"a string, which may be a secret", `"12345"`, "", "setting core.debug is not a number; remove it from --collector.cfg.variables"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := emitted(t, c, map[string]string{cfgMethod: tc.reply})

@@ -18,7 +18,7 @@ func TestSharedMemory(t *testing.T) {
 	rounded := "shm_total_bytes 5242880000\nshm_free_bytes 5235411968\nshm_used_bytes 5231616\nshm_real_used_bytes 7465984\nshm_max_used_bytes 7467008\nshm_fragments 9\n"
 	for _, tc := range []struct{ name, statistics, shmmem, want string }{
 		{"kex is loaded", statistics, kib, exact},
-		{"kex is not", "", kib, rounded},
+		{"kex is not loaded", "", kib, rounded},
 		{"statistics without the group", `["core:x = 1"]`, kib, rounded},
 		{"statistics fail", "fault: Out of memory", kib, rounded},
 	} {
@@ -86,13 +86,13 @@ func TestUsrlocInMemory(t *testing.T) {
 		return fmt.Sprintf("in_memory 1\nregistered_users %d\nusers location %d\ncontacts location %d\nexpired_contacts_total location %d\n", users, users, contacts, expires)
 	}
 	for _, tc := range []struct{ name, statistics, dbUsers, want string }{
-		{"nobody, without a database", zeros, "fault: Command is not supported in db_mode=0", all(0, 0, 0)},
-		{"nobody, without a module for one", zeros, `modules: ["tm","usrloc","dbg_"]`, all(0, 0, 0)},
-		{"nobody, with a module for one", zeros, `modules: ["tm","usrloc","db_sqlite"]`, "in_memory 0\n"},
-		{"nobody, or all in the database", zeros, "fault: Not enough parameters (table to lookup)", "in_memory 0\n"},
+		{"no contacts, no database", zeros, "fault: Command is not supported in db_mode=0", all(0, 0, 0)},
+		{"no contacts, no database module", zeros, `modules: ["tm","usrloc","dbg_"]`, all(0, 0, 0)},
+		{"no contacts, database module loaded", zeros, `modules: ["tm","usrloc","db_sqlite"]`, "in_memory 0\n"},
+		{"no contacts, or all in the database", zeros, "fault: Not enough parameters (table to lookup)", "in_memory 0\n"},
 		{"a build without the method", zeros, "", "in_memory 0\n"},
 		{"somebody", `["usrloc:registered_users = 3","usrloc:location_users = 3","usrloc:location_contacts = 4","usrloc:location_expires = 0"]`, "fault: must not be asked", all(3, 4, 0)},
-		{"somebody was there", `["usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0","usrloc:location_expires = 2"]`, "", all(0, 0, 2)},
+		{"an earlier client exists", `["usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0","usrloc:location_expires = 2"]`, "", all(0, 0, 2)},
 		{"up to 5.3", `["usrloc:registered_users = 3","usrloc:location-users = 3","usrloc:location-contacts = 4","usrloc:location-expires = 1"]`, "", all(3, 4, 1)},
 		{"no table yet", `["usrloc:registered_users = 0"]`, "fault: Command is not supported in db_mode=0", "in_memory 1\nregistered_users 0\n"},
 	} {
@@ -109,7 +109,7 @@ func TestUsrlocInMemory(t *testing.T) {
 			}
 		})
 	}
-	if got, err := emitted(t, newUsrloc(), map[string]string{statisticsMethod: `["core:x = 1"]`}); got != "" || err != ErrNoData { //nolint:errorlint // it is not wrapped
+	if got, err := emitted(t, newUsrloc(), map[string]string{statisticsMethod: `["core:x = 1"]`}); got != "" || err != ErrNoData { //nolint:errorlint // it is never wrapped
 		t.Errorf("without usrloc: %q, %v", got, err)
 	}
 }

@@ -97,7 +97,7 @@ func TestTable(t *testing.T) {
 		{"an empty row", `{"list":[{"item":{}}]}`, "", ""},
 		{"nothing configured", "fault: Nothing here", "", ""},
 		{"another fault", "fault: Internal error", "", "tm.stats: kamailio answered error 500: Internal error"},
-		{"absent, null, words: no sample", `{"list":[{"item":{"id":"a","n":null,"up":"maybe","ms":"soon","wraps":1}}]}`, "x_wraps_total a,k 1\n", ""},
+		{"absent, null or text: no sample", `{"list":[{"item":{"id":"a","n":null,"up":"maybe","ms":"soon","wraps":1}}]}`, "x_wraps_total a,k 1\n", ""},
 		{"strings of digits", `{"list":[{"item":{"id":"a","n":" 12 ","ms":"1.5"}}]}`, "x_n a,k 12\nx_seconds a,k 0.0015\n", ""},
 		{"words", `{"list":[{"item":{"id":"a","up":"yes"}},{"item":{"id":"b","up":"no"}}]}`, "x_up a,k 1\nx_up b,k 0\n", ""},
 		{"wrapped", `{"list":[{"item":{"id":"a","wraps":-1}}]}`, "x_wraps_total a,k 4.294967295e+09\n", ""},
@@ -261,11 +261,11 @@ func TestStartTime(t *testing.T) {
 	}{
 		{"the same zone", start.Format(time.ANSIC), 100, start.Add(100 * time.Second), start},
 		{"another zone", start.In(berlin).Format(time.ANSIC), 100, start.Add(100 * time.Second), start},
-		{"a zone of three quarters", start.In(nepal).Format(time.ANSIC), 100, start.Add(100 * time.Second), start},
+		{"a time zone of 45 minutes", start.In(nepal).Format(time.ANSIC), 100, start.Add(100 * time.Second), start},
 		{"rounded the other way", start.Format(time.ANSIC), 100, start.Add(100*time.Second + 900*time.Millisecond), start},
 		{"the clocks a minute apart", start.Format(time.ANSIC), 100, start.Add(160 * time.Second), start},
 		{"no text", "", 100, start.Add(100 * time.Second), start},
-		{"over a change of summer time", start.In(berlin).Format(time.ANSIC), 86400, start.Add(24 * time.Hour), start},
+		{"across a change to daylight saving time", start.In(berlin).Format(time.ANSIC), 86400, start.Add(24 * time.Hour), start},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			v := kamrpc.ObjectValue([]kamrpc.Member{

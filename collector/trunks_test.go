@@ -65,8 +65,8 @@ func TestTrunks(t *testing.T) {
 		err   string
 	}{
 		{"nothing yet", nil, "", ""},
-		{"what did not happen is 0", []string{"attempts|a=1"}, sample("a", map[string]string{"attempts_total ": "1"}), ""},
-		{"all there is, of two trunks, and what the script has of its own", []string{
+		{"counters start at 0", []string{"attempts|a=1"}, sample("a", map[string]string{"attempts_total ": "1"}), ""},
+		{"two trunks with all items, and other items of the script", []string{
 			"attempts|b|c=100", "answered|b|c=50", "canceled|b|c=5", "timeout|ringing|b|c=3", "timeout|silent|b|c=2", "refused|486|b|c=30", "refused|503|b|c=10",
 			"ended|b|c=49", "seconds|b|c=4900", "delay|250|b|c=40", "delay|1000|b|c=41", "delay|inf|b|c=4", "delay_ms|b|c=123456", "attempts|a=7",
 			`attempts|x="text"`, "mine=5", "mine|a=6",
@@ -77,9 +77,9 @@ func TestTrunks(t *testing.T) {
 			"post_dial_delay_seconds ,3": "81", "post_dial_delay_seconds ,5": "81", "post_dial_delay_seconds ,8": "81", "post_dial_delay_seconds ,12": "81",
 			"post_dial_delay_seconds ,20": "81", "post_dial_delay_seconds ,+Inf": "85", "post_dial_delay_seconds ,sum": "123.456",
 		}), ""},
-		{"sums beyond 31 bits", []string{fmt.Sprintf("delay_ms|a=%d", math.MinInt32), "attempts|a=-1"},
+		{"sums above 31 bits", []string{fmt.Sprintf("delay_ms|a=%d", math.MinInt32), "attempts|a=-1"},
 			sample("a", map[string]string{"attempts_total ": "4.294967295e+09", "post_dial_delay_seconds ,sum": "2.147483648e+06"}), ""},
-		{"a bound that is not ours", []string{"delay|700|a=1"}, "", "the table trunks has a delay up to 700 ms"},
+		{"a bucket bound that we do not use", []string{"delay|700|a=1"}, "", "the table trunks has a delay up to 700 ms"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := emitted(t, trunks{table: "trunks"}, map[string]string{htableStatsMethod: statsOf("trunks", len(tc.items)), htableDumpMethod: tableOfItems(tc.items...)})

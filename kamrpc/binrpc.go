@@ -34,7 +34,7 @@ func (t binrpc) String() string { return "binrpc+" + t.network + "://" + t.addre
 const binrpcMaxReply = 32 << 10
 
 func (t binrpc) Traits() Traits {
-	return Traits{MaxReply: binrpcMaxReply, Complete: true, Silence: "the reply is larger than ctl can send without waiting (then name a socket of jsonrpcs as a further URI)"}
+	return Traits{MaxReply: binrpcMaxReply, Complete: true, Silence: "the reply is larger than ctl can send without waiting (in that case add a socket of jsonrpcs as another URI)"}
 }
 
 // binrpcMaxRequest is the size of the request buffer in io_listener.c.
@@ -145,12 +145,12 @@ func appendBinrpcNumber(b []byte, number string) ([]byte, error) {
 			return nil, fmt.Errorf("parameter %s: BINRPC cannot encode this number", number)
 		}
 		b = append(b, 8<<4|binrpcDouble)
-		return binary.BigEndian.AppendUint64(b, uint64(int64(math.Round(f*1000)))), nil //nolint:gosec // two's complement is meant
+		return binary.BigEndian.AppendUint64(b, uint64(int64(math.Round(f*1000)))), nil //nolint:gosec // two's complement is wanted
 	}
 	i, err := strconv.ParseInt(number, 10, 32)
 	if err != nil {
 		return nil, fmt.Errorf("parameter %s: BINRPC integers have 32 bits", number)
 	}
 	b = append(b, 4<<4|binrpcInt)
-	return binary.BigEndian.AppendUint32(b, uint32(i)), nil //nolint:gosec // two's complement is meant
+	return binary.BigEndian.AppendUint32(b, uint32(i)), nil //nolint:gosec // two's complement is wanted
 }

@@ -23,7 +23,7 @@ import (
 //	struct of values                       list
 //	several values at the top level        list (see shape), else the last value
 //
-// Dates and booleans (formats "t" and "b") become numbers; no method of the price list
+// Dates and booleans (formats "t" and "b") become numbers; no method of the cost table
 // uses them.
 type binrpcReader struct {
 	in     *bufio.Reader
@@ -150,7 +150,7 @@ func (r *binrpcReader) header() error {
 	if r.id, err = r.number(cookieSize); err != nil {
 		return err
 	}
-	r.left = int64(length) //nolint:gosec // of 32 bits
+	r.left = int64(length) //nolint:gosec // the value has 32 bits
 	switch flags >> 4 {
 	case binrpcReplyType:
 		r.open = true
@@ -204,12 +204,12 @@ func (r *binrpcReader) fault() error {
 		// A record did not fit. rpc_add says "Internal server error processing …:
 		// buffer too small (overflow)". If a structure was too small, only the
 		// method itself reports it: "Internal error …".
-		return fmt.Errorf("%w (error %d: %q)", ErrOutgrown, int32(code), text) //nolint:gosec // a signed one is meant
+		return fmt.Errorf("%w (error %d: %q)", ErrOutgrown, int32(code), text) //nolint:gosec // the signed value is wanted
 	case string(text) == "command "+r.method+" not found":
 		text = []byte("Method Not Found") // as jsonrpcs says it
 	}
 	r.put(`{"error":{"code":`)
-	r.out = strconv.AppendInt(r.out, int64(int32(code)), 10) //nolint:gosec // a signed one is meant
+	r.out = strconv.AppendInt(r.out, int64(int32(code)), 10) //nolint:gosec // the signed value is wanted
 	r.put(`,"message":"`)
 	r.quote(text)
 	r.put(`"}`)
@@ -238,7 +238,7 @@ func (r *binrpcReader) size() (kind byte, size int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	if size = int64(n); size > r.left { //nolint:gosec // of 32 bits
+	if size = int64(n); size > r.left { //nolint:gosec // the value has 32 bits
 		return 0, 0, r.bad()
 	}
 	return kind, size, nil
@@ -450,7 +450,7 @@ func (r *binrpcReader) integer(size int64) error {
 	if unsigned {
 		r.out = strconv.AppendUint(r.out, n, 10)
 	} else {
-		r.out = strconv.AppendInt(r.out, int64(int32(n)), 10) //nolint:gosec // a signed one is meant
+		r.out = strconv.AppendInt(r.out, int64(int32(n)), 10) //nolint:gosec // the signed value is wanted
 	}
 	r.after()
 	return nil
@@ -465,7 +465,7 @@ func (r *binrpcReader) double(size int64) error {
 		return err
 	}
 	r.value()
-	switch i := int64(n); i { //nolint:gosec // a signed one is meant
+	switch i := int64(n); i { //nolint:gosec // the signed value is wanted
 	case math.MinInt64, math.MaxInt64: // too large to express in thousandths
 		r.put(`null`)
 	default:

@@ -16,7 +16,7 @@ import (
 
 // packet returns a BINRPC packet of this type with cookie 7.
 func packet(kind byte, body string) string {
-	head := binary.BigEndian.AppendUint32([]byte{0xA1, kind<<4 | 3<<2}, uint32(len(body))) //nolint:gosec // short
+	head := binary.BigEndian.AppendUint32([]byte{0xA1, kind<<4 | 3<<2}, uint32(len(body))) //nolint:gosec // the length is small
 	return string(append(head, 7)) + body
 }
 
@@ -39,7 +39,7 @@ func TestBinrpcReply(t *testing.T) {
 		{"nothing of a list", "core.psx", "", `[]`},
 		{"one of a list", "core.psx", "\x10\x05", `[5]`},
 		{"a list", "core.psx", "\x10\x05" + str("a") + open + shut, `[5,"a",{}]`},
-		{"of several the last", "m", "\x10\x05\x10\x06", `6`},
+		{"the last of several", "m", "\x10\x05\x10\x06", `6`},
 		{"integers", "core.psx", "\x00\x10\x00\x20\x12\x34\x40\x7f\xff\xff\xff\x40\xff\xff\xff\xff\x40\x80\x00\x00\x00\x90\x02\x12\x34\xa0\x00\x02\x12\x34", `[0,0,4660,2147483647,-1,-2147483648,4660,4660]`},
 		{"thousandths", "core.psx", "\x02\x12\x01\x22\x03\xe8\x22\x05\xdc\x82\xff\xff\xff\xff\xff\xff\xff\xff\x82\xff\xff\xff\xff\xff\xff\xfc\x18\x82\x7f\xff\xff\xff\xff\xff\xff\xfe", `[0,0.001,1,1.500,-0.001,-1,9223372036854775.806]`},
 		{"too large for thousandths", "core.psx", "\x82\x80\x00\x00\x00\x00\x00\x00\x00\x82\x7f\xff\xff\xff\xff\xff\xff\xff", `[null,null]`},
@@ -98,9 +98,9 @@ func TestBinrpcBad(t *testing.T) {
 		{"a name of 1 MiB", reply(open + "\xC5\x00\x10\x00\x00" + strings.Repeat("x", 1<<20) + "\x00" + shut), nil},
 		{"a name without a structure", reply(name("a") + "\x00"), nil},
 		{"a name without a value", reply(open + name("a") + shut), nil},
-		{"a name behind a name", reply(open + name("a") + name("b") + "\x00" + shut), nil},
-		{"a structure that does not end", reply(open), nil},
-		{"an end of none", reply(shut), nil},
+		{"a name after a name", reply(open + name("a") + name("b") + "\x00" + shut), nil},
+		{"an unterminated structure", reply(open), nil},
+		{"an end without a beginning", reply(shut), nil},
 		{"an end of an array", reply(open + "\x84"), nil},
 		{"a structure with a size", reply("\x13\x00"), nil},
 		{"an integer of 5 bytes", reply("\x50\x00\x00\x00\x00\x00"), nil},
@@ -112,16 +112,16 @@ func TestBinrpcBad(t *testing.T) {
 		{"a fault without a text", packet(binrpcFaultType, "\x20\x01\xf4"), nil},
 		{"a fault without a code", packet(binrpcFaultType, str("x")), nil},
 		{"a full reply", reply(strings.Repeat("\x10\x05", 32<<9)), ErrOutgrown},
-		{"nearly so", reply(strings.Repeat("\x10\x05", 32<<9-127)), ErrOutgrown},
-		{"a full larger one", reply(strings.Repeat("\x10\x05", 64<<9)), ErrOutgrown},
+		{"nearly equal", reply(strings.Repeat("\x10\x05", 32<<9-127)), ErrOutgrown},
+		{"a larger one that is full", reply(strings.Repeat("\x10\x05", 64<<9)), ErrOutgrown},
 		{"a full structure", reply(open + strings.Repeat("\x10\x05", 8<<9) + shut), ErrOutgrown},
-		{"a full structure within", reply(open + open + strings.Repeat("\x10\x05", 8<<9) + shut + shut), ErrOutgrown},
+		{"a full structure inside", reply(open + open + strings.Repeat("\x10\x05", 8<<9) + shut + shut), ErrOutgrown},
 		{"no room for a value", packet(binrpcFaultType, "\x20\x01\xf4"+str("Internal server error processing 's': buffer too small (overflow) (-2)")), ErrOutgrown},
 		{"no room in a structure", packet(binrpcFaultType, "\x20\x01\xf4"+str("Internal error creating dest struct")), ErrOutgrown},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := io.ReadAll(newBinrpcReader(strings.NewReader(test.in), "core.psx"))
-			if test.want == io.EOF { //nolint:errorlint // what ReadAll leaves out
+			if test.want == io.EOF { //nolint:errorlint // ReadAll does not wrap it
 				test.want = nil
 				if err != nil {
 					t.Errorf("got %v", err)
@@ -201,7 +201,7 @@ func TestBinrpcRequest(t *testing.T) {
 			continue
 		}
 		body := str("tm.stats") + test.want
-		want := "\xA1\x0f\x00\x00\x00" + string([]byte{byte(len(body))}) + "\x7f\xff\xff\xff" + body //nolint:gosec // short
+		want := "\xA1\x0f\x00\x00\x00" + string([]byte{byte(len(body))}) + "\x7f\xff\xff\xff" + body //nolint:gosec // the length is small
 		if err != nil || method != "tm.stats" || string(got) != want {
 			t.Errorf("%v: got %q, %v\nwant %q", test.params, got, err, want)
 		}

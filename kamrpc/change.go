@@ -17,7 +17,7 @@ func (c *Client) Sibling(cfg Config) (*Client, error) {
 	return newClient(cfg, c.gate, c.roster, c.members), nil
 }
 
-// Do makes one call that changes Kamailio: a reload or an action of the price list. It
+// Do makes one call that changes Kamailio: a reload or an action of the cost table. It
 // is sent once. Another transport is tried only if nothing was sent.
 //
 // While a module reloads, this process does not read it, and the reload first waits for

@@ -152,7 +152,7 @@ func (c *Client) URIs() []string {
 	return uris
 }
 
-// Call calls one method of the price list and returns its result. The errors wrap
+// Call calls one method of the cost table and returns its result. The errors wrap
 // ErrNotPriced, ErrDangerous, ErrReloading, ErrUnreachable, ErrNoAnswer, ErrTooLarge,
 // ErrOutgrown, ErrBadReply, or the *Fault that Kamailio returned, and name the method
 // and the transport.
@@ -184,7 +184,7 @@ func (c *Client) route(price Price) []*member {
 	return c.members
 }
 
-// allow looks up a call in the price list. If the danger depends on the version, it
+// allow looks up a call in the cost table. If the danger depends on the version, it
 // queries the version each time, because Kamailio may have been upgraded since.
 func (c *Client) allow(ctx context.Context, method string, params []any, effects ...Effect) (Price, error) {
 	price, ok := PriceOf(method)
@@ -497,7 +497,7 @@ func badReply(err error) error {
 	switch {
 	case errors.As(err, &refused):
 		return refused.err
-	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnreachable), errors.Is(err, ErrOutgrown):
+	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrUnreachable), errors.Is(err, ErrOutgrown), errors.Is(err, ErrBadReply):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: cut off", ErrBadReply)

@@ -70,26 +70,26 @@ func TestOrderOfTransports(t *testing.T) {
 		want       string
 		wantErr    string
 	}{
-		{name: "one alone is not checked", method: "core.version", transports: []transport{{name: "a"}}, asked: "a", want: "a"},
-		{name: "constant cost goes by the first", method: "core.version", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a? a", want: "a"},
-		{name: "so does a walk", method: "dlg.stats_active", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a? a", want: "a"},
-		{name: "growing cost goes by the largest", method: "ul.dump", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c"}}, asked: "a? c? c", want: "c"},
-		{name: "of equals by the first", method: "ul.dump", transports: []transport{{name: "a"}, {name: "b"}}, asked: "a? a", want: "a"},
-		{name: "what JSON-RPC loses goes by a complete one", method: "rl.get_pipes", transports: []transport{{name: "a"}, {name: "b"}, {name: "c", traits: kamrpc.Traits{MaxReply: small, Complete: true}}}, asked: "a? c? c", want: "c"},
-		{name: "and by another when that is down", method: "rl.get_pipes", transports: []transport{{name: "a"}, {name: "b", traits: kamrpc.Traits{MaxReply: small, Complete: true}, err: down}}, asked: "a? b? a", want: "a"},
+		{name: "a single URI is not checked", method: "core.version", transports: []transport{{name: "a"}}, asked: "a", want: "a"},
+		{name: "constant cost uses the first URI", method: "core.version", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a? a", want: "a"},
+		{name: "a walk too", method: "dlg.stats_active", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b"}}, asked: "a? a", want: "a"},
+		{name: "growing cost uses the largest URI", method: "ul.dump", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c"}}, asked: "a? c? c", want: "c"},
+		{name: "equal limits use the first URI", method: "ul.dump", transports: []transport{{name: "a"}, {name: "b"}}, asked: "a? a", want: "a"},
+		{name: "a method that JSON-RPC truncates uses a complete URI", method: "rl.get_pipes", transports: []transport{{name: "a"}, {name: "b"}, {name: "c", traits: kamrpc.Traits{MaxReply: small, Complete: true}}}, asked: "a? c? c", want: "c"},
+		{name: "and over another when that is down", method: "rl.get_pipes", transports: []transport{{name: "a"}, {name: "b", traits: kamrpc.Traits{MaxReply: small, Complete: true}, err: down}}, asked: "a? b? a", want: "a"},
 		{name: "the next when it is down", method: "core.version", transports: []transport{{name: "a", err: down}, {name: "b"}}, asked: "a? a? b? b", want: "b"},
 		{name: "the next largest when it is down", method: "ul.dump", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", traits: kamrpc.Traits{MaxReply: middle}}, {name: "c", err: down}}, asked: "a? c? b? b", want: "b"},
 		{name: "all down", method: "core.version", transports: []transport{{name: "a", err: down}, {name: "b", err: down}}, asked: "a? a? b?", wantErr: "core.version via a: kamailio is not reachable: down; core.version via b: kamailio is not reachable: down"},
-		{name: "a fault is an answer", method: "dispatcher.list", transports: []transport{{name: "a", reply: fault}, {name: "b"}}, asked: "a? a", wantErr: "dispatcher.list: kamailio answered error 404: No Destination Sets"},
-		{name: "what was delivered is not asked again", method: "core.version", transports: []transport{{name: "a", reply: "no"}, {name: "b"}}, asked: "a? a", wantErr: "core.version via a: invalid reply: not JSON at byte 1"},
-		{name: "what is no Kamailio is passed over", method: "core.version", transports: []transport{{name: "a", start: "no"}, {name: "b"}}, asked: "a? b? b", want: "b"},
-		{name: "so is another Kamailio", method: "ul.dump", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", start: other}}, asked: "a? b? a? b? a", want: "a"},
-		{name: "also when it is all that is left", method: "drouting.gw_status", scripted: true, transports: []transport{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, start: other}}, asked: "a? b? a? b?", wantErr: "drouting.gw_status via b: leads to another Kamailio (process 7, up since Tue Nov 24 04:10:00 2026) than a (process 7, up since Mon Nov 23 04:10:00 2026): all URIs must lead to the same one"},
-		{name: "not among the RPCs that the exporter may call", method: "core.kill", transports: []transport{{name: "a"}}, wantErr: "core.kill: method is not in the price list"},
+		{name: "a fault counts as a reply", method: "dispatcher.list", transports: []transport{{name: "a", reply: fault}, {name: "b"}}, asked: "a? a", wantErr: "dispatcher.list: kamailio answered error 404: No Destination Sets"},
+		{name: "a delivered request is not sent again", method: "core.version", transports: []transport{{name: "a", reply: "no"}, {name: "b"}}, asked: "a? a", wantErr: "core.version via a: invalid reply: not JSON at byte 1"},
+		{name: "a server that is not Kamailio is skipped", method: "core.version", transports: []transport{{name: "a", start: "no"}, {name: "b"}}, asked: "a? b? b", want: "b"},
+		{name: "another Kamailio too", method: "ul.dump", transports: []transport{{name: "a", traits: kamrpc.Traits{MaxReply: small}}, {name: "b", start: other}}, asked: "a? b? a? b? a", want: "a"},
+		{name: "also for the last URI", method: "drouting.gw_status", scripted: true, transports: []transport{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, start: other}}, asked: "a? b? a? b?", wantErr: "drouting.gw_status via b: leads to another Kamailio (process 7, up since Tue Nov 24 04:10:00 2026) than a (process 7, up since Mon Nov 23 04:10:00 2026): all URIs must lead to the same one"},
+		{name: "not among the RPCs that the exporter may call", method: "core.kill", transports: []transport{{name: "a"}}, wantErr: "core.kill: method is not in the cost table"},
 		{name: "scripted: by a scripted transport only", method: "drouting.gw_status", scripted: true, transports: []transport{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}}}, asked: "a? b? b", want: "b"},
 		{name: "scripted: not by another when it is down", method: "drouting.gw_status", scripted: true, transports: []transport{{name: "a"}, {name: "b", traits: kamrpc.Traits{Scripted: true}, err: down}}, asked: "a? b?", wantErr: "drouting.gw_status via b: kamailio is not reachable: down"},
 		{name: "scripted: no such transport", method: "drouting.gw_status", scripted: true, transports: []transport{{name: "a"}}, wantErr: "drouting.gw_status: method not found"},
-		{name: "scripted: not in the price list", method: "x.y", scripted: true, transports: []transport{{name: "a", traits: kamrpc.Traits{Scripted: true}}}, wantErr: "x.y: method is not in the price list"},
+		{name: "scripted: not in the cost table", method: "x.y", scripted: true, transports: []transport{{name: "a", traits: kamrpc.Traits{Scripted: true}}}, wantErr: "x.y: method is not in the cost table"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var asked []string
@@ -173,11 +173,11 @@ func TestObserve(t *testing.T) {
 	}{{"core.version", nil}, {"dispatcher.list", new(kamrpc.Fault)}, {"tm.stats", kamrpc.ErrBadReply}, {"core.version", kamrpc.ErrUnreachable}} {
 		o := seen[i]
 		fault := (*kamrpc.Fault)(nil)
-		_, wantFault := test.is.(*kamrpc.Fault) //nolint:errorlint // the table's own
+		_, wantFault := test.is.(*kamrpc.Fault) //nolint:errorlint // compares the exact error of the table
 		if o.Method != test.method || (!wantFault && !errors.Is(o.Err, test.is)) || (wantFault && !errors.As(o.Err, &fault)) {
 			t.Errorf("%d: %+v", i, o)
 		}
-		if (o.Bytes > 0) != (test.is != kamrpc.ErrUnreachable) { //nolint:errorlint // the table's own
+		if (o.Bytes > 0) != (test.is != kamrpc.ErrUnreachable) { //nolint:errorlint // compares the exact error of the table
 			t.Errorf("%d: %d bytes", i, o.Bytes)
 		}
 	}
@@ -302,7 +302,7 @@ func TestURIs(t *testing.T) {
 	}
 }
 
-// A call that the price list marks as dangerous on the running version is not sent.
+// A call that the cost table marks as dangerous on the running version is not sent.
 func TestDangerous(t *testing.T) {
 	for _, test := range []struct {
 		version, method string
@@ -317,6 +317,9 @@ func TestDangerous(t *testing.T) {
 		{"kamailio 7.0.0 (x86_64/linux) ", "mtree.list", nil, true},
 		{"kamailio 6.0.1 (x86_64/linux) ", "secfilter.print", nil, true},
 		{"kamailio 6.0.1 (x86_64/linux) ", "secfilter.print", []any{"bl"}, false},
+		{"kamailio 5.1.9 (x86_64/linux) ", "keepalive.list", nil, true},
+		{"kamailio 5.4.0 (x86_64/linux) ", "keepalive.list", nil, true},
+		{"kamailio 5.5.0 (x86_64/linux) ", "keepalive.list", nil, false},
 		{"", "permissions.addressDump", nil, true}, // an unknown version does not count as safe
 	} {
 		fake := kamrpctest.New(t)

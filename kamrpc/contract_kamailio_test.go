@@ -164,7 +164,7 @@ func TestLargeReplyKamailio(t *testing.T) {
 						v, err = c.Call(within(t, deadline), "ul.dump")
 					}
 					if scheme == "unix" {
-						if !errors.Is(err, kamrpc.ErrNoAnswer) || !strings.Contains(err.Error(), "then name the FIFO or HTTP as a further URI") {
+						if !errors.Is(err, kamrpc.ErrNoAnswer) || !strings.Contains(err.Error(), "in that case add the FIFO or HTTP as another URI") {
 							t.Errorf("got %v", err)
 						}
 						return

@@ -150,7 +150,7 @@ var contract = []struct {
 		}
 		callers.Wait()
 	}},
-	{"done before it began", func(t *testing.T, s subject) {
+	{"reloaded before the alert began", func(t *testing.T, s subject) {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		_, err := client(t, nil, s.uri).Call(ctx, "core.version")
@@ -239,7 +239,7 @@ func TestContract(t *testing.T) {
 }
 
 // A parameter arrives unchanged, with its type.
-func TestParametersArrive(t *testing.T) {
+func TestParametersReachKamailio(t *testing.T) {
 	params := []any{"s", `a\"b\`, "Zürich", 7, int64(-1), 0.5, ""}
 	want := []any{"s", `a\"b\`, "Zürich", int64(7), int64(-1), 0.5, ""}
 	for _, scheme := range kamrpctest.Schemes() {
@@ -277,7 +277,7 @@ func TestParametersArrive(t *testing.T) {
 
 // If a server misbehaves, the call returns in time with an error that says what is wrong,
 // and leaves nothing behind.
-func TestMisbehaviour(t *testing.T) {
+func TestMisbehavior(t *testing.T) {
 	const soon = 150 * time.Millisecond // a deadline that is meant to expire
 	datagram := "kamailio hangs, or the reply is larger than the"
 	for _, test := range []struct {
@@ -291,9 +291,9 @@ func TestMisbehaviour(t *testing.T) {
 	}{
 		{name: "silent", mode: kamrpctest.Silent, schemes: "fifo tcp", deadline: soon, is: kamrpc.ErrNoAnswer, says: "no answer before the deadline"},
 		{name: "silent with a limit", mode: kamrpctest.Silent, schemes: "http unix udp", deadline: soon, is: kamrpc.ErrNoAnswer, says: datagram},
-		{name: "silent, BINRPC", mode: kamrpctest.Silent, schemes: "binrpc+unix binrpc+tcp", deadline: soon, is: kamrpc.ErrNoAnswer, says: "kamailio hangs, or the reply is larger than ctl can send without waiting (then name a socket of jsonrpcs as a further URI)"},
+		{name: "silent, BINRPC", mode: kamrpctest.Silent, schemes: "binrpc+unix binrpc+tcp", deadline: soon, is: kamrpc.ErrNoAnswer, says: "kamailio hangs, or the reply is larger than ctl can send without waiting (in that case add a socket of jsonrpcs as another URI)"},
 		{name: "trickling", mode: kamrpctest.Trickle(20 * time.Millisecond), deadline: soon, is: kamrpc.ErrNoAnswer, says: "no answer before the deadline"},
-		{name: "trickling but in time", mode: kamrpctest.Trickle(10 * time.Microsecond), want: "right"},
+		{name: "slow but in time", mode: kamrpctest.Trickle(10 * time.Microsecond), want: "right"},
 		{name: "empty, stream", mode: kamrpctest.Empty, schemes: "http tcp binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "invalid reply: cut off"},
 		{name: "empty, datagram", mode: kamrpctest.Empty, schemes: "unix udp", deadline: soon, is: kamrpc.ErrNoAnswer, says: datagram},
 		{name: "garbage, BINRPC", mode: kamrpctest.Garbage, schemes: "binrpc+unix binrpc+tcp", is: kamrpc.ErrBadReply, says: "invalid reply: not BINRPC at byte 0"},
@@ -312,7 +312,7 @@ func TestMisbehaviour(t *testing.T) {
 		{name: "length of 1 TiB", mode: kamrpctest.Announce, schemes: "http", want: "right"},
 		{name: "401", mode: kamrpctest.HTTPError(401), schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: HTTP status 401: give user and password in the HTTP configuration file"},
 		{name: "403", mode: kamrpctest.HTTPError(403), schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: HTTP status 403: event_route[xhttp:request] in kamailio.cfg does not allow this address or path"},
-		{name: "404", mode: kamrpctest.HTTPError(404), schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: HTTP status 404: is this the path that event_route[xhttp:request] in kamailio.cfg serves?"},
+		{name: "404", mode: kamrpctest.HTTPError(404), schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: HTTP status 404: event_route[xhttp:request] in kamailio.cfg does not serve this path"},
 		{name: "502", mode: kamrpctest.HTTPError(502), schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: HTTP status 502"},
 		{name: "a page with status 200", mode: kamrpctest.HTTPError(200), schemes: "http", is: kamrpc.ErrBadReply, says: "invalid reply: not JSON at byte 0"},
 	} {
@@ -485,7 +485,7 @@ func TestOutgrown(t *testing.T) {
 			alone := client(t, nil, fake.URI(scheme))
 			for range 2 {
 				_, err := alone.Call(within(t, 100*time.Millisecond), "stats.get_statistics", "all")
-				if !errors.Is(err, kamrpc.ErrNoAnswer) || !strings.Contains(fmt.Sprint(err), "then name the FIFO or HTTP as a further URI") {
+				if !errors.Is(err, kamrpc.ErrNoAnswer) || !strings.Contains(fmt.Sprint(err), "in that case add the FIFO or HTTP as another URI") {
 					t.Errorf("got %v", err)
 				}
 			}
@@ -633,10 +633,10 @@ func TestUnreachable(t *testing.T) {
 		{"binrpc+unix, not a socket", "binrpc+unix://" + in("regular"), nobody},
 		{"udp", "udp://" + unused(t, "udp"), nobody},
 		{"unix, no file", "unix://" + short + "/none", noFile},
-		{"unix, nobody", "unix://" + short + "/stale", nobody},
+		{"unix, no listener", "unix://" + short + "/stale", nobody},
 		{"unix, not a socket", "unix://" + in("regular"), nobody},
 		{"fifo, no file", "fifo://" + in("none"), noFile},
-		{"fifo, nobody", "fifo://" + in("lonely"), nobody},
+		{"fifo, no reader", "fifo://" + in("lonely"), nobody},
 		{"fifo, not a FIFO", "fifo://" + in("regular"), "kamailio is not reachable: " + in("regular") + " is not a FIFO"},
 		{"fifo, a directory", "fifo://" + dir, "kamailio is not reachable: open " + dir + ": is a directory"},
 		{"fifo, no reply directory", "fifo://" + in("read") + "?reply_dir=/none", "kamailio is not reachable: cannot create a reply FIFO in /none (fifo_reply_dir of jsonrpcs): no such file or directory"},

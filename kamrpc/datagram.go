@@ -22,7 +22,7 @@ const (
 const maxDatagram = 212_992
 
 func datagramTraits(limit int64) Traits {
-	return Traits{MaxReply: limit, Silence: fmt.Sprintf("the reply is larger than the %d bytes that this transport carries (then name the FIFO or HTTP as a further URI)", limit)}
+	return Traits{MaxReply: limit, Silence: fmt.Sprintf("the reply is larger than the %d bytes that this transport carries (in that case add the FIFO or HTTP as another URI)", limit)}
 }
 
 // unixDatagram is the jsonrpcs datagram socket, which Kamailio's default config opens.

@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestUnquoteIsEncodingJSONs(t *testing.T) {
+func TestUnquoteEqualsEncodingJSON(t *testing.T) {
 	pieces := []string{
 		`a`, `Zürich`, `☎`, `😀`, `\"`, `\\`, `\/`, `\b`, `\f`, `\n`, `\r`, `\t`, ` `, "\x7f", "\ufffd", "\u2028",
 		`\u0041`, `\u00fC`, `\u0000`, `\u260E`, `\ud83d\ude00`, `\uD83D`, `\uDE00`, `\ud83d\u0041`, `\ud83d\ud83d\ude00`,
@@ -69,10 +69,10 @@ func TestDecodeLimits(t *testing.T) {
 		wantErr    string
 		is         error
 	}{
-		{name: "as deep as allowed", json: nested(maxDepth)},
+		{name: "at the depth limit", json: nested(maxDepth)},
 		{name: "too deep", json: nested(maxDepth + 1), wantErr: "nested deeper than 64 levels"},
 		{name: "far too deep", json: strings.Repeat(`{"a":`, 1_000_000), wantErr: "nested deeper than 64 levels"},
-		{name: "as many as allowed", json: "[" + strings.Repeat("0,", maxValues-2) + "0]"},
+		{name: "at the limit", json: "[" + strings.Repeat("0,", maxValues-2) + "0]"},
 		{name: "too many", json: "[" + strings.Repeat("0,", maxValues-1) + "0]", wantErr: "reply too large: more than 1048576 values", is: ErrTooLarge},
 		{name: "too many members", json: "{" + strings.Repeat(`"":0,`, maxValues) + `"":0}`, wantErr: "reply too large: more than 1048576 values", is: ErrTooLarge},
 	} {
@@ -136,19 +136,19 @@ func TestDecodeReply(t *testing.T) {
 		{name: "a result", reply: `{"jsonrpc":"2.0","result":"yes","id":7}`, want: "yes"},
 		{name: "in any order", reply: `{"id":7,"extra":[1,{"id":8}],"result":"yes","jsonrpc":"2.0"}`, want: "yes"},
 		{name: "id as a string", reply: `{"result":"yes","id":"7"}`, want: "yes"},
-		{name: "blanks around", reply: "\r\n {\"result\":\"yes\",\"id\":7}\r\n", want: "yes"},
+		{name: "surrounding blanks", reply: "\r\n {\"result\":\"yes\",\"id\":7}\r\n", want: "yes"},
 		{name: "the rest is not read", reply: `{"result":"yes","id":7} rubbish`, want: "yes"},
 		{name: "the connection breaks behind it", reply: `{"result":"yes","id":7}`, readErr: errReset, want: "yes"},
 		{name: "an error that is null", reply: `{"result":"yes","error":null,"id":7}`, want: "yes"},
 		{name: "no result at all", reply: `{"id":7}`, want: ""},
-		{name: "a late one first", reply: `{"result":"no","id":6}{"result":"yes","id":7}`, want: "yes"},
-		{name: "a late fault first", reply: `{"error":{"code":500,"message":"no"},"id":6}{"result":"yes","id":7}`, want: "yes"},
+		{name: "a late reply before the reply", reply: `{"result":"no","id":6}{"result":"yes","id":7}`, want: "yes"},
+		{name: "a late fault before the reply", reply: `{"error":{"code":500,"message":"no"},"id":6}{"result":"yes","id":7}`, want: "yes"},
 		{name: "a fault", reply: `{"error":{"code":404,"message":"No Destination Sets"},"id":7}`, wantErr: "m: kamailio answered error 404: No Destination Sets", is: &Fault{Method: "m", Code: 404, Message: "No Destination Sets"}},
 		{name: "unknown method", reply: `{"error":{"code":500,"message":"Method Not Found"},"id":7}`, wantErr: "m: kamailio answered error 500: Method Not Found", is: ErrMethodNotFound},
 		{name: "unknown method, JSON-RPC's own code", reply: `{"error":{"code":-32601,"message":"nope"},"id":7}`, wantErr: "m: kamailio answered error -32601: nope", is: ErrMethodNotFound},
 		{name: "a fault without code", reply: `{"error":"bad","id":7}`, wantErr: "m: kamailio answered error 0: "},
 		{name: "another id", reply: `{"result":"no","id":6}`, wantErr: "invalid reply: its id is that of another request", is: ErrBadReply},
-		{name: "an id like it", reply: `{"result":"no","id":7.0}`, wantErr: "invalid reply: its id is that of another request", is: ErrBadReply},
+		{name: "a similar id", reply: `{"result":"no","id":7.0}`, wantErr: "invalid reply: its id is that of another request", is: ErrBadReply},
 		{name: "no id", reply: `{"result":"no"}`, wantErr: "invalid reply: its id is that of another request", is: ErrBadReply},
 		{name: "empty object", reply: `{}`, wantErr: "invalid reply: its id is that of another request", is: ErrBadReply},
 		{name: "nothing", reply: ``, wantErr: "invalid reply: cut off", is: ErrBadReply},
@@ -182,7 +182,7 @@ func TestDecodeReply(t *testing.T) {
 				if fmt.Sprint(err) != test.wantErr {
 					t.Errorf("got error %q, want %q", err, test.wantErr)
 				}
-				if want, ok := test.is.(*Fault); ok { //nolint:errorlint // the table's own
+				if want, ok := test.is.(*Fault); ok { //nolint:errorlint // compares the exact error of the table
 					var got *Fault
 					if !errors.As(err, &got) || *got != *want {
 						t.Errorf("got %#v, want %#v", got, want)

@@ -35,7 +35,7 @@ type StillReadError struct {
 
 // Error returns the module and the remaining time.
 func (e *StillReadError) Error() string {
-	return fmt.Sprintf("a read of %s was not answered and may still run: no reload of it for %s", e.Module, e.Left.Round(time.Second))
+	return fmt.Sprintf("a read of %s was not answered and may still run; it cannot be reloaded for %s", e.Module, e.Left.Round(time.Second))
 }
 
 var (
@@ -53,7 +53,7 @@ var (
 	// ErrBadReply means that the reply is not a JSON-RPC reply to the request: it is
 	// not JSON, is truncated, or has another id.
 	ErrBadReply = errors.New("invalid reply")
-	// ErrDangerous means that the price list forbids the call on the running version.
+	// ErrDangerous means that the cost table forbids the call on the running version.
 	ErrDangerous = errors.New("dangerous")
 	// ErrOtherKamailio means that a URI leads to another Kamailio than the preferred ones.
 	ErrOtherKamailio = errors.New("leads to another Kamailio")
@@ -62,7 +62,7 @@ var (
 	// ErrUnknownOutcome means that a change was sent, but it is unknown whether
 	// Kamailio made it.
 	ErrUnknownOutcome = errors.New("outcome unknown")
-	// ErrNotPriced means that the price list does not have the method, or not for this
+	// ErrNotPriced means that the cost table does not have the method, or not for this
 	// use: for example, a change that was called as a read. See [PriceList].
-	ErrNotPriced = errors.New("method is not in the price list")
+	ErrNotPriced = errors.New("method is not in the cost table")
 )

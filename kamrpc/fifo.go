@@ -44,7 +44,7 @@ func newFIFO(path, replyDir string) *fifo {
 func (t *fifo) String() string { return "fifo://" + t.path }
 
 func (t *fifo) Traits() Traits {
-	return Traits{Silence: "jsonrpcs writes its replies to another directory than " + t.replyDir + " (its fifo_reply_dir must end in a slash; name it here as ?reply_dir=), or may not open the FIFOs there"}
+	return Traits{Silence: "jsonrpcs writes its replies to another directory than " + t.replyDir + " (its fifo_reply_dir must end in a slash; give the same directory here as ?reply_dir=), or may not open the FIFOs there"}
 }
 
 func (t *fifo) RoundTrip(ctx context.Context, request []byte) (_ io.ReadCloser, err error) {
@@ -153,7 +153,7 @@ func unread(f *os.File) int {
 	}
 	var n int32
 	_ = conn.Control(func(fd uintptr) {
-		_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n))) //nolint:gosec // FIONREAD, by its other name
+		_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n))) //nolint:gosec // TIOCINQ is FIONREAD
 	})
 	return int(n)
 }

@@ -45,7 +45,7 @@ func moduleOf(method string) string {
 }
 
 // module is called with mu held. The map stays small, because all methods are from the
-// price list.
+// cost table.
 func (g *gate) module(name string) *moduleGate {
 	m := g.modules[name]
 	if m == nil {

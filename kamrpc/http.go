@@ -79,7 +79,7 @@ func (t httpJSON) once() Transport {
 func (t httpJSON) String() string { return t.url.String() }
 
 func (t httpJSON) Traits() Traits {
-	return Traits{MaxReply: httpMaxReply, Scripted: true, Silence: "the reply is larger than the 3 MB or so that fit into its private memory (then name the FIFO as a further URI), or kamailio.cfg does not serve RPC over HTTP (jsonrpcs parameter transport, event_route[xhttp:request])"}
+	return Traits{MaxReply: httpMaxReply, Scripted: true, Silence: "the reply is larger than the about 3 MB that fit into its private memory (in that case add the FIFO as another URI), or kamailio.cfg does not serve RPC over HTTP (jsonrpcs parameter transport, event_route[xhttp:request])"}
 }
 
 // RoundTrip keeps connections for the next request, which halves its duration. kamailio.cfg
@@ -139,9 +139,9 @@ func httpHint(status int) string {
 	case http.StatusForbidden:
 		return ": event_route[xhttp:request] in kamailio.cfg does not allow this address or path"
 	case http.StatusNotFound:
-		return ": is this the path that event_route[xhttp:request] in kamailio.cfg serves?"
+		return ": event_route[xhttp:request] in kamailio.cfg does not serve this path"
 	}
-	return ": is this the address of Kamailio's RPC, such as http://127.0.0.1:5060/RPC?"
+	return ": check the address of Kamailio's RPC, such as http://127.0.0.1:5060/RPC"
 }
 
 // drained reads the short rest of a body before it closes: Kamailio logs an error if its

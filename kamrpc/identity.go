@@ -299,7 +299,7 @@ func part(ctx context.Context, most time.Duration) (context.Context, context.Can
 }
 
 // verdict returns what is already known about a URI.
-func (r *roster) verdict(s *uriState) (err error, known bool) { //nolint:revive // the error is the value
+func (r *roster) verdict(s *uriState) (err error, known bool) { //nolint:revive // the function returns the error as its result
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {

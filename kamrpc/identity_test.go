@@ -238,7 +238,7 @@ func TestChangeAvoidsMuteFIFO(t *testing.T) {
 
 // A transport stops answering: the read uses the next one within the same call, and the
 // first is tried once more before it is given up.
-func TestFallsSilent(t *testing.T) {
+func TestTransportStopsAnswering(t *testing.T) {
 	fake := started(t, monday, 100)
 	c := client(t, nil, fake.URI("unix"), fake.URI("tcp"))
 	if got := problems(t, c); got["unix"] != "" {
@@ -268,7 +268,7 @@ func TestFallsSilent(t *testing.T) {
 }
 
 // If Kamailio hangs, no URI is marked as bad, and it is not queried repeatedly.
-func TestHangCondemnsNothing(t *testing.T) {
+func TestHangMarksNoURIAsBad(t *testing.T) {
 	fake := started(t, monday, 100)
 	c := client(t, nil, fake.URI("unix"), fake.URI("tcp"))
 	fake.Misbehave(kamrpctest.Silent)

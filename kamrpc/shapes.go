@@ -10,7 +10,7 @@ type shape struct {
 	unsigned []string // members that are unsigned 32-bit numbers
 }
 
-// shapes lists the methods of the price list that need one. Without an entry here,
+// shapes lists the methods of the cost table that need one. Without an entry here,
 // collectors can still read a reply, but the Value differs from that of JSON-RPC: lists
 // whose elements have names are objects, an empty list is an empty object, and numbers
 // of 2^31 and above are negative.

@@ -92,7 +92,7 @@ func parseNumber(s string) (float64, bool) {
 	}
 	if u, err := strconv.ParseUint(s, 10, 64); err == nil {
 		if u > math.MaxInt64 {
-			return float64(int64(u)), true //nolint:gosec // the wrap is what is meant: see Float
+			return float64(int64(u)), true //nolint:gosec // wrapping around is intended, see Float
 		}
 		return float64(u), true
 	}

@@ -130,7 +130,7 @@ func TestPaths(t *testing.T) {
 		{"one member", dispatcher, "NRSETS", []string{"2"}, "2"},
 		{"an outer member", dispatcher, "RECORDS/SET/ID", []string{"1", "2"}, "1"},
 		{"not there", dispatcher, "RECORDS/SET/NAME", nil, "-"},
-		{"through a number", dispatcher, "NRSETS/SET", nil, "-"},
+		{"with a number on the path", dispatcher, "NRSETS/SET", nil, "-"},
 		{"a list", `{"r":[1,2,3]}`, "r", []string{"1", "2", "3"}, ""},
 		{"a list of lists", `{"r":[[1],[2,[3]]]}`, "r", []string{"1", "2", "3"}, ""},
 		{"one row without its list", `{"r":{"n":1}}`, "r/n", []string{"1"}, "1"},

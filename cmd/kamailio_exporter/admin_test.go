@@ -181,7 +181,7 @@ func TestVerifyQueriesTheExporter(t *testing.T) {
 			}
 			for _, args := range [][]string{{"verify"}, {"verify", path}} {
 				out, err := adminRun(t, socket, args...)
-				if good := name == "as it is"; good != (err == nil) || good && !strings.Contains(out, "it is what the running exporter wrote") {
+				if good := name == "as it is"; good != (err == nil) || good && !strings.Contains(out, "it is identical to what the running exporter wrote") {
 					t.Errorf("%s, %s, %s: %v\n%s", filepath.Base(path), name, args, err, out)
 				}
 			}
@@ -272,11 +272,11 @@ func TestAdminFlags(t *testing.T) {
 		args []string
 		says string
 	}{
-		"no file":             {[]string{"--admin.config.file=" + dir + "/none"}, "no such file"},
-		"check without":       {[]string{"--admin.check"}, "need --admin.config.file"},
-		"the metrics' own":    {[]string{"--admin.config.file=" + sameFile}, "is the address of the metrics"},
-		"the metrics' own, 2": {[]string{"--admin.config.file=" + sameFile, "--web.listen-address=127.0.0.1:9494"}, "is the address of the metrics"},
-		"off loopback":        {[]string{"--admin.config.file=" + openFile}, "not loopback"},
+		"no file":                                 {[]string{"--admin.config.file=" + dir + "/none"}, "no such file"},
+		"check without a file":                    {[]string{"--admin.check"}, "need --admin.config.file"},
+		"the metrics' own address":                {[]string{"--admin.config.file=" + sameFile}, "is the address of the metrics"},
+		"the metrics' own address, two listeners": {[]string{"--admin.config.file=" + sameFile, "--web.listen-address=127.0.0.1:9494"}, "is the address of the metrics"},
+		"not loopback":                            {[]string{"--admin.config.file=" + openFile}, "not loopback"},
 	} {
 		var out bytes.Buffer
 		err := run(context.Background(), tc.args, &out, &out)
@@ -285,7 +285,7 @@ func TestAdminFlags(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := run(context.Background(), []string{"--admin.check", "--admin.config.file=" + file}, &out, &out); err != nil || !strings.Contains(out.String(), "is good") {
+	if err := run(context.Background(), []string{"--admin.check", "--admin.config.file=" + file}, &out, &out); err != nil || !strings.Contains(out.String(), "is valid") {
 		t.Errorf("%v: %s", err, out.String())
 	}
 	out.Reset()
@@ -324,8 +324,8 @@ func TestAdminCommands(t *testing.T) {
 		{"not granted", []string{"run", "htable.set-int", "table=ipban", "key=k", "value=10"}, 2, ": refused\n"},
 		{"unknown", []string{"run", "core.kill"}, 2, ""},
 		{"failed", []string{"run", "pdt.reload"}, 3, "pdt.reload: failed\n"},
-		{"nothing shows it", []string{"run", "tls.reload"}, 4, "tls.reload: applied unverified ("},
-		{"and need not", []string{"run", "--no-require-verified", "drouting.reload"}, 0, "drouting.reload: applied unverified ("},
+		{"no RPC shows it", []string{"run", "tls.reload"}, 4, "tls.reload: applied unverified ("},
+		{"and is not needed", []string{"run", "--no-require-verified", "drouting.reload"}, 0, "drouting.reload: applied unverified ("},
 		{"not verified", []string{"run", "htable.set-int", "table=ipban", "key=k", "value=7"}, 6, "htable.set-int: contradicted\n"},
 		{"usage", []string{"run", "htable.set-int", "table"}, 1, ""},
 		{"no number", []string{"run", "htable.set-int", "table=ipban", "key=k", "value=x"}, 1, ""},
@@ -333,7 +333,7 @@ func TestAdminCommands(t *testing.T) {
 		{"bad flag", []string{"list", "--nonsense"}, 1, ""},
 		{"log", []string{"log"}, 0, "dispatcher.reload"},
 		{"log json", []string{"--output=json", "log", "--limit=1"}, 0, `{"operations":[{`},
-		{"verify", []string{"verify", filepath.Join(dir, "audit.jsonl")}, 0, "it is what the running exporter wrote"},
+		{"verify", []string{"verify", filepath.Join(dir, "audit.jsonl")}, 0, "it is identical to what the running exporter wrote"},
 		{"verify all", []string{"verify"}, 0, filepath.Join(dir, "audit.jsonl.denied") + ": "},
 		{"verify another", []string{"verify", file + ".none"}, 1, ""},
 		{"token", []string{"token"}, 0, "tokens: [{sha256: "},
@@ -461,7 +461,7 @@ func TestAdminChild(t *testing.T) {
 // child starts the exporter in a separate process and waits until it listens.
 func child(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAdminChild$") //nolint:gosec // this test itself
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAdminChild$") //nolint:gosec // runs this test binary
 	cmd.Env = append(os.Environ(), "KAMAILIO_EXPORTER_TEST_CHILD="+strings.Join(append(args, "--web.listen-address=127.0.0.1:0"), "\n"))
 	stderr, err := cmd.StderrPipe()
 	if err != nil {

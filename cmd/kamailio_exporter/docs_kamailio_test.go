@@ -92,7 +92,7 @@ var elsewhere = regexp.MustCompile(`^(apt|systemctl reload|journalctl) `)
 
 // exitCodes are the exit codes of commands that are expected to fail.
 var exitCodes = map[string]int{
-	"kamailio_exporter rpc ul.lookup location s:alice@example.com --output=json": 3, // she is not registered
+	"kamailio_exporter rpc ul.lookup location s:alice@example.com  # exit code 3 if alice is not registered": 3,
 }
 
 // TestDocumentedCommands runs the shell commands of these documents on a host with a

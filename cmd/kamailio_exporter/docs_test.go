@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -37,7 +38,7 @@ var (
 // TestDocs generates parts of README.md and docs/ from the code with -update; otherwise
 // it checks that they are up to date.
 func TestDocs(t *testing.T) {
-	report := readText(t, filepath.Join("internal", "doctor", "testdata", "stock-5.6.txt"))
+	report := readText(t, filepath.Join("internal", "doctor", "testdata", "packaged.txt"))
 	for file, parts := range map[string]map[string]string{
 		readmeFile: {"doctor": "```\n" + shortened(report) + "```\n"},
 		filepath.Join(docsDir, "troubleshooting.md"): {"doctor": "```\n" + report + "```\n"},
@@ -102,7 +103,7 @@ func compatibilityTable(t *testing.T) string {
 		for _, p := range kamrpc.PriceList() {
 			for _, d := range p.Dangers {
 				if slices.Contains(c.Methods(), p.Method) && d.MinParams == 0 {
-					remarks = append(remarks, fmt.Sprintf("`%s` is not called on %s: it %s", p.Method, d.Versions+"*", d.What))
+					remarks = append(remarks, fmt.Sprintf("`%s` is not called on %s: it %s", p.Method, d.On(), d.What))
 				}
 			}
 		}
@@ -475,8 +476,8 @@ func TestDocumentedFlagsExist(t *testing.T) {
 	}
 }
 
-// TestDocumentedMessages checks that the program prints the messages that the table of
-// symptoms quotes.
+// TestDocumentedMessages checks that the program prints the messages that documents and
+// runbooks quote.
 func TestDocumentedMessages(t *testing.T) {
 	program := ""
 	for _, dir := range []string{"cmd", "kamrpc"} {
@@ -484,7 +485,7 @@ func TestDocumentedMessages(t *testing.T) {
 			program += text
 		}
 	}
-	quoted := regexp.MustCompile("log: `([^`]+)`").FindAllStringSubmatch(readText(t, filepath.Join(docsDir, "troubleshooting.md")), -1)
+	quoted := regexp.MustCompile("log: `([^`]+)`").FindAllStringSubmatch(strings.Join(slices.Collect(maps.Values(documents(t))), ""), -1)
 	if len(quoted) < 4 {
 		t.Errorf("only %d messages are quoted", len(quoted))
 	}

@@ -86,9 +86,9 @@ targets:
 		{"/probe?target=there&module=calls", 200, "\nkamailio_tm_", "kamailio_core_"},
 		{"/probe?target=there&module=calls&collect[]=tm", 200, "\nkamailio_tm_", "kamailio_dialog_"},
 		{"/probe?target=there&module=calls&exclude[]=tm", 200, "\nkamailio_dialog_", "kamailio_tm_"},
-		{"/probe", 400, "target: want one", ""},
-		{"/probe?target=", 400, "target: want one", ""},
-		{"/probe?target=here&target=there", 400, "target: want one", ""},
+		{"/probe", 400, "target: give one", ""},
+		{"/probe?target=", 400, "target: give one", ""},
+		{"/probe?target=here&target=there", 400, "target: give one", ""},
 		{"/probe?target=elsewhere", 404, "no target of this name", ""},
 		{"/probe?target=here&module=nosuch", 400, "no module of this name", ""},
 		{"/probe?target=here&collect[]=nosuch", 400, "no such collector", ""},
@@ -144,9 +144,9 @@ func TestProbeBesideOneKamailio(t *testing.T) {
 	}
 }
 
-// TestProbeKeepsWhatItLearned checks that the limitations of a target are remembered
+// TestProbeKeepsLearnedState checks that the limitations of a target are remembered
 // between probes.
-func TestProbeKeepsWhatItLearned(t *testing.T) {
+func TestProbeKeepsLearnedState(t *testing.T) {
 	server := fake(t)
 	server.HandleFault("ul.dump", 500, "no memory")
 	file := fleetFile(t, "targets: {one: {uris: [%q]}}", server.URI("http"))
@@ -214,12 +214,12 @@ func TestNoOpenProxy(t *testing.T) {
 		status int
 		has    string
 	}{
-		{none, "http://" + address + "/RPC", 403, "allows no URIs but those of its targets"},
-		{none, named.URI("http"), 403, "allows no URIs"},
-		{none, "unix://" + socket, 403, "a path is asked only for a target that the configuration file names"},
-		{none, "fifo://" + socket, 403, "a path is asked"},
+		{none, "http://" + address + "/RPC", 403, "only allows the URIs of its targets"},
+		{none, named.URI("http"), 403, "only allows the URIs of its targets"},
+		{none, "unix://" + socket, 403, "unix and FIFO paths are allowed only in targets of the configuration file"},
+		{none, "fifo://" + socket, 403, "paths are allowed only in targets"},
 		{none, "FIFO:" + socket, 404, "no target of this name"},
-		{none, "binrpc+unix://" + socket, 403, "a path is asked"},
+		{none, "binrpc+unix://" + socket, 403, "paths are allowed only in targets"},
 		{none, socket, 404, "no target of this name"},
 		{none, address, 404, "no target of this name"},
 		{none, "file:///etc/passwd", 400, "unknown scheme"},
@@ -231,7 +231,7 @@ func TestNoOpenProxy(t *testing.T) {
 		{others, "tcp://" + address, 403, "its address is not in allow: networks"},
 		{others, "udp://" + address, 403, "its address is not in allow: networks"},
 		{others, "binrpc+tcp://" + address, 403, "its address is not in allow: networks"},
-		{others, "unix://" + socket, 403, "a path is asked"},
+		{others, "unix://" + socket, 403, "paths are allowed only in targets"},
 		{others, "http://user:s3cret@192.0.2.1/RPC", 400, "the URI must not contain a user or password"},
 		{others, "http://192.0.2.1/RPC?x=1", 403, "this path is not in allow: paths"},
 		{others, "http://192.0.2.1/admin", 403, "this path is not in allow: paths"},
@@ -349,7 +349,7 @@ func TestReload(t *testing.T) {
 		t.Error("a bad file moved the time of success")
 	}
 	if resp, _ := e.get(t, "/probe?target=first"); resp.StatusCode != 200 {
-		t.Errorf("the configuration before is not in force: %s", resp.Status)
+		t.Errorf("the configuration before is not in use: %s", resp.Status)
 	}
 	if !strings.Contains(e.stderr.String(), `msg="reload failed; keeping the previous configuration"`) {
 		t.Errorf("not in the log:\n%s", e.stderr.String())
@@ -455,7 +455,7 @@ func TestReloadUnderLoad(t *testing.T) {
 func TestConfigCheck(t *testing.T) {
 	good := fleetFile(t, "modules: {calls: {collectors: [tm]}}\ntargets: {a: {uris: ['tcp://192.0.2.1:8091']}}")
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"--config.file=" + good, "--config.check"}, &out, io.Discard); err != nil || out.String() != good+" is good: targets: 1, modules: 2\n" {
+	if err := run(t.Context(), []string{"--config.file=" + good, "--config.check"}, &out, io.Discard); err != nil || out.String() != good+" is valid: targets: 1, modules: 2\n" {
 		t.Errorf("%v: %s", err, out.String())
 	}
 	bad := fleetFile(t, "targets: {a: {uris: ['tcp://192.0.2.1'], module: nosuch}, 'b c': {}}")
@@ -475,7 +475,7 @@ func TestConfigCheck(t *testing.T) {
 		{"--config.file=/nonexistent", "no such file"},
 		{"--config.file=" + bad, "module: there is no module"},
 		{"--config.file=" + good + " --admin.config.file=" + adminFileFor(t), "needs --kamailio.uri in addition to --config.file"},
-		{"--config.file=" + good + " --kamailio.uri=tcp://192.0.2.1:8091 --admin.config.file=" + adminFileFor(t), "is the admin endpoint's"},
+		{"--config.file=" + good + " --kamailio.uri=tcp://192.0.2.1:8091 --admin.config.file=" + adminFileFor(t), "is also changed by the admin endpoint"},
 	} {
 		err := run(t.Context(), append(strings.Fields(tc.args), "--web.listen-address=127.0.0.1:0"), io.Discard, io.Discard)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -543,9 +543,9 @@ allow: {networks: [127.0.0.1/32]}
 	}
 }
 
-// TestOneTargetDelaysNoOther checks that a target that hangs and one that is down do not
+// TestTargetsDoNotDelayEachOther checks that a target that hangs and one that is down do not
 // slow down the others.
-func TestOneTargetDelaysNoOther(t *testing.T) {
+func TestTargetsDoNotDelayEachOther(t *testing.T) {
 	const targets = 20
 	var file strings.Builder
 	var hanging, dead *kamrpctest.Server
@@ -720,7 +720,7 @@ targets:
 
 	const listen = "--web.listen-address=127.0.0.1:0"
 	out, code := ask("doctor", asMe(t), "--target=here", listen)
-	if code != 0 || !strings.Contains(out, "The target here of "+file) || !strings.Contains(out, proxy.URL) || strings.Contains(out, password) {
+	if code != 0 || !strings.Contains(out, "Target here of "+file) || !strings.Contains(out, proxy.URL) || strings.Contains(out, password) {
 		t.Errorf("%d:\n%s", code, out)
 	}
 	if out, code := ask("doctor", asMe(t), "--target=here", listen, "--output=json"); code != 0 || !strings.Contains(out, "2 collectors work, with") || !json.Valid([]byte(out)) {

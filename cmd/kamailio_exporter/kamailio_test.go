@@ -532,8 +532,8 @@ func scrapeStock(t *testing.T, server *kamailiotest.Server, uris []string) {
 	}
 }
 
-// TestRealTroubles scrapes a server while it hangs, stops and restarts.
-func TestRealTroubles(t *testing.T) {
+// TestHangStopAndRestart scrapes a server while it hangs, stops and restarts.
+func TestHangStopAndRestart(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 // process prepares the program with these arguments and an otherwise empty environment.
 func process(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec // the test itself
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec // runs this test binary
 	cmd.Env = []string{"KAMAILIO_EXPORTER_TEST_MAIN=1", "PATH=" + os.Getenv("PATH")}
 	return cmd
 }

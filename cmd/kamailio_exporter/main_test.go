@@ -163,8 +163,8 @@ func TestPages(t *testing.T) {
 		{"/metrics?collect[]=sl", 200, "\nkamailio_sl_replies_sent_total ", "kamailio_tm_"},
 		{"/metrics?collect[]=sl&collect[]=tm", 200, "\nkamailio_tm_transactions_total ", "kamailio_dialog_"},
 		{"/metrics?exclude[]=tm", 200, "\nkamailio_sl_replies_sent_total ", "kamailio_tm_"},
-		{"/metrics?collect[]=nosuch", 400, `unknown collector "nosuch"; known are: core, `, ""},
-		{"/metrics?exclude[]=nosuch", 400, `unknown collector "nosuch"; known are: core, `, ""},
+		{"/metrics?collect[]=nosuch", 400, `unknown collector "nosuch"; the collectors are: core, `, ""},
+		{"/metrics?exclude[]=nosuch", 400, `unknown collector "nosuch"; the collectors are: core, `, ""},
 		{"/metrics?collect[]=tm&exclude[]=tm", 400, "leave no collector", ""},
 		{"/nosuch", 404, "", ""},
 		{"/debug/vars", 404, "", ""},
@@ -296,9 +296,9 @@ func TestQuantitiesOfCommands(t *testing.T) {
 	}
 }
 
-// TestMistakes checks that every mistake in flags and files gives one line that says what
+// TestInvalidFlagsAndFiles checks that every mistake in flags and files gives one line that says what
 // to do.
-func TestMistakes(t *testing.T) {
+func TestInvalidFlagsAndFiles(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)

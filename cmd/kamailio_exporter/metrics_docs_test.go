@@ -215,11 +215,7 @@ These calls are refused on the versions named, whatever the flags say.
 			if d.MinParams > 0 {
 				when = fmt.Sprintf("with fewer than %d parameters", d.MinParams)
 			}
-			versions := "all"
-			if d.Versions != "" {
-				versions = d.Versions + "*"
-			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", p.Method, versions, when, docCell(d.What))
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", p.Method, d.On(), when, docCell(d.What))
 		}
 	}
 	return b.String()

@@ -142,9 +142,9 @@ func TestMigratingDocs(t *testing.T) {
 	writeDocument(t, migratingFile, text, want)
 }
 
-// TestForeignFlags checks that each flag of another exporter is either a flag here, or
+// TestFlagsOfOtherExporters checks that each flag of another exporter is either a flag here, or
 // gives an error with a suggestion.
-func TestForeignFlags(t *testing.T) {
+func TestFlagsOfOtherExporters(t *testing.T) {
 	_, text, _ := strings.Cut(readText(t, filepath.Join(docsDir, "migrating.md")), "\n## Flags\n")
 	text, _, _ = strings.Cut(text, "\n## ")
 	found := 0

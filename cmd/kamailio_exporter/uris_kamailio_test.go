@@ -122,7 +122,7 @@ modparam("keepalive", "destination", "sip:127.0.0.1:9002")
 				pipes        string
 			}{
 				{"JSON-RPC alone", []string{unix}, 1, " 1000"},
-				{"BINRPC behind it", []string{unix, binrpc}, 4, "2000 1000"},
+				{"BINRPC as the second URI", []string{unix, binrpc}, 4, "2000 1000"},
 				{"BINRPC first", []string{binrpc, unix}, 4, "2000 1000"},
 				{"BINRPC alone", []string{binrpc}, 4, "2000 1000"},
 			} {

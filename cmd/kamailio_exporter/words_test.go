@@ -29,6 +29,17 @@ var refused = []struct{ word, instead string }{
 	{`under way`, "in progress"},
 	{`no such thing`, "name it"},
 	{`time-outs?`, "timeout"},
+	{`price lists?`, "cost table"},
+	{`(taken|took|takes?) (it )?back`, "undone, undo"},
+	{`answers? well`, "replies with success"},
+	{`(at a time|while) it races|when it races`, "during"},
+	{`: want|want an object`, "must be, must have, give"},
+	{`is none of|is no (number|text|URI|port|change|name)`, "is not a"},
+	{`known are|there are ever`, "the collectors are"},
+	{`say (enabled|which values|in )`, "set, list"},
+	{`asked (once|only|from|without|safely)|is asked`, "called, queried"},
+	{`could be had|more to be had`, "could be added"},
+	{`may not be as it is`, "say it in other words"},
 	{`licences?|colours?|behaviours?|favour|centres?|labelled|(initial|recogn|organ|summar)is(e|ed|es|ing|able)`, "American spelling"},
 }
 
@@ -49,6 +60,16 @@ func TestWords(t *testing.T) {
 	}
 	for _, name := range []string{"kamailio-alerts.yml", "kamailio-admin-alerts.yml", "kamailio-rules.yml"} {
 		texts["rules"]["alerts/"+name] = readText(t, filepath.Join(top, "alerts", name))
+	}
+	texts["examples"] = map[string]string{}
+	err := fs.WalkDir(os.DirFS(top), "examples", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && filepath.Ext(name) != ".md" && !strings.HasPrefix(name, "examples/kubernetes/rules/") {
+			texts["examples"][name] = readText(t, filepath.Join(top, name))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	texts["Go strings"] = goStrings(t, ".")
 	for kind, files := range texts {

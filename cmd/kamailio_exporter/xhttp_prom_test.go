@@ -71,7 +71,7 @@ my_h_sum{gw="a"} 3.000000 1764100000000
 my_h_count{gw="a"} 2 1764100000000
 # TYPE my_unused counter
 `, dropped(0, 0, 0, 0) + "my_calls 12\nmy_h_bucket{gw=\"a\",le=\"0.1\"} 1\nmy_h_bucket{gw=\"a\",le=\"+Inf\"} 2\nmy_h_sum{gw=\"a\"} 3\nmy_h_count{gw=\"a\"} 2\n"},
-		{"every form of the timestamp, and none", "my_a 1 1764100000000\nmy_b 2 1764100000\nmy_c 3 1764100000.123\nmy_d 4\nmy_e{a=\"} 7 8\"} 5 1764100000.123\n",
+		{"every form of the timestamp, and no timestamp", "my_a 1 1764100000000\nmy_b 2 1764100000\nmy_c 3 1764100000.123\nmy_d 4\nmy_e{a=\"} 7 8\"} 5 1764100000.123\n",
 			dropped(0, 0, 0, 0) + "my_a 1\nmy_b 2\nmy_c 3\nmy_d 4\nmy_e{a=\"} 7 8\"} 5\n"},
 		{"Kamailio's own statistics, memory and uptime", `# User defined metrics
 my_a 1 1764100000000
@@ -86,7 +86,7 @@ kamailio_demo_script 1 1764100000000
 		{"statistics of one group", "my_a 1\n\n# Kamailio statistics for group: sl:\nmy_sl_x 1\n", dropped(0, 0, 0, 0) + "my_a 1\n"},
 		{"no metrics", "# NO User defined metrics\n", dropped(0, 0, 0, 0)},
 		{"nothing", "", dropped(0, 0, 0, 0)},
-		{"names of ours", `kamailio_up 0
+		{"the exporter's names", `kamailio_up 0
 kamailio_tm_transactions_total 5
 kamailio_tm_transactions 5
 kamailio_dialog_dialogs 5
@@ -95,16 +95,16 @@ kamailio_exporter_rpc_requests_total 5
 go_goroutines 5
 my_a 1
 `, dropped(7, 0, 0, 0) + "my_a 1\n"},
-		{"a histogram whose samples have names of ours", "# TYPE kamailio_tm histogram\nkamailio_tm_count 1\nkamailio_tm_sum 1\n# TYPE kamailio histogram\nkamailio_count 1\nmy_a 1\n", dropped(0, 1, 0, 1) + "my_a 1\n"},
-		{"one name in two kinds", "# TYPE my_h histogram\nmy_h_sum 1\nmy_h_count 1\nmy_h_bucket{le=\"+Inf\"} 1\nmy_x_total 1\nmy_x 2\n", dropped(1, 0, 0, 0) + "my_h_bucket{le=\"+Inf\"} 1\nmy_h_sum 1\nmy_h_count 1\nmy_x_total 1\n"},
-		{"lines that are none", "my_a 1\nmy_a{b=\"c\"d\"} 2\nmy_a{b=\"c\"} 3\n%$!\nmy_a{b=\"new\nline\"} 4\nmy_b soon\n{} 5\n", dropped(0, 2, 0, 6) + "my_a 1\nmy_a{b=\"c\"} 3\n"},
+		{"a histogram whose samples have the exporter's names", "# TYPE kamailio_tm histogram\nkamailio_tm_count 1\nkamailio_tm_sum 1\n# TYPE kamailio histogram\nkamailio_count 1\nmy_a 1\n", dropped(0, 1, 0, 1) + "my_a 1\n"},
+		{"one name of two kinds", "# TYPE my_h histogram\nmy_h_sum 1\nmy_h_count 1\nmy_h_bucket{le=\"+Inf\"} 1\nmy_x_total 1\nmy_x 2\n", dropped(1, 0, 0, 0) + "my_h_bucket{le=\"+Inf\"} 1\nmy_h_sum 1\nmy_h_count 1\nmy_x_total 1\n"},
+		{"invalid lines", "my_a 1\nmy_a{b=\"c\"d\"} 2\nmy_a{b=\"c\"} 3\n%$!\nmy_a{b=\"new\nline\"} 4\nmy_b soon\n{} 5\n", dropped(0, 2, 0, 6) + "my_a 1\nmy_a{b=\"c\"} 3\n"},
 		{"duplicates", "my_a{b=\"1\",c=\"2\"} 1\nmy_a{c=\"2\",b=\"1\"} 2\nmy_a{b=\"1\",c=\"2\"} 1\nmy_a 3\n# TYPE my_h histogram\nmy_h_bucket{le=\"1\"} 1\nmy_h_bucket{le=\"1.0\"} 1\nmy_h_sum 1\nmy_h_count 1\n",
 			dropped(0, 0, 3, 0) + "my_a{b=\"1\",c=\"2\"} 1\nmy_a 3\nmy_h_bucket{le=\"1\"} 1\nmy_h_bucket{le=\"+Inf\"} 1\nmy_h_sum 1\nmy_h_count 1\n"},
 		{"half a histogram", "# TYPE my_h histogram\nmy_h_bucket{le=\"1\"} 1\nmy_h_sum 1\nmy_a 1\n", dropped(0, 1, 0, 1) + "my_a 1\n"},
 		{"bytes that are not UTF-8", "my_a{b=\"caf\xe9\"} 1\nmy_a{b=\"caf\xe8\"} 2\n", dropped(0, 0, 0, 0) + "my_a{b=\"caf\\\\xe9\"} 1\nmy_a{b=\"caf\\\\xe8\"} 2\n"},
 		{"labels that no series can have", "my_a{__name__=\"kamailio_up\"} 1\nmy_b{b=\"1\",b=\"2\"} 1\nmy_c 1\n", dropped(0, 2, 0, 2) + "my_c 1\n"},
 		{"odd values", "my_a NaN\nmy_b +Inf\nmy_c -1e300\nmy_d 0x1p-2\nmy_e 1 2 3\n", ""},
-		{"a foreign kind", "# TYPE my_a stateset\nmy_a 1\n", dropped(0, 0, 0, 0) + "my_a 1\n"},
+		{"an unknown kind", "# TYPE my_a stateset\nmy_a 1\n", dropped(0, 0, 0, 0) + "my_a 1\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := handlerFor(t, "--kamailio.uri="+fake(t).URI("http"), "--xhttp_prom.url="+scriptServer(t, textPage(tc.page)))

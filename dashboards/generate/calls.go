@@ -33,7 +33,7 @@ func calls() Dashboard {
 				},
 				{
 					kind: kindStat, width: 8, height: 4, title: "Mean call length",
-					help: "Calls in progress by calls answered per second, over the last hour (Little's law), of servers that have been scraped for an hour. It is correct while traffic is steady, and wrong for a few call lengths after it starts or stops. A sudden fall means that calls are cut off.",
+					help: "Calls in progress divided by calls answered per second, over the last hour (Little's law), of servers that have been scraped for an hour. It is correct while traffic is steady, and wrong for a few call lengths after it starts or stops. A sudden fall means that calls are cut off.",
 					unit: seconds, none: "Needs an hour of calls", steps: always(blue), places: new(0.0),
 					queries: []query{{expr: callLength, legend: "length"}},
 				},
@@ -103,7 +103,7 @@ func calls() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Mean call length",
-					help: "Calls in progress by calls answered per second, over one hour (Little's law). Right while traffic is steady, and not shown in the first hour.",
+					help: "Calls in progress divided by calls answered per second, over one hour (Little's law). Right while traffic is steady, and not shown in the first hour.",
 					unit: seconds, none: "Needs an hour of calls", min: new(0.0),
 					queries: []query{{expr: callLength, legend: "mean length", style: neutral}},
 				},
@@ -172,7 +172,7 @@ func calls() Dashboard {
 var stateColors = []color{{"starting", blue}, {"connecting", yellow}, {"answering", red}, {"ongoing", green}}
 
 const (
-	seerHelp = "Session Establishment Effectiveness Ratio (RFC 6076, 4.7; NER is nearly the same): the share of attempts that reached the callee, " +
+	seerHelp = "Session Establishment Effectiveness Ratio (RFC 6076, 4.7; NER is nearly the same): the fraction of attempts that reached the callee, " +
 		"who answered, was busy (486), was away (480) or declined (6xx). The rest failed in the network or at a gateway. " +
 		"The codes are counted for all methods and for each gateway that was tried, so that the value can be somewhat too high, even above 100%. " +
 		"A 480 or 486 that the script sends itself is not included."

@@ -160,7 +160,7 @@ func exporter() Dashboard {
 					columns: []column{
 						{title: "Rule", label: "rule", width: 220},
 						{title: "Instance", label: "instance", width: 200},
-						{title: "Not taken back", unit: number},
+						{title: "Not undone", unit: number},
 						{title: "Budget left", query: 1, unit: number},
 					},
 				},
@@ -168,7 +168,7 @@ func exporter() Dashboard {
 			{title: "The exporter's process", panels: []panel{
 				{
 					kind: kindGraph, width: 8, height: 7, title: "CPU",
-					help: "CPU time of the exporter, as a share of one core. The ten highest.",
+					help: "CPU time of the exporter, as a fraction of one core. The ten highest.",
 					unit: ratio, none: "Exporter metrics are switched off",
 					queries: []query{{expr: worst(`sum by (cluster, job, instance) (rate(process_cpu_seconds_total{S}[R]) and on (cluster, job, instance) kamailio_exporter_build_info{S})`), legend: "{{instance}}"}},
 				},

@@ -23,7 +23,7 @@ func gateways() Dashboard {
 				},
 				{
 					kind: kindStat, width: 8, height: 4, title: "Worst set",
-					help: "The dispatcher set with the smallest share of destinations that receive calls. At 0% the set's calls fail.",
+					help: "The dispatcher set with the smallest fraction of destinations that receive calls. At 0% the set's calls fail.",
 					unit: ratio, none: "dispatcher is not loaded", steps: badBelow(0.01, 1), min: new(0.0), max: new(1.0),
 					queries: []query{{expr: `min(kamailio_dispatcher_set_destinations_up{S} / (kamailio_dispatcher_set_destinations{S} > 0))`, legend: "up"}},
 				},
@@ -90,7 +90,7 @@ func gateways() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 9, height: 9, title: "Destinations up, by set",
-					help: "Share of a set's destinations that receive calls, at each server; the ten lowest. Disabled destinations count as down.",
+					help: "Fraction of a set's destinations that receive calls, at each server; the ten lowest. Disabled destinations count as down.",
 					unit: ratio, none: "dispatcher is not loaded, or it has no destinations", min: new(0.0), max: new(1.0), legendTable: true, lowFirst: true,
 					queries: []query{{expr: lowest(`max by (cluster, job, instance, set) (kamailio_dispatcher_set_destinations_up{S} / (kamailio_dispatcher_set_destinations{S} > 0))`), legend: "set {{set}} · {{instance}}"}},
 				},

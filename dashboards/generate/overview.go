@@ -59,7 +59,7 @@ func ser(by, window string) string {
 
 var serverStates = []state{{-1, "No exporter", red}, {0, "Down", red}, {1, "No SIP answer", red}, {2, "Up", green}}
 
-const serHelp = "Session Establishment Ratio (RFC 6076, 4.6; ASR is nearly the same): the share of call attempts that were answered, over 15 minutes. " +
+const serHelp = "Session Establishment Ratio (RFC 6076, 4.6; ASR is nearly the same): the fraction of call attempts that were answered, over 15 minutes. " +
 	"Attempts are the calls for which dlg_manage() runs; calls that the script rejects before it are not included. " +
 	"The value is too high if the script rejects calls without a transaction while there are re-INVITEs or lost ACKs; " +
 	"with t_newtran() before the script's replies it is always exact. " +
@@ -107,7 +107,7 @@ func overview() Dashboard {
 				},
 				{
 					kind: kindStat, width: 6, height: 4, title: "Memory",
-					help: "Shared memory in use, of the server with the highest share. At 100%, calls and registrations fail with 500; raise -m before that.",
+					help: "Shared memory in use, of the server with the highest fraction. At 100%, calls and registrations fail with 500; raise -m before that.",
 					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(` + sharedMemory + `)`, legend: "used"}},
 				},

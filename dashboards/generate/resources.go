@@ -9,7 +9,7 @@ func resources() Dashboard {
 			{title: "Now", panels: []panel{
 				{
 					kind: kindStat, width: 8, height: 4, title: "Shared memory",
-					help: "Shared memory in use, of the server with the highest share. At 100%, calls and registrations fail with 500; raise -m before that.",
+					help: "Shared memory in use, of the server with the highest fraction. At 100%, calls and registrations fail with 500; raise -m before that.",
 					unit: ratio, none: "No server answers", steps: badAbove(0.85, 0.95), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(` + sharedMemory + `)`, legend: "used"}},
 				},
@@ -21,7 +21,7 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindStat, width: 8, height: 4, title: "Fullest process",
-					help: "Private memory in use, of the process with the highest share. When it is full, that worker and its calls fail; raise -M.",
+					help: "Private memory in use, of the process with the highest fraction. When it is full, that worker and its calls fail; raise -M.",
 					unit: ratio, none: "No sizes of private memory", steps: badAbove(0.8, 0.9), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`, legend: "used"}},
 				},
@@ -33,7 +33,7 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindStat, width: 8, height: 4, title: "TCP connections",
-					help: "Open TCP and TLS connections as a share of their limit (tcp_max_connections), of the server with the highest share. At the limit, new connections are refused.",
+					help: "Open TCP and TLS connections as a fraction of their limit (tcp_max_connections), of the server with the highest fraction. At the limit, new connections are refused.",
 					unit: ratio, none: "TCP is off, or no server answers", steps: badAbove(0.7, 0.85), min: new(0.0), max: new(1.0), places: new(1.0),
 					queries: []query{{expr: `max(kamailio_tcp_connections{S} / (kamailio_tcp_max_connections{S} > 0))`, legend: "of the limit"}},
 				},
@@ -99,7 +99,7 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Private memory, fullest processes",
-					help: "Private memory in use, of the ten processes with the highest share. Each process has its own private memory, and fails alone when it is full.",
+					help: "Private memory in use, of the ten processes with the highest fraction. Each process has its own private memory, and fails alone when it is full.",
 					unit: ratio, none: "No sizes of private memory", min: new(0.0), legendTable: true,
 					queries: []query{{expr: worst(`max by (cluster, job, instance, process) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`), legend: "{{process}} · {{instance}}"}},
 				},
@@ -200,7 +200,7 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindTable, width: 12, height: 9, title: "Private memory",
-					help: "Private memory of the 50 processes with the highest share in use.",
+					help: "Private memory of the 50 processes with the highest fraction in use.",
 					unit: octets, none: "No sizes of private memory", sort: "-Used", hidden: []string{"cluster", "job", "index"},
 					queries: []query{
 						{expr: fullestProcesses},
@@ -226,7 +226,7 @@ func resources() Dashboard {
 	}
 }
 
-// fullest keeps the three servers with the highest share of shared memory in use.
+// fullest keeps the three servers with the highest fraction of shared memory in use.
 var fullest = ` and topk(3, max by (cluster, job, instance) (` + atEnd(sharedMemory) + `))`
 
 const fullestProcesses = `topk(50, max by (cluster, job, instance, process, index) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S}))`

@@ -23,7 +23,7 @@ func security() Dashboard {
 				},
 				{
 					kind: kindStat, width: 6, height: 4, title: "Registrations refused",
-					help: "Share of registrations that save() rejected, over 15 minutes, because of too many contacts or a failing database. Rejections by the script before save() are not included.",
+					help: "Fraction of registrations that save() rejected, over 15 minutes, because of too many contacts or a failing database. Rejections by the script before save() are not included.",
 					unit: ratio, none: "registrar is not loaded, or no user registers", steps: badAbove(0.05, 0.2), places: new(1.0),
 					queries: []query{{expr: refused, legend: "refused"}},
 				},

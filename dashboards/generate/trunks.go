@@ -206,7 +206,7 @@ func trunkFailing(window string) string {
 	return trunkFailed(window) + ` / (` + trunkRate("attempts", window) + ` > 0)`
 }
 
-// trunkAll is a rate by trunk as a share of the attempts of all trunks.
+// trunkAll is a rate by trunk as a fraction of the attempts of all trunks.
 func trunkAll(rates string) string {
 	return `sum(` + rates + `) / (sum(` + trunkRate("attempts", "[15m]") + `) > 0)`
 }

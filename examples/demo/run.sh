@@ -227,7 +227,7 @@ if [ -n "$monitored" ]; then
 	prometheus=$!
 
 	# The routes and the inhibition of alerts/alertmanager.yml, with receivers
-	# that only have names: nobody is notified. Before them the route to the
+	# that only have names: no one is notified. Before them the route to the
 	# exporter, and its receiver, of the example for alerts that act.
 	part() { # FROM TO: lines of that example
 		sed -n "/$1/,/$2/p" "$top/examples/admin/repair/alertmanager.yml" |

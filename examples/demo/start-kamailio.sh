@@ -68,7 +68,7 @@ esac
 
 args=(-DD -E -Y "$dir" -m "${KAM_SHM_MB:-64}" -M "${KAM_PKG_MB:-8}")
 
-# The database is made anew at each start, with the schema that belongs to the
+# The database is created again at each start, with the schema that belongs to the
 # version that is about to run.
 make_database() {
 	local schema=$root/usr/share/kamailio/db_sqlite db=$dir/kamailio.sqlite table

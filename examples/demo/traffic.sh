@@ -104,7 +104,7 @@ for ((i = 0; i < users; i++)); do
 	echo "3$((1000 + i));example.com;$agent;" >>failover.csv
 done
 echo "5001;example.com;${agents[0]};" >>answered.csv
-echo "nobody;example.com;${agents[1]};" >>refused.csv
+echo "stranger;example.com;${agents[1]};" >>refused.csv
 cat busy.csv <(tail -n +2 refused.csv) >refusals.csv
 for name in away1 away2 away3; do
 	echo "$name;example.com;${agents[1]};" >>idle.csv
@@ -281,7 +281,7 @@ else
 		in_turn waves
 	fi
 	if ((failing > 0)); then
-		# third_.csv tells what share of these calls fails.
+		# third_.csv contains the percentage of these calls that fail.
 		caller third call-answered third -r 3 -d 1000 -trace_stat -stf third_.csv -fd 5s
 	fi
 	check_gateways

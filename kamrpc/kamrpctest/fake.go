@@ -265,7 +265,7 @@ func (s *Server) Close() {
 // life is the period between Up and Down.
 type life struct {
 	server *Server
-	ctx    context.Context //nolint:containedctx // it is this life that ctx tells of
+	ctx    context.Context //nolint:containedctx // the context is that of the whole run
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 

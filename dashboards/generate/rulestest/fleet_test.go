@@ -110,10 +110,10 @@ func TestMixing(t *testing.T) {
 	}
 }
 
-// TestRulesFitOtherRulers checks that the rulers of Mimir and Thanos accept the rules:
+// TestRulesSuitMimirAndThanos checks that the rulers of Mimir and Thanos accept the rules:
 // only groups, unique names within a file (a namespace in Mimir), and no more rules per
 // group than Mimir's default limit (ruler_max_rules_per_rule_group).
-func TestRulesFitOtherRulers(t *testing.T) {
+func TestRulesSuitMimirAndThanos(t *testing.T) {
 	for _, file := range ruleFiles(t) {
 		names := map[string]bool{}
 		var f struct {

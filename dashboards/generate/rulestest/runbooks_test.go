@@ -339,24 +339,89 @@ func invite(t *testing.T, address string) {
 	}
 }
 
-// TestRunbookReads runs each read-only kamcmd command of the runbooks on real servers,
-// and checks that the reply has the fields that the pages explain.
-func TestRunbookReads(t *testing.T) {
-	reads := map[string]bool{}
+// kamcmdOf returns the kamcmd commands of the runbooks that read, or those that change
+// Kamailio.
+func kamcmdOf(t *testing.T, read bool) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
 	for _, page := range readRunbooks(t) {
 		for _, c := range page.commands() {
 			m := regexp.MustCompile(`sudo kamcmd (([a-z_]+\.\w+)[^#>|)]*)`).FindStringSubmatch(c)
 			if m == nil {
 				continue
 			}
-			if price, _ := priceOf(m[2]); price.Effect == kamrpc.Read {
-				reads[strings.TrimSpace(m[1])] = true
+			if price, _ := priceOf(m[2]); (price.Effect == kamrpc.Read) == read {
+				all[strings.TrimSpace(m[1])] = true
 			}
 		}
 	}
-	if len(reads) < 30 {
-		t.Fatalf("only %d commands", len(reads))
+	if len(all) < 20 {
+		t.Fatalf("only %d commands", len(all))
 	}
+	return all
+}
+
+// notChanged are the commands that the servers of the tests refuse, with the reason.
+var notChanged = map[string]string{
+	"rtpengine.reload":    "their relays are not in a database",
+	"htable.dmqsync NAME": "5.6 does not have it, and their tables are not replicated",
+}
+
+// TestRunbookChanges runs each kamcmd command of the runbooks that changes Kamailio on
+// real servers, with targets that exist there.
+func TestRunbookChanges(t *testing.T) {
+	changes := kamcmdOf(t, false)
+	for _, version := range kamailiotest.Versions(t) {
+		t.Run(version, func(t *testing.T) {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true, Users: 2, Calls: 1})
+			rtpproxy := kamailiotest.Start(t, kamailiotest.Config{Version: version, RTPProxy: true})
+			found := func(at *kamailiotest.Server, list, field string) string {
+				t.Helper()
+				answer, err := ask(t, at, strings.Fields(list)...)
+				m := regexp.MustCompile(`(?m)^\s*` + field + `:? (\S+)`).FindStringSubmatch(answer)
+				if err != nil || m == nil {
+					t.Fatalf("%s has no %s: %v %s", list, field, err, answer)
+				}
+				return m[1]
+			}
+			destination := found(server, "dispatcher.list", "URI")
+			for c := range changes {
+				at, relay := server, "rtpengine.show all"
+				if strings.HasPrefix(c, "rtpproxy.") {
+					at, relay = rtpproxy, "rtpproxy.list"
+				}
+				places := []string{"SET", "1", "DUID", "gw1", "LCR_ID", "1", "GW_ID", "1", "SECONDS", "60", "UUID", "trunk-a", "drgw", "ipban", "HOST:PORT", server.SIPAddr, "NAME", "ipban", "ADDRESS", "198.51.100.7", "KEY", "198.51.100.7", "OWNER", "_params"}
+				switch {
+				case strings.HasPrefix(c, "keepalive."):
+					places = append(places, "URI", found(server, "keepalive.list", "uri"))
+				case strings.HasPrefix(c, "dispatcher."):
+					places = append(places, "URI", destination)
+				case strings.HasPrefix(c, "dlg."):
+					places = append(places, "ENTRY", found(server, "dlg.briefing", "h_entry"), "ID", found(server, "dlg.briefing", "h_id"))
+				case strings.HasPrefix(c, "rtp"):
+					places = append(places, "URL", found(at, relay, "url"))
+				case strings.HasPrefix(c, "ul."):
+					places = append(places, "USER", found(server, "ul.dump", "AoR"))
+				case strings.HasPrefix(c, "mqueue."):
+					places = append([]string{"NAME", "backlog"}, places...)
+				case strings.HasPrefix(c, "htable.delete"):
+					if _, err := ask(t, server, "htable.sets", "ipban", "198.51.100.7", "s:1"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				command := strings.NewReplacer(places...).Replace(c)
+				if answer, err := ask(t, at, strings.Fields(command)...); err != nil && notChanged[c] == "" {
+					t.Errorf("%s: %v %s", command, err, answer)
+				}
+			}
+		})
+	}
+}
+
+// TestRunbookReads runs each read-only kamcmd command of the runbooks on real servers,
+// and checks that the reply has the fields that the pages explain.
+func TestRunbookReads(t *testing.T) {
+	reads := kamcmdOf(t, true)
 	for c := range shown {
 		if !reads[c] {
 			t.Errorf("no runbook runs %s", c)

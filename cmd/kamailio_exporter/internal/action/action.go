@@ -43,7 +43,7 @@ type Kamailio interface {
 type Action struct {
 	Name    string
 	Summary string
-	Method  string // Kamailio's RPC method; must be in the price list
+	Method  string // Kamailio's RPC method; must be in the cost table
 	Params  []Param
 	// Send builds the RPC parameters. If nil, Params are sent in their order.
 	Send func(a Args, before audit.State) []any
@@ -262,7 +262,7 @@ func (a *Action) complete() error {
 	case a.Local != nil && a.Method != "":
 		return fmt.Errorf("it is local, and calls %s", a.Method)
 	case a.Local == nil && (!priced || price.Effect == kamrpc.Read):
-		return fmt.Errorf("%s is no change of the price list", a.Method)
+		return fmt.Errorf("%s is not a change in the cost table", a.Method)
 	case (a.TakesOut != nil) != (a.Rest != nil) || (a.TakesOut != nil) != (a.Back != nil):
 		return errors.New("only some of TakesOut, Rest and Back")
 	case (a.Look != nil) != (a.Judge != nil):

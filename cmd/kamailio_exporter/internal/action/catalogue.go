@@ -376,7 +376,7 @@ func notRead(method string) string {
 	price, _ := kamrpc.PriceOf(method)
 	for _, d := range price.Dangers {
 		if d.MinParams == 0 {
-			return "; " + map[bool]string{true: "never", false: "not on " + d.Versions + "x"}[d.Versions == ""] + ", since `" + method + "` " + d.What
+			return "; " + map[bool]string{true: "never", false: "not on " + d.On()}[d.Versions == ""] + ", since `" + method + "` " + d.What
 		}
 	}
 	return ""

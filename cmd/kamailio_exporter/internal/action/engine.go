@@ -284,7 +284,7 @@ func uptimeOf(ctx context.Context, k Kamailio) (time.Duration, *Problem) {
 	}
 	seconds, ok := whole(up.Get("uptime"))
 	if !ok {
-		return 0, Unreachable.Because("its uptime is no number")
+		return 0, Unreachable.Because("its uptime is not a number")
 	}
 	return time.Duration(seconds) * time.Second, nil
 }
@@ -316,7 +316,7 @@ func (e *Engine) change(ctx context.Context, j *Job, params []any, uptime time.D
 	case is.why == "":
 		res.Outcome, res.Verified = audit.Applied, true
 	case is.unseen:
-		res.Outcome, res.Detail = audit.Unverified, "Kamailio says it is done; "+is.why
+		res.Outcome, res.Detail = audit.Unverified, "Kamailio reported success; "+is.why
 	default:
 		return NotVerified.Because(is.why)
 	}

@@ -60,13 +60,13 @@ func (j *Job) broken(before, now audit.State) string {
 	why, claimed := "", int64(0)
 	if claimed, _ = now[claimedField].(int64); claimed > 0 {
 		rest -= claimed
-		why = fmt.Sprintf("; %d more are active only because they were set so less than %s ago, and have answered no ping since", claimed, claimTime)
+		why = fmt.Sprintf("; %d more were set to active less than %s ago and have not answered a ping since", claimed, claimTime)
 	}
 	switch {
 	case rest < int64(j.Guards.MinActive):
-		return fmt.Sprintf("%d others are in service, and %d must stay%s", rest, j.Guards.MinActive, why)
+		return fmt.Sprintf("%d others are in service, but at least %d must be%s", rest, j.Guards.MinActive, why)
 	case float64(rest) < j.Guards.MinRatio*float64(of):
-		return fmt.Sprintf("%d others of %d are in service, and the share %g must stay%s", rest, of, j.Guards.MinRatio, why)
+		return fmt.Sprintf("%d others are in service, but at least %.3g%% of the %d must be%s", rest, 100*j.Guards.MinRatio, of, why)
 	}
 	return ""
 }
@@ -83,7 +83,7 @@ func (e *Engine) keeps(ctx context.Context, j *Job, res *adminapi.Result) error 
 	ctx, cancel := context.WithTimeout(ctx, j.Action.Deadline+3*afterTime)
 	defer cancel()
 	for range min(j.rank, maxRank) {
-		time.Sleep(rankTime + rand.N(rankTime/4)) //nolint:gosec // spreads, and is no secret
+		time.Sleep(rankTime + rand.N(rankTime/4)) //nolint:gosec // only spreads the load, not a secret
 		now, err := e.read(ctx, e.Kamailio, j)
 		if err != nil {
 			break
@@ -94,17 +94,17 @@ func (e *Engine) keeps(ctx context.Context, j *Job, res *adminapi.Result) error 
 		}
 	}
 	if is := j.Action.Judge(j.Args, res.Before, res.After, j.Guards); is.why != "" {
-		return GuardBroken.Because(why + "; the target is not as this action left it, and was left alone: " + is.why)
+		return GuardBroken.Because(why + "; the target changed after this action and was not changed back: " + is.why)
 	}
-	_ = level.Error(e.Logger).Log("msg", "guard broken: taking the action back", "action", j.Action.Name, "id", j.ID, "guard", why)
-	if err := e.takeBack(ctx, j, res); err != nil {
+	_ = level.Error(e.Logger).Log("msg", "guard broken: undoing the action", "action", j.Action.Name, "id", j.ID, "guard", why)
+	if err := e.undo(ctx, j, res); err != nil {
 		return errors.Join(GuardBroken.Because(why+"; "+ProblemOf(err).Error()), err)
 	}
-	return TakenBack.Because(why)
+	return Undone.Because(why)
 }
 
-// takeBack restores the target and checks that it is in service.
-func (e *Engine) takeBack(ctx context.Context, j *Job, res *adminapi.Result) error {
+// undo restores the target and checks that it is in service.
+func (e *Engine) undo(ctx context.Context, j *Job, res *adminapi.Result) error {
 	call, cancel := context.WithTimeout(ctx, j.Action.Deadline)
 	defer cancel()
 	answer, err := e.Kamailio.Do(call, j.Action.Method, j.Action.Send(j.Action.Back(j.Args, res.Before), res.After)...)

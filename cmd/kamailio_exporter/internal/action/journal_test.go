@@ -10,7 +10,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/audit"
 )
 
-func TestKeysEnd(t *testing.T) {
+func TestKeysExpire(t *testing.T) {
 	now := time.Now()
 	var mu sync.Mutex
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
@@ -43,7 +43,7 @@ func TestKeysEnd(t *testing.T) {
 
 // Activity of one user evicts nothing of other users, and none of the user's own keys
 // and changes. All of them are in the checkpoint.
-func TestChatterPushesNothingOut(t *testing.T) {
+func TestBusyUserEvictsNothing(t *testing.T) {
 	now := time.Now()
 	j := NewJournal(func() time.Time { return now })
 	a := NewCatalogue().Get("dispatcher.set-state")

@@ -32,7 +32,7 @@ func (e *Engine) lease(ctx context.Context, j *Job) (end func(), p *Problem) {
 	if !e.has("htable.get") || !e.has("htable.setxi") || !e.has("htable.delete") {
 		return nil, nil
 	}
-	key, mine := Module(j.Action.Name), 1+rand.Int64N(1<<31-1) //nolint:gosec // tells two apart, and is no secret
+	key, mine := Module(j.Action.Name), 1+rand.Int64N(1<<31-1) //nolint:gosec // only distinguishes two values, not a secret
 	remove := func(only bool) {
 		ctx, cancel := context.WithTimeout(ctx, defaultLookTime)
 		defer cancel()
@@ -51,9 +51,9 @@ func (e *Engine) lease(ctx context.Context, j *Job) (end func(), p *Problem) {
 		case holder == mine:
 			return func() { remove(false) }, nil // also removes the late write of an exporter that continues without a lease
 		case holder != 0 && began.After(deadline):
-			return nil, Busy.Later("another exporter changes this Kamailio", personWaits)
+			return nil, Busy.Later("another exporter is changing this Kamailio", personWaits)
 		case holder != 0:
-			time.Sleep(leaseRetry + rand.N(leaseRetry)) //nolint:gosec // spreads
+			time.Sleep(leaseRetry + rand.N(leaseRetry)) //nolint:gosec // only spreads the load
 			continue
 		}
 		if _, err := e.Kamailio.Do(ctx, "htable.setxi", leaseTable, key, int(mine), int(leaseLife.Seconds())); err != nil {

@@ -19,7 +19,7 @@ type look func(ctx context.Context, k Kamailio, a Args) (audit.State, error)
 
 var (
 	errNoTarget   = errors.New("not there")
-	errUnreadable = errors.New("cannot be read safely here")
+	errUnreadable = errors.New("cannot be read safely on this Kamailio")
 )
 
 // isFault reports whether Kamailio replied with a fault whose message contains says.
@@ -155,14 +155,18 @@ func judgeCounts(counts []count) judge {
 			case !had || !has:
 				unread = append(unread, c.field)
 			case c.keepAll && is < was, was > 0 && (is == 0 || float64(was-is) > g.MaxDrop*float64(was)):
-				return contradicted(fmt.Sprintf("%s fell from %d to %d", c.field, was, is))
+				why := fmt.Sprintf("%s fell from %d to %d", c.field, was, is)
+				if !c.keepAll && is > 0 {
+					why += fmt.Sprintf(", by more than max_drop (%.3g%%) allows", 100*g.MaxDrop)
+				}
+				return contradicted(why)
 			}
 		}
 		if len(unread) > 0 {
-			return unseen("this Kamailio cannot be asked safely for the number of " + strings.Join(unread, ", "))
+			return unseen("this version of Kamailio has no safe RPC for the number of " + strings.Join(unread, ", "))
 		}
 		if len(none) > 0 {
-			return unseen("none are " + strings.Join(none, ", ") + " now: look whether that is meant, or changes with the next pings")
+			return unseen("none are " + strings.Join(none, ", ") + " now: check whether this is intended, or changes with the next pings")
 		}
 		return asAsked
 	}

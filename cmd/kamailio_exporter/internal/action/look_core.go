@@ -46,7 +46,7 @@ func judgeReset(_ Args, before, after audit.State, _ Guards) judgement {
 	if len(before) == 0 {
 		return asAsked
 	}
-	return unseen("none of its counters fell: Kamailio computes them when they are read, and nothing resets them, or they have grown as fast again")
+	return unseen("none of its counters fell: Kamailio computes them at each read and cannot reset them, or they have already grown again")
 }
 
 func lookVariable(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
@@ -69,5 +69,5 @@ func judgeVariable(a Args, _, after audit.State, _ Guards) judgement {
 	if after["value"] == a.number("value") {
 		return asAsked
 	}
-	return contradicted("another value is read back")
+	return contradicted("Kamailio still reports another value")
 }

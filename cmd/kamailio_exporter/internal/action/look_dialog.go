@@ -60,7 +60,7 @@ func dialogOver(_ Args, before audit.State) bool { return before["state"] == int
 // 6.0 uses a transaction that may already be freed (modules/dialog: send_bye, dlg->t).
 func guardDialog(_ Args, before audit.State, _ Guards) error {
 	if n, _ := before["state"].(int64); n < dialogAnswered {
-		return errors.New("the call is not answered yet, and only a call that is answered can be ended by a BYE: wait until it is, or until its timer (fr_inv_timer) ends it")
+		return errors.New("the call is not answered yet, and a BYE ends only answered calls: wait for the answer, or for its timer (fr_inv_timer)")
 	}
 	return nil
 }
@@ -71,7 +71,7 @@ func judgeDialogGone(_ Args, _, after audit.State, _ Guards) judgement {
 	if n, ok := after["state"].(int64); !ok || n == dialogDeleted {
 		return asAsked
 	}
-	return unseen("it has sent a BYE to both sides, and neither has answered yet: the call ends when fr_timer is over (tm, 30 s by default). Look again then")
+	return unseen("Kamailio sent a BYE to both sides, and neither has answered yet: the call ends after fr_timer (tm, default 30 s). Check again then")
 }
 
 // maxListedCalls is the largest number of dialogs that are searched for the oldest
@@ -109,7 +109,7 @@ func fewCalls(ctx context.Context, k Kamailio) error {
 		return err
 	}
 	if n, ok := whole(active.Get("all")); !ok || n > maxListedCalls {
-		return Guarded.Because(fmt.Sprintf("more than %d calls are not looked through", maxListedCalls))
+		return Guarded.Because(fmt.Sprintf("more than %d calls are not searched", maxListedCalls))
 	}
 	return nil
 }

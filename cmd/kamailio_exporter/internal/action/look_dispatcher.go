@@ -83,7 +83,7 @@ func called(a Args, state audit.State) string {
 	if others == 0 || strings.HasPrefix(a.text("state"), "a") {
 		return ""
 	}
-	return fmt.Sprintf("the set has this URI more than once, Kamailio changes only the first, and %d of the others would get calls: "+
+	return fmt.Sprintf("the set contains this URI more than once. Kamailio changes only the first, and %d others would still get calls: "+
 		"delete the duplicates from the database and run dispatcher.reload, or set each by its duid (kamcmd dispatcher.set_duid_state)", others)
 }
 

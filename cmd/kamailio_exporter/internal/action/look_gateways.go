@@ -76,7 +76,7 @@ func judgeRelay(a Args, _, after audit.State, _ Guards) judgement {
 	if sameRelay(a, after) {
 		return asAsked
 	}
-	return contradicted("the relay is not as asked")
+	return contradicted("the relay is not in the requested state")
 }
 
 // answerStatus checks the status in the reply: a failure is also HTTP 200
@@ -132,7 +132,7 @@ func judgeGateway(a Args, before, after audit.State, _ Guards) judgement {
 	case !after.Is("defunct"):
 		return contradicted("not defunct")
 	case until == before["defunct_until"] && (off < -60 || off > 60):
-		return contradicted("it is defunct until another time, as before")
+		return contradicted("the time until which it is defunct has not changed as requested")
 	}
 	return asAsked
 }

@@ -67,9 +67,9 @@ func judgeRegistered(_ Args, _, after audit.State, _ Guards) judgement {
 	case after["enabled"] == nil:
 		return contradicted("the registration is gone")
 	case !after.Is("enabled"):
-		return unseen("it is switched off, and does not register")
+		return unseen("it is disabled, so Kamailio does not register")
 	case !after.Is("registered"):
-		return unseen("it is not registered yet: look again after reg_timer_interval")
+		return unseen("it is not registered yet: check again after reg_timer_interval")
 	}
 	return asAsked
 }

@@ -65,7 +65,7 @@ func judgeItem(a Args, _, after audit.State, _ Guards) judgement {
 	if sameItem(a, after) {
 		return asAsked
 	}
-	return contradicted("another value is read back")
+	return contradicted("Kamailio still reports another value")
 }
 
 func lookTable(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
@@ -120,7 +120,7 @@ func lookTree(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 		if strings.HasPrefix(table, a.text("tree")) {
 			// modules/mtree/mtree_mod.c: a name matches every tree whose name begins
 			// with it.
-			return nil, &guardError{"there is a tree whose name begins with this one's: Kamailio would reload both"}
+			return nil, &guardError{"the name of another tree begins with this name, and Kamailio would reload both"}
 		}
 	}
 	if state == nil {
@@ -139,7 +139,7 @@ var tableName = regexp.MustCompile(`^` + namePattern + `$`)
 // not a number, which means that nothing was counted.
 func ReadCounter(ctx context.Context, k Kamailio, table, key string) (int64, error) {
 	if key == "" || len(key) > keyParam.MaxLen || strings.ContainsFunc(key, NotPrintable) {
-		return 0, BadParameter.Because("the key of the htable may not be as it is")
+		return 0, BadParameter.Because("the htable cannot have this key")
 	}
 	state, err := lookItem(ctx, k, Args{"table": table, "key": key})
 	if err != nil {
@@ -185,7 +185,7 @@ func sameBlocked(_ Args, before audit.State) bool {
 
 func guardBlocked(_ Args, before audit.State, _ Guards) error {
 	if before.Is("allowed") {
-		return errors.New("an entry of secfilter's whitelist matches it, which goes before the blacklist: it would still be let in")
+		return errors.New("an entry of secfilter's whitelist matches it. The whitelist takes precedence over the blacklist, so it would still be allowed")
 	}
 	return nil
 }

@@ -219,7 +219,7 @@ func (p *Policy) compile(g Grant) (Grant, error) {
 	for _, param := range action.Params {
 		c, ok := g.Params[param.Name]
 		if !ok {
-			return g, fmt.Errorf("%s: parameter %s is not constrained: say which values are granted, or any: true", g.Action, param.Name)
+			return g, fmt.Errorf("%s: parameter %s is not constrained: list the permitted values, or set any: true", g.Action, param.Name)
 		}
 		if err := c.Compile(param); err != nil {
 			return g, fmt.Errorf("%s: parameter %s: %w", g.Action, param.Name, err)

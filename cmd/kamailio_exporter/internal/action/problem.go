@@ -30,11 +30,11 @@ var (
 	Rejected       = Kind{"rejected", http.StatusBadGateway, audit.Failed, "Kamailio rejected the parameters"}
 	KamailioError  = Kind{"kamailio-error", http.StatusBadGateway, audit.Failed, "Kamailio answered with an error"}
 	FailedChanged  = Kind{"failed-changed", http.StatusBadGateway, audit.Failed, "Kamailio answered with an error, and its data changed"}
-	NotVerified    = Kind{"verification-failed", http.StatusBadGateway, audit.Contradicted, "Kamailio reported success, but the change is not there"}
+	NotVerified    = Kind{"verification-failed", http.StatusBadGateway, audit.Contradicted, "Kamailio reported success, but the result is not as expected"}
 	Unreachable    = Kind{"unreachable", http.StatusServiceUnavailable, audit.Refused, "Kamailio is not reachable; nothing was sent"}
 	Restarted      = Kind{"restarted", http.StatusServiceUnavailable, audit.Refused, "Kamailio has just been started"}
-	TakenBack      = Kind{"taken-back", http.StatusConflict, audit.Failed, "A guard was broken meanwhile, and the change was taken back"}
-	GuardBroken    = Kind{"guard-broken", http.StatusBadGateway, audit.Contradicted, "A guard was broken meanwhile, and the change could not be taken back"}
+	Undone         = Kind{"undone", http.StatusConflict, audit.Failed, "A guard was broken meanwhile, and the change was undone"}
+	GuardBroken    = Kind{"guard-broken", http.StatusBadGateway, audit.Contradicted, "A guard was broken meanwhile, and the change could not be undone"}
 	OutcomeUnknown = Kind{"outcome-unknown", http.StatusGatewayTimeout, audit.Unknown, "Sent to Kamailio, but not answered: check the state before you try again"}
 	NoAudit        = Kind{audit.Unwritable, http.StatusServiceUnavailable, audit.Refused, "The audit log cannot be written"}
 	Unconfirmed    = Kind{"unconfirmed", http.StatusConflict, audit.Refused, "Kamailio does not confirm the alert"}
@@ -44,7 +44,7 @@ var (
 // AfterSending returns the problem for a name in the audit log, if it is one that can
 // occur after the RPC was sent.
 func AfterSending(name, detail string) *Problem {
-	for _, k := range []Kind{TargetGone, Rejected, FailedChanged, NotVerified, TakenBack, GuardBroken, OutcomeUnknown} {
+	for _, k := range []Kind{TargetGone, Rejected, FailedChanged, NotVerified, Undone, GuardBroken, OutcomeUnknown} {
 		if k.Name == name {
 			return k.Because(detail)
 		}

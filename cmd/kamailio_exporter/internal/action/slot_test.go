@@ -14,7 +14,7 @@ func jobs() (person, rule *Job) {
 }
 
 // A rule yields to a waiting person before its change and at its next read.
-func TestRulesGiveWay(t *testing.T) {
+func TestRulesYieldToUsers(t *testing.T) {
 	ctx, s := context.Background(), &slot{}
 	person, rule := jobs()
 	if p := s.take(ctx, rule); p != nil {
@@ -47,7 +47,7 @@ func TestRulesGiveWay(t *testing.T) {
 
 // A wait ends when its time is up, when the client disconnects, or when the exporter
 // stops.
-func TestNobodyWaitsForEver(t *testing.T) {
+func TestWaitsEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &slot{}
 	person, rule := jobs()

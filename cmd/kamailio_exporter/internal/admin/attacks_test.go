@@ -38,19 +38,19 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		mode os.FileMode
 		says string
 	}{
-		"off loopback without client_ca": {"  listen: 0.0.0.0:9443\n", 0o600, "not loopback"},
-		"off loopback, IPv6":             {"  listen: '[::]:9443'\n", 0o600, "not loopback"},
-		"off loopback, half a TLS":       {"  listen: 192.0.2.1:9443\n  tls: {cert_file: a, key_file: b}\n", 0o600, "client_ca_file"},
-		"a name":                         {"  listen: localhost:9443\n", 0o600, "no name"},
-		"no port":                        {"  listen: 127.0.0.1\n", 0o600, "want unix:"},
-		"readable by all":                {"", 0o644, "all users"},
-		"writable by all":                {"", 0o602, "all users"},
-		"unknown key":                    {"  enable: true\n", 0o600, "unknown key enable; did you mean enabled?"},
-		"a key twice":                    {"  enabled: true\n", 0o600, "already set"},
-		"socket for all":                 {"  socket_mode: \"0666\"\n", 0o600, "socket_mode"},
-		"fewer than no destinations":     {"  guards: {min_active: -1}\n", 0o600, "min_active"},
-		"a token and no certificate":     {"  listen: 192.0.2.1:9443\n  tls: {cert_file: a, key_file: b, client_ca_file: c}\n", 0o600, "has no client_certs"},
-		"uptime without a unit":          {"  guards: {min_uptime: 60}\n", 0o600, `admin: guards: min_uptime: "60" is not a duration`},
+		"off loopback without client_ca":       {"  listen: 0.0.0.0:9443\n", 0o600, "not loopback"},
+		"not loopback, IPv6":                   {"  listen: '[::]:9443'\n", 0o600, "not loopback"},
+		"not loopback, incomplete tls section": {"  listen: 192.0.2.1:9443\n  tls: {cert_file: a, key_file: b}\n", 0o600, "client_ca_file"},
+		"a name":                               {"  listen: localhost:9443\n", 0o600, "such as 127.0.0.1"},
+		"no port":                              {"  listen: 127.0.0.1\n", 0o600, "must be unix:"},
+		"readable by all":                      {"", 0o644, "all users"},
+		"writable by all":                      {"", 0o602, "all users"},
+		"unknown key":                          {"  enable: true\n", 0o600, "unknown key enable; did you mean enabled?"},
+		"a repeated key":                       {"  enabled: true\n", 0o600, "already set"},
+		"socket for all":                       {"  socket_mode: \"0666\"\n", 0o600, "socket_mode"},
+		"a negative number of destinations":    {"  guards: {min_active: -1}\n", 0o600, "min_active"},
+		"a token and no certificate":           {"  listen: 192.0.2.1:9443\n  tls: {cert_file: a, key_file: b, client_ca_file: c}\n", 0o600, "has no client_certs"},
+		"uptime without a unit":                {"  guards: {min_uptime: 60}\n", 0o600, `admin: guards: min_uptime: "60" is not a duration`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "admin.yml")
@@ -127,7 +127,7 @@ func TestBodiesThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestNamesThatAreNoAction(t *testing.T) {
+func TestInvalidActionNames(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)
 	for _, name := range []string{
 		"Dispatcher.reload", "dispatcher.reload%20", "dispatcher.reload%00", "dispatcher%EF%BC%8Ereload", "core%2Ekill", "core.kill",
@@ -155,7 +155,7 @@ func TestPathsAreComparedByteByByte(t *testing.T) {
 	b.noChange("paths")
 }
 
-func TestWhatIsNotGrantedDoesNotExist(t *testing.T) {
+func TestUngrantedActionsLookUnknown(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)
 	for _, name := range []string{"dispatcher.add", "uac.reg_dump", "future.reload", "drouting.reload", "tls.reload", "ul.flush", "htable.dump", "cfg.sets"} {
 		if r := b.run(nocToken, name, `{}`); r.Status != 404 || r.problem() != "not-found" {
@@ -238,11 +238,11 @@ func TestBodiesAreBounded(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)
 	head := "POST /v1/actions/dispatcher.reload HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + nocToken + "\r\nContent-Type: application/json\r\n"
 	for name, tc := range map[string]struct{ text, status string }{
-		"announced 100 MB": {head + "Content-Length: 104857600\r\n\r\n" + strings.Repeat(" ", 1<<20), "413"},
-		"chunked":          {head + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "400"}, // Content-Length is required
-		"gzip":             {head + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", "415"},
-		"headers":          {head + "X: " + strings.Repeat("x", 100<<10) + "\r\nContent-Length: 2\r\n\r\n{}", "431"},
-		"17 KiB":           {head + "Content-Length: 17408\r\n\r\n" + strings.Repeat(" ", 17408), "413"},
+		"Content-Length of 100 MB": {head + "Content-Length: 104857600\r\n\r\n" + strings.Repeat(" ", 1<<20), "413"},
+		"chunked":                  {head + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "400"}, // Content-Length is required
+		"gzip":                     {head + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", "415"},
+		"headers":                  {head + "X: " + strings.Repeat("x", 100<<10) + "\r\nContent-Length: 2\r\n\r\n{}", "431"},
+		"17 KiB":                   {head + "Content-Length: 17408\r\n\r\n" + strings.Repeat(" ", 17408), "413"},
 	} {
 		got := b.raw(tc.text)
 		if !strings.HasPrefix(got, "HTTP/1.1 "+tc.status+" ") {
@@ -256,12 +256,12 @@ func TestBodiesAreBounded(t *testing.T) {
 		head, more, status string
 		every              time.Duration
 	}{
-		"endless":                  {head + "Transfer-Encoding: chunked\r\n\r\n", chunk, "413", 0},
-		"endless, slowly":          {head + "Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n", "413", 20 * time.Millisecond},
-		"endless, of nobody":       {nobody + "Transfer-Encoding: chunked\r\n\r\n", chunk, "401", 0},
-		"slowly, of nobody":        {nobody + "Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n", "401", 20 * time.Millisecond},
-		"100 MB slowly":            {head + "Content-Length: 104857600\r\n\r\n", " ", "413", 20 * time.Millisecond},
-		"200 kB slowly, of nobody": {nobody + "Content-Length: 204800\r\n\r\n", " ", "401", 20 * time.Millisecond},
+		"endless":                       {head + "Transfer-Encoding: chunked\r\n\r\n", chunk, "413", 0},
+		"endless, slowly":               {head + "Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n", "413", 20 * time.Millisecond},
+		"endless, no credentials":       {nobody + "Transfer-Encoding: chunked\r\n\r\n", chunk, "401", 0},
+		"slowly, of nobody":             {nobody + "Transfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n", "401", 20 * time.Millisecond},
+		"100 MB slowly":                 {head + "Content-Length: 104857600\r\n\r\n", " ", "413", 20 * time.Millisecond},
+		"200 kB slowly, no credentials": {nobody + "Content-Length: 204800\r\n\r\n", " ", "401", 20 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -363,7 +363,7 @@ func stays(t *testing.T, below int64, do func()) {
 	}
 }
 
-func TestSlowConnectionsKeepNobodyOut(t *testing.T) {
+func TestSlowConnectionsBlockNoClient(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)
 	began := time.Now()
 	var ended sync.WaitGroup
@@ -505,7 +505,7 @@ func TestTokensAreComparedInTheSameTime(t *testing.T) {
 	t.Errorf("the medians differ by %.0f %%", spread*100)
 }
 
-func TestGuessingLocksNobodyOut(t *testing.T) {
+func TestGuessingLocksNoUserOut(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)
 	stop, refused := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -579,7 +579,7 @@ func TestGuessingLocksNobodyOut(t *testing.T) {
 // A guess is not looked up after too many failures. Guesses at one token, even by
 // someone who knows how its hash begins, do not affect other tokens, or other sources
 // at all.
-func TestGuessesAreNotLookedUp(t *testing.T) {
+func TestTooManyGuessesAreRefused(t *testing.T) {
 	cfg, err := Parse([]byte("admin:\n  enabled: true\n" + strings.TrimLeft(policyText(), "\n")))
 	if err != nil {
 		t.Fatal(err)
@@ -725,7 +725,7 @@ func TestSmuggledRequestsAreNotRun(t *testing.T) {
 	}
 }
 
-func TestNoTwoAtOnce(t *testing.T) {
+func TestActionsRunOneAtATime(t *testing.T) {
 	b := newEndpoint(t, policyText())
 	inside, leave := make(chan struct{}), make(chan struct{})
 	b.fake.HandleFunc("dispatcher.reload", func(kamrpctest.Request) kamrpctest.Response {
@@ -800,7 +800,7 @@ func endDialog(b *endpoint) {
 	})
 }
 
-func TestKeyDoesNothingTwice(t *testing.T) {
+func TestKeyRunsOnce(t *testing.T) {
 	b := newEndpoint(t, strings.Replace(policyText(), "grants: [{action: dispatcher.reload}, ", "grants: [{action: dispatcher.reload}, {action: dialog.end, params: {call_id: {any: true}}}, ", 1))
 	endDialog(b)
 	b.start(nil)
@@ -998,7 +998,7 @@ func TestMisbehavingKamailioTakesLittleMemory(t *testing.T) {
 	}
 }
 
-func TestEmptyListIsNoSuccess(t *testing.T) {
+func TestEmptyListIsNotSuccess(t *testing.T) {
 	b := newEndpoint(t, policyText())
 	b.fake.HandleFunc("dispatcher.reload", func(kamrpctest.Request) kamrpctest.Response {
 		b.fake.HandleFault("dispatcher.list", 500, "No Destination Sets")
@@ -1122,7 +1122,7 @@ func TestLastDestinationStays(t *testing.T) {
 	}
 }
 
-func TestSecretsAreNotTold(t *testing.T) {
+func TestSecretsAreHidden(t *testing.T) {
 	b := newEndpoint(t, policyText())
 	b.fake.Handle("uac.reg_info", `{"l_uuid":"a","auth_username":"au","auth_password":"topsecret","auth_ha1":"topsecret","flags":20}`)
 	b.fake.Handle("uac.reg_disable", `{"auth_password":"topsecret"}`)
@@ -1154,7 +1154,7 @@ func TestSecretsAreNotTold(t *testing.T) {
 	}
 }
 
-func TestBadConfigurationsLeaveTheOldInForce(t *testing.T) {
+func TestInvalidConfigurationKeepsTheOldOne(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(nil)
 	good, err := os.ReadFile(b.file)
 	if err != nil {
@@ -1184,7 +1184,7 @@ func TestBadConfigurationsLeaveTheOldInForce(t *testing.T) {
 	if err := os.WriteFile(b.file, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(b.file, 0o644); err != nil { //nolint:gosec // what is refused
+	if err := os.Chmod(b.file, 0o644); err != nil { //nolint:gosec // a mode that must be refused
 		t.Fatal(err)
 	}
 	if b.server.Reload() == nil {
@@ -1198,7 +1198,7 @@ func TestBadConfigurationsLeaveTheOldInForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r := b.call(nocToken, "GET", "/v1/actions", ""); r.Status != 200 || !strings.Contains(r.Text, `"user":"day"`) {
-		t.Errorf("the new one is not in force: %s", r.Text)
+		t.Errorf("the new one is not in use: %s", r.Text)
 	}
 	if got := gather(t, b.server)["kamailio_exporter_admin_config_last_reload_successful"]; got != 1 {
 		t.Errorf("the metric is %v", got)

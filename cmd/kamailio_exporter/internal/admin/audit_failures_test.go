@@ -74,7 +74,7 @@ func (f *faulty) held(change func()) {
 	change()
 }
 
-func TestNothingIsDoneWithoutTheAuditLog(t *testing.T) {
+func TestNoActionWithoutTheAuditLog(t *testing.T) {
 	for name, breakIt := range map[string]func(b *endpoint, f *faulty){
 		"disk full":     func(_ *endpoint, f *faulty) { f.write, f.half = syscall.ENOSPC, true },
 		"read-only":     func(_ *endpoint, f *faulty) { f.write = syscall.EROFS },
@@ -185,7 +185,7 @@ func TestKilledBetweenIntentAndOutcome(t *testing.T) {
 
 // After more denials than the log keeps and a restart, a used key still prevents a
 // second run, and a used budget stays used.
-func TestDenialsDoNotMakeItForget(t *testing.T) {
+func TestDenialsKeepTheState(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", strings.Replace(drainRule, "{per_target: 1/30m, per_rule: 10/1h}", "{per_target: 1/24h, per_rule: 1/24h}", 1))
 	text, err := os.ReadFile(b.file)
 	if err != nil {
@@ -216,7 +216,7 @@ func TestDenialsDoNotMakeItForget(t *testing.T) {
 
 // After more rotations than files are kept and a restart, all safety state is still
 // known: a used key, a used budget and an open breaker.
-func TestRotationsDoNotMakeItForget(t *testing.T) {
+func TestRotationsKeepTheState(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", strings.Replace(drainRule, "{per_target: 1/30m, per_rule: 10/1h}", "{per_target: 1/24h, per_rule: 1/24h}", 1))
 	text, err := os.ReadFile(b.file)
 	if err != nil {
@@ -261,13 +261,13 @@ func TestRotationsDoNotMakeItForget(t *testing.T) {
 }
 
 // Every user, and the owner of the log file, can read where the log ends.
-func TestEndOfTheLogIsTold(t *testing.T) {
+func TestEndOfTheLogIsReported(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	for name, tc := range map[string]struct {
 		token, path string
 		status      int
 	}{
-		"its owner": {"", adminapi.AuditPath, 200}, "a user": {botToken, adminapi.AuditPath, 200}, "a wrong token of its owner": {botToken + "x", adminapi.AuditPath, 401},
+		"the owner of the token": {"", adminapi.AuditPath, 200}, "a user": {botToken, adminapi.AuditPath, 200}, "a wrong token of its owner": {botToken + "x", adminapi.AuditPath, 401},
 		"a webhook": {amToken, adminapi.AuditPath, 404}, "a query": {botToken, adminapi.AuditPath + "?x=1", 400},
 	} {
 		r := b.call(tc.token, "GET", tc.path, "")

@@ -45,7 +45,7 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, s *inForce, mo
 	if len(r.TransferEncoding) > 0 {
 		return nil, noLength(w, r, most)
 	}
-	tooMany := tooLarge.Because(fmt.Sprintf("%d bytes at most", most))
+	tooMany := tooLarge.Because(fmt.Sprintf("at most %d bytes", most))
 	if r.ContentLength > most {
 		return nil, tooMany
 	}
@@ -57,7 +57,7 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, s *inForce, mo
 	case errors.As(err, new(*http.MaxBytesError)):
 		return nil, tooMany
 	}
-	return nil, action.Malformed.Because("the body did not arrive")
+	return nil, action.Malformed.Because("the body did not arrive in time")
 }
 
 // untilRevoked calls end if a reload revokes the credentials of a request's sender
@@ -91,7 +91,7 @@ func noLength(w http.ResponseWriter, r *http.Request, most int64) error {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lengthTime))
 	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, most))
 	if errors.As(err, new(*http.MaxBytesError)) || errors.Is(err, os.ErrDeadlineExceeded) {
-		return tooLarge.Because(fmt.Sprintf("%d bytes at most, and a Content-Length", most))
+		return tooLarge.Because(fmt.Sprintf("at most %d bytes, with a Content-Length", most))
 	}
 	return action.Malformed.Because("a body needs a Content-Length")
 }
@@ -132,7 +132,7 @@ func parseRequest(text []byte) (adminapi.Request, error) {
 			value, err := scalar(d)
 			reason, ok := value.(string)
 			if err == nil && (!ok || len(reason) > maxReason || strings.ContainsFunc(reason, func(r rune) bool { return !unicode.IsPrint(r) })) {
-				err = fmt.Errorf("reason must be a string of %d bytes at most, without control characters", maxReason)
+				err = fmt.Errorf("reason must be a string of at most %d bytes, without control characters", maxReason)
 			}
 			req.Reason = reason
 			return err
@@ -156,7 +156,7 @@ func members(d *jsontext.Decoder, each func(name string) error) error {
 		if _, err := d.ReadToken(); err != nil {
 			return err
 		}
-		return errors.New("want an object")
+		return errors.New("must be an object")
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return err

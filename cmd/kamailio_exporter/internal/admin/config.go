@@ -136,14 +136,14 @@ func Parse(text []byte) (*Config, error) {
 		Remediation *repair.Config `yaml:"remediation"`
 	}{}
 	if len(bytes.TrimSpace(text)) == 0 {
-		return nil, errors.New("the file is empty: to switch the endpoint off, say enabled: false")
+		return nil, errors.New("the file is empty: to disable the endpoint, set enabled: false")
 	}
 	if problems := conf.Decode(text, &file); problems != nil {
 		return nil, errors.Join(problems...)
 	}
 	cfg := file.Admin
 	if cfg == nil {
-		return nil, errors.New("no section admin: to switch the endpoint off, say enabled: false in it")
+		return nil, errors.New("no section admin: to disable the endpoint, set enabled: false in it")
 	}
 	if !cfg.Enabled {
 		return nil, nil
@@ -182,7 +182,7 @@ func (cfg *Config) compile(ledger *repair.Ledger) (*action.Policy, *repair.Rules
 	case cfg.Remediation == nil:
 		return policy, nil, nil
 	case webhook == "":
-		return nil, nil, errors.New("remediation: no user has kind: webhook: Alertmanager could not be known")
+		return nil, nil, errors.New("remediation: no user has kind: webhook, so Alertmanager could not authenticate")
 	}
 	rules, err = repair.NewRules(cfg.Remediation, catalogue, cfg.Guards, cfg.Limits.Cooldown)
 	if err != nil {
@@ -231,7 +231,7 @@ func (cfg *Config) check() error {
 	}
 	switch {
 	case !filepath.IsAbs(cfg.Audit.File):
-		return fmt.Errorf("audit: file: want an absolute path, not %q", cfg.Audit.File)
+		return fmt.Errorf("audit: file: must be an absolute path, not %q", cfg.Audit.File)
 	case cfg.Audit.MaxSizeMB < 1 || cfg.Audit.Keep < 1 || cfg.Audit.MinFreeMB < 1:
 		return errors.New("audit: max_size_mb, keep and min_free_mb must be at least 1")
 	case !(cfg.Limits.PerUserPerSecond > 0 && cfg.Limits.PerUserPerSecond <= 100) || cfg.Limits.Burst < 1 || cfg.Limits.Burst > 100:
@@ -249,7 +249,7 @@ func (cfg *Config) check() error {
 	}
 	for _, h := range cfg.Hosts {
 		if !hostName.MatchString(h) {
-			return fmt.Errorf("hosts: %q: want a name or an address in small letters, without a port", h)
+			return fmt.Errorf("hosts: %q: must be a host name or an address, in lower case and without a port", h)
 		}
 	}
 	return cfg.checkUsers()
@@ -260,7 +260,7 @@ func (cfg *Config) checkUsers() error {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Users)) {
 		u := cfg.Users[name]
 		if !userName.MatchString(name) {
-			return fmt.Errorf("users: %q: a name has small letters, digits and _ . -, at most 32", name)
+			return fmt.Errorf("users: %q: a name has at most 32 characters: lower-case letters, digits, _ . and -", name)
 		}
 		if err := cfg.checkUser(u); err != nil {
 			return fmt.Errorf("users: %s: %w", name, err)
@@ -268,7 +268,7 @@ func (cfg *Config) checkUsers() error {
 		var errs []error
 		for _, credential := range u.credentials() {
 			if other, ok := known[credential]; ok {
-				errs = append(errs, fmt.Errorf("users: %s and %s are known by the same %s", other, name, strings.SplitN(credential, " ", 2)[0]))
+				errs = append(errs, fmt.Errorf("users: %s and %s have the same %s", other, name, strings.SplitN(credential, " ", 2)[0]))
 			}
 			known[credential] = name
 		}
@@ -299,23 +299,23 @@ func (u UserSpec) credentials() []string {
 
 func (cfg *Config) checkUser(u UserSpec) error {
 	if len(u.Tokens) > 2 {
-		return errors.New("two tokens at most, the old and the new")
+		return errors.New("at most two tokens, the old and the new")
 	}
 	for _, t := range u.Tokens {
 		if !hexHash.MatchString(t.SHA256) {
-			return errors.New("tokens: sha256: want 64 hex digits in small letters: kamailio_exporter admin token makes them")
+			return errors.New("tokens: sha256: must be 64 lower-case hex digits: kamailio_exporter admin token generates them")
 		}
 		if t.SHA256 == emptyHash {
 			return errors.New("tokens: this is the hash of the empty token")
 		}
 		if _, err := t.end(); err != nil {
-			return errors.New("tokens: expires: want a day such as 2027-06-30")
+			return errors.New("tokens: expires: must be a day such as 2027-06-30")
 		}
 	}
 	for _, c := range u.ClientCerts {
 		scheme, value, _ := strings.Cut(c, ":")
 		if !slices.Contains([]string{"uri", "dns", "sha256"}, scheme) || value == "" || scheme == "sha256" && !hexHash.MatchString(value) {
-			return errors.New("client_certs: want uri:…, dns:… or sha256:… of the public key")
+			return errors.New("client_certs: must be uri:…, dns:… or sha256:… of the public key")
 		}
 		if cfg.TLS == nil {
 			return errors.New("client_certs need the section tls")
@@ -326,11 +326,11 @@ func (cfg *Config) checkUser(u UserSpec) error {
 	case len(u.credentials()) == 0:
 		return errors.New("it has no peer_uid, peer_gid, token or client_cert, so it can never authenticate")
 	case u.Kind != "" && u.Kind != kindWebhook:
-		return errors.New("kind: want webhook, or none")
+		return errors.New("kind: must be webhook, or omitted")
 	case u.Kind == kindWebhook && (len(u.Roles)+len(u.Grants)+len(u.PeerUID)+len(u.PeerGID) > 0 || u.Auditor):
-		return errors.New("a webhook has tokens or client_certs, and can do nothing but send alerts: no roles, no grants")
+		return errors.New("a webhook can only send alerts: give it tokens or client_certs, but no roles and no grants")
 	case cfg.TLS != nil && len(u.ClientCerts) == 0:
-		return errors.New("it has no client_certs: with the section tls every client needs a certificate, also one with a token")
+		return errors.New("it has no client_certs: with the section tls every client needs a certificate, even if it has a token")
 	case network != "unix" && len(u.Tokens)+len(u.ClientCerts) == 0:
 		return errors.New("peer_uid and peer_gid are for a unix socket only")
 	}
@@ -354,7 +354,7 @@ func (cfg *Config) address() (network, address string, err error) {
 	if path, ok := strings.CutPrefix(cfg.Listen, "unix:"); ok {
 		switch {
 		case !filepath.IsAbs(path):
-			return "", "", fmt.Errorf("listen: want unix: and an absolute path, not %q", cfg.Listen)
+			return "", "", fmt.Errorf("listen: must be unix: and an absolute path, not %q", cfg.Listen)
 		case len(path) > 107:
 			return "", "", errors.New("listen: a unix socket's path has at most 107 bytes")
 		case cfg.TLS != nil:
@@ -364,11 +364,11 @@ func (cfg *Config) address() (network, address string, err error) {
 	}
 	host, port, err := net.SplitHostPort(cfg.Listen)
 	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n > 65535 {
-		return "", "", fmt.Errorf("listen: want unix:/run/… or 127.0.0.1:9443, not %q", cfg.Listen)
+		return "", "", fmt.Errorf("listen: must be unix:/run/… or 127.0.0.1:9443, not %q", cfg.Listen)
 	}
 	ip := net.ParseIP(host)
 	if ip == nil {
-		return "", "", fmt.Errorf("listen: want an address and no name, such as 127.0.0.1, not %q", host)
+		return "", "", fmt.Errorf("listen: must be an address such as 127.0.0.1, not %q", host)
 	}
 	if cfg.TLS != nil && (cfg.TLS.CertFile == "" || cfg.TLS.KeyFile == "" || cfg.TLS.ClientCAFile == "") {
 		return "", "", errors.New("tls: needs cert_file, key_file and client_ca_file")
@@ -382,7 +382,7 @@ func (cfg *Config) address() (network, address string, err error) {
 func (cfg *Config) socketMode() (fs.FileMode, error) {
 	mode, err := strconv.ParseUint(cfg.SocketMode, 8, 32)
 	if err != nil || mode > 0o770 || mode&0o007 != 0 {
-		return 0, fmt.Errorf("socket_mode: want \"0600\" or \"0660\", in quotes, not %q", cfg.SocketMode)
+		return 0, fmt.Errorf("socket_mode: must be \"0600\" or \"0660\", in quotes, not %q", cfg.SocketMode)
 	}
 	return fs.FileMode(mode), nil
 }

@@ -157,7 +157,7 @@ func unread(conn net.Conn) (n int32) {
 		return 0
 	}
 	_ = raw.Control(func(fd uintptr) {
-		_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n))) //nolint:gosec // FIONREAD, by its other name
+		_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCINQ, uintptr(unsafe.Pointer(&n))) //nolint:gosec // TIOCINQ is FIONREAD
 	})
 	return n
 }

@@ -13,7 +13,7 @@ import (
 
 // When there are more active clients than places, all are served in turn and none is
 // disconnected.
-func TestCrowd(t *testing.T) {
+func TestMoreClientsThanPlaces(t *testing.T) {
 	b := newEndpoint(t, policyText()).start(func(s *Server) { s.conns.max, s.conns.grace = 8, time.Minute })
 	var all sync.WaitGroup
 	for range 50 {
@@ -37,7 +37,7 @@ func TestCrowd(t *testing.T) {
 // byte, when sending byte by byte, in a body (even with a valid token), between two
 // requests, and when it does not read the reply. A client whose action is running keeps
 // its place.
-func TestWhoLetsWaitMakesRoom(t *testing.T) {
+func TestSlowClientsLoseTheirPlace(t *testing.T) {
 	post := "POST /v1/actions/dispatcher.reload HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + nocToken + "\r\nContent-Type: application/json\r\n"
 	for name, begin := range map[string]func(t *testing.T, conn net.Conn){
 		"nothing": func(*testing.T, net.Conn) {},
@@ -91,7 +91,7 @@ func TestWhoLetsWaitMakesRoom(t *testing.T) {
 }
 
 // Of the source with the most connections, the one waited for longest is closed.
-func TestWhoIsPushedOut(t *testing.T) {
+func TestLongestIdleConnectionIsClosed(t *testing.T) {
 	c, now := newConnections(), time.Now()
 	add := func(name, source string, ago time.Duration, change func(*connInfo)) {
 		i := &connInfo{conn: fakeConn{name: name}, source: source, all: c, reading: true, since: now.Add(-ago)}

@@ -221,7 +221,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// Every row of the catalogue is complete, and every change of the price list is in it.
+// Every row of the catalogue is complete, and every change of the cost table is in it.
 func TestCatalogue(t *testing.T) {
 	methods := map[string]bool{"htable.setxi": true} // used by the engine for the lease only
 	for _, a := range catalogue().Actions {
@@ -247,7 +247,7 @@ func TestCatalogue(t *testing.T) {
 	}
 	for _, p := range kamrpc.PriceList() {
 		if p.Effect != kamrpc.Read && !methods[p.Method] {
-			t.Errorf("%s is in the price list, and no action calls it", p.Method)
+			t.Errorf("%s is in the cost table, and no action calls it", p.Method)
 		}
 	}
 	for _, never := range []string{"core.kill", "cfg.set_now_string", "cfg.sets", "jsonrpc.exec", "corex.shm_status", "mqueue.add", "uac.reg_dump", "uac.reg_add", "tls.kill", "dispatcher.add", "dispatcher.remove", "ul.add", "ul.flush", "htable.dump"} {

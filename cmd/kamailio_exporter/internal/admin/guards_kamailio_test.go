@@ -185,7 +185,7 @@ func TestTwoExportersOneKamailio(t *testing.T) {
 					return json.Unmarshal(server.RPC(t, "core.uptime"), &uptime) == nil && uptime.Uptime > 1
 				})
 				both := []*endpoint{realEndpoint(t, server.HTTPURL), realEndpoint(t, server.HTTPURL)}
-				none, neither, takenBack, refused := 0, 0, 0, 0
+				none, neither, undone, refused := 0, 0, 0, 0
 				for range race {
 					for _, uri := range uris {
 						server.RPC(t, "dispatcher.set_state", "ax", 9, uri)
@@ -205,8 +205,8 @@ func TestTwoExportersOneKamailio(t *testing.T) {
 							if done++; !r.Verified || r.After["active"] == 0.0 {
 								t.Errorf("%d %s", r.Status, r.Text)
 							}
-						case "taken-back":
-							takenBack++
+						case "undone":
+							undone++
 						case "guard", "busy":
 							refused++
 						default:
@@ -224,7 +224,7 @@ func TestTwoExportersOneKamailio(t *testing.T) {
 						t.Errorf("%d are active, and %d were taken out", active, done)
 					}
 				}
-				t.Logf("of %d: %d with none left, %d where neither was done; %d refused, %d taken back", race, none, neither, refused, takenBack)
+				t.Logf("of %d: %d with none left, %d where neither was done; %d refused, %d undone", race, none, neither, refused, undone)
 				if none > 0 || neither > 1+race/20 {
 					t.Errorf("%d with none left, %d where neither was done", none, neither)
 				}
@@ -235,7 +235,7 @@ func TestTwoExportersOneKamailio(t *testing.T) {
 
 // A gateway that was only set to active does not count as remaining until it answers a
 // ping.
-func TestClaimsDoNotCount(t *testing.T) {
+func TestUnprovenDestinationsDoNotCount(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			// Replies take longer each time, so that each one changes the latency.
@@ -264,7 +264,7 @@ func TestClaimsDoNotCount(t *testing.T) {
 			}
 			must("the living one out", set(alive.URI(), "dx"))
 			must("a dead one is called active", set(dead, "ax"))
-			if r := set(other.URI(), "dx"); r.problem() != "guard" || !strings.Contains(r.Text, "have answered no ping since") {
+			if r := set(other.URI(), "dx"); r.problem() != "guard" || !strings.Contains(r.Text, "have not answered a ping since") {
 				t.Errorf("only a claim is left: %s", r.Text)
 			}
 			if state := string(server.RPC(t, "dispatcher.list")); strings.Count(state, `"AX"`) != 2 {

@@ -10,7 +10,7 @@ import (
 
 // Guards are checked again after the change. If one no longer holds, the change is
 // undone and is never reported as verified.
-func TestGuardsAreJudgedAgain(t *testing.T) {
+func TestGuardsAreCheckedAgain(t *testing.T) {
 	for name, tc := range map[string]struct {
 		back    string // what happens to the other gateway while this one waits
 		refuse  bool   // Kamailio refuses to restore this one
@@ -19,10 +19,10 @@ func TestGuardsAreJudgedAgain(t *testing.T) {
 		state   string
 		sets    int
 	}{
-		"the other stays out":               {"", false, "taken-back", audit.Failed, "DX AP", 2},
-		"the other is put back in time":     {"AP", false, "", audit.Applied, "AP DX", 1},
-		"this one cannot be put back":       {"", true, "guard-broken", audit.Contradicted, "DX DX", 1},
-		"this one is changed by yet others": {"IP", false, "guard-broken", audit.Contradicted, "IP IX", 1},
+		"the other stays out":                {"", false, "undone", audit.Failed, "DX AP", 2},
+		"the other is put back in time":      {"AP", false, "", audit.Applied, "AP DX", 1},
+		"this target cannot be put back":     {"", true, "guard-broken", audit.Contradicted, "DX DX", 1},
+		"a third client changes this target": {"IP", false, "guard-broken", audit.Contradicted, "IP IX", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newEndpoint(t, policyText())

@@ -230,11 +230,11 @@ func (h *handler) act(w http.ResponseWriter, r *http.Request, s *inForce, who id
 	keys := r.Header.Values("Idempotency-Key")
 	switch {
 	case len(keys) > 1 || len(keys) == 1 && !idemKey.MatchString(keys[0]):
-		return badKey.Because("want one of 8 to 64 letters, digits, _ and -")
+		return badKey.Because("must have 8 to 64 letters, digits, _ and -")
 	case len(keys) == 1:
 		j.Key = keys[0]
 	case a.NeedsKey && !j.DryRun:
-		return badKey.Because("this action needs one: doing it twice is not the same as once")
+		return badKey.Because("this action needs one, because running it twice differs from running it once")
 	}
 	text, s, who, err := h.readBody(w, r, s, maxBody)
 	if err != nil {

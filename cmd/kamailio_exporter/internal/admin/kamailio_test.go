@@ -890,7 +890,7 @@ func certificateOf(t *testing.T, server *kamailiotest.Server, run runner) {
 	served := func() string {
 		t.Helper()
 		dialer := &net.Dialer{Timeout: 5 * time.Second}
-		conn, err := tls.DialWithDialer(dialer, "tcp", server.TLSAddr, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // whose it is is what is asked
+		conn, err := tls.DialWithDialer(dialer, "tcp", server.TLSAddr, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // the test only reads the certificate
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -969,9 +969,9 @@ Content-Type: application/pidf+xml
 	}
 }
 
-// TestWatchersByTheRules: the database defines who may watch. When it changes, watchers
+// TestWatcherPermissions: the database defines who may watch. When it changes, watchers
 // are accepted or rejected accordingly.
-func TestWatchersByTheRules(t *testing.T) {
+func TestWatcherPermissions(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Extra: "#!define WITH_PRESENCE_RULES\n"})

@@ -19,7 +19,7 @@ import (
 
 // The old value of an htable item, if it is a text, appears in no reply, log or page:
 // neither for dry runs nor for successful or failed actions.
-func TestOldTextsAreNotTold(t *testing.T) {
+func TestOldTextsAreHidden(t *testing.T) {
 	b := newEndpoint(t, everything())
 	b.fake.Handle("htable.get", `{"item":{"name":"k","value":"topsecret"}}`)
 	b.fake.Handle("htable.sets", `"Ok. Key set to new value."`)
@@ -97,12 +97,12 @@ func (b *endpoint) reading(n int) {
 
 // A reload ends the requests of removed users at once, even one with a body in
 // progress. Other requests continue with the new grants.
-func TestReloadEndsBodies(t *testing.T) {
+func TestReloadEndsRequestsOfRemovedUsers(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	slow := map[string]net.Conn{
 		"revoked":           b.halfSent(nocToken, "/v1/actions/dispatcher.reload", "{}"),
 		"revoked webhook":   b.halfSent(amToken, adminapi.WebhookPath, "{}"),
-		"as before":         b.halfSent(botToken, "/v1/actions/dispatcher.reload", "{}"),
+		"unchanged":         b.halfSent(botToken, "/v1/actions/dispatcher.reload", "{}"),
 		"no longer granted": b.halfSent(leadToken, "/v1/actions/remediation.reset", `{"params":{"rule":"all"}}`),
 	}
 	b.reading(len(slow))
@@ -122,7 +122,7 @@ func TestReloadEndsBodies(t *testing.T) {
 	}
 	b.noChange("revoked")
 	for name, tc := range map[string]struct{ rest, status string }{
-		"as before": {"}", "200"}, "no longer granted": {`"params":{"rule":"all"}}`, "404"},
+		"unchanged": {"}", "200"}, "no longer granted": {`"params":{"rule":"all"}}`, "404"},
 	} {
 		_, _ = io.WriteString(slow[name], tc.rest)
 		answer, _ := io.ReadAll(slow[name])
@@ -166,7 +166,7 @@ func TestReloadEndsNotificationsThatWait(t *testing.T) {
 }
 
 // Incomplete notifications do not block places that others need.
-func TestSlowNotificationsKeepNobodyOut(t *testing.T) {
+func TestSlowNotificationsBlockNoClient(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	for range maxConns {
 		b.halfSent(amToken, adminapi.WebhookPath, strings.Repeat(" ", 1000))
@@ -189,7 +189,7 @@ func TestSlowNotificationsKeepNobodyOut(t *testing.T) {
 }
 
 // A notification must have a Content-Length, as Alertmanager's do.
-func TestNotificationsSayTheirLength(t *testing.T) {
+func TestNotificationsNeedAContentLength(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	body := payload("g", b.fires(0))
 	head := "POST " + adminapi.WebhookPath + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer " + amToken + "\r\nContent-Type: application/json\r\n"
@@ -204,7 +204,7 @@ func TestNotificationsSayTheirLength(t *testing.T) {
 
 // Records that cannot be written do not pile up in memory: those of dry runs and of
 // refused intents.
-func TestNothingPilesUpWithoutTheAuditLog(t *testing.T) {
+func TestMemoryIsBoundedWithoutTheAuditLog(t *testing.T) {
 	for name, breakIt := range map[string]func(f *faulty){
 		"disk full": func(f *faulty) { f.write = syscall.ENOSPC }, "fsync error": func(f *faulty) { f.sync = syscall.EIO }, "nearly full": func(f *faulty) { f.free = 1 << 20 },
 	} {
@@ -259,22 +259,22 @@ func TestSupplementaryGroups(t *testing.T) {
 		status string
 		user   string
 	}{
-		"none":                         {nil, "", "401", ""},
-		"of nobody":                    {many, "", "401", ""},
-		"of one":                       {[]uint32{61000, first}, "", "200", "one"},
-		"of one among many":            {append(many, second), "", "200", "two"},
-		"of two":                       {[]uint32{first, second}, "", "401", ""},
-		"of two, and a token of one":   {[]uint32{first, second}, leadToken, "200", "one"},
-		"of two, a token of a third":   {[]uint32{first, second}, nocToken, "401", ""},
-		"of one, a token of another":   {[]uint32{second}, leadToken, "401", ""},
-		"of nobody, a token of a user": {many, nocToken, "200", "noc"},
+		"none":                    {nil, "", "401", ""},
+		"no credentials":          {many, "", "401", ""},
+		"of one user":             {[]uint32{61000, first}, "", "200", "one"},
+		"one certificate of many": {append(many, second), "", "200", "two"},
+		"of two users at once":    {[]uint32{first, second}, "", "401", ""},
+		"certificates of two users, a token of one":     {[]uint32{first, second}, leadToken, "200", "one"},
+		"certificates of two users, a token of a third": {[]uint32{first, second}, nocToken, "401", ""},
+		"one user's certificate, another's token":       {[]uint32{second}, leadToken, "401", ""},
+		"no certificate, a user's token":                {many, nocToken, "200", "noc"},
 	} {
 		answer := make(chan string)
 		go func() {
 			defer close(answer)
 			runtime.LockOSThread() // never unlocked: this thread has other groups and must end with the goroutine
 			list := append(tc.groups, 0)
-			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETGROUPS, uintptr(len(tc.groups)), uintptr(unsafe.Pointer(&list[0])), 0); errno != 0 { //nolint:gosec // setgroups(2), of this thread
+			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETGROUPS, uintptr(len(tc.groups)), uintptr(unsafe.Pointer(&list[0])), 0); errno != 0 { //nolint:gosec // setgroups(2) for this thread only
 				answer <- "setgroups: " + errno.Error()
 				return
 			}

@@ -41,7 +41,7 @@ func isFalse(v any) bool {
 
 // A partial read is not enough for a verified outcome, and an action that cannot be
 // verified raises no alarm.
-func TestVerifiedIsWhatWasRead(t *testing.T) {
+func TestVerifiedNeedsReads(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, six bool) {
 		// The addresses of 5.6 cannot be read, only the subnets.
 		sql(t, server, "DELETE FROM address WHERE mask=32 AND ip_addr GLOB '[0-9]*.*';")
@@ -121,7 +121,7 @@ func TestLastReadAfterwardsIsNotCutOff(t *testing.T) {
 
 // A gateway that is taken out gets no calls, even if the set has its URI twice.
 // Kamailio changes only the first destination and reports success.
-func TestTakenOutMeansNoCalls(t *testing.T) {
+func TestDisabledGatewayGetsNoCalls(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
 		one, two := newGateway(t), newGateway(t)
 		sql(t, server, fmt.Sprintf(`DELETE FROM dispatcher WHERE setid=1; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description)
@@ -391,7 +391,7 @@ func TestResetsAreJudgedOneByOne(t *testing.T) {
 }
 
 // A destination that answers a ping becomes active again, unless it is disabled.
-func TestWhatIsDisabledStays(t *testing.T) {
+func TestDisabledDestinationStaysDisabled(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
 		one, two, three := newGateway(t), newGateway(t), newGateway(t)
 		sql(t, server, fmt.Sprintf(`DELETE FROM dispatcher WHERE setid=1; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description)

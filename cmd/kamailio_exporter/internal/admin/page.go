@@ -31,7 +31,7 @@ func stylePolicy() string {
 	return "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-func pageCSS() template.CSS { return template.CSS(pageStyle) } //nolint:gosec // ours
+func pageCSS() template.CSS { return template.CSS(pageStyle) } //nolint:gosec // our own style sheet
 
 type pageData struct {
 	Style   template.CSS
@@ -67,7 +67,7 @@ func pageValues[M ~map[string]any](m M) []string {
 func writePage(w http.ResponseWriter, status int, name string, data any) {
 	var text bytes.Buffer
 	if err := pages.ExecuteTemplate(&text, name, data); err != nil {
-		http.Error(w, "the page cannot be made", http.StatusInternalServerError)
+		http.Error(w, "the page could not be built", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Security-Policy", stylePolicy())

@@ -194,9 +194,9 @@ func (s *Server) Reload() error {
 	case cfg == nil:
 		err = errors.New("enabled: false needs a restart")
 	case cfg.Listen != old.Listen || cfg.SocketMode != old.SocketMode || (cfg.TLS == nil) != (old.TLS == nil):
-		err = errors.New("another listen, socket_mode or tls needs a restart")
+		err = errors.New("a change of listen, socket_mode or tls needs a restart")
 	case cfg.Audit != old.Audit:
-		err = errors.New("another audit needs a restart")
+		err = errors.New("a change of audit needs a restart")
 	default:
 		err = s.adopt(cfg)
 	}

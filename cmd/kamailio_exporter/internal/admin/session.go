@@ -183,7 +183,7 @@ func (h *handler) login(w http.ResponseWriter, r *http.Request) (identity, error
 		return identity{}, unauthenticated.Because("")
 	}
 	path, cookie := h.sessions.begin(who.user.Name, sha256.Sum256([]byte(token)))
-	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: cookie, Path: path, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil}) //nolint:gosec // without TLS only on loopback, where not every browser takes a secure one
+	http.SetCookie(w, &http.Cookie{Name: sessionCookie, Value: cookie, Path: path, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil}) //nolint:gosec // without TLS only on loopback, where some browsers reject Secure cookies
 	http.Redirect(w, r, path, http.StatusSeeOther)
 	return who, nil
 }
@@ -203,11 +203,11 @@ func (h *handler) readForm(w http.ResponseWriter, r *http.Request) (string, erro
 	}
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
 	if err != nil {
-		return "", action.Malformed.Because("the body did not arrive")
+		return "", action.Malformed.Because("the body did not arrive in time")
 	}
 	form, err := url.ParseQuery(string(text))
 	if err != nil || len(form) != 1 || len(form["token"]) != 1 {
-		return "", action.Malformed.Because("want a token, and nothing else")
+		return "", action.Malformed.Because("must contain a token, and nothing else")
 	}
 	return strings.TrimSpace(form["token"][0]), nil
 }

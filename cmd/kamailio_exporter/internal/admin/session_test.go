@@ -94,28 +94,28 @@ func TestSessionsRunNothing(t *testing.T) {
 		status              int
 		headers             []string
 	}{
-		"an action":                        {"", "POST", "/v1/actions/dispatcher.reload", 401, fromThePage},
-		"an action of another page":        {"", "POST", "/v1/actions/dispatcher.reload", 403, []string{"Sec-Fetch-Site", "cross-site"}},
-		"an action, with the token":        {nocToken, "POST", "/v1/actions/dispatcher.reload", 401, fromThePage},
-		"an action in the session":         {"", "POST", path + "/v1/actions/dispatcher.reload", 401, fromThePage},
-		"a form to the session":            {"", "POST", path, 405, append(fromThePage, "Content-Type", "application/x-www-form-urlencoded")},
-		"PUT":                              {"", "PUT", path, 405, fromThePage},
-		"a GET that ends it":               {"", "GET", path + "/end", 405, nil},
-		"the list":                         {"", "GET", "/v1/actions", 401, nil},
-		"the log":                          {"", "GET", "/v1/operations", 401, nil},
-		"targets":                          {"", "GET", "/v1/targets/dispatcher", 401, nil},
-		"the page without its path":        {"", "GET", "/", 401, nil},
-		"a query":                          {"", "GET", path + "?x=1", 401, nil},
-		"a token beside it":                {nocToken, "GET", path, 401, nil},
-		"a path beside it":                 {"", "GET", path + "/", 401, nil},
-		"from another site":                {"", "GET", path, 403, []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}},
-		"from another port":                {"", "GET", path, 403, []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "cors"}},
-		"as a picture":                     {"", "GET", path, 403, []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}},
-		"under another name":               {"", "GET", path, 421, []string{"Host", "evil.example"}},
-		"ended by another site":            {"", "POST", path + "/end", 403, []string{"Sec-Fetch-Site", "cross-site"}},
-		"ended by another port":            {"", "POST", path + "/end", 403, []string{"Sec-Fetch-Site", "same-site", "Origin", "http://localhost:81"}},
-		"ended by nobody knows whom":       {"", "POST", path + "/end", 403, nil},
-		"ended from another port, old way": {"", "POST", path + "/end", 403, []string{"Origin", "http://localhost:81"}},
+		"an action":                             {"", "POST", "/v1/actions/dispatcher.reload", 401, fromThePage},
+		"an action of another page":             {"", "POST", "/v1/actions/dispatcher.reload", 403, []string{"Sec-Fetch-Site", "cross-site"}},
+		"an action, with the token":             {nocToken, "POST", "/v1/actions/dispatcher.reload", 401, fromThePage},
+		"an action in the session":              {"", "POST", path + "/v1/actions/dispatcher.reload", 401, fromThePage},
+		"a form sent to the session":            {"", "POST", path, 405, append(fromThePage, "Content-Type", "application/x-www-form-urlencoded")},
+		"PUT":                                   {"", "PUT", path, 405, fromThePage},
+		"a GET to the logout path":              {"", "GET", path + "/end", 405, nil},
+		"the list":                              {"", "GET", "/v1/actions", 401, nil},
+		"the log":                               {"", "GET", "/v1/operations", 401, nil},
+		"targets":                               {"", "GET", "/v1/targets/dispatcher", 401, nil},
+		"the page without its path":             {"", "GET", "/", 401, nil},
+		"a query":                               {"", "GET", path + "?x=1", 401, nil},
+		"a token as well":                       {nocToken, "GET", path, 401, nil},
+		"a URI with a path":                     {"", "GET", path + "/", 401, nil},
+		"from another site":                     {"", "GET", path, 403, []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"}},
+		"from another port":                     {"", "GET", path, 403, []string{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "cors"}},
+		"as an image":                           {"", "GET", path, 403, []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}},
+		"under another name":                    {"", "GET", path, 421, []string{"Host", "evil.example"}},
+		"ended by another site":                 {"", "POST", path + "/end", 403, []string{"Sec-Fetch-Site", "cross-site"}},
+		"ended by another port":                 {"", "POST", path + "/end", 403, []string{"Sec-Fetch-Site", "same-site", "Origin", "http://localhost:81"}},
+		"logout with an unknown cookie":         {"", "POST", path + "/end", 403, nil},
+		"logout from another port, old browser": {"", "POST", path + "/end", 403, []string{"Origin", "http://localhost:81"}},
 	} {
 		r := b.call(tc.token, tc.method, tc.path, body, append([]string{"Cookie", cookie}, tc.headers...)...)
 		if r.Status != tc.status {
@@ -136,7 +136,7 @@ func TestSessionsRunNothing(t *testing.T) {
 		"two cookies": {path, cookie + "; " + cookie}, "two of them": {path, otherCookie + "; " + cookie}, "another name": {path, "x" + cookie},
 	} {
 		if b.sees(half[0], half[1]) {
-			t.Errorf("%s is good", name)
+			t.Errorf("%s is valid", name)
 		}
 	}
 	if !b.sees(path, cookie) || !b.sees(otherPath, otherCookie) {
@@ -146,7 +146,7 @@ func TestSessionsRunNothing(t *testing.T) {
 
 // A client cannot choose the session of another, and other sites cannot log a browser
 // in.
-func TestLoginsOfOthers(t *testing.T) {
+func TestLoginsFromOtherSites(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	b.server.limits.failed.SetBurst(1000)
 	form := "token=" + nocToken

@@ -16,7 +16,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-func TestOldTextsOfRealKamailioAreNotTold(t *testing.T) {
+func TestOldTextsOfRealKamailioAreHidden(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, _ bool) {
 		server.RPC(t, "htable.sets", "ipban", "k", "topsecret")
 		oldTexts(t, b)

@@ -61,7 +61,7 @@ func TestAddressesToBlockAreTargets(t *testing.T) {
 
 // Kamailio ignores the case of destination URIs, so a URI in different case shares the
 // same budget and undo.
-func TestOtherLettersAreTheSameTarget(t *testing.T) {
+func TestTargetsIgnoreCase(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})

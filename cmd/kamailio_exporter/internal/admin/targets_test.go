@@ -50,19 +50,19 @@ func TestTargetsAreThoseOfTheGrants(t *testing.T) {
 		status      int
 		has, hasNot []string
 	}{
-		"both sets":             {nocToken, "/dispatcher", 200, []string{`"uri":"sip:10.0.0.1:5060"`, `"set":2`, `"all":3`}, nil},
-		"one set":               {botToken, "/dispatcher", 200, []string{`"uri":"sip:10.0.0.1:5060"`, `"all":2`}, []string{`"set":2`, "10.0.1.7"}},
-		"one table":             {nocToken, "/htable", 200, []string{"ipban"}, []string{"secrets"}},
-		"no password":           {nocToken, "/uac", 200, []string{`{"enabled":true,"registered":true,"uuid":"trunk-a"}`}, []string{"topsecret"}},
-		"an auditor":            {auditorToken, "/htable", 200, []string{"ipban", "secrets"}, nil},
-		"nothing granted":       {botToken, "/htable", 404, nil, []string{"ipban"}},
-		"no such kind":          {nocToken, "/nonsense", 404, nil, nil},
-		"no path":               {nocToken, "/dispatcher/x", 404, nil, nil},
-		"a query":               {nocToken, "/dispatcher?set=1", 400, nil, nil},
-		"the module is away":    {nocToken, "/rtpengine", 501, nil, nil},
-		"kinds":                 {botToken, "", 200, []string{`{"kinds":["dispatcher"]}`}, nil},
-		"kinds of Alertmanager": {amToken, "", 404, nil, nil},
-		"nobody":                {"", "/dispatcher", 401, nil, nil},
+		"both sets of numbers":     {nocToken, "/dispatcher", 200, []string{`"uri":"sip:10.0.0.1:5060"`, `"set":2`, `"all":3`}, nil},
+		"one set":                  {botToken, "/dispatcher", 200, []string{`"uri":"sip:10.0.0.1:5060"`, `"all":2`}, []string{`"set":2`, "10.0.1.7"}},
+		"one table":                {nocToken, "/htable", 200, []string{"ipban"}, []string{"secrets"}},
+		"no password":              {nocToken, "/uac", 200, []string{`{"enabled":true,"registered":true,"uuid":"trunk-a"}`}, []string{"topsecret"}},
+		"an auditor":               {auditorToken, "/htable", 200, []string{"ipban", "secrets"}, nil},
+		"nothing granted":          {botToken, "/htable", 404, nil, []string{"ipban"}},
+		"no such kind":             {nocToken, "/nonsense", 404, nil, nil},
+		"no path":                  {nocToken, "/dispatcher/x", 404, nil, nil},
+		"a query":                  {nocToken, "/dispatcher?set=1", 400, nil, nil},
+		"the module is not loaded": {nocToken, "/rtpengine", 501, nil, nil},
+		"kinds":                    {botToken, "", 200, []string{`{"kinds":["dispatcher"]}`}, nil},
+		"kinds of Alertmanager":    {amToken, "", 404, nil, nil},
+		"nobody":                   {"", "/dispatcher", 401, nil, nil},
 	} {
 		r := b.call(tc.token, "GET", "/v1/targets"+tc.path, "")
 		if r.Status != tc.status {

@@ -24,16 +24,16 @@ func TestWebhookCredentials(t *testing.T) {
 		token, path, body string
 		status            int
 	}{
-		"forged":                     {amToken + "x", adminapi.WebhookPath, body, 401},
-		"none":                       {"", adminapi.WebhookPath, body, 401},
-		"a user's on the webhook":    {nocToken, adminapi.WebhookPath, body, 404},
-		"an auditor's":               {auditorToken, adminapi.WebhookPath, body, 404},
-		"the webhook's on actions":   {amToken, "/v1/actions/dispatcher.reload", `{}`, 404},
-		"the webhook's on a reset":   {amToken, "/v1/actions/remediation.reset", `{"params":{"rule":"all"}}`, 404},
-		"the webhook's elsewhere":    {amToken, adminapi.WebhookPath + "/", body, 404},
-		"a query":                    {amToken, adminapi.WebhookPath + "?dry_run=false", body, 400},
-		"reset without a grant":      {nocToken, "/v1/actions/remediation.reset", `{"params":{"rule":"all"}}`, 404},
-		"text/plain from a web page": {amToken, adminapi.WebhookPath, body, 415},
+		"forged":                              {amToken + "x", adminapi.WebhookPath, body, 401},
+		"none":                                {"", adminapi.WebhookPath, body, 401},
+		"a user's token on the webhook":       {nocToken, adminapi.WebhookPath, body, 404},
+		"an auditor's token":                  {auditorToken, adminapi.WebhookPath, body, 404},
+		"the webhook's token on an action":    {amToken, "/v1/actions/dispatcher.reload", `{}`, 404},
+		"the webhook's token on a reset":      {amToken, "/v1/actions/remediation.reset", `{"params":{"rule":"all"}}`, 404},
+		"the webhook's token on another path": {amToken, adminapi.WebhookPath + "/", body, 404},
+		"a query":                             {amToken, adminapi.WebhookPath + "?dry_run=false", body, 400},
+		"reset without a grant":               {nocToken, "/v1/actions/remediation.reset", `{"params":{"rule":"all"}}`, 404},
+		"text/plain from a web page":          {amToken, adminapi.WebhookPath, body, 415},
 	} {
 		headers := []string{}
 		if tc.status == 415 {
@@ -244,7 +244,7 @@ func TestNotificationReadsOnce(t *testing.T) {
 	b.want("later", send(140, 150).word(), "unconfirmed")
 }
 
-func TestLabelsAreForeignData(t *testing.T) {
+func TestLabelsAreUntrusted(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	for _, tc := range []struct {
 		what string
@@ -256,11 +256,11 @@ func TestLabelsAreForeignData(t *testing.T) {
 		{"long", b.alert("firing", "sip:"+strings.Repeat("x", 10<<10)), "parameter"},
 		{"no uri", b.alert("firing", ""), "parameter"},
 		{"another set", b.fires(1, "set", "2"), "parameter"},
-		{"a set that is none", b.fires(1, "set", "1.0"), "parameter"},
+		{"an invalid set", b.fires(1, "set", "1.0"), "parameter"},
 		{"not there", b.alert("firing", "sip:10.9.9.9:5060"), "target"},
 		{"another Kamailio", b.fires(1, "instance", "sip2:9494"), "ignored"},
 		{"another alert", b.fires(1, "alertname", "Else"), "ignored"},
-		{"the name in other letters", b.fires(1, "alertname", "gatewayfails"), "ignored"},
+		{"the name in another case", b.fires(1, "alertname", "gatewayfails"), "ignored"},
 	} {
 		b.want(tc.what, b.says(tc.a), tc.want)
 	}
@@ -284,7 +284,7 @@ func TestLabelsAreForeignData(t *testing.T) {
 	}
 }
 
-func TestWhatAPersonDidStays(t *testing.T) {
+func TestChangesOfUsersAreKept(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	state := func(i int, s string) {
 		t.Helper()
@@ -327,14 +327,14 @@ func TestWhatAPersonDidStays(t *testing.T) {
 }
 
 // A person's change to another module does not take a change away from the rule.
-func TestWhatAPersonDidElsewhere(t *testing.T) {
+func TestChangeToAnotherModuleKeepsTheUndo(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	b.want("drained", b.says(b.fires(4)), "applied")
 	if r := b.run(nocToken, "permissions.reload-address", `{}`); r.Outcome != audit.Applied {
 		t.Fatalf("%s", r.Text)
 	}
 	if n := b.metric(repair.MetricPrefix+"open_changes", "rule", "drain"); n != 1 {
-		t.Errorf("after a reload of another module %v changes are to be taken back", n)
+		t.Errorf("after a reload of another module %v changes are to be undone", n)
 	}
 }
 
@@ -376,7 +376,7 @@ func TestUndo(t *testing.T) {
 		t.Errorf("not put back: %s", b.d.state())
 	}
 	if n := b.metric(repair.MetricPrefix+"actions_total", "rule", "drain", "step", "undo", "outcome", "applied"); n != 1 {
-		t.Errorf("%v taken back", n)
+		t.Errorf("%v undone", n)
 	}
 	if n := b.metric(metricPrefix+"duration_seconds", "action", "dispatcher.set-state"); n != 1 {
 		t.Errorf("the time of %v actions was measured since the restart, want that of the undoing", n)
@@ -390,7 +390,7 @@ func TestUndo(t *testing.T) {
 	b.again()
 	b.server.runner.UndoDue(t.Context())
 	if b.d.sets != sets {
-		t.Error("taken back twice")
+		t.Error("undone twice")
 	}
 }
 
@@ -498,7 +498,7 @@ func TestDryRun(t *testing.T) {
 		b.pass(time.Hour)
 		b.says(b.alert("resolved", gatewayURI(0)))
 		if got := b.metric(repair.MetricPrefix+"actions_total", "rule", "drain", "step", "undo", "outcome", "dry_run"); got != 1 {
-			t.Errorf("%s: %v would be taken back", mode, got)
+			t.Errorf("%s: %v would be undone", mode, got)
 		}
 		b.server.runner.UndoDue(t.Context())
 		b.noChange("dry run")
@@ -562,7 +562,7 @@ func TestConfirmations(t *testing.T) {
       match: {alertname: Share}
       action: dispatcher.set-state
       params: {set: {value: 1}, uri: {label: uri, any: true}, state: {value: dx}}
-      confirm: {htable: [{table: failed, label: uri, above: 5, of: sent, share: 0.5}]}
+      confirm: {htable: [{table: failed, label: uri, above: 5, of: sent, ratio: 0.5}]}
 `
 	b := newRuledEndpoint(t, "enforce", rules)
 	alert := func(name string, labels ...string) map[string]any {
@@ -664,43 +664,43 @@ func TestRemediationConfigurations(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct{ from, to, says string }{
-		"mode":                       {"mode: enforce", "mode: yes", "dry_run or enforce"},
-		"no match":                   {"match: {instance: 'sip1:9494'}", "match: {}", "identifies the alerts of this Kamailio"},
-		"no alertname":               {"match: {alertname: GatewayFails}", "match: {severity: critical}", "alertname"},
-		"unknown key":                {"undo_on_resolved: true", "undo: true", "unknown key undo; the keys here are action, "},
-		"unknown action":             {"      action: dispatcher.set-state", "      action: core.kill", "no action"},
-		"a reset":                    {"      action: dispatcher.set-state", "      action: remediation.reset", "no action"},
-		"a label without constraint": {"uri: {label: uri, any: true}", "uri: {label: uri}", "may hold anything"},
-		"two sources":                {"state: {value: dx}", "state: {value: dx, label: x, any: true}", "one of label"},
-		"a value that is none":       {"state: {value: dx}", "state: {value: alpha}", "one of ip"},
-		"a parameter missing":        {", state: {value: dx}", "", "missing"},
-		"a parameter too many":       {"state: {value: dx}", "state: {value: dx}, x: {value: 1}", `no parameter "x"`},
-		"no confirmation":            {"confirm: {htable: [{table: failed, label: uri, above: 5}]}", "", "is a hint"},
-		"not for this action":        {"confirm: {htable: [{table: failed, label: uri, above: 5}]}", "confirm: {not_loaded_since: true}", "for reloads"},
-		"half a share":               {"above: 5", "above: 5, of: sent", "go together"},
-		"a budget":                   {"per_rule: 10/1h", "per_rule: 10", "3/1h"},
-		"a budget of none":           {"per_rule: 10/1h", "per_rule: 0/1h", "1 to 1000"},
-		"quiet without a unit":       {"mode: enforce", "mode: enforce\n  quiet: 600", `remediation: quiet: "600" is not a duration`},
-		"uptime without a unit":      {"mode: enforce", "mode: enforce\n  min_uptime: 300", `remediation: min_uptime: "300" is not a duration`},
-		"age without a unit":         {"undo_on_resolved: true", "max_age: 900", `: max_age: "900" is not a duration`},
-		"latency without a unit":     {"confirm: {", "confirm: {latency_above: 3, ", `: confirm: latency_above: "3" is not a duration`},
-		"a latency of no time":       {"confirm: {", "confirm: {latency_above: 3ns, ", "confirm: latency_above must be from 1ms to 1h, not 3ns"},
-		"a budget without a unit":    {"per_rule: 10/1h", "per_rule: 10/60", "3/1h"},
-		"an age of a minute":         {"undo_on_resolved: true", "max_age: 59s", "max_age must be from 1m to 168h, not 59s"},
-		"a ratio":                    {"min_active_ratio: 0.5", "min_active_ratio: 2", "min_active_ratio"},
-		"on":                         {"undo_on_resolved: true", "on: pending", "firing or resolved"},
-		"undo on resolved":           {"undo_on_resolved: true", "undo_on_resolved: true\n      on: resolved", "undo_on_resolved"},
-		"no webhook":                 {"kind: webhook, ", "grants: [{action: pdt.reload}], ", "kind: webhook"},
-		"a webhook with grants":      {"kind: webhook, ", "kind: webhook, auditor: true, ", "nothing but send alerts"},
-		"another kind":               {"kind: webhook, ", "kind: robot, ", "want webhook"},
-		"a rule ahead of the rest":   {"mode: enforce", "mode: dry_run", ""},
+		"mode":                         {"mode: enforce", "mode: yes", "dry_run or enforce"},
+		"no match":                     {"match: {instance: 'sip1:9494'}", "match: {}", "identifies the alerts of this Kamailio"},
+		"no alertname":                 {"match: {alertname: GatewayFails}", "match: {severity: critical}", "alertname"},
+		"unknown key":                  {"undo_on_resolved: true", "undo: true", "unknown key undo; the keys here are action, "},
+		"unknown action":               {"      action: dispatcher.set-state", "      action: core.kill", "no action"},
+		"a reset":                      {"      action: dispatcher.set-state", "      action: remediation.reset", "no action"},
+		"a label without a constraint": {"uri: {label: uri, any: true}", "uri: {label: uri}", "a label can have any value"},
+		"two sources":                  {"state: {value: dx}", "state: {value: dx, label: x, any: true}", "one of label"},
+		"an invalid value":             {"state: {value: dx}", "state: {value: alpha}", "one of ip"},
+		"a parameter missing":          {", state: {value: dx}", "", "missing"},
+		"a parameter too many":         {"state: {value: dx}", "state: {value: dx}, x: {value: 1}", `no parameter "x"`},
+		"no confirmation":              {"confirm: {htable: [{table: failed, label: uri, above: 5}]}", "", "is a hint"},
+		"not for this action":          {"confirm: {htable: [{table: failed, label: uri, above: 5}]}", "confirm: {not_loaded_since: true}", "for reloads"},
+		"of without ratio":             {"above: 5", "above: 5, of: sent", "need each other"},
+		"a budget":                     {"per_rule: 10/1h", "per_rule: 10", "3/1h"},
+		"a budget of 0":                {"per_rule: 10/1h", "per_rule: 0/1h", "1 to 1000"},
+		"quiet without a unit":         {"mode: enforce", "mode: enforce\n  quiet: 600", `remediation: quiet: "600" is not a duration`},
+		"uptime without a unit":        {"mode: enforce", "mode: enforce\n  min_uptime: 300", `remediation: min_uptime: "300" is not a duration`},
+		"age without a unit":           {"undo_on_resolved: true", "max_age: 900", `: max_age: "900" is not a duration`},
+		"latency without a unit":       {"confirm: {", "confirm: {latency_above: 3, ", `: confirm: latency_above: "3" is not a duration`},
+		"a latency of 0":               {"confirm: {", "confirm: {latency_above: 3ns, ", "confirm: latency_above must be from 1ms to 1h, not 3ns"},
+		"a budget without a unit":      {"per_rule: 10/1h", "per_rule: 10/60", "3/1h"},
+		"an age of a minute":           {"undo_on_resolved: true", "max_age: 59s", "max_age must be from 1m to 168h, not 59s"},
+		"a ratio":                      {"min_active_ratio: 0.5", "min_active_ratio: 2", "min_active_ratio"},
+		"on":                           {"undo_on_resolved: true", "on: pending", "firing or resolved"},
+		"undo on resolved":             {"undo_on_resolved: true", "undo_on_resolved: true\n      on: resolved", "undo_on_resolved"},
+		"no webhook":                   {"kind: webhook, ", "grants: [{action: pdt.reload}], ", "kind: webhook"},
+		"a webhook with grants":        {"kind: webhook, ", "kind: webhook, auditor: true, ", "can only send alerts"},
+		"another kind":                 {"kind: webhook, ", "kind: robot, ", "must be webhook"},
+		"a rule in enforce mode before the section": {"mode: enforce", "mode: dry_run", ""},
 	} {
 		text := strings.Replace(good, tc.from, tc.to, 1)
 		if text == good {
 			t.Fatalf("%s changes nothing", name)
 		}
-		if name == "a rule ahead of the rest" {
-			text, tc.says = text+"      mode: enforce\n", "whole section first"
+		if name == "a rule in enforce mode before the section" {
+			text, tc.says = text+"      mode: enforce\n", "must be set for the whole section"
 		}
 		if err := parse(text); err == nil || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
@@ -749,7 +749,7 @@ func TestReloadOfRules(t *testing.T) {
 }
 
 // No label of an alert gets into a metric, and every action of a rule is in the log.
-func TestRemediationIsTold(t *testing.T) {
+func TestActionsOfRulesAreLogged(t *testing.T) {
 	b := newRuledEndpoint(t, "enforce", drainRule)
 	b.says(b.fires(0, "secret", "kitten"))
 	registry := prometheus.NewRegistry()

@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -99,10 +98,9 @@ func (c *command) write(names []string, stdout io.Writer) error {
 		if err := writeAsset(dir, name); err != nil {
 			return err
 		}
-		fmt.Fprintln(stdout, filepath.Join(c.dir, filepath.FromSlash(name)))
 	}
-	_, err = fmt.Fprintf(stdout, "version %s: %d files written, %d overwritten, %d were there\n",
-		version.Version, len(missing), len(differ), len(names)-len(missing)-len(differ))
+	_, err = fmt.Fprintf(stdout, "version %s in %s: %d files written, %d overwritten, %d unchanged\n",
+		version.Version, c.dir, len(missing), len(differ), len(names)-len(missing)-len(differ))
 	return err
 }
 

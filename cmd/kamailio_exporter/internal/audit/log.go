@@ -123,7 +123,7 @@ func New(cfg Config, opts Options) *Log {
 func newFiles(cfg Config, opts Options) *Log {
 	return &Log{
 		Open: OpenFile, Free: FreeBytes, opts: opts,
-		path: cfg.File, maxBytes: int64(cfg.MaxSizeMB) << 20, keep: cfg.Keep, minFree: uint64(cfg.MinFreeMB) << 20, //nolint:gosec // positive: the configuration is checked
+		path: cfg.File, maxBytes: int64(cfg.MaxSizeMB) << 20, keep: cfg.Keep, minFree: uint64(cfg.MinFreeMB) << 20, //nolint:gosec // positive, because the configuration was checked
 		denials: map[string]*denials{}, prev: zeroHash,
 	}
 }
@@ -351,7 +351,7 @@ func (l *Log) ready() error {
 		if err := l.reopenLocked("", func(Record) {}); err != nil {
 			return err
 		}
-		l.pending = append([]Record{chainNote(fmt.Sprintf("something else wrote to the file, or cut it: it had %d bytes, and has %d", was, is))}, l.pending...)
+		l.pending = append([]Record{chainNote(fmt.Sprintf("another program changed the file: it had %d bytes, now it has %d", was, is))}, l.pending...)
 	}
 	free, err := l.Free(filepath.Dir(l.path))
 	if err == nil && free < l.minFree {
@@ -427,7 +427,7 @@ const Unwritable = "audit"
 func (l *Log) abandon(records []Record) {
 	for _, r := range records {
 		if r.Kind == KindIntent {
-			l.pending = append(l.pending, Record{Kind: KindOutcome, ID: r.ID, User: r.User, Action: r.Action, Outcome: Refused, Status: http.StatusServiceUnavailable, Problem: Unwritable, Detail: "the intent could not be synced"})
+			l.pending = append(l.pending, Record{Kind: KindOutcome, ID: r.ID, User: r.User, Action: r.Action, Outcome: Refused, Status: http.StatusServiceUnavailable, Problem: Unwritable, Detail: "the intent could not be synced to disk"})
 		}
 	}
 }
@@ -495,12 +495,12 @@ func (l *Log) Denied(id string) *Record {
 	return nil
 }
 
-// summaries returns the records that count the denials without a line of their own.
+// summaries returns the records that count the denials that were only counted.
 func (l *Log) summaries() []Record {
 	var all []Record
 	for _, user := range slices.Sorted(maps.Keys(l.denials)) {
 		if n := l.denials[user].skipped; n > 0 {
-			all = append(all, Record{Kind: KindSummary, User: user, Count: n, Detail: "denials without a line of their own"})
+			all = append(all, Record{Kind: KindSummary, User: user, Count: n, Detail: "denials that were only counted"})
 		}
 	}
 	return all

@@ -280,7 +280,7 @@ func TestDenialsOfUsersHaveLines(t *testing.T) {
 	}
 }
 
-func TestFilesThatAreNoChain(t *testing.T) {
+func TestFilesWithoutAChain(t *testing.T) {
 	rotated := func() (*Log, []string) {
 		a := newTestAudit(t)
 		a.maxBytes = 2000
@@ -301,12 +301,12 @@ func TestFilesThatAreNoChain(t *testing.T) {
 	}
 	last := len(files) - 1
 	for name, wrong := range map[string][]string{
-		"the wrong order":               {files[1], files[0], files[2]},
-		"the newest first":              {files[last], files[0]},
-		"a later one begins at 1":       append(append([]string{}, files[:last]...), fresh.path),
-		"one is missing":                {files[0], files[2]},
-		"the same twice":                {files[0], files[0]},
-		"a first one behind the others": {files[0], files[1], fresh.path},
+		"the wrong order":                   {files[1], files[0], files[2]},
+		"the newest first":                  {files[last], files[0]},
+		"a later one begins at 1":           append(append([]string{}, files[:last]...), fresh.path),
+		"one is missing":                    {files[0], files[2]},
+		"the same value twice":              {files[0], files[0]},
+		"the first record after the others": {files[0], files[1], fresh.path},
 	} {
 		if _, err := Verify(wrong); err == nil {
 			t.Errorf("%s: not found", name)
@@ -331,7 +331,7 @@ func TestFilesThatAreNoChain(t *testing.T) {
 }
 
 // Truncation, as by logrotate's copytruncate, and edits by other writers.
-func TestOthersWriteToTheFile(t *testing.T) {
+func TestOtherWritersAreNoticed(t *testing.T) {
 	for name, change := range map[string]func(path string) error{
 		"copytruncate": func(path string) error { return os.Truncate(path, 0) },
 		"cut":          func(path string) error { return os.Truncate(path, 100) },
@@ -356,7 +356,7 @@ func TestOthersWriteToTheFile(t *testing.T) {
 		if err := a.Append(Record{Kind: KindNote}); err != nil {
 			t.Fatal(err)
 		}
-		if text, err := os.ReadFile(a.path); err != nil || !bytes.Contains(text, []byte("something else wrote")) {
+		if text, err := os.ReadFile(a.path); err != nil || !bytes.Contains(text, []byte("another program changed the file")) {
 			t.Errorf("%s: not said: %v", name, err)
 		}
 		if _, err := Verify([]string{a.path}); err == nil {
@@ -416,16 +416,16 @@ func TestRunningLogIsCompared(t *testing.T) {
 		files []string
 		says  string
 	}{
-		"untouched":                 {},
-		"the last line edited":      {file: a.path, text: bytes.Join(append(append([][]byte{}, last[:lines-1]...), append(bytes.Replace(last[lines-1], []byte("noc"), []byte("bot"), 1), '\n')), nil), says: "is not what the running exporter wrote"},
-		"a tail cut off":            {file: a.path, text: bytes.Join(last[:lines-2], nil), says: "the end is missing"},
-		"copytruncate":              {file: a.path, text: []byte{}, says: "the end is missing"},
-		"a whole new chain":         {file: a.path, text: chained, says: "is not what the running exporter wrote"},
-		"the last file away":        {files: files[:len(files)-1], says: "the end is missing"},
-		"a beginning cut off":       {file: files[0], text: bytes.Join(bytes.SplitAfter(good[files[0]], []byte("\n"))[2:], nil), says: "the beginning is missing"},
-		"another order":             {files: append([]string{files[1], files[0]}, files[2:]...), says: "does not follow"},
-		"another file in its place": {file: files[2], text: foreign, says: "does not follow"},
-		"another last file":         {file: a.path, text: foreign, says: "does not follow"},
+		"untouched":                   {},
+		"the last line was edited":    {file: a.path, text: bytes.Join(append(append([][]byte{}, last[:lines-1]...), append(bytes.Replace(last[lines-1], []byte("noc"), []byte("bot"), 1), '\n')), nil), says: "is not what the running exporter wrote"},
+		"the end is missing":          {file: a.path, text: bytes.Join(last[:lines-2], nil), says: "the end is missing"},
+		"copytruncate":                {file: a.path, text: []byte{}, says: "the end is missing"},
+		"a completely new chain":      {file: a.path, text: chained, says: "is not what the running exporter wrote"},
+		"the last file is missing":    {files: files[:len(files)-1], says: "the end is missing"},
+		"the beginning is missing":    {file: files[0], text: bytes.Join(bytes.SplitAfter(good[files[0]], []byte("\n"))[2:], nil), says: "the beginning is missing"},
+		"a different order":           {files: append([]string{files[1], files[0]}, files[2:]...), says: "does not follow"},
+		"another file in place of it": {file: files[2], text: foreign, says: "does not follow"},
+		"another file at the end":     {file: a.path, text: foreign, says: "does not follow"},
 	} {
 		if tc.file != "" {
 			if err := os.WriteFile(tc.file, tc.text, 0o600); err != nil {
@@ -453,7 +453,7 @@ func TestRunningLogIsCompared(t *testing.T) {
 	if err := os.WriteFile(a.path, append(append(bytes.Clone(good[a.path]), line...), '\n'), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := VerifyRunning(func() []string { return files }, mine); err == nil || !strings.Contains(err.Error(), "it goes on behind record") {
+	if _, err := VerifyRunning(func() []string { return files }, mine); err == nil || !strings.Contains(err.Error(), "it continues after record") {
 		t.Errorf("a record of somebody else: %v", err)
 	}
 }

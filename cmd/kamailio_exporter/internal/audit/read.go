@@ -158,7 +158,7 @@ func VerifyRunning(files func() []string, head func() (Head, error)) (Report, er
 			return report, headErr
 		}
 		if err == nil && report.Last > before.Seq && after == before {
-			err = fmt.Errorf("it goes on behind record %d, the last that the running exporter wrote", before.Seq)
+			err = fmt.Errorf("it continues after record %d, the last one that the running exporter wrote", before.Seq)
 		}
 		if err == nil || after == before || try == maxTries {
 			return report, err
@@ -252,18 +252,18 @@ func wrong(file string, r fileResult, first bool) error {
 	case r.broken != "":
 		return errors.New(r.broken)
 	case r.torn > 0:
-		return fmt.Errorf("%d bytes behind the last whole line", r.torn)
+		return fmt.Errorf("%d bytes after the last complete line", r.torn)
 	case r.lines == 0:
 		return nil
 	case first && r.first.Seq == 1 && r.first.Prev != zeroHash:
-		return errors.New("record 1 follows something")
+		return errors.New("record 1 names a record before it")
 	case first && r.first.Seq != 1 && (r.first.Kind != KindCheckpoint || r.first.Part != 1):
 		return fmt.Errorf("the beginning is missing: the first record is %d", r.first.Seq)
 	}
 	// The suffix of a rotated file is the number of its last record.
 	name := file[strings.LastIndexByte(file, '.')+1:]
 	if last, err := strconv.ParseUint(name, 10, 64); err == nil && len(name) == nameDigits && last != r.seq {
-		return fmt.Errorf("it ends with record %d, and its name says %d", r.seq, last)
+		return fmt.Errorf("it ends with record %d, but its name contains %d", r.seq, last)
 	}
 	return nil
 }

@@ -182,7 +182,7 @@ func explain(app *kingpin.Application, command *kingpin.CmdModel, err error) err
 	if flag, ok := strings.CutPrefix(err.Error(), "unknown long flag '--"); ok {
 		flag = strings.TrimSuffix(flag, "'")
 		if ours := foreignFlags()[flag]; ours != "" {
-			return fmt.Errorf("%w: it belongs to another exporter; here it is %s: docs/migrating.md", err, ours)
+			return fmt.Errorf("%w: it belongs to another exporter; here it is %s (docs/migrating.md)", err, ours)
 		}
 		for _, f := range command.Flags {
 			known = append(known, "--"+f.Name)

@@ -171,7 +171,7 @@ func (s *Settings) FleetBase() fleet.Base {
 	t.SIP = target.SIP{Timeout: t.SIP.Timeout}
 	t.Script.URL = ""
 	if s.AdminConfigFile != "" {
-		base.Reserved, base.Why = s.Target.URIs, "is the admin endpoint's (--kamailio.uri): a read from here could meet a reload from there, so scrape it at "+s.TelemetryPath
+		base.Reserved, base.Why = s.Target.URIs, "is also changed by the admin endpoint (--kamailio.uri), and must not be read during its reloads: scrape it at "+s.TelemetryPath
 	}
 	return base
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -79,9 +80,13 @@ func one(level Level, text string, fixes ...Fix) []Finding {
 func checkProcesses(_ context.Context, p *patient) (all []Finding) {
 	var others []string
 	trials := p.answering()
+	dead := p.dead()
 	for _, k := range p.processes {
 		who := "Kamailio"
 		switch {
+		case len(dead) > 0:
+			others = append(others, fmt.Sprintf("pid %d with %s", k.pid, k.config))
+			continue
 		case len(trials) == 0 || trials[0].id.MainPID() == "": // not known whether this is the configured one
 			who = "a Kamailio server"
 		case k.pid != p.mainPID:
@@ -93,9 +98,29 @@ func checkProcesses(_ context.Context, p *patient) (all []Finding) {
 	if len(others) > 0 {
 		all = append(all, Finding{Level: Note, Text: "other Kamailio servers run on this host, and no configured URI leads to them: " + strings.Join(others, "; ")})
 	}
-	local := slices.ContainsFunc(p.trials, func(t *trial) bool { return localPath(t.given) != "" && t.Flag })
-	if len(p.processes) == 0 && local && len(p.answering()) == 0 {
-		all = one(Fail, "no Kamailio process runs on this host", shell("systemctl start kamailio", "journalctl -u kamailio -e  # if it stops again"))
+	if len(dead) > 0 {
+		text := "no Kamailio process runs on this host"
+		if len(others) > 0 {
+			text = "no Kamailio process runs with " + p.cfg.System.Config
+		}
+		all = append(one(Fail, text+", so nothing answers at "+uris(dead), shell(p.cfg.System.service("kamailio", "start"), p.cfg.System.log()+"  # if it stops again")), all...)
+	}
+	return all
+}
+
+// dead returns the configured URIs of this host that do not reply because no Kamailio
+// runs here, or only others than the service. That is one finding, not one for each URI.
+func (p *patient) dead() (all []*trial) {
+	service := func(k process) bool { return k.config == p.cfg.System.Config }
+	stopped := len(p.processes) == 0 && len(p.instances(false)) == 0 ||
+		len(p.processes) > 0 && isFile(p.cfg.System.Config) && !slices.ContainsFunc(p.processes, service)
+	if !stopped || len(p.answering()) > 0 {
+		return nil
+	}
+	for _, t := range p.trials {
+		if t.Flag && localPath(t.given) != "" && errors.Is(t.err, kamrpc.ErrUnreachable) && strings.Contains(t.Error, "Kamailio is not running") {
+			all = append(all, t)
+		}
 	}
 	return all
 }
@@ -104,7 +129,7 @@ func checkProcesses(_ context.Context, p *patient) (all []Finding) {
 var tested = []string{"5.6", "6.0"}
 
 func checkVersion(_ context.Context, p *patient) []Finding {
-	if p.version == "" {
+	if p.version == "" || len(p.dead()) > 0 {
 		return nil
 	}
 	text := "version " + p.version
@@ -159,8 +184,11 @@ func checkClock(_ context.Context, p *patient) []Finding {
 	if skew < 0 {
 		side = "behind"
 	}
-	return one(Warn, fmt.Sprintf("its clock is about %s %s this host's clock, so ages and expiry times in the metrics are wrong by that much", skew.Abs().Round(time.Second), side),
-		shell("timedatectl set-ntp true"))
+	var fixes []Fix
+	if p.cfg.System.systemd() {
+		fixes = []Fix{shell("timedatectl set-ntp true")}
+	}
+	return one(Warn, fmt.Sprintf("its clock is about %s %s this host's clock, so ages and expiry times in the metrics are wrong by that much", skew.Abs().Round(time.Second), side), fixes...)
 }
 
 // localPath returns the path of a URI of a local socket or FIFO, and "" for other URIs.
@@ -187,9 +215,9 @@ func schemeOf(uri string) string {
 }
 
 func checkTransports(_ context.Context, p *patient) (all []Finding) {
-	some := len(p.answering()) > 0
+	some, dead := len(p.answering()) > 0, p.dead()
 	for _, t := range p.trials {
-		if !t.Flag {
+		if !t.Flag || slices.Contains(dead, t) {
 			continue
 		}
 		if t.Answers {
@@ -242,7 +270,7 @@ func (p *patient) mend(t *trial) (fixes []Fix) {
 			return p.open(currentAccount(), t.URI, o)
 		}
 		if strings.Contains(t.Error, "connection refused") {
-			return []Fix{shell("systemctl restart kamailio  # the file is left from a Kamailio that stopped")}
+			return []Fix{shell(p.cfg.System.service("kamailio", "restart") + "  # the file is left from a Kamailio that stopped")}
 		}
 		if strings.Contains(t.Error, syscall.EPROTOTYPE.Error()) {
 			other := map[string]string{"unix": "binrpc+unix", "binrpc+unix": "unix"}[scheme] // a datagram socket or a stream socket
@@ -267,7 +295,7 @@ func (p *patient) mend(t *trial) (fixes []Fix) {
 	case "binrpc+tcp":
 		return []Fix{kamailioCfg(`loadmodule "ctl.so"`, fmt.Sprintf(`modparam("ctl", "binrpc", "tcp:%s")`, hostOf(t.URI)))}
 	}
-	return []Fix{shell("journalctl -u kamailio -e  # look for why it hangs")}
+	return []Fix{shell(p.cfg.System.log() + "  # look for why it hangs")}
 }
 
 func hostOf(uri string) string {
@@ -413,14 +441,14 @@ func (p *patient) mendHTTP(t *trial) []Fix {
 		`modparam("jsonrpcs", "transport", 7)`,
 		"event_route[xhttp:request] {",
 		"\tif (src_ip != 127.0.0.1) {",
-		"\t\txhttp_reply(\"403\", \"Forbidden\", \"text/plain\", \"Not from here\\n\");",
+		"\t\txhttp_reply(\"403\", \"Forbidden\", \"text/plain\", \"Forbidden\\n\");",
 		"\t\texit;",
 		"\t}",
 		"\tif ($hu == \""+u.Path+"\") {",
 		"\t\tjsonrpc_dispatch();",
 		"\t\texit;",
 		"\t}",
-		"\txhttp_reply(\"404\", \"Not Found\", \"text/plain\", \"Not here\\n\");",
+		"\txhttp_reply(\"404\", \"Not Found\", \"text/plain\", \"Not found\\n\");",
 		"}",
 	))}
 }
@@ -429,21 +457,38 @@ func (p *patient) mendHTTP(t *trial) []Fix {
 func (p *patient) open(who account, uri string, o *obstacle) []Fix {
 	if o != nil && o.groupHelps() {
 		group := groupName(o.group)
-		fixes := []Fix{shell(fmt.Sprintf("usermod -aG %s %s  # then restart the exporter", group, who.name))}
-		return append(fixes, or(shell("systemctl edit "+serviceName+"  # add these two lines", "[Service]", "SupplementaryGroups="+group)))
+		join := who.join(group)
+		if join == nil { // the database has the group, the process does not
+			return []Fix{shell("newgrp " + group + "  # " + who.name + " is a member, but this shell is older than that; or log in again")}
+		}
+		if join[0].Lines[0] += "  # then restart the exporter"; p.cfg.System.systemd() {
+			join = append(join, or(shell("systemctl edit "+serviceName+"  # add these two lines", "[Service]", "SupplementaryGroups="+group)))
+		}
+		return join
 	}
-	group := "kamailio"
+	const group = "kamailio"
+	join := who.join(group)
 	if o != nil && o.need == maySearch { // a directory above the socket
-		return []Fix{shell(fmt.Sprintf("chgrp %s %s && chmod g+x %s", group, o.path, o.path), fmt.Sprintf("usermod -aG %s %s", group, who.name))}
+		return append([]Fix{shell(fmt.Sprintf("chgrp %s %s && chmod g+x %s", group, o.path, o.path))}, join...)
 	}
-	join := shell(fmt.Sprintf("usermod -aG %s %s", group, who.name))
-	switch schemeOf(uri) {
-	case "unix":
-		return []Fix{kamailioCfg(`modparam("jsonrpcs", "dgram_mode", 0660)`, fmt.Sprintf(`modparam("jsonrpcs", "dgram_group", "%s")`, group)), join}
-	case "fifo":
-		return []Fix{kamailioCfg(`modparam("jsonrpcs", "fifo_mode", 0660)`, fmt.Sprintf(`modparam("jsonrpcs", "fifo_group", "%s")`, group)), join}
+	lines := kamailioCfg(`modparam("ctl", "mode", 0660)`, fmt.Sprintf(`modparam("ctl", "group", "%s")`, group))
+	if kind := map[string]string{"unix": "dgram", "fifo": "fifo"}[schemeOf(uri)]; kind != "" {
+		lines = kamailioCfg(fmt.Sprintf(`modparam("jsonrpcs", "%s_mode", 0660)`, kind), fmt.Sprintf(`modparam("jsonrpcs", "%s_group", "%s")`, kind, group))
 	}
-	return []Fix{kamailioCfg(`modparam("ctl", "mode", 0660)`, fmt.Sprintf(`modparam("ctl", "group", "%s")`, group)), join}
+	return append([]Fix{lines}, join...)
+}
+
+// join proposes to add an account to a group, unless it is a member.
+func (a account) join(group string) []Fix {
+	g, _ := user.LookupGroup(group)
+	u, _ := user.Lookup(a.name)
+	if g != nil && u != nil {
+		gids, _ := u.GroupIds()
+		if slices.Contains(gids, g.Gid) || slices.ContainsFunc(a.gids, func(gid uint32) bool { return strconv.FormatUint(uint64(gid), 10) == g.Gid }) {
+			return nil
+		}
+	}
+	return []Fix{shell(fmt.Sprintf("usermod -aG %s %s", group, a.name))}
 }
 
 // checkPermissions checks whether the service's user may use the sockets.
@@ -814,7 +859,7 @@ func (p *patient) mendPage(err error) []Fix {
 		return []Fix{kamailioCfg("tcp_accept_no_cl=yes", `loadmodule "xhttp.so"`)}
 	case errors.Is(err, xhttpprom.ErrTimedOut):
 		return []Fix{
-			kamailioCfg(noTimeoutLine, "tcp_children=8", "# at the end of event_route[xhttp:request]:", `xhttp_reply("404", "Not Found", "text/plain", "Not here\n");`),
+			kamailioCfg(noTimeoutLine, "tcp_children=8", "# at the end of event_route[xhttp:request]:", `xhttp_reply("404", "Not Found", "text/plain", "Not found\n");`),
 			or(byFlag("--xhttp_prom.timeout=5s")),
 		}
 	case errors.Is(err, xhttpprom.ErrUnauthorized):
@@ -822,7 +867,7 @@ func (p *patient) mendPage(err error) []Fix {
 	case errors.Is(err, xhttpprom.ErrForbidden):
 		return []Fix{kamailioCfg("# in event_route[xhttp:request], before it rejects other addresses:", "if (src_ip == ADDRESS_OF_THE_EXPORTER && prom_check_uri()) {", "\tprom_dispatch();", "\texit;", "}")}
 	case errors.Is(err, xhttpprom.ErrBuffer):
-		return []Fix{kamailioCfg(withoutStatistics, `modparam("xhttp_prom", "xhttp_prom_buf_size", 1000000)  # bytes, of private memory`), shell("journalctl -u kamailio -e  # look for: body buffer overflow, no private memory, stat not found")}
+		return []Fix{kamailioCfg(withoutStatistics, `modparam("xhttp_prom", "xhttp_prom_buf_size", 1000000)  # bytes, of private memory`), shell(p.cfg.System.log() + "  # look for: body buffer overflow, no private memory, stat not found")}
 	case errors.Is(err, xhttpprom.ErrTooLarge):
 		return []Fix{kamailioCfg(withoutStatistics), or(byFlag("--xhttp_prom.max-size=8MiB"))}
 	case errors.Is(err, xhttpprom.ErrNotFound):
@@ -831,7 +876,7 @@ func (p *patient) mendPage(err error) []Fix {
 			"event_route[xhttp:request] {", "\tif (prom_check_uri()) {", "\t\tprom_dispatch();", "\t\texit;", "\t}", "}"),
 			or(byFlag("--xhttp_prom.url=http://ADDRESS:PORT/metrics  # prom_check_uri() accepts no other path"))}
 	case errors.Is(err, xhttpprom.ErrCutOff):
-		return []Fix{shell("journalctl -u kamailio -e  # check whether it restarted")}
+		return []Fix{shell(p.cfg.System.log() + "  # check whether it restarted")}
 	}
 	return []Fix{byFlag("--xhttp_prom.url=http://ADDRESS:PORT/metrics  # the page of Kamailio itself")}
 }

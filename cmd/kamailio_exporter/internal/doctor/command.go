@@ -74,7 +74,7 @@ func run(ctx context.Context, s *cli.Settings, o *options, stdout io.Writer) err
 		}
 	} else {
 		if s.TargetName() != "" {
-			fmt.Fprintf(stdout, "The target %s of %s: what flags are named for below is set there, see docs/multi-target.md.\n\n", s.TargetName(), s.ConfigFile)
+			fmt.Fprintf(stdout, "Target %s of %s. Where a flag is named below, set the corresponding key in this file (docs/multi-target.md).\n\n", s.TargetName(), s.ConfigFile)
 		}
 		report.Text(stdout, coloured(stdout))
 	}

@@ -1,6 +1,6 @@
 // Package doctor checks what works between the exporter on this host and a Kamailio,
 // what does not, and how to fix it. It makes one scrape, as the service would. Beyond
-// that it only calls RPCs that are in kamrpc's price list for it.
+// that it only calls RPCs that are in kamrpc's list of RPCs.
 package doctor
 
 import (
@@ -116,6 +116,7 @@ type Report struct {
 	Transports []Transport `json:"transports"`
 	Collectors []Collector `json:"collectors,omitempty"`
 	Findings   []Finding   `json:"findings"`
+	restart    string      // the command that restarts Kamailio
 }
 
 // Run runs all checks. It returns at the latest when ctx is done, with the results so
@@ -125,6 +126,7 @@ func Run(ctx context.Context, cfg Config) *Report {
 	r := &Report{
 		Status: Healthy, User: p.who.name, Version: p.version, Uptime: p.uptime.Seconds(),
 		Modules: p.modules, Collectors: p.collectors(), Findings: []Finding{},
+		restart: cfg.System.service("kamailio", "restart"),
 	}
 	for _, t := range p.trials {
 		r.Transports = append(r.Transports, t.Transport)

@@ -42,7 +42,7 @@ func config(t *testing.T, uris ...string) Config {
 		}),
 		CallTimeout: time.Second, ScrapeTimeout: 10 * time.Second,
 		MaxConcurrent: kamrpc.DefaultMaxConcurrent,
-		System:        System{Proc: t.TempDir()},
+		System:        System{Proc: t.TempDir(), Systemd: t.TempDir()},
 	}
 }
 
@@ -92,7 +92,7 @@ func has(t *testing.T, r *Report, check string, level Level, text string, fixes 
 		}
 		for _, want := range fixes {
 			if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, want) }) {
-				t.Errorf("%s: %q is not among what mends it: %q", check, want, lines)
+				t.Errorf("%s: %q is not among its fixes: %q", check, want, lines)
 			}
 		}
 		return
@@ -305,7 +305,7 @@ modparam("usrloc", "db_mode", 3)`, 1)
 		see(t, &cfg, s)
 		r = examined(t, cfg)
 		outcome(t, r, Healthy)
-		has(t, r, "usrloc", Note, "usrloc keeps them only in the database (db_mode 3), and counts none", `kamailio.cfg: modparam("usrloc", "db_mode", 2)`)
+		has(t, r, "usrloc", Note, "usrloc keeps them only in the database (db_mode 3), and does not count them", `kamailio.cfg: modparam("usrloc", "db_mode", 2)`)
 	})
 }
 
@@ -396,8 +396,8 @@ func TestStopped(t *testing.T) {
 		s.Kill()
 		r = examined(t, cfg)
 		outcome(t, r, Broken)
-		has(t, r, "transports", Fail, "connection refused", "shell: systemctl restart kamailio")
-		has(t, r, "processes", Fail, "no Kamailio process runs on this host", "shell: systemctl start kamailio")
+		const stopped = "no Kamailio process runs on this host, so nothing answers at unix:///"
+		has(t, r, "processes", Fail, stopped, "shell: systemctl start kamailio")
 		golden(t, "killed", r, s)
 
 		for _, file := range []string{s.SocketPath, s.FIFOPath} {
@@ -405,10 +405,36 @@ func TestStopped(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		cfg.System.Systemd = "/nowhere"
 		r = examined(t, cfg)
 		outcome(t, r, Broken)
-		has(t, r, "transports", Fail, "the file does not exist")
+		has(t, r, "processes", Fail, stopped, "shell: service kamailio start", "shell: grep kamailio /var/log/syslog")
+		if len(r.Findings) != 1 {
+			t.Errorf("one cause has %d findings: %+v", len(r.Findings), r.Findings)
+		}
 	})
+}
+
+// TestServiceStoppedBesideAnother checks that the first advice is to start the service,
+// and not to use another Kamailio that runs on the same host.
+func TestServiceStoppedBesideAnother(t *testing.T) {
+	s := kamailiotest.Start(t, kamailiotest.Config{Stock: true})
+	cfg := config(t, "unix:///nowhere/kamailio_rpc.sock", "fifo:///nowhere/kamailio_rpc.fifo")
+	see(t, &cfg, s)
+	cfg.Search = true
+	cfg.System.Config = filepath.Join(t.TempDir(), "kamailio.cfg")
+	if err := os.WriteFile(cfg.System.Config, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.System.RunDirs = []string{s.Dir}
+	r := examined(t, cfg)
+	outcome(t, r, Broken)
+	has(t, r, "processes", Fail, "no Kamailio process runs with "+cfg.System.Config+", so nothing answers at unix:///nowhere/", "shell: systemctl start kamailio")
+	has(t, r, "processes", Note, "other Kamailio servers run on this host")
+	has(t, r, "found", Note, "no flag names", "flag: --kamailio.uri=unix://"+s.SocketPath)
+	if r.Findings[0].Level != Fail || len(findings(r, "transports")) != 0 || len(findings(r, "version")) != 0 {
+		t.Errorf("the first finding is not the stopped service, or there are others: %+v", r.Findings)
+	}
 }
 
 // TestScriptMetricsOfARealKamailio checks that the timeout of xhttp_prom is found, also

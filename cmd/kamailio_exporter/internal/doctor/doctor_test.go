@@ -40,6 +40,49 @@ func noPage(err error) func(*kamrpctest.Server, *Config) {
 	}
 }
 
+// fakeProcess makes doctor see a Kamailio process on its host.
+func fakeProcess(cfg *Config) {
+	dir := filepath.Join(cfg.System.Proc, "21085")
+	if errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "status"), []byte("Name:\tkamailio\nState:\tS (sleeping)\nPPid:\t1\nUid:\t0\t0\t0\t0\n"), 0o600)) != nil {
+		panic("no fake process")
+	}
+}
+
+// TestPermissionFixes checks that only a user who is not a member is told to join a group,
+// and that systemctl is proposed only where systemd runs.
+func TestPermissionFixes(t *testing.T) {
+	group := func(name string) uint32 {
+		g, err := user.LookupGroup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gid, _ := strconv.ParseUint(g.Gid, 10, 32)
+		return uint32(gid)
+	}
+	for _, tt := range []struct {
+		name, group   string
+		systemd, want string
+	}{
+		{"not a member", "mail", "", "[usermod -aG mail daemon  # then restart the exporter]"},
+		{"not a member, with systemd", "mail", "/", "[usermod -aG mail daemon  # then restart the exporter] [systemctl edit kamailio-exporter  # add these two lines [Service] SupplementaryGroups=mail]"},
+		{"a member, but not in this shell", "daemon", "/", "[newgrp daemon  # daemon is a member, but this shell is older than that; or log in again]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := &patient{cfg: Config{System: System{Systemd: tt.systemd}}}
+			var got []string
+			for _, fix := range p.open(account{name: "daemon"}, "unix:///x", &obstacle{path: "/x", mode: 0o660, group: group(tt.group), need: mayWrite}) {
+				got = append(got, fmt.Sprint(fix.Lines))
+			}
+			if strings.Join(got, " ") != tt.want {
+				t.Errorf("proposed: %s\nwant: %s", strings.Join(got, " "), tt.want)
+			}
+		})
+	}
+	if fixes := (account{name: "daemon", gids: []uint32{group("mail")}}).join("mail"); fixes != nil {
+		t.Errorf("a member by the unit of its service is told to join: %v", fixes)
+	}
+}
+
 // TestPageFixes checks that each fault of the page has its own fix.
 func TestPageFixes(t *testing.T) {
 	seen := map[string]*xhttpprom.Fault{}
@@ -119,33 +162,33 @@ func TestFindings(t *testing.T) {
 			},
 			Degraded, "clock", Warn, " behind this", "",
 		},
-		{"a version that nobody tried", func(s *kamrpctest.Server, _ *Config) {
+		{"an untested version", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("core.version", `"kamailio 5.9.1 (x86_64/linux) "`)
 		}, Healthy, "version", Note, "tested against 5.6 and 6.0", ""},
-		{"a version that is no text", func(s *kamrpctest.Server, _ *Config) { s.Handle("core.version", `{"a":[1,2]}`) }, Healthy, "transports", OK, "replies in", ""},
+		{"a version that is not a string", func(s *kamrpctest.Server, _ *Config) { s.Handle("core.version", `{"a":[1,2]}`) }, Healthy, "transports", OK, "replies in", ""},
 		{"garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage) }, Broken, "transports", Fail, "invalid reply", ""},
 		{"endless", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Endless) }, Broken, "transports", Fail, "", ""},
 		{"deep", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Deep) }, Broken, "transports", Fail, "nested", ""},
 		{"silent", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Silent) }, Broken, "transports", Fail, "no answer before the deadline", "shell: journalctl"},
 		{"one module's garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage, "tm.stats") }, Degraded, "collectors", Warn, "tm fails: tm.stats", ""},
 		{"one call is not answered", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Silent, "tm.stats") }, Degraded, "collectors", Warn, "tm fails: tm.stats", "flag: --no-collector.tm"},
-		{"nobody registered yet", func(s *kamrpctest.Server, _ *Config) {
+		{"no client has registered yet", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("core.modules", `["db_sqlite","usrloc"]`)
 			s.HandleFault("ul.db_users", 500, "Not enough parameters (table to lookup)")
 			s.Handle("stats.get_statistics", `["usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0"]`)
 		}, Healthy, "usrloc", Note, "No client has registered since Kamailio started, or", ""},
-		{"registrations that are not counted", func(s *kamrpctest.Server, _ *Config) {
+		{"registrations are not counted", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("core.modules", `["db_sqlite","usrloc"]`)
 			s.HandleFault("ul.db_users", 500, "Not enough parameters (table to lookup)")
 			s.Handle("stats.get_statistics", `["registrar:accepted_regs = 20","usrloc:registered_users = 0","usrloc:location_users = 0","usrloc:location_contacts = 0"]`)
 		}, Healthy, "usrloc", Note, "although 20 registrations were accepted", `kamailio.cfg: modparam("usrloc", "db_mode", 2)`},
-		{"contacts that are not counted", func(s *kamrpctest.Server, _ *Config) {
+		{"contacts are not counted", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("stats.get_statistics", `["usrloc:registered_users = 0"]`)
 		}, Healthy, "collectors", Note, "usrloc_contacts: ul.dump is skipped because Kamailio does not report the number of registered contacts", ""},
 		{"private memory beyond 32 bits", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("core.arg", `["kamailio","-M","5000"]`)
 		}, Healthy, "pkg", Note, "Kamailio reports them in 32 bits", "shell: ps -o args="},
-		{"what this version dies of", func(s *kamrpctest.Server, _ *Config) {
+		{"a call that can crash this version", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("core.version", `"kamailio 5.4.4 (x86_64/linux) "`)
 		}, Healthy, "collectors", Note, "keepalive: keepalive.list is skipped because it can crash Kamailio 5.4.4", ""},
 		{"no list of methods", func(s *kamrpctest.Server, _ *Config) {
@@ -163,7 +206,7 @@ func TestFindings(t *testing.T) {
 			cfg.URIs = []string{s.URI("http")}
 			s.Handle("core.psx", `[{"IDX":1,"PID":2,"DSC":"tcp receiver (generic) child=0"},{"IDX":2,"PID":3,"DSC":"tcp receiver (generic) child=1"}]`)
 		}, Degraded, "workers", Warn, "Kamailio has 2 TCP workers", "flag: --kamailio.max-concurrent-rpcs=1"},
-		{"HTTP that closes", func(s *kamrpctest.Server, cfg *Config) {
+		{"HTTP that closes connections", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = []string{s.URI("http")}
 			open := cfg.Open
 			cfg.Open = func(uri string) (transport kamrpc.Transport, dials func() int64, err error) {
@@ -171,14 +214,14 @@ func TestFindings(t *testing.T) {
 				return transport, func() int64 { return 2 }, err
 			}
 		}, Healthy, "closed", Note, "closes each connection", "kamailio.cfg: set_reply_close();"},
-		{"HTTP that wants a password", func(s *kamrpctest.Server, cfg *Config) {
+		{"HTTP that requires a password", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = []string{s.URI("http")}
 			s.Misbehave(kamrpctest.HTTPError(401))
 		}, Broken, "transports", Fail, "HTTP status 401", "flag: --kamailio.http-config-file=FILE"},
-		{"a URI that is none", func(_ *kamrpctest.Server, cfg *Config) {
+		{"an invalid URI", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = append(cfg.URIs, "http://me:hunter2@127.0.0.1/RPC")
 		}, Broken, "transports", Fail, "the exporter cannot start: http://127.0.0.1/RPC", "flag: --kamailio.uri="},
-		{"a stream's socket for datagrams", func(s *kamrpctest.Server, cfg *Config) {
+		{"a stream socket in place of a datagram socket", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs[1] = strings.TrimPrefix(s.URI("binrpc+unix"), "binrpc+")
 		}, Degraded, "transports", Warn, "wrong type for socket", "flag: --kamailio.uri=binrpc+unix:///"},
 		{"a reply directory that is not there", func(s *kamrpctest.Server, cfg *Config) {
@@ -188,13 +231,23 @@ func TestFindings(t *testing.T) {
 		{"a Kamailio whose unit has PrivateTmp", func(s *kamrpctest.Server, cfg *Config) {
 			replies := filepath.Join(filepath.Dir(s.ReplyDir()), "others")
 			theirs := filepath.Join(cfg.System.Proc, "21085", "root", replies)
-			if errors.Join(os.Mkdir(replies, 0o755), os.MkdirAll(theirs, 0o755),
-				os.WriteFile(filepath.Join(cfg.System.Proc, "21085", "status"), []byte("Name:\tkamailio\nState:\tS (sleeping)\nPPid:\t1\nUid:\t0\t0\t0\t0\n"), 0o600)) != nil {
-				panic("no fake process")
+			fakeProcess(cfg)
+			if errors.Join(os.Mkdir(replies, 0o755), os.MkdirAll(theirs, 0o755)) != nil {
+				panic("no directories")
 			}
 			cfg.URIs[1], _, _ = strings.Cut(s.URI("fifo"), "?")
 			cfg.URIs[1] += "?reply_dir=" + replies
 		}, Degraded, "transports", Warn, "no answer before the deadline", "shell: PrivateTmp=no"},
+		{"a socket that a stopped Kamailio left", func(s *kamrpctest.Server, cfg *Config) {
+			fakeProcess(cfg)
+			socket := filepath.Join(filepath.Dir(s.ReplyDir()), "left")
+			c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+			if err != nil {
+				panic(err)
+			}
+			c.Close()
+			cfg.URIs = []string{"unix://" + socket}
+		}, Broken, "transports", Fail, "connection refused", "shell: systemctl restart kamailio"},
 		{"a file that it cannot start with", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.Startup = []error{errors.New("--web.config.file:\n no")}
 		}, Broken, "startup", Fail, "the exporter cannot start: --web.config.file: no", ""},
@@ -211,7 +264,7 @@ func TestFindings(t *testing.T) {
 				return sipprobe.Results{{Target: sipprobe.Target{Transport: "tls", Address: "127.0.0.1:5061", ServerName: "a"}, Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}}
 			}
 		}, Degraded, "sip", Warn, "SIP probe of tls:127.0.0.1:5061?server_name=a failed", "kamailio.cfg: listen=tls:127.0.0.1:5061"},
-		{"SIP without TLS", func(_ *kamrpctest.Server, cfg *Config) {
+		{"TLS probe of a socket without TLS", func(_ *kamrpctest.Server, cfg *Config) {
 			cfg.SIP = func(context.Context) sipprobe.Results {
 				return sipprobe.Results{{Target: sipprobe.Target{Transport: "tls", Address: "127.0.0.1:5060"}, Err: errors.New("TLS handshake: EOF")}}
 			}
@@ -236,16 +289,16 @@ func TestFindings(t *testing.T) {
 			s.Handle("htable.dump", `[{"entry":1,"size":2,"slot":[{"name":"attempts|a","value":5,"type":"int"},{"name":"answered|a","value":5,"type":"int"}]}]`)
 		}, Healthy, "trunks", Note, "the length of the calls to trunks is not counted", "kamailio.cfg: event_route[dialog:end]"},
 		{"a page that does not fit", noPage(xhttpprom.ErrBuffer), Degraded, "page", Warn, "its buffer is too small", `kamailio.cfg: modparam("xhttp_prom", "xhttp_prom_buf_size", 1000000)`},
-		{"a page that is refused", noPage(xhttpprom.ErrForbidden), Degraded, "page", Warn, "refuses the exporter's address", "kamailio.cfg: if (src_ip == "},
-		{"nothing listens where the page should be", noPage(xhttpprom.ErrRefused), Degraded, "page", Warn, "does not listen", "kamailio.cfg: listen=tcp:"},
-		{"no length of a request", noPage(xhttpprom.ErrClosed), Degraded, "page", Warn, "closed the connection", "kamailio.cfg: tcp_accept_no_cl=yes"},
-		{"a page that does not come", noPage(xhttpprom.ErrTimedOut), Degraded, "page", Warn, "TCP workers are busy", `kamailio.cfg: modparam("xhttp_prom", "xhttp_prom_timeout", 0)`},
+		{"the page refuses the exporter", noPage(xhttpprom.ErrForbidden), Degraded, "page", Warn, "refuses the exporter's address", "kamailio.cfg: if (src_ip == "},
+		{"no listener at the page's address", noPage(xhttpprom.ErrRefused), Degraded, "page", Warn, "does not listen", "kamailio.cfg: listen=tcp:"},
+		{"no Content-Length in the request", noPage(xhttpprom.ErrClosed), Degraded, "page", Warn, "closed the connection", "kamailio.cfg: tcp_accept_no_cl=yes"},
+		{"a page without a reply", noPage(xhttpprom.ErrTimedOut), Degraded, "page", Warn, "TCP workers are busy", `kamailio.cfg: modparam("xhttp_prom", "xhttp_prom_timeout", 0)`},
 		{"a page that is too large", noPage(xhttpprom.ErrTooLarge), Degraded, "page", Warn, "too many metrics", "flag: --xhttp_prom.max-size=8MiB"},
 		{"HTTP that refuses this address", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = []string{s.URI("http")}
 			s.Misbehave(kamrpctest.HTTPError(403))
 		}, Broken, "transports", Fail, "HTTP status 403", "kamailio.cfg: if (src_ip == "},
-		{"HTTP of another path", func(s *kamrpctest.Server, cfg *Config) {
+		{"HTTP with another path", func(s *kamrpctest.Server, cfg *Config) {
 			cfg.URIs = []string{s.URI("http")}
 			s.Misbehave(kamrpctest.HTTPError(404))
 		}, Broken, "transports", Fail, "HTTP status 404", "flag: --kamailio.uri=http://"},
@@ -339,9 +392,9 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// TestWhose checks that for root, the account is that of the service's unit, with its
+// TestAccountOfTheService checks that for root, the account is that of the service's unit, with its
 // groups.
-func TestWhose(t *testing.T) {
+func TestAccountOfTheService(t *testing.T) {
 	first, second := t.TempDir(), t.TempDir()
 	write := func(file, text string) {
 		t.Helper()
@@ -385,7 +438,7 @@ func TestWhose(t *testing.T) {
 // TestReach checks access to a socket as another user.
 func TestReach(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // others have to come in
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // other users must be able to enter
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "socket")
@@ -428,7 +481,7 @@ func TestReach(t *testing.T) {
 				t.Errorf("%04o %04o: would the group help? %v", tt.dir, tt.file, o.groupHelps())
 			}
 		}
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // for the next round
+		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // opens the directory for the next case
 			t.Fatal(err)
 		}
 	}

@@ -91,7 +91,7 @@ func TestThreeInstances(t *testing.T) {
 				t.Errorf("%+v", r.Collectors[i])
 			}
 		})
-		t.Run("the one over HTTP", func(t *testing.T) {
+		t.Run("the target over HTTP", func(t *testing.T) {
 			r := examined(t, with(httpOnly.HTTPURL))
 			outcome(t, r, Healthy)
 			has(t, r, "processes", OK, "Kamailio runs on this host as user root ("+pid(httpOnly)+")")
@@ -101,12 +101,12 @@ func TestThreeInstances(t *testing.T) {
 				t.Errorf("a URI of another server is proposed: %s", text)
 			}
 		})
-		t.Run("the one without jsonrpcs", func(t *testing.T) {
+		t.Run("the target without jsonrpcs", func(t *testing.T) {
 			r := examined(t, with(ctl))
 			outcome(t, r, Healthy)
 			has(t, r, "processes", OK, "Kamailio runs on this host as user root ("+pid(noJSONRPC)+")")
 		})
-		t.Run("one that does not answer", func(t *testing.T) {
+		t.Run("one target does not answer", func(t *testing.T) {
 			r := examined(t, with("http://127.0.0.1:1/RPC"))
 			outcome(t, r, Broken)
 			if text := says(r); strings.Contains(text, " Kamailio runs on this host") || strings.Contains(text, "its clock") || strings.Contains(text, "is not loaded") || r.Version != "" {

@@ -25,9 +25,9 @@ type usefulModule struct {
 var useful = []usefulModule{
 	{"kex", []string{`loadmodule "kex.so"`}},
 	{"tm", []string{`loadmodule "tm.so"`}},
-	{"tmx", []string{`loadmodule "tmx.so"  # behind tm`}},
+	{"tmx", []string{`loadmodule "tmx.so"  # after tm`}},
 	{"sl", []string{`loadmodule "sl.so"`}},
-	{"dialog", append([]string{`loadmodule "dialog.so"  # behind tm and rr`}, manageCalls...)},
+	{"dialog", append([]string{`loadmodule "dialog.so"  # after tm and rr`}, manageCalls...)},
 }
 
 // naming are the collectors that export nothing until a flag names what to read.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode"
@@ -44,17 +45,22 @@ func (p printer) paint(colour, text string) string {
 func (r *Report) Text(w io.Writer, colour bool) {
 	p := printer{w, colour}
 	p.verdict(r)
-	section, restart := "", false
+	section, restart, last := "", false, []Fix(nil)
 	for _, f := range r.Findings {
 		if f.section != section {
 			section = f.section
 			fmt.Fprintln(w, "\n"+p.paint("bold", section))
 		}
+		if fixes := f.Fixes; len(fixes) > 0 && reflect.DeepEqual(fixes, last) {
+			f.Fixes, f.Text = nil, f.Text+" (same fix as above)"
+		} else {
+			last = fixes
+		}
 		p.finding(f)
 		restart = restart || slices.ContainsFunc(f.Fixes, func(fix Fix) bool { return fix.Where == "kamailio.cfg" })
 	}
 	if restart {
-		fmt.Fprintln(w, "\nAfter a change of kamailio.cfg: kamailio -c, then systemctl restart kamailio.")
+		fmt.Fprintf(w, "\nAfter a change of kamailio.cfg: kamailio -c, then %s.\n", r.restart)
 	}
 }
 

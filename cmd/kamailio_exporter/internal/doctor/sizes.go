@@ -33,7 +33,7 @@ func checkUsrloc(_ context.Context, p *patient) []Finding {
 	accepted, _ := p.sample("kamailio_registrar_accepted_total")
 	switch {
 	case p.configured(dbModeLine) == "3":
-		return one(Note, missing+"usrloc keeps them only in the database (db_mode 3), and counts none", inMemory)
+		return one(Note, missing+"usrloc keeps them only in the database (db_mode 3), and does not count them", inMemory)
 	case accepted > 0:
 		return one(Note, missing+fmt.Sprintf("usrloc counts none, although %.0f registrations were accepted since Kamailio started. It may keep them only in the database (db_mode 3)", accepted), inMemory)
 	}

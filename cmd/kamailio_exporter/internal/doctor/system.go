@@ -23,6 +23,8 @@ type System struct {
 	Units   []string // directories of systemd units, highest precedence first
 	EnvFile string   // environment file of the service
 	Account string   // account of the service if it has no unit; may not exist
+	Config  string   // configuration of the service kamailio
+	Systemd string   // exists where systemd is the init system (sd_booted(3))
 }
 
 // ThisSystem returns the host that the program runs on.
@@ -35,7 +37,30 @@ func ThisSystem() System {
 		Units:   []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"},
 		EnvFile: "/etc/default/kamailio-exporter",
 		Account: serviceName,
+		Config:  "/etc/kamailio/kamailio.cfg",
+		Systemd: "/run/systemd/system",
 	}
+}
+
+func (s System) systemd() bool {
+	_, err := os.Stat(s.Systemd)
+	return err == nil
+}
+
+// service returns the command that starts or restarts a service.
+func (s System) service(name, verb string) string {
+	if s.systemd() {
+		return "systemctl " + verb + " " + name
+	}
+	return "service " + name + " " + verb
+}
+
+// log returns the command that shows Kamailio's log.
+func (s System) log() string {
+	if s.systemd() {
+		return "journalctl -u kamailio -e"
+	}
+	return "grep kamailio /var/log/syslog"
 }
 
 const serviceName = "kamailio-exporter"
@@ -97,10 +122,10 @@ func (s System) whose(name string) (account, error) {
 }
 
 func currentAccount() account {
-	a := account{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), gids: []uint32{uint32(os.Getegid())}, from: "this process", self: true} //nolint:gosec // ids are 32 bits
+	a := account{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), gids: []uint32{uint32(os.Getegid())}, from: "this process", self: true} //nolint:gosec // IDs have 32 bits
 	groups, _ := os.Getgroups()
 	for _, g := range groups {
-		if gid := uint32(g); !slices.Contains(a.gids, gid) { //nolint:gosec // ids are 32 bits
+		if gid := uint32(g); !slices.Contains(a.gids, gid) { //nolint:gosec // IDs have 32 bits
 			a.gids = append(a.gids, gid)
 		}
 	}
@@ -178,7 +203,11 @@ type obstacle struct {
 func (o obstacle) groupHelps() bool { return o.mode.Perm()&(o.need<<3) == o.need<<3 && o.group != 0 }
 
 func (o obstacle) String() string {
-	return fmt.Sprintf("%s is open to %s:%s only (mode %04o)", o.path, userName(o.uid), groupName(o.group), o.mode.Perm())
+	text := fmt.Sprintf("%s is open to %s:%s only (mode %04o)", o.path, userName(o.uid), groupName(o.group), o.mode.Perm())
+	if o.uid == 0 && o.group == 0 && o.mode.Type() != fs.ModeDir {
+		text += ", as if Kamailio was started by root and not by its unit"
+	}
+	return text
 }
 
 // The permission bits that an account needs.
@@ -309,7 +338,7 @@ const maxFound = 24
 func (s System) search(processes []process) []string {
 	var found []string
 	add := func(scheme, path string, typ fs.FileMode) {
-		info, err := os.Stat(path) //nolint:gosec // it is only looked at
+		info, err := os.Stat(path) //nolint:gosec // the path is only examined
 		if err != nil || info.Mode().Type() != typ || len(found) == maxFound {
 			return
 		}

@@ -68,20 +68,20 @@ var hostless = []string{"unix", "fifo", "binrpc+unix"}
 func (a *allowList) admit(ctx context.Context, text string) (uri string, err error) {
 	scheme, _, _ := strings.Cut(text, ":")
 	if slices.Contains(hostless, strings.ToLower(scheme)) {
-		return "", &refusal{http.StatusForbidden, "file", "a path is asked only for a target that the configuration file names"}
+		return "", &refusal{http.StatusForbidden, "file", "unix and FIFO paths are allowed only in targets of the configuration file"}
 	}
 	if len(text) > longestURI {
 		return "", &refusal{http.StatusBadRequest, "bad_uri", fmt.Sprintf("target: longer than %d bytes", longestURI)}
 	}
 	if u, err := url.Parse(text); err == nil && u.User != nil {
-		return "", &refusal{http.StatusBadRequest, "credentials", "target: the URI must not contain a user or password: name the target in the configuration file, with http_config"}
+		return "", &refusal{http.StatusBadRequest, "credentials", "target: the URI must not contain a user or password: define the target in the configuration file, with http_config"}
 	}
 	uri, err = canonical(text)
 	if err != nil {
 		return "", &refusal{http.StatusBadRequest, "bad_uri", "target: " + err.Error()}
 	}
 	if a == nil {
-		return "", &refusal{http.StatusForbidden, "not_allowed", "target: the configuration file allows no URIs but those of its targets: name this one there, or its network in allow"}
+		return "", &refusal{http.StatusForbidden, "not_allowed", "target: the configuration file only allows the URIs of its targets: add this one to targets, or its network to allow"}
 	}
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -128,7 +128,7 @@ func (a *allowList) admitHost(ctx context.Context, host string) error {
 	defer cancel()
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return &refusal{http.StatusBadRequest, "unresolved", "target: its host has no address that could be held against the list of networks"}
+		return &refusal{http.StatusBadRequest, "unresolved", "target: its host has no address to compare with allow: networks"}
 	}
 	if !slices.ContainsFunc(addresses, a.contains) {
 		return &refusal{http.StatusForbidden, "not_allowed", "target: its address is not in allow: networks of the configuration file"}

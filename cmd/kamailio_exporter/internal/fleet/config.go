@@ -204,15 +204,15 @@ func (c *checker) config(spec fileSpec) *Config {
 func (c *checker) module(where, name string, spec moduleSpec) Module {
 	known := collector.Names(collector.All(collector.Options{}))
 	if !moduleName.MatchString(name) {
-		c.addf(where, "a name has letters, digits and . _ -, at most 64")
+		c.addf(where, "a name has at most 64 letters, digits and . _ -")
 	}
 	for _, n := range slices.Concat(spec.Collectors, spec.Exclude) {
 		if !slices.Contains(known, n) {
-			c.addf(where, "unknown collector %q; known are: %s", n, strings.Join(known, ", "))
+			c.addf(where, "unknown collector %q; the collectors are: %s", n, strings.Join(known, ", "))
 		}
 	}
 	if spec.Collectors != nil && spec.Exclude != nil {
-		c.addf(where, "collectors and exclude: one of them")
+		c.addf(where, "give either collectors or exclude")
 	}
 	m := Module{SIP: spec.SIP == nil || *spec.SIP, Script: spec.Script == nil || *spec.Script}
 	for _, n := range known {
@@ -230,10 +230,10 @@ func (c *checker) target(where, name string, base Target, spec targetSpec) *Targ
 	t := base
 	t.Name, t.URIs, t.Labels = name, spec.URIs, spec.Labels
 	if !targetName.MatchString(name) {
-		c.addf(where, "a name has letters, digits and . _ : -, at most 128")
+		c.addf(where, "a name has at most 128 letters, digits and . _ : -")
 	}
 	if len(t.URIs) == 0 {
-		c.addf(where, "no uris: want for example uris: [http://192.0.2.10:5060/RPC]")
+		c.addf(where, "uris is missing, for example uris: [http://192.0.2.10:5060/RPC]")
 	}
 	for _, text := range t.URIs {
 		uri, err := canonical(text)
@@ -242,7 +242,7 @@ func (c *checker) target(where, name string, base Target, spec targetSpec) *Targ
 			continue
 		}
 		if other, ok := c.uris[uri]; ok {
-			c.addf(where, "uris: %s is %s's already: a Kamailio with two names would be asked twice", uri, other)
+			c.addf(where, "uris: %s already belongs to %s; with two names it would be queried twice", uri, other)
 		}
 		c.uris[uri] = name
 		if slices.Contains(c.base.Reserved, uri) {
@@ -251,7 +251,7 @@ func (c *checker) target(where, name string, base Target, spec targetSpec) *Targ
 	}
 	for _, label := range slices.Sorted(maps.Keys(t.Labels)) {
 		if !labelName.MatchString(label) || slices.Contains([]string{"job", "instance", "__name__", "__address__"}, label) {
-			c.addf(where, "labels: %q is no name for a label here: want letters, digits and _, and neither job nor instance", label)
+			c.addf(where, "labels: %q is not permitted as a name: use letters, digits and _, but not job or instance", label)
 		}
 	}
 	c.set(where, &t, spec.Settings)
@@ -269,7 +269,7 @@ func (c *checker) allow(spec allowSpec, defaults settingsSpec) *allowList {
 	c.settings("allow", &base, spec.Settings)
 	if spec.Settings.Target.HTTP != nil {
 		if p := spec.Settings.Target.HTTP.ProxyConfig; p.ProxyURL.URL != nil || p.ProxyFromEnvironment {
-			c.addf("allow", "http_config: no proxy here: where it connects to could not be checked")
+			c.addf("allow", "http_config: a proxy is not allowed here, because the exporter could not check where it connects to")
 		}
 	}
 	list := &allowList{
@@ -283,15 +283,15 @@ func (c *checker) allow(spec allowSpec, defaults settingsSpec) *allowList {
 		list.paths = []string{defaultPath}
 	}
 	if len(spec.Networks) == 0 {
-		c.addf("allow", "no networks: want for example networks: [192.0.2.0/24]")
+		c.addf("allow", "networks is missing, for example networks: [192.0.2.0/24]")
 	}
 	for _, text := range spec.Networks {
 		prefix, err := netip.ParsePrefix(text)
 		switch {
 		case err != nil:
-			c.addf("allow", "networks: %q: want an address and a length, such as 192.0.2.0/24 or 192.0.2.7/32", text)
+			c.addf("allow", "networks: %q: must be an address and a length, such as 192.0.2.0/24 or 192.0.2.7/32", text)
 		case prefix != prefix.Masked():
-			c.addf("allow", "networks: %s has bits behind its length: did you mean %s?", text, prefix.Masked())
+			c.addf("allow", "networks: %s has bits after its length; did you mean %s?", text, prefix.Masked())
 		case prefix.Addr().Is4In6():
 			c.addf("allow", "networks: %s: write it as an IPv4 network", text)
 		default:
@@ -300,11 +300,11 @@ func (c *checker) allow(spec allowSpec, defaults settingsSpec) *allowList {
 	}
 	for _, p := range list.paths {
 		if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?#") {
-			c.addf("allow", "paths: %q: want a path, such as /RPC", p)
+			c.addf("allow", "paths: %q: must be a path, such as /RPC", p)
 		}
 	}
 	if slices.Contains(list.ports, 0) {
-		c.addf("allow", "ports: 0 is no port")
+		c.addf("allow", "ports: 0 is not a port")
 	}
 	if list.maxTargets < 1 || list.maxTargets > 10_000 {
 		c.addf("allow", "max_targets must be from 1 to 10000, not %d", list.maxTargets)
@@ -356,7 +356,7 @@ func (c *checker) http(where string, h *config.HTTPClientConfig) {
 	h.SetDirectory(c.dir)
 	shown, err := yaml.Marshal(h)
 	if err == nil && bytes.Contains(shown, []byte("<secret>")) && c.mode&0o007 != 0 {
-		c.addf(where, "it holds a secret, and everybody can read the file (mode %04o): chmod 0640, or name a file (password_file) or an environment variable (password_ref)", c.mode)
+		c.addf(where, "it contains a secret, and all users can read the file (mode %04o): run chmod 0640, or use a file (password_file) or an environment variable (password_ref)", c.mode)
 	}
 	if _, err := config.NewClientFromConfig(*h, "check", config.WithSecretManager(target.Environment{})); err != nil {
 		c.add(where, err)

@@ -107,15 +107,15 @@ func TestParseRefuses(t *testing.T) {
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {rpc_timeout: soon}}}", `targets: a: limits: rpc_timeout: "soon" is not a duration`},
 		{"targets:\n  a: {uris: ['tcp://192.0.2.1:8091']}\n  a: {uris: ['tcp://192.0.2.2:8091']}", `line 3: key "a" already set in map`},
 		{"targets: [", "line 1: did not find expected"},
-		{"targets: {a: {}}", "targets: a: no uris"},
-		{"targets: {'a b': {uris: ['tcp://192.0.2.1:8091']}}", "targets: a b: a name has letters"},
+		{"targets: {a: {}}", "targets: a: uris is missing"},
+		{"targets: {'a b': {uris: ['tcp://192.0.2.1:8091']}}", "targets: a b: a name has at most 128 letters"},
 		{"targets: {a: {uris: ['192.0.2.1:8091']}}", "targets: a: uris: not a URI"},
 		{"targets: {a: {uris: ['http://u:s3cret@192.0.2.1/RPC']}}", "targets: a: uris: http://192.0.2.1: the URI must not contain a user or password"},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091']}, b: {uris: ['TCP://192.0.2.1:8091']}}", "targets: b: uris: tcp://192.0.2.1:8091 is a's already"},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091']}, b: {uris: ['TCP://192.0.2.1:8091']}}", "targets: b: uris: tcp://192.0.2.1:8091 already belongs to a"},
 		{"targets: {a: {uris: ['http://192.0.2.99:5060']}}", "targets: a: uris: http://192.0.2.99:5060/RPC is taken"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], module: x}}", `targets: a: module: there is no module "x"; there are: default`},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], labels: {instance: x}}}", `targets: a: labels: "instance" is no name`},
-		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], labels: {'a-b': x}}}", `targets: a: labels: "a-b" is no name`},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], labels: {instance: x}}}", `targets: a: labels: "instance" is not permitted`},
+		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], labels: {'a-b': x}}}", `targets: a: labels: "a-b" is not permitted`},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {scrape_timeout: 100ms}}}", "targets: a: limits: scrape_timeout must be more than --scrape.timeout-offset (500ms)"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {rpc_timeout: 0s}}}", "targets: a: limits: rpc_timeout must be from 1ms to 1h, not 0s"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], limits: {max_concurrent_rpcs: 0}}}", "max_concurrent_rpcs must be at least 1"},
@@ -136,20 +136,20 @@ func TestParseRefuses(t *testing.T) {
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], http_config: {basic_auth: {username: a, password_file: none}}}}", "none: no such file"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], http_config: {basic_auth: {username: a, password_ref: FLEET_NONE}}}}", "the environment variable FLEET_NONE is not set"},
 		{"targets: {a: {uris: ['tcp://192.0.2.1:8091'], http_config: {tls_config: {ca_file: none.pem}}}}", "none.pem"},
-		{"modules: {x: {collectors: [nosuch]}}\n" + oneTarget, `modules: x: unknown collector "nosuch"; known are: core`},
-		{"modules: {x: {collectors: [tm], exclude: [sl]}}\n" + oneTarget, "modules: x: collectors and exclude"},
+		{"modules: {x: {collectors: [nosuch]}}\n" + oneTarget, `modules: x: unknown collector "nosuch"; the collectors are: core`},
+		{"modules: {x: {collectors: [tm], exclude: [sl]}}\n" + oneTarget, "modules: x: give either collectors or exclude"},
 		{"modules: {x: {collectors: []}}\n" + oneTarget, "modules: x: no collector is left"},
-		{"modules: {'x y': {collectors: [tm]}}\n" + oneTarget, "modules: x y: a name has letters"},
+		{"modules: {'x y': {collectors: [tm]}}\n" + oneTarget, "modules: x y: a name has at most 64 letters"},
 		{"defaults: {module: x}\n" + oneTarget, `defaults: module: there is no module "x"`},
-		{"allow: {}", "allow: no networks"},
-		{"allow: {networks: [192.0.2.1]}", `allow: networks: "192.0.2.1": want an address and a length`},
+		{"allow: {}", "allow: networks is missing"},
+		{"allow: {networks: [192.0.2.1]}", `allow: networks: "192.0.2.1": must be an address and a length`},
 		{"allow: {networks: [192.0.2.1/24]}", "did you mean 192.0.2.0/24?"},
 		{"allow: {networks: ['::ffff:192.0.2.0/120']}", "write it as an IPv4 network"},
-		{"allow: {networks: [192.0.2.0/24], ports: [0]}", "allow: ports: 0 is no port"},
+		{"allow: {networks: [192.0.2.0/24], ports: [0]}", "allow: ports: 0 is not a port"},
 		{"allow: {networks: [192.0.2.0/24], ports: [70000]}", "line 1: cannot unmarshal !!int `70000`"},
 		{"allow: {networks: [192.0.2.0/24], paths: [RPC]}", `allow: paths: "RPC"`},
 		{"allow: {networks: [192.0.2.0/24], max_targets: 0}", "max_targets must be from 1"},
-		{"allow: {networks: [192.0.2.0/24], http_config: {proxy_url: 'http://192.0.2.1'}}", "allow: http_config: no proxy here"},
+		{"allow: {networks: [192.0.2.0/24], http_config: {proxy_url: 'http://192.0.2.1'}}", "allow: http_config: a proxy is not allowed here"},
 	} {
 		cfg, problems := parse([]byte(tc.text), t.TempDir(), 0o640, testBase())
 		err := errors.Join(problems...)
@@ -221,7 +221,7 @@ func TestSecretsInTheFile(t *testing.T) {
 			err := errors.Join(problems...)
 			if want := bad && mode == 0o644; (err != nil) != want {
 				t.Errorf("%s with mode %04o: %v", text, mode, err)
-			} else if err != nil && (!strings.Contains(err.Error(), "it holds a secret") || strings.Contains(err.Error(), "s3cret")) {
+			} else if err != nil && (!strings.Contains(err.Error(), "it contains a secret") || strings.Contains(err.Error(), "s3cret")) {
 				t.Error(err)
 			}
 		}

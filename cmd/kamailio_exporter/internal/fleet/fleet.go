@@ -207,7 +207,7 @@ func (c *Config) module(t *Target, name string) (Module, error) {
 // guest must be called with mu held. admit releases it during DNS queries.
 func (f *Fleet) guest(ctx context.Context, target, module string) (*session, error) {
 	if !strings.Contains(target, "://") {
-		return nil, &refusal{http.StatusNotFound, "unknown_target", "target: the configuration file has no target of this name, and it is no URI"}
+		return nil, &refusal{http.StatusNotFound, "unknown_target", "target: the configuration file has no target of this name, and it is not a URI"}
 	}
 	uri, allow, err := f.admit(ctx, target, module)
 	if err != nil {
@@ -218,7 +218,7 @@ func (f *Fleet) guest(ctx context.Context, target, module string) (*session, err
 		return s, nil
 	}
 	if len(f.guests) >= allow.maxTargets {
-		return nil, &refusal{http.StatusTooManyRequests, "too_many", fmt.Sprintf("target: there are %d targets outside of the configuration file already (allow: max_targets), all asked for in the last %s", len(f.guests), guestIdle)}
+		return nil, &refusal{http.StatusTooManyRequests, "too_many", fmt.Sprintf("target: %d targets that are not in the configuration file were probed in the last %s, which is the limit (allow: max_targets)", len(f.guests), guestIdle)}
 	}
 	t := allow.target(uri)
 	page, err := f.opts.Build(t, allow.dialer())

@@ -249,7 +249,7 @@ func TestRemovedTargetClosesWhenItsScrapeEnds(t *testing.T) {
 	}
 }
 
-func TestIdleGuestsAreForgotten(t *testing.T) {
+func TestIdleAllowedTargetsAreForgotten(t *testing.T) {
 	f := newFakeFleet(t, "allow: {networks: [192.0.2.0/24], max_targets: 2}")
 	now := time.Unix(1e9, 0)
 	f.now = func() time.Time { return now }

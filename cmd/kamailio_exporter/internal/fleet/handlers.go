@@ -33,9 +33,9 @@ func (f *Fleet) wanted(r *http.Request) (*session, Module, error) {
 	targets, modules := query["target"], query["module"]
 	switch {
 	case len(targets) != 1 || targets[0] == "":
-		return nil, Module{}, &refusal{http.StatusBadRequest, "no_target", "target: want one, such as /probe?target=NAME; GET /sd lists the names"}
+		return nil, Module{}, &refusal{http.StatusBadRequest, "no_target", "target: give one, such as /probe?target=NAME; GET /sd lists the names"}
 	case len(modules) > 1:
-		return nil, Module{}, &refusal{http.StatusBadRequest, "unknown_module", "module: want one at the most"}
+		return nil, Module{}, &refusal{http.StatusBadRequest, "unknown_module", "module: give at most one"}
 	}
 	s, module, err := f.acquire(r.Context(), targets[0], strings.Join(modules, ""))
 	if err != nil {
@@ -58,7 +58,7 @@ func (m Module) narrow(include, exclude []string) (Module, error) {
 		if slices.Contains(collector.Names(collector.All(collector.Options{})), unknown.Name) {
 			why = "this collector is not in the module"
 		}
-		return m, &refusal{http.StatusBadRequest, "unknown_collector", fmt.Sprintf("collect[], exclude[]: %s; known are: %s", why, strings.Join(m.Collectors, ", "))}
+		return m, &refusal{http.StatusBadRequest, "unknown_collector", fmt.Sprintf("collect[], exclude[]: %s; the collectors are: %s", why, strings.Join(m.Collectors, ", "))}
 	}
 	if len(left) == 0 {
 		return m, &refusal{http.StatusBadRequest, "unknown_collector", "collect[] and exclude[] leave no collector"}
@@ -97,11 +97,11 @@ func (f *Fleet) Discover(w http.ResponseWriter, _ *http.Request) {
 // this request to an exporter that only its user can reach.
 func (f *Fleet) ReloadNow(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "" {
-		http.Error(w, "not for browsers: curl -X POST", http.StatusForbidden)
+		http.Error(w, "not available to browsers: use curl -X POST", http.StatusForbidden)
 		return
 	}
 	if err := f.Reload(); err != nil {
-		http.Error(w, "not in force: "+err.Error(), http.StatusInternalServerError)
+		http.Error(w, "not in use: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
 	fmt.Fprintln(w, "in force")

@@ -51,7 +51,7 @@ func New() (*Keeper, error) {
 		return nil, fmt.Errorf("reading the scheduling policy: %w", err)
 	}
 	if attr.Policy != unix.SCHED_NORMAL && attr.Policy != unix.SCHED_BATCH {
-		return nil, errors.New("another scheduling policy is set for this process already")
+		return nil, errors.New("this process already has another scheduling policy")
 	}
 	if err := trySwitching(attr.Policy); err != nil {
 		return nil, fmt.Errorf("switching to SCHED_IDLE and back needs RLIMIT_NICE of 20 (in a systemd unit: LimitNICE=+0) or CAP_SYS_NICE: %w", err)
@@ -136,7 +136,7 @@ func (k *Keeper) setIdle(idle bool) error {
 			return nil
 		}
 	}
-	return errors.New("setting the scheduling policy: there are ever more threads")
+	return errors.New("setting the scheduling policy: new threads keep appearing")
 }
 
 func setAll(policy uint32) (changed bool, err error) {

@@ -16,24 +16,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestIdleShare(t *testing.T) {
+func TestIdleRatio(t *testing.T) {
 	none := map[int64]procfs.CPUStat{0: {}, 1: {}}
 	for name, tc := range map[string]struct {
 		before, now map[int64]procfs.CPUStat
 		usable      int64 // the CPUs below this number
 		want        float64
 	}{
-		"nothing to compare with": {nil, map[int64]procfs.CPUStat{0: {Idle: 10}}, 2, 0},
-		"no time went by":         {none, none, 2, 0},
-		"all idle":                {none, map[int64]procfs.CPUStat{0: {Idle: 5}, 1: {Idle: 5}}, 2, 1},
-		"waiting for disks":       {none, map[int64]procfs.CPUStat{0: {Idle: 4, Iowait: 1}, 1: {System: 5}}, 2, 0.5},
-		"all kinds of work":       {none, map[int64]procfs.CPUStat{0: {Idle: 4, User: 1, Nice: 1, System: 1, IRQ: 1, SoftIRQ: 1, Steal: 1}}, 2, 0.4},
-		"guests are users":        {none, map[int64]procfs.CPUStat{0: {Idle: 5, User: 5, Guest: 5}}, 2, 0.5},
-		"since the last time": {
+		"nothing to compare with":         {nil, map[int64]procfs.CPUStat{0: {Idle: 10}}, 2, 0},
+		"no time went by":                 {none, none, 2, 0},
+		"all idle":                        {none, map[int64]procfs.CPUStat{0: {Idle: 5}, 1: {Idle: 5}}, 2, 1},
+		"waiting for I/O":                 {none, map[int64]procfs.CPUStat{0: {Idle: 4, Iowait: 1}, 1: {System: 5}}, 2, 0.5},
+		"every kind of call":              {none, map[int64]procfs.CPUStat{0: {Idle: 4, User: 1, Nice: 1, System: 1, IRQ: 1, SoftIRQ: 1, Steal: 1}}, 2, 0.4},
+		"targets of allow count as users": {none, map[int64]procfs.CPUStat{0: {Idle: 5, User: 5, Guest: 5}}, 2, 0.5},
+		"since the last read": {
 			map[int64]procfs.CPUStat{0: {Idle: 1000, User: 500}}, map[int64]procfs.CPUStat{0: {Idle: 1003, User: 501}}, 2, 0.75,
 		},
-		"a CPU for others alone": {none, map[int64]procfs.CPUStat{0: {User: 5}, 1: {Idle: 5}}, 1, 0},
-		"a CPU that is new":      {none, map[int64]procfs.CPUStat{0: {User: 4, Idle: 1}, 2: {Idle: 900}}, 3, 0.2},
+		"a CPU reserved for others": {none, map[int64]procfs.CPUStat{0: {User: 5}, 1: {Idle: 5}}, 1, 0},
+		"a CPU that is new":         {none, map[int64]procfs.CPUStat{0: {User: 4, Idle: 1}, 2: {Idle: 900}}, 3, 0.2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := idleShare(tc.before, tc.now, func(cpu int64) bool { return cpu < tc.usable })
@@ -121,7 +121,7 @@ func TestRunStopsWithItsContext(t *testing.T) {
 	checkThreads(t, unix.SCHED_NORMAL)
 }
 
-func TestNiceIsKept(t *testing.T) {
+func TestNiceValueIsKept(t *testing.T) {
 	k, idle := keeper(t)
 	done := make(chan [3]int32)
 	go func() {
@@ -216,8 +216,8 @@ func TestPermission(t *testing.T) {
 		before                   []string
 	}{
 		{"nobody", "-all", "LimitNICE=+0", nil},
-		{"nobody who may", may, "<nil>", nil},
-		{"an idle nobody who may", may, "set for this process already", []string{"chrt", "--idle", "0"}},
+		{"not root but permitted", may, "<nil>", nil},
+		{"idle, not root but permitted", may, "already has another scheduling policy", []string{"chrt", "--idle", "0"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			// By file descriptor, since this user has no access to the directory.

@@ -19,7 +19,7 @@ func (b budget) String() string {
 
 // parseBudget reads "3/1h" or "3/h".
 func parseBudget(text string) (budget, error) {
-	bad := fmt.Errorf("%q: want a number and a time, such as 3/1h", text)
+	bad := fmt.Errorf("%q: must be a number and a time, such as 3/1h", text)
 	count, per, ok := strings.Cut(text, "/")
 	if !ok || per == "" {
 		return budget{}, bad
@@ -33,9 +33,9 @@ func parseBudget(text string) (budget, error) {
 	case err != nil || err2 != nil:
 		return budget{}, bad
 	case n < 1 || n > 1000:
-		return budget{}, fmt.Errorf("%q: from 1 to 1000 times", text)
+		return budget{}, fmt.Errorf("%q: must be from 1 to 1000 times", text)
 	case d < time.Second || d > ledgerLife:
-		return budget{}, fmt.Errorf("%q: a time from 1s to %s", text, ledgerLife)
+		return budget{}, fmt.Errorf("%q: the time must be from 1s to %s", text, ledgerLife)
 	}
 	return budget{n, d}, nil
 }

@@ -59,7 +59,7 @@ type CounterConfig struct {
 	Key   string  `yaml:"key"`   // or a fixed key
 	Above *int64  `yaml:"above"`
 	Of    string  `yaml:"of"`    // another table with the same key
-	Share float64 `yaml:"share"` // the item must also be above this ratio of the other table's item
+	Ratio float64 `yaml:"ratio"` // the item must also be above this ratio of the other table's item
 }
 
 // RuleGuards are a rule's guards. Those of the admin section apply as well.

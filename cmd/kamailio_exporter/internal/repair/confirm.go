@@ -23,7 +23,7 @@ func (r *rule) confirmed(ctx context.Context, k action.Kamailio, a alert, args a
 	for _, field := range slices.Sorted(maps.Keys(r.confirm.AtLeast)) {
 		is, ok := before[field].(int64)
 		if least := r.confirm.AtLeast[field]; !ok || is < int64(least) {
-			return notSo("%s is %s, and not at least %d", field, orNothing(before[field], ok), least)
+			return notSo("%s is %s, which is less than %d", field, orNothing(before[field], ok), least)
 		}
 	}
 	if r.confirm.NotLoadedSince && loaded.After(a.starts) {
@@ -68,7 +68,7 @@ func (h CounterConfig) confirmed(ctx context.Context, k action.Kamailio, a alert
 		return err
 	}
 	if n <= *h.Above {
-		return notSo("the item of %s is %d, and not above %d", h.Table, n, *h.Above)
+		return notSo("the item of %s is %d, which is not above %d", h.Table, n, *h.Above)
 	}
 	if h.Of == "" {
 		return nil
@@ -77,8 +77,8 @@ func (h CounterConfig) confirmed(ctx context.Context, k action.Kamailio, a alert
 	if err != nil {
 		return err
 	}
-	if of <= 0 || float64(n)/float64(of) <= h.Share {
-		return notSo("the item of %s is %d of %d, and not above the share %g", h.Table, n, of, h.Share)
+	if of <= 0 || float64(n)/float64(of) <= h.Ratio {
+		return notSo("the item of %s is %d of %d, which is not above the ratio %g", h.Table, n, of, h.Ratio)
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func changeKey(r audit.RuleTag) string { return r.Rule + " " + r.Target }
 func (l *Ledger) Reset(has func(rule string) bool) action.Action {
 	return action.Action{
 		Name:    adminapi.ResetAction,
-		Summary: "Lets a rule for alerts act again whose breaker is open (docs/remediation.md).",
+		Summary: "Closes the circuit breaker of a rule, so that it acts on alerts again (docs/remediation.md).",
 		Params:  []action.Param{action.Named("rule", "name of the rule, or all")},
 		Local: func(a action.Args) (before, after audit.State) {
 			name := audit.TextOf(a["rule"])

@@ -12,7 +12,7 @@ import (
 )
 
 // A checkpoint that is read once or twice restores the same ledger.
-func TestCheckpointIsTheLedger(t *testing.T) {
+func TestCheckpointRestoresTheLedger(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	clock := func() time.Time { return now }
 	l := NewLedger(clock)

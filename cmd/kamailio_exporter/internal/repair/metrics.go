@@ -41,9 +41,9 @@ const outcomeDryRun = "dry_run"
 func newMetrics(l *Ledger, rules func() *Rules) *metrics {
 	name := func(n string) string { return MetricPrefix + n }
 	return &metrics{
-		actions:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("actions_total"), Help: "Actions of rules for firing alerts (step do) and for resolved ones (step undo), by outcome: applied, applied_unverified, contradicted, no_change, failed or unknown; dry_run is what would have been sent."}, []string{"rule", "step", "outcome"}),
+		actions:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("actions_total"), Help: "Actions of rules for firing alerts (step do) and for resolved ones (step undo), by outcome: applied, applied_unverified, contradicted, no_change, failed or unknown; dry_run counts what would have been sent."}, []string{"rule", "step", "outcome"}),
 		refusals:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("refused_total"), Help: "Alerts that a rule did not act on, by the guard rail that stopped it."}, []string{"rule", "guard"}),
-		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("notifications_total"), Help: "Alertmanager notifications: accepted, to be sent again because nothing could be done yet, or invalid."}, []string{"result"}),
+		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{Name: name("notifications_total"), Help: "Alertmanager notifications: accepted, to be sent again because no action could run yet, or invalid."}, []string{"result"}),
 		last:          prometheus.NewGauge(prometheus.GaugeOpts{Name: name("last_notification_timestamp_seconds"), Help: "Unix time of the last Alertmanager notification; 0 if there was none since startup."}),
 		breaker:       prometheus.NewDesc(name("breaker_open"), "1 while the circuit breaker of the rule is open: the rule is inactive until remediation.reset is run.", []string{"rule"}, nil),
 		enforced:      prometheus.NewDesc(name("enforced"), "1 if the rule is enforced, 0 if it is in dry run.", []string{"rule"}, nil),

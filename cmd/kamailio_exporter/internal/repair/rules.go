@@ -98,7 +98,7 @@ func NewRules(said *Config, actions *action.Catalogue, guards action.Guards, coo
 	said.complete()
 	r := &Rules{quiet: said.Quiet, cooldown: cooldown, actions: actions}
 	if said.Mode != modeDryRun && said.Mode != modeEnforce {
-		return nil, fmt.Errorf("mode: want dry_run or enforce, not %q", said.Mode)
+		return nil, fmt.Errorf("mode: must be dry_run or enforce, not %q", said.Mode)
 	}
 	if len(said.Match) == 0 {
 		return nil, errors.New("match: name the label that identifies the alerts of this Kamailio, such as instance: sbc1.example.net:9494")
@@ -117,13 +117,13 @@ func NewRules(said *Config, actions *action.Catalogue, guards action.Guards, coo
 		return nil, fmt.Errorf("quiet %w", err)
 	}
 	if len(said.Rules) == 0 || len(said.Rules) > maxRules {
-		return nil, fmt.Errorf("rules: want from 1 to %d", maxRules)
+		return nil, fmt.Errorf("rules: must have from 1 to %d", maxRules)
 	}
 	guards.MinUptime = max(guards.MinUptime, said.MinUptime)
 	for i := range said.Rules {
 		one := &said.Rules[i]
 		if !ruleName.MatchString(one.Name) || r.rule(one.Name) != nil {
-			return nil, fmt.Errorf("rule %d: name: want one of its own, of small letters, digits and -", i+1)
+			return nil, fmt.Errorf("rule %d: name: must be unique, with lower-case letters, digits and -", i+1)
 		}
 		compiled, err := one.compile(actions, guards, said.Mode)
 		if err != nil {
@@ -139,7 +139,7 @@ func matchers(labels map[string]string) ([]labelIs, error) {
 	var all []labelIs
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		if !labelName.MatchString(name) || labels[name] == "" {
-			return nil, fmt.Errorf("%q: want the name of a label, and a value", name)
+			return nil, fmt.Errorf("%q: must be the name of a label with a value", name)
 		}
 		all = append(all, labelIs{name, labels[name]})
 	}
@@ -159,13 +159,13 @@ func (said *RuleConfig) compile(actions *action.Catalogue, guards action.Guards,
 	}
 	switch {
 	case said.Mode != "" && said.Mode != modeDryRun && said.Mode != modeEnforce:
-		return nil, fmt.Errorf("mode: want dry_run or enforce, not %q", said.Mode)
+		return nil, fmt.Errorf("mode: must be dry_run or enforce, not %q", said.Mode)
 	case said.Mode == modeEnforce && mode != modeEnforce:
-		return nil, errors.New("mode: enforce is for the whole section first; a rule can only stay behind, with mode: dry_run")
+		return nil, errors.New("mode: enforce must be set for the whole section; a rule can only set mode: dry_run")
 	case said.Match["alertname"] == "":
 		return nil, errors.New("match: name the alert: alertname")
 	case r.on != onFiring && r.on != onResolved:
-		return nil, fmt.Errorf("on: want firing or resolved, not %q", r.on)
+		return nil, fmt.Errorf("on: must be firing or resolved, not %q", r.on)
 	case r.action == nil || r.action.Local != nil:
 		return nil, fmt.Errorf("there is no action %q for a rule", said.Action)
 	case said.Guard.MinActive < 0 || !(r.guards.MinRatio > 0 && r.guards.MinRatio <= 1):
@@ -188,7 +188,7 @@ func (said *RuleConfig) compile(actions *action.Catalogue, guards action.Guards,
 	}
 	if said.UndoOnResolved {
 		if r.undo = r.action.Undo; r.undo == nil || r.on != onFiring {
-			return nil, errors.New("undo_on_resolved: only for a rule on firing whose action can be taken back: " + actions.Undoable())
+			return nil, errors.New("undo_on_resolved: only for a rule on firing whose action can be undone: " + actions.Undoable())
 		}
 	}
 	return r, nil
@@ -230,19 +230,19 @@ func (said *RuleConfig) checkSource(source *ParamSource, p action.Param, actions
 	}
 	switch {
 	case given != 1:
-		return errors.New("want one of label, value and find")
+		return errors.New("must have one of label, value and find")
 	case source.Label != "" && !labelName.MatchString(source.Label):
-		return errors.New("label: want the name of a label")
+		return errors.New("label: must be the name of a label")
 	case source.Label != "" && source.Empty():
-		return errors.New("a label may hold anything: say which values are meant (enum, regexp, min and max, domains), or any: true")
+		return errors.New("a label can have any value: list the permitted ones (enum, regexp, min and max, domains), or set any: true")
 	case source.Label != "":
 		return source.Compile(p)
 	case !source.Empty():
-		return errors.New("a constraint is for a label only")
+		return errors.New("only a label can have constraints")
 	case source.Find != "" && (p.Find == nil || source.Find != p.Find.Name):
-		return errors.New("find: want " + actions.Finders())
+		return errors.New("find: must be " + actions.Finders())
 	case source.Find != "" && said.Confirm.AtLeast[p.Find.Field] < p.Find.Least:
-		return fmt.Errorf("find: say in confirm %s: at_least: {%s: …}, %d or more", p.Find.Why, p.Find.Field, p.Find.Least)
+		return fmt.Errorf("find: confirm needs %s: at_least: {%s: …}, with %d or more", p.Find.Why, p.Find.Field, p.Find.Least)
 	case source.Value != nil:
 		if _, why := p.Check(p.Given(fmt.Sprint(source.Value))); why != "" {
 			return errors.New("value: " + why)
@@ -253,14 +253,14 @@ func (said *RuleConfig) checkSource(source *ParamSource, p action.Param, actions
 
 func (c ConfirmConfig) check(a *action.Action, all *action.Catalogue) error {
 	if len(c.Read) == 0 && len(c.AtLeast) == 0 && c.LatencyAbove == 0 && len(c.HTable) == 0 && !c.NotLoadedSince {
-		return errors.New("an alert is a hint, not a command: say what must be true at Kamailio (read, at_least, latency_above, htable, not_loaded_since)")
+		return errors.New("an alert is a hint, not a command: say what must be true in Kamailio (read, at_least, latency_above, htable, not_loaded_since)")
 	}
 	if (len(c.Read) > 0 || len(c.AtLeast) > 0) && a.Look == nil {
 		return fmt.Errorf("%s reads nothing before it", a.Name)
 	}
 	for field, value := range c.Read {
 		if len(readValues(value)) == 0 {
-			return fmt.Errorf("read: %s: want a value, or a list of values", field)
+			return fmt.Errorf("read: %s: must be a value or a list of values", field)
 		}
 	}
 	if c.LatencyAbove != 0 {
@@ -277,13 +277,13 @@ func (c ConfirmConfig) check(a *action.Action, all *action.Catalogue) error {
 	for _, h := range c.HTable {
 		switch {
 		case !action.IsName(h.Table) || h.Of != "" && !action.IsName(h.Of):
-			return errors.New("htable: want the name of a table")
+			return errors.New("htable: table must be the name of an htable")
 		case (h.Label == "") == (h.Key == ""):
-			return errors.New("htable: want a label or a key")
+			return errors.New("htable: give either label or key")
 		case h.Above == nil:
-			return errors.New("htable: want above")
-		case (h.Of == "") != (h.Share == 0) || h.Share < 0 || h.Share >= 1:
-			return errors.New("htable: of and share go together, and share is from 0 to 1")
+			return errors.New("htable: above is missing")
+		case (h.Of == "") != (h.Ratio == 0) || h.Ratio < 0 || h.Ratio >= 1:
+			return errors.New("htable: of and ratio need each other, and ratio must be above 0 and below 1")
 		}
 	}
 	return nil

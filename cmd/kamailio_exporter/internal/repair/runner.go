@@ -231,7 +231,7 @@ func (m *Runner) act(ctx context.Context, j *attempt) verdict {
 		return m.refuse(j, railDuplicate, "this alert was answered before")
 	}
 	if !r.finds() && !m.ledger.oneOf(j.tag.Group, j.tag.Target) {
-		return m.refuse(j, railGroup, "something was done for the same group of alerts less than "+groupLife.String()+" ago")
+		return m.refuse(j, railGroup, "an action ran for the same group of alerts less than "+groupLife.String()+" ago")
 	}
 	if who := m.engine.Journal.Person(r.action, j.args, now.Add(-j.all.quiet)); who != "" {
 		return m.refuse(j, railPerson, who+" changed this less than "+j.all.quiet.String()+" ago")
@@ -346,7 +346,7 @@ func (m *Runner) arguments(ctx context.Context, j *attempt, find bool) *verdict 
 		}
 		checked, wrong := p.Check(value)
 		if wrong == "" && source.Label != "" && !source.Meets(checked) {
-			wrong = "has a value that the rule does not let through"
+			wrong = "has a value that the rule does not permit"
 		}
 		if wrong != "" {
 			return refused(railParameter, (&action.ParamError{Name: p.Name, Why: wrong}).Error())
@@ -401,7 +401,7 @@ func (m *Runner) refuse(j *attempt, by rail, detail string) verdict {
 		})
 	}
 	if by.storm && j.tag.Step == stepDo && m.ledger.refused(j.tag) {
-		m.openBreaker(r.name, fmt.Sprintf("%d alerts within %s asked for more than the guard rails let through", stormAlerts, stormTime))
+		m.openBreaker(r.name, fmt.Sprintf("%d alerts within %s requested more than the guard rails permit", stormAlerts, stormTime))
 	}
 	v := verdict{again: by.again}
 	v.Rule, v.Alert, v.Step, v.Outcome, v.DryRun, v.By, v.Detail = r.name, j.alert.fingerprint, j.tag.Step, audit.Refused, !r.enforce, by.name, detail

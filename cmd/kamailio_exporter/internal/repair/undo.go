@@ -43,7 +43,7 @@ func (m *Runner) UndoDue(ctx context.Context) {
 		if !ok {
 			return
 		}
-		m.takeBack(ctx, rules, r, c)
+		m.undo(ctx, rules, r, c)
 		leave()
 	}
 }
@@ -59,7 +59,7 @@ func (m *Runner) resolve(ctx context.Context, j *attempt) (v verdict, ok bool) {
 		m.mark(*c, onResolved)
 		c.resolved = m.engine.Now()
 	}
-	return m.takeBack(ctx, j.all, j.rule, *c)
+	return m.undo(ctx, j.all, j.rule, *c)
 }
 
 // firesAgain cancels the undo of a change whose alert fires again.
@@ -76,10 +76,10 @@ func (m *Runner) mark(c change, status string) {
 	m.note("the alert of "+c.id+" is "+status, tag)
 }
 
-// takeBack undoes a change whose alert is resolved, if the budget would allow the
+// undo undoes a change whose alert is resolved, if the budget would allow the
 // change again and the state is still what the rule left. ok is false if the undo has
 // to wait.
-func (m *Runner) takeBack(ctx context.Context, all *Rules, r *rule, c change) (v verdict, ok bool) {
+func (m *Runner) undo(ctx context.Context, all *Rules, r *rule, c change) (v verdict, ok bool) {
 	v.Verdict = adminapi.Verdict{Rule: r.name, Alert: c.tag.Alert, Step: stepUndo, Outcome: audit.Refused, DryRun: c.dryRun}
 	waits := func(by rail, why string) (verdict, bool) {
 		v.By, v.Detail = by.name, why
@@ -91,7 +91,7 @@ func (m *Runner) takeBack(ctx context.Context, all *Rules, r *rule, c change) (v
 	// Do not undo before the rule could act again: otherwise the target could not be
 	// taken out again if needed.
 	if full, _ := m.ledger.room(r, all.budget, c.tag.Target, c.dryRun); full != "" {
-		return waits(railBudget, "it waits until it could be done again: "+full)
+		return waits(railBudget, "it waits until the rule could act again: "+full)
 	}
 	if c.dryRun {
 		m.ledger.drop(c)

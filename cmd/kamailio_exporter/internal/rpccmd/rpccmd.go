@@ -110,11 +110,9 @@ func dangers(price kamrpc.Price) string {
 	for _, d := range price.Dangers {
 		text := d.What
 		if d.Versions != "" {
-			text += " (" + strings.TrimSuffix(d.Versions, ".") + ")"
+			text += " (" + d.On() + ")"
 		}
-		if !slices.Contains(all, text) {
-			all = append(all, text)
-		}
+		all = append(all, text)
 	}
 	return strings.Join(all, "; ")
 }
@@ -298,14 +296,16 @@ func (c *command) list(w io.Writer) error {
 		Of        string   `json:"of,omitempty"`
 		Dangerous string   `json:"dangerous,omitempty"`
 		Versions  []string `json:"dangerous_versions,omitempty"` // version prefixes
+		refused   string
 	}
 	rows := []row{}
 	for _, price := range kamrpc.PriceList() {
 		if price.Effect == kamrpc.Read && !alwaysDangerous(price) {
 			r := row{Method: price.Method, Cost: price.Cost.String(), Of: price.Of, Dangerous: dangers(price)}
 			for _, d := range price.Dangers {
-				if d.Versions != "" {
-					r.Versions = append(r.Versions, d.Versions)
+				r.Versions = append(r.Versions, strings.Fields(d.Versions)...)
+				if r.refused = "; refused on " + d.On(); d.MinParams > 0 {
+					r.refused = fmt.Sprintf("; needs %d or more parameters", d.MinParams)
 				}
 			}
 			rows = append(rows, r)
@@ -317,11 +317,19 @@ func (c *command) list(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "METHOD\tCOST\tGROWS WITH")
 	for _, r := range rows {
-		with := r.Of
-		if r.Dangerous != "" {
-			with += "; refused if it " + r.Dangerous
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\n", r.Method, r.Cost, with)
+		fmt.Fprintf(table, "%s\t%s\t%s\n", r.Method, r.Cost, r.Of+r.refused)
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(w, legend)
+	return err
 }
+
+// legend explains the words of the list.
+const legend = `
+constant: the cost does not depend on load or data.
+walk:     Kamailio counts in place; the time grows slowly, the reply does not.
+growing:  the reply grows with the data; above a limit the call is refused.
+refused:  on these versions of Kamailio the call can crash the server.
+`

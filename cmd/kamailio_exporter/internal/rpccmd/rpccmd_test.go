@@ -54,14 +54,14 @@ func TestRPCExitCodes(t *testing.T) {
 		{"a reload", []string{"dispatcher.reload"}, nil, cli.ExitRefused, "use kamailio_exporter admin run", "dispatcher.reload"},
 		{"an action", []string{"ul.rm", "location", "a"}, nil, cli.ExitRefused, "changes Kamailio (action)", "ul.rm"},
 		{"not priced", []string{"core.kill"}, nil, cli.ExitRefused, "not among the RPCs that the exporter may call", "core.kill"},
-		{"not read on purpose", []string{"ws.dump"}, nil, cli.ExitRefused, "50 at the most", "ws.dump"},
+		{"not read on purpose", []string{"ws.dump"}, nil, cli.ExitRefused, "at most 50 connections", "ws.dump"},
 		{"dangerous on all versions", []string{"mtree.list"}, nil, cli.ExitRefused, "mtree.summary is safe", "mtree.list"},
 		{"dangerous on this version", []string{"permissions.addressDump"}, nil, cli.ExitRefused, "on version 5.6.3", "permissions.addressDump"},
-		{"dangerous without a parameter", []string{"secfilter.print"}, nil, cli.ExitRefused, "when it gets no parameter", "secfilter.print"},
+		{"dangerous without a parameter", []string{"secfilter.print"}, nil, cli.ExitRefused, "crashes 5.6.3 if it has no parameter", "secfilter.print"},
 		{"not on this server", []string{"rtpproxy.list"}, nil, cli.ExitRefused, "has no RPC rtpproxy.list", "rtpproxy.list"},
 		{"not served by the script", []string{"drouting.gw_status"}, nil, cli.ExitRefused, "kamailio.cfg does not serve it", "drouting.gw_status"},
 		{"above its limit", []string{"ul.dump", "--collector.usrloc_contacts.limit=5"}, nil, cli.ExitRefused, "there are 303 registered contacts, above the limit of 5. If Kamailio can afford it, allow it with --collector.usrloc_contacts.limit=303", "ul.dump"},
-		{"a limit of none", []string{"dlg.briefing", "--collector.dialog_age.limit=0"}, nil, cli.ExitRefused, "above the limit of 0", "dlg.briefing"},
+		{"a limit of 0", []string{"dlg.briefing", "--collector.dialog_age.limit=0"}, nil, cli.ExitRefused, "above the limit of 0", "dlg.briefing"},
 		{"too large", []string{"core.info", "--kamailio.max-reply-size=4KiB"}, func(s *kamrpctest.Server) {
 			s.Handle("core.info", `{"a":"`+strings.Repeat("x", 5000)+`"}`)
 		}, cli.ExitRefused, "raise --kamailio.max-reply-size", ""},
@@ -160,8 +160,16 @@ func TestRPCList(t *testing.T) {
 	}
 	machine, err := askRPC(t, "--output=json")
 	var rows []struct{ Method, Cost string }
-	if err != nil || json.Unmarshal([]byte(machine), &rows) != nil || len(rows) != strings.Count(out, "\n")-1 {
+	if err != nil || json.Unmarshal([]byte(machine), &rows) != nil || len(rows) != strings.Count(out, "\n")-1-strings.Count(legend, "\n") {
 		t.Errorf("%v, %s rows: %s", err, strconv.Itoa(len(rows)), machine)
+	}
+	for line := range strings.Lines(out) {
+		if len(line) > 81 {
+			t.Errorf("%d columns: %s", len(line)-1, line)
+		}
+	}
+	if !strings.Contains(out, "destinations; refused on 5.1 to 5.4\n") || strings.Count(machine, "not initialized") != 1 {
+		t.Errorf("keepalive.list is not refused on 5.1 to 5.4, or for more than one reason:\n%s", out)
 	}
 }
 

@@ -26,7 +26,7 @@ func inspectAdmin(s *cli.Settings, cfg *admin.Config, w io.Writer) error {
 	case s.PrintGrants:
 		return admin.PrintGrants(w, cfg)
 	}
-	fmt.Fprintf(w, "%s is good\n", s.AdminConfigFile)
+	fmt.Fprintf(w, "%s is valid\n", s.AdminConfigFile)
 	return nil
 }
 

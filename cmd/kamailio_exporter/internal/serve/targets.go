@@ -26,7 +26,7 @@ func checkConfig(s *cli.Settings, w io.Writer) error {
 		}
 		return fmt.Errorf("--config.file: problems in %s: %d", s.ConfigFile, len(problems))
 	}
-	fmt.Fprintf(w, "%s is good: targets: %d, modules: %d\n", s.ConfigFile, len(cfg.Targets), len(cfg.Modules))
+	fmt.Fprintf(w, "%s is valid: targets: %d, modules: %d\n", s.ConfigFile, len(cfg.Targets), len(cfg.Modules))
 	return nil
 }
 
@@ -81,7 +81,7 @@ func (v *Service) handleTargets(mux *http.ServeMux) {
 	reload := v.targets.ReloadNow
 	if !v.settings.Lifecycle {
 		reload = func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, "off: start with --web.enable-lifecycle, or send SIGHUP", http.StatusForbidden)
+			http.Error(w, "disabled: start the exporter with --web.enable-lifecycle, or send SIGHUP", http.StatusForbidden)
 		}
 	}
 	mux.HandleFunc("POST /-/reload", reload)

@@ -181,7 +181,7 @@ func TestDatagrams(t *testing.T) {
 		{"the request comes back", func(r string) []string { return []string{r} }, 0, "only a request from the peer"},
 		{"no status code", func(r string) []string { return []string{answer(r, "0 OK")} }, 0, "with the status code 0"},
 		{"another protocol", func(string) []string { return []string{"HTTP/1.1 200 OK\r\n\r\n" + strings.Repeat("x", 10000)} }, 0, `only data that is not SIP: "HTTP/1.1 200 OK`},
-		{"an announced body that is not there", func(r string) []string {
+		{"a Content-Length without a body", func(r string) []string {
 			return []string{strings.Replace(answer(r, "200 OK"), "Content-Length: 0", "Content-Length: 4000000000", 1)}
 		}, 0, "only data that is not SIP"},
 	} {
@@ -371,7 +371,7 @@ func TestStreams(t *testing.T) {
 	}{
 		{"OK", says(func(r string) string { return answer(r, "200 OK") }), 200, ""},
 		{"not found", says(func(r string) string { return answer(r, "404 Not Here") }), 404, ""},
-		{"closed behind the answer", func(conn net.Conn) { _, _ = io.WriteString(conn, answer(request(conn), "200 OK")) }, 200, ""},
+		{"closed after the reply", func(conn net.Conn) { _, _ = io.WriteString(conn, answer(request(conn), "200 OK")) }, 200, ""},
 		{"provisional, pings and requests first", says(func(r string) string {
 			return "\r\n\r\n" + answer(r, "100 Trying") + "\r\n" + r + other(r) + answer(r, "200 OK")
 		}), 200, ""},
@@ -498,10 +498,10 @@ func TestCertificates(t *testing.T) {
 		{"by address", soon, Config{Roots: good.pool()}, "", ""},
 		{"by name", soon, Config{Roots: good.pool(), ServerName: "sip.example.com"}, "", ""},
 		{"another name", soon, Config{Roots: good.pool(), ServerName: "other.example.com"}, "", "not other.example.com"},
-		{"by a name of its own", soon, Config{Roots: good.pool(), ServerName: "other.example.com"}, "sip.example.com", ""},
-		{"another name of its own", soon, Config{Roots: good.pool(), ServerName: "sip.example.com"}, "other.example.com", "not other.example.com"},
+		{"by its own name", soon, Config{Roots: good.pool(), ServerName: "other.example.com"}, "sip.example.com", ""},
+		{"another unique name", soon, Config{Roots: good.pool(), ServerName: "sip.example.com"}, "other.example.com", "not other.example.com"},
 		{"expired", past, Config{Roots: good.pool()}, "", "expired"},
-		{"another authority", soon, Config{Roots: stranger.pool()}, "", "unknown authority"},
+		{"another CA", soon, Config{Roots: stranger.pool()}, "", "unknown authority"},
 		{"the system's authorities", soon, Config{}, "", "unknown authority"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -542,7 +542,7 @@ func TestBrokenTLS(t *testing.T) {
 		{"slow", connections(t, nil, silent), "TLS handshake: not finished in time", false},
 		{"not TLS", connections(t, nil, endless("SIP/2.0 400 Bad Request\r\n")), "TLS handshake: ", false},
 		{"closed", connections(t, nil, func(net.Conn) {}), "TLS handshake: ", false},
-		{"wants a certificate of ours", connections(t, wantsOurs, silent), "TLS handshake: ", true},
+		{"requires a client certificate", connections(t, wantsOurs, silent), "TLS handshake: ", true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.target.Transport = "tls"

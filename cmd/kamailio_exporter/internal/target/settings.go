@@ -110,9 +110,9 @@ func (f *Flags) Declare(cmd *kingpin.CmdClause) {
 		f.switches[c.Name()] = cmd.Flag("collector."+c.Name(), c.About()+".").Default("true").Bool()
 	}
 	o := &t.Options
-	cmd.Flag("collector.dialog_profile.names", "Dialog profile to count, with all of its values together or with one of them; repeatable.").
+	cmd.Flag("collector.dialog_profile.names", "Dialog profile whose dialogs are counted: all of them, or those with one value; repeatable.").
 		PlaceHolder("PROFILE[:VALUE]").StringsVar(&o.DialogProfiles)
-	cmd.Flag("collector.dialplan.ids", "ID of a dialplan whose rules to count, repeatable.").
+	cmd.Flag("collector.dialplan.ids", "ID of a dialplan whose rules are counted; repeatable.").
 		PlaceHolder("ID").IntsVar(&o.Dialplans)
 	cmd.Flag("collector.pike.addresses", "Maximum number of blocked source addresses to export as labels. They are personal data, so the default is 0.").
 		Default("0").IntVar(&o.PikeAddresses)
@@ -128,7 +128,7 @@ func (f *Flags) Declare(cmd *kingpin.CmdClause) {
 		Default(fmt.Sprint(collector.DefaultTLSConnections)).IntVar(&o.TLSConnections)
 	cmd.Flag("collector.cfg.variables", "Numeric runtime setting of Kamailio to export, such as core.debug; repeatable.").
 		PlaceHolder("GROUP.NAME").StringsVar(&o.CfgVariables)
-	cmd.Flag("collector.htable_items.table", "htable whose integer items to export one by one, as kamailio_htable_item, while it has at most --scrape.list-limit entries; repeatable. Its keys become label values: name no table whose keys are personal data.").
+	cmd.Flag("collector.htable_items.table", "htable whose integer items are exported as kamailio_htable_item while it has at most --scrape.list-limit entries; repeatable. Its keys become label values, so do not export a table whose keys are personal data.").
 		PlaceHolder("NAME").StringsVar(&o.HTableItems)
 	cmd.Flag("collector.trunks.table", "Name of the htable in which kamailio-trunks.cfg counts the calls to each trunk.").
 		Default(collector.DefaultTrunksTable).StringVar(&o.TrunksTable)

@@ -55,16 +55,16 @@ func (f *Fault) Error() string { return f.Cause + ": " + f.Fix }
 var (
 	ErrRefused      = &Fault{"connection refused", "Kamailio does not listen on this TCP address", "add listen=tcp:ADDRESS:PORT to kamailio.cfg, or correct --xhttp_prom.url"}
 	ErrUnreachable  = &Fault{"no such host, no route to host, and other errors before a connection", "there is no connection to this address", "check the host name in --xhttp_prom.url, the route and the firewall"}
-	ErrTLS          = &Fault{"certificate, TLS, or HTTP response to HTTPS client", "the TLS handshake failed", "name the authority in ca_file of tls_config (--kamailio.http-config-file), and use http:// for a tcp socket and https:// for a tls one"}
+	ErrTLS          = &Fault{"certificate, TLS, or HTTP response to HTTPS client", "the TLS handshake failed", "set ca_file in tls_config (--kamailio.http-config-file), and use http:// for a tcp socket and https:// for a tls one"}
 	ErrClosed       = &Fault{"EOF, connection reset", "Kamailio closed the connection without a reply", "load the module xhttp, set tcp_accept_no_cl=yes (the request has no Content-Length), and use https:// for a tls socket"}
 	ErrTimedOut     = &Fault{"deadline exceeded", "Kamailio's TCP workers are busy, or event_route[xhttp:request] sends no reply for this path", "end the event route with xhttp_reply(), raise tcp_children, set xhttp_prom_timeout to 0, or raise --xhttp_prom.timeout"}
 	ErrUnauthorized = &Fault{"HTTP status 401", "the page needs a user and password", "give them in --kamailio.http-config-file"}
 	ErrForbidden    = &Fault{"HTTP status 403", "event_route[xhttp:request] refuses the exporter's address", "allow it there (src_ip)"}
-	ErrNotFound     = &Fault{"HTTP status 404", "event_route[xhttp:request] does not serve this path", "call prom_dispatch() there for this path, or correct the path in --xhttp_prom.url: prom_check_uri() is true for /metrics alone"}
+	ErrNotFound     = &Fault{"HTTP status 404", "event_route[xhttp:request] does not serve this path", "call prom_dispatch() there for this path, or correct the path in --xhttp_prom.url: prom_check_uri() accepts only /metrics"}
 	ErrBuffer       = &Fault{"HTTP status 500", "xhttp_prom could not build the page: its buffer is too small or does not fit into private memory, or xhttp_prom_stats names a statistic that does not exist", `set xhttp_prom_stats to "" (the exporter has the statistics) and xhttp_prom_buf_size to a larger number of bytes, and give Kamailio more private memory (-M) if its log says that there is none`}
-	ErrStatus       = &Fault{"another HTTP status", "the reply is not xhttp_prom's, but the script's or that of a proxy in between", "name Kamailio itself in --xhttp_prom.url, and look for xhttp_reply() in event_route[xhttp:request]"}
-	ErrNotThePage   = &Fault{"not text/plain, not text, compressed", "something else than xhttp_prom answers at this address", "correct host, port and path in --xhttp_prom.url"}
-	ErrCutOff       = &Fault{"unexpected EOF, cut off", "the connection ended in the middle of the page", "see whether Kamailio was restarted, or a proxy in between limits replies"}
+	ErrStatus       = &Fault{"another HTTP status", "the reply comes from the script or a proxy, not from xhttp_prom", "use Kamailio's own address in --xhttp_prom.url, and look for xhttp_reply() in event_route[xhttp:request]"}
+	ErrNotThePage   = &Fault{"not text/plain, not text, compressed", "another program answers at this address, not xhttp_prom", "correct host, port and path in --xhttp_prom.url"}
+	ErrCutOff       = &Fault{"unexpected EOF, cut off", "the connection ended in the middle of the page", "check whether Kamailio was restarted, or a proxy limits the size of replies"}
 	ErrTooLarge     = &Fault{"larger than --xhttp_prom.max-size", "the page has too many metrics", `set xhttp_prom_stats to "" (the exporter has the statistics), use labels with fewer values, or raise --xhttp_prom.max-size`}
 )
 
