@@ -294,7 +294,7 @@ func nearLimits() string {
 		{"process memory", `max by (cluster, job, instance) (kamailio_pkg_real_used_bytes{S} / kamailio_pkg_total_bytes{S})`, "0.8"},
 		{"TCP connections", `max by (cluster, job, instance) (kamailio_tcp_connections{S} / (kamailio_tcp_max_connections{S} > 0))`, "0.8"},
 		{"calls not answered", `(1 - ` + strings.Replace(ser(" by (cluster, job, instance) ", "[5m]"), "> 0)", "> 0.0166)", 1) + `)` + isUp, "0.6"},
-		{"gateways down", `sum by (cluster, job, instance) (` + gatewaysDown + `)`, "1"},
+		{"gateways down", `avg by (cluster, job, instance) (` + gatewaysDown + `)`, "0.5"},
 		{"internal errors", `(` + strings.ReplaceAll(ownErrors, "[R]", "[5m]") + `) / (sum by (cluster, job, instance) (rate(kamailio_core_requests_received_by_method_total{S}[5m])) > 0.1)`, "0.05"},
 		{"expired calls", `sum by (cluster, job, instance) (rate(kamailio_dialog_expired_total{S}[15m])) / (sum by (cluster, job, instance) (rate(kamailio_dialog_processed_total{S}[15m])) > 0.01)`, "0.05"},
 		{"failed DNS lookups", `sum by (cluster, job, instance) (rate(kamailio_dns_failed_requests_total{S}[5m]))`, "0.1"},

@@ -45,7 +45,7 @@ func TestVerifiedNeedsReads(t *testing.T) {
 	outcomesOf(t, func(t *testing.T, server *kamailiotest.Server, b *endpoint, six bool) {
 		// The addresses of 5.6 cannot be read, only the subnets.
 		sql(t, server, "DELETE FROM address WHERE mask=32 AND ip_addr GLOB '[0-9]*.*';")
-		outcome, said := audit.Unverified, "asked safely for the number of addresses"
+		outcome, said := audit.Unverified, "has no safe RPC for the number of addresses"
 		if six {
 			outcome, said = audit.Contradicted, "addresses fell from"
 		}
