@@ -40,7 +40,7 @@ test: ## test all, against Kamailio 5.6 and 6.0, and lint; installs what it need
 	go test -count=1 -timeout=10m -run TestNothingGrows ./cmd/kamailio_exporter
 	# A module of its own: the dashboards, the alert rules, and alerts on real faults.
 	root=$$(.ci/trixie-root.sh) && cd dashboards/generate && KAMAILIO_TEST=require KAMAILIO_TEST_ROOT_60="$$root" \
-		go test -count=1 -timeout=15m ./...
+		go test -count=1 -timeout=20m ./...
 	.ci/packages/test.sh
 	$(MAKE) lint
 

@@ -345,6 +345,7 @@ func TestTrunksAreTrue(t *testing.T) {
 		for _, proxy := range trunkProxies {
 			for _, transport := range proxy.transports {
 				t.Run(version+" "+proxy.language+" "+transport, func(t *testing.T) {
+					t.Parallel() // it mostly waits
 					dir, inDir := trunkFiles(t, strings.ReplaceAll(proxy.script, "TRANSPORT", transport))
 					list := write(t, filepath.Join(dir, "dispatcher.list"), "")
 					server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(string) string {
