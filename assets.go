@@ -9,7 +9,8 @@ import "embed"
 // Files are those files, under their names in the tree. What only runs in a
 // checkout (examples/demo, examples/compose) is not among them.
 //
-//go:embed README.md CHANGELOG.md SECURITY.md docs dashboards/screenshots/overview-incident.png
+//go:embed README.md CHANGELOG.md SECURITY.md docs
+//go:embed dashboards/screenshots/overview-incident.png dashboards/screenshots/trunks.png
 //go:embed dashboards/*.json alerts/*.yml alerts/*.tmpl alerts/*.md alerts/runbooks
 //go:embed examples/README.md examples/admin examples/agent examples/kubernetes examples/prometheus
 //go:embed examples/systemd examples/kamailio/*.cfg examples/kamailio/*.lua examples/kamailio/*.py
