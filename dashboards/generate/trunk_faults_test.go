@@ -16,25 +16,8 @@ import (
 
 // faultyTrunks sends a call to GATEWAY-TRUNK to the gateway at this port after its own,
 // and counts it for this trunk.
-const faultyTrunks = `#!KAMAILIO
-debug=0
-log_stderror=yes
-children=4
-auto_aliases=no
-dns=no
-loadmodule "jsonrpcs.so"
-loadmodule "kex.so"
-loadmodule "tm.so"
-loadmodule "tmx.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
-loadmodule "textops.so"
-loadmodule "siputils.so"
-loadmodule "dialog.so"
+const faultyTrunks = proxyHeader + `
 loadmodule "htable.so"
-loadmodule "cfgutils.so"
-modparam("rr", "enable_full_lr", 0)
 modparam("tm", "fr_timer", 2000)
 
 #!define TRUNKS_DIALOG

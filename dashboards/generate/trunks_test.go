@@ -23,27 +23,11 @@ import (
 // in each language that Kamailio runs. They route a call to the gateways in the called user
 // name, which are at the ports after its own: serial-1-2 tries them one after the other,
 // fork-1-2 both at once, ds-1 uses the dispatcher.
-const trunkServer = `#!KAMAILIO
-debug=0
-log_stderror=yes
-children=4
+const trunkServer = proxyHeader + `
 tcp_children=4
-auto_aliases=no
-dns=no
-loadmodule "jsonrpcs.so"
-loadmodule "kex.so"
-loadmodule "tm.so"
-loadmodule "tmx.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
-loadmodule "textops.so"
-loadmodule "siputils.so"
-loadmodule "dialog.so"
 loadmodule "htable.so"
 loadmodule "dispatcher.so"
 loadmodule "corex.so"
-modparam("rr", "enable_full_lr", 0)
 modparam("tm", "failure_reply_mode", 3)
 modparam("tm", "fr_timer", 2000)
 modparam("tm", "fr_inv_timer", 4000)

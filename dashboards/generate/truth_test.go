@@ -28,14 +28,11 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// refusing is a proxy that handles a call as the called user says: it relays it to a
-// gateway (at the sixth port and above), or rejects it itself, before or after
-// dlg_manage(), with a transaction (t) or without (s).
-const refusing = `#!KAMAILIO
+// proxyHeader begins the configuration of a proxy for calls.
+const proxyHeader = `#!KAMAILIO
 debug=0
 log_stderror=yes
 children=4
-tcp_children=1
 auto_aliases=no
 dns=no
 loadmodule "jsonrpcs.so"
@@ -49,6 +46,13 @@ loadmodule "textops.so"
 loadmodule "siputils.so"
 loadmodule "dialog.so"
 modparam("rr", "enable_full_lr", 0)
+`
+
+// refusing is a proxy that handles a call as the called user says: it relays it to a
+// gateway (at the sixth port and above), or rejects it itself, before or after
+// dlg_manage(), with a transaction (t) or without (s).
+const refusing = proxyHeader + `
+tcp_children=1
 modparam("tm", "failure_reply_mode", 3)
 
 request_route {
