@@ -348,6 +348,7 @@ func TestInvalidFlagsAndFiles(t *testing.T) {
 		{"--collector.statistics.counter=exporter:build_info=X.", []string{"--collector.statistics.counter", "the exporter's own"}},
 		{"--web.telemetry-path=metrics", []string{"--web.telemetry-path must be"}},
 		{"--web.telemetry-path=/-/ready", []string{"is reserved"}},
+		{"--web.telemetry-path=/runbooks/m", []string{"is reserved"}},
 		{"--log.level=loud", []string{"loud"}},
 		{"--kamailio.uri=gopher://x", []string{"--kamailio.uri", "gopher", "use http, https, unix, udp, tcp, fifo, binrpc+unix or binrpc+tcp"}},
 		{"--kamailio.uri=localhost:5060", []string{"--kamailio.uri", "not a URI", "unix:///run"}},
@@ -544,7 +545,7 @@ func TestWebConfigFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := start(t, "--kamailio.uri="+fake(t).URI("http"), "--web.config.file="+file)
-	for _, path := range []string{"/", "/metrics", "/-/ready"} {
+	for _, path := range []string{"/", "/metrics", "/-/ready", "/runbooks/", "/runbooks/KamailioDown"} {
 		if resp, _ := e.get(t, path); resp.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s without a password: %s", path, resp.Status)
 		}

@@ -148,7 +148,7 @@ func (s *Settings) check() error {
 	switch {
 	case !strings.HasPrefix(path, "/") || path == "/":
 		return fmt.Errorf("--web.telemetry-path must be a path below /, such as /metrics, not %q", path)
-	case strings.HasPrefix(path, "/-/") || strings.ContainsAny(path, " {}"):
+	case strings.HasPrefix(path, "/-/") || strings.HasPrefix(path, "/runbooks/") || strings.ContainsAny(path, " {}"):
 		return fmt.Errorf("--web.telemetry-path %q is reserved; choose another, such as /metrics", path)
 	case s.ConfigFile != "" && (path == "/probe" || path == "/sd"):
 		return fmt.Errorf("--web.telemetry-path %q is used for targets when --config.file is set; choose another", path)

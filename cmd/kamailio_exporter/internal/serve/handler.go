@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,14 +26,10 @@ func (v *Service) newHandler(one *page) http.Handler {
 		metrics = one
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { // GET serves HEAD too
-		landing, err := v.newLandingPage(one) // built per request: a reload or a scrape changes it
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		landing.ServeHTTP(w, r)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { // GET serves HEAD too
+		writePage(w, v.landingPage(one)) // built per request: a reload or a scrape changes it
 	})
+	handleRunbooks(mux)
 	mux.Handle("GET "+v.settings.TelemetryPath, metrics)
 	// Neither path queries Kamailio: the exporter must not be restarted because Kamailio
 	// is down.
@@ -68,9 +63,9 @@ func plainText(text string) http.Handler {
 	})
 }
 
-// newLandingPage shows the configuration and the state of the last scrape. It does not
+// landingPage shows the configuration and the state of the last scrape. It does not
 // query Kamailio.
-func (v *Service) newLandingPage(one *page) (http.Handler, error) {
+func (v *Service) landingPage(one *page) web.LandingConfig {
 	s := v.settings
 	var page strings.Builder
 	links := []web.LandingLinks{{Address: s.TelemetryPath, Text: "Metrics"}}
@@ -96,10 +91,6 @@ func (v *Service) newLandingPage(one *page) (http.Handler, error) {
 		fmt.Fprintf(&page, "<tr><td><code>%s</code></td><td>%s</td><td>%s</td><td>%s</td></tr>\n", c.Name(), state, html.EscapeString(c.About()), link)
 	}
 	page.WriteString("</table>\n")
-	docs := "https://github.com/kamailio-exporter/kamailio_exporter/blob/main/"
-	if regexp.MustCompile(`^\d+\.\d+\.\d+$`).MatchString(version.Version) {
-		docs = strings.Replace(docs, "main", "v"+version.Version, 1)
-	}
 	fmt.Fprintf(&page, `<h3>Documentation</h3>
 <ul>
 <li><a href="%[1]sREADME.md">Overview</a></li>
@@ -107,20 +98,18 @@ func (v *Service) newLandingPage(one *page) (http.Handler, error) {
 <li><a href="%[1]sdocs/configuration.md">Configuration</a></li>
 <li><a href="%[1]sdocs/troubleshooting.md">Troubleshooting</a></li>
 </ul>
-`, docs)
-	return web.NewLandingPage(web.LandingConfig{
+`, sourceURL())
+	return web.LandingConfig{
 		Name:        "Kamailio Exporter",
 		Description: "Prometheus exporter for the Kamailio SIP server",
-		HeaderColor: "#2c5f8a",
 		Version:     version.Info(),
 		Links: append(links,
+			web.LandingLinks{Address: "/runbooks/", Text: "Runbooks", Description: "what to do about each alert"},
 			web.LandingLinks{Address: "/-/healthy", Text: "Health", Description: "200 while the exporter runs, even if Kamailio is down"},
 			web.LandingLinks{Address: "/-/ready", Text: "Readiness", Description: "200 while the exporter runs"},
 		),
 		ExtraHTML: page.String(),
-		ExtraCSS:  "table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em .2em 0;border-bottom:1px solid #ddd}td:last-child{white-space:nowrap}",
-		Profiling: "false",
-	})
+	}
 }
 
 // writeKamailio writes the result of the last scrape, and returns the states of the
