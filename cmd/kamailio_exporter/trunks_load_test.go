@@ -45,7 +45,7 @@ modparam("xhttp_prom", "prom_histogram", "name=delay; label=trunk; buckets=100:2
 include_file "INCLUDE"
 
 route[TRUNK_NAME] {
-	$var(trunk) = "trunk" + ($(ci{s.select,0,-}{s.int}) mod TRUNKS);
+	$var(trunk) = $avp(gateway);
 }
 
 branch_route[TRUNKS] {
@@ -58,10 +58,9 @@ onreply_route[TRUNKS] {
 
 branch_route[PROM] {
 	if ($tt != $null) return;
-	route(TRUNK_NAME);
-	$avp(trunk) = $var(trunk);
+	$avp(trunk) = $avp(gateway);
 	$avp(start) = ($TV(sn) mod 1000000) * 1000 + $TV(un) / 1000;
-	prom_counter_inc("attempts", "1", "$var(trunk)");
+	prom_counter_inc("attempts", "1", "$avp(trunk)");
 }
 
 onreply_route[PROM] {
@@ -106,6 +105,8 @@ request_route {
 	if (!is_method("INVITE")) exit;
 	dlg_manage();
 	record_route();
+	# As dispatcher or drouting would, which keep the chosen gateway in an AVP.
+	$avp(gateway) = "trunk" + ($(ci{s.select,0,-}{s.int}) mod TRUNKS);
 	if ($shv(mode) == 1) {
 		t_on_branch("TRUNKS");
 		t_on_reply("TRUNKS");

@@ -462,7 +462,7 @@ func TestTrunksGuide(t *testing.T) {
 						"\tdlg_manage();", "dlg_manage(); set_dlg_profile(\"carrier\", \"a b:c\");",
 						"KSR.dialog.dlg_manage()", `KSR.dialog.dlg_manage(); KSR.dialog.set_dlg_profile("carrier", "a b:c")`,
 						`loadmodule "dialog.so"`, `loadmodule "dialog.so"`+"\n"+`modparam("dialog", "profiles_with_value", "carrier")`,
-						`$nh(d) + ":" + $nh(p)`, `$(xavp(_dsdst_=>attrs){param.value,trunk})`,
+						`$_s($nh(d):$nh(p))`, `$(xavp(_dsdst_=>attrs){param.value,trunk})`,
 						`KSR.pv.getw("$nh(d)") .. ":" .. KSR.pv.getw("$nh(p)")`, `KSR.pv.get("$(xavp(_dsdst_=>attrs){param.value,trunk})")`,
 						`f"{KSR.pv.getw('$nh(d)')}:{KSR.pv.getw('$nh(p)')}"`, `KSR.pv.get("$(xavp(_dsdst_=>attrs){param.value,trunk})")`).Replace(text)
 				}

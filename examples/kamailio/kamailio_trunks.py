@@ -1,8 +1,7 @@
 """kamailio-trunks.cfg for a KEMI script in Python: the same counters in the same table.
 docs/trunks.md has a complete example.
 
-For Kamailio 5.4 to 6.0, and for 6.1 over TCP. Needs the modules tm, tmx, htable
-and pv.
+For Kamailio 5.4 to 6.1. Needs the modules tm, tmx, htable and pv.
 
   1. Copy this file beside your script, import it there, and make your class one of its
      own: class kamailio(kamailio_trunks.Trunks). In kamailio.cfg, define the table:

@@ -14,7 +14,7 @@ import (
 var (
 	trunkTable   = []string{`modparam("htable", "htable", "trunks=>size=10;initval=0;")`}
 	trunkInclude = []string{`include_file "kamailio-trunks.cfg"  # docs/trunks.md has a complete example`}
-	trunkBranch  = []string{"route[TRUNK_NAME] {", "\t$var(trunk) = $nh(d) + \":\" + $nh(p);", "}", "branch_route[TO_TRUNK] {", "\troute(TRUNKS_BRANCH);", "}", "# before t_relay() of each call:", `t_on_branch("TO_TRUNK");`}
+	trunkBranch  = []string{"route[TRUNK_NAME] {", "\t$var(trunk) = $_s($nh(d):$nh(p));", "}", "branch_route[TO_TRUNK] {", "\troute(TRUNKS_BRANCH);", "}", "# before t_relay() of each call:", `t_on_branch("TO_TRUNK");`}
 	trunkReply   = []string{"onreply_route[FROM_TRUNK] {", "\troute(TRUNKS_REPLY);", "}", "# before t_relay() of each call:", `t_on_reply("FROM_TRUNK");`}
 	trunkEnd     = []string{"#!define TRUNKS_DIALOG  # before the include", "event_route[dialog:end] {", "\troute(TRUNKS_CALL_END);", "}"}
 

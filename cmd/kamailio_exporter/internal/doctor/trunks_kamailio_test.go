@@ -40,7 +40,7 @@ func TestTrunkHooks(t *testing.T) {
 		}{
 			{"complete", nil, Healthy, OK, "counts the calls to trunks: 3 attempts", ""},
 			{"no include", []string{include, "", "route(TRUNKS_BRANCH)", "exit", "route(TRUNKS_REPLY)", "exit", "route(TRUNKS_CALL_END)", "exit"}, Healthy, Note, "are not counted", "kamailio.cfg: " + include},
-			{"no name", []string{`$nh(d) + ":" + $nh(p)`, `""`}, Degraded, Warn, "counts no attempt, although Kamailio", "kamailio.cfg: route[TRUNK_NAME] {"},
+			{"no name", []string{`$_s($nh(d):$nh(p))`, `""`}, Degraded, Warn, "counts no attempt, although Kamailio", "kamailio.cfg: route[TRUNK_NAME] {"},
 			{"no branch route", []string{`t_on_branch("TO_TRUNK");`, ""}, Degraded, Warn, "counts no attempt, although Kamailio", `kamailio.cfg: t_on_branch("TO_TRUNK");`},
 			{"no reply route", []string{`t_on_reply("FROM_TRUNK");`, ""}, Degraded, Warn, "has 3 attempts, none of them answered or refused", `kamailio.cfg: t_on_reply("FROM_TRUNK");`},
 			{"another table", []string{include, strings.ReplaceAll(string(readFile(t, filepath.Join(dir, "kamailio-trunks.cfg"))), "trunks=>", "carriers=>")}, Degraded, Warn, "in the htable carriers, but the exporter reads the htable trunks", "flag: --collector.trunks.table=carriers"},
