@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the image without a registry and runs what is in it: with buildah, as
-# root, on a golang base image made of the Debian root of trixie-root.sh and this
+# root, on a golang base image made of the Debian root of debian-roots.sh and this
 # machine's Go.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export BUILDAH_ISOLATION=chroot
 buildah() { command buildah --storage-driver vfs "$@"; }
 command -v buildah >/dev/null || { echo "image-test.sh: buildah is missing: apt-get install buildah" >&2; exit 1; }
-root=$(.ci/trixie-root.sh)
+root=$(.ci/debian-roots.sh trixie)
 
 base=localhost/kamailio_exporter-golang image=localhost/kamailio_exporter:test
 containers=()

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Records what real servers answer, for the tests: starts the demo's Kamailio
-# with traffic, the one of this machine and then 6.0, asks it each method over
+# with traffic, the one of this machine and then the others, asks it each method over
 # HTTP, and writes the replies, byte by byte, to
 # collector/testdata/<version>/<method>.json.
 #
 #   .ci/record.sh [METHOD...]    without methods: all of the cost table
 #
 # After it: go test ./collector -run Golden -update, and make docs
-# Needs root, as trixie-root.sh does; installs what is missing.
+# Needs root, as debian-roots.sh does; installs what is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -110,17 +110,17 @@ up() { # the TCP main process is the last that Kamailio forks
 	ask core.psa | grep -q 'tcp main process'
 }
 
-record() { # host or 6.0, MEDIA, METHOD...
-	local port version method to methods=("${@:3}")
+record() { # ROOT or nothing, MEDIA, METHOD...
+	local port version method to name=${1:-host} methods=("${@:3}")
 	[ ${#methods[@]} -gt 0 ] || return 0
 	port=$(free_ports)
-	export KAM_VERSION=$1 KAM_CONFIG=full KAM_MEDIA=$2 KAM_DIR=$dir/$1-$2 TRAFFIC_ONCE=1
+	export KAM_ROOT=$1 KAM_CONFIG=full KAM_MEDIA=$2 KAM_DIR=$dir/${name##*/}-$2 TRAFFIC_ONCE=1
 	export KAM_SIP_PORT=$port KAM_TLS_PORT=$((port + 1)) KAM_RPC_PORT=$((port + 2)) \
 		KAM_RPC_TCP_PORT=$((port + 3)) KAM_GW_PORT=$((port + 5))
 	mkdir -p "$KAM_DIR/replies"
 	setsid examples/demo/start-kamailio.sh >"$KAM_DIR/start.log" 2>&1 &
 	groups+=($!)
-	await 30 "Kamailio ($KAM_VERSION)" up
+	await 30 "Kamailio ($KAM_ROOT)" up
 	setsid examples/demo/traffic.sh >"$KAM_DIR/traffic.log" 2>&1 &
 	groups+=($!)
 	await 60 "the traffic" test -e "$KAM_DIR/traffic.ready"
@@ -150,14 +150,9 @@ for method in "${methods[@]}"; do
 	*) others+=("$method") ;;
 	esac
 done
-record_all() { # host or 6.0
-	record "$1" rtpengine "${others[@]}"
-	record "$1" rtpproxy "${rtpproxy[@]}"
-}
-
-record_all host
-if ! PATH=$PATH:/usr/sbin kamailio -v | grep -q 'kamailio 6\.0'; then
-	KAM_ROOT=$(.ci/trixie-root.sh)
-	export KAM_ROOT
-	record_all 6.0
-fi
+roots=$(.ci/debian-roots.sh)
+IFS=: read -ra roots <<<":$roots" # first the one of this machine
+for root in "${roots[@]}"; do
+	record "$root" rtpengine "${others[@]}"
+	record "$root" rtpproxy "${rtpproxy[@]}"
+done

@@ -4,7 +4,7 @@
 # and the rpm are installed, and then the static binary, by the commands of
 # docs/install.md. With UPDATE=1 it records the report of doctor that the documents show.
 #
-# The root is that of trixie-root.sh under an overlay in memory, with a network, a
+# The root is that of debian-roots.sh under an overlay in memory, with a network, a
 # process table and mounts of its own: nothing is left when the test ends, however
 # it ends. There is no systemd in it: units are verified by this machine's, and
 # started here by what they say of user, groups, directories, environment and
@@ -25,7 +25,7 @@ if [ "${1:-}" != inside ]; then
 	for program in unshare ip systemd-analyze readelf rpm; do
 		command -v $program >/dev/null || fail "$program is missing: run .ci/install.sh test"
 	done
-	root=$(.ci/trixie-root.sh)
+	root=$(.ci/debian-roots.sh trixie)
 	dir=$(mktemp -d)
 	trap 'rm -rf --one-file-system "$dir"' EXIT
 	DIST=$dir/dist .ci/packages/build.sh "-s -w -X github.com/prometheus/common/version.Version=$(cat VERSION)" "$(go env GOARCH)" >/dev/null

@@ -17,7 +17,7 @@
 #   DEMO_ALSO         another exporter to scrape, such as that of a second run.sh
 #   KAM_SIP_PORT (15060), KAM_TLS_PORT (15061), KAM_RPC_PORT (15080),
 #   KAM_RPC_TCP_PORT (15081), KAM_CTL_PORT (15082), KAM_GW_PORT (15090, to +7)
-#   KAM_VERSION=6.0   Kamailio 6.0 in the root that KAM_ROOT names
+#   KAM_ROOT          a Debian root with another Kamailio (.ci/debian-roots.sh)
 #   TRAFFIC_RATE, TRAFFIC_HOLD_MS, TRAFFIC_USERS    see traffic.sh
 set -euo pipefail
 

@@ -3,14 +3,13 @@
 # one directory. The demo and the tests start their servers with it.
 #
 #   KAM_DIR       work directory (required); sockets, database and log go there
-#   KAM_VERSION   "host" (default): the Kamailio of this machine;
-#                 "6.0": the one in the Debian root that KAM_ROOT names
-#                 (.ci/trixie-root.sh makes it and prints its path)
+#   KAM_ROOT      runs the Kamailio of the Debian root at this path (as made by
+#                 .ci/debian-roots.sh) instead of that of this machine
 #   KAM_CONFIG    "full" (default): examples/kamailio/kamailio.cfg;
 #                 "stock": Debian's own /etc/kamailio/kamailio.cfg as it is, or
 #                 with the define that KAM_STOCK_DEFINE names (WITH_JSONRPC), or
 #                 the copy of it in KAM_STOCK_FILE, in KAM_DIR
-#   KAM_SIP_PORT, KAM_TLS_PORT, KAM_RPC_PORT (HTTP), KAM_RPC_TCP_PORT (6.0),
+#   KAM_SIP_PORT, KAM_TLS_PORT, KAM_RPC_PORT (HTTP), KAM_RPC_TCP_PORT (Kamailio 6),
 #   KAM_CTL_PORT (BINRPC)
 #   KAM_RPC_UDP_PORT  if set, the datagram RPC socket is this UDP port of
 #                 127.0.0.1 and no longer $KAM_DIR/kamailio_rpc.sock
@@ -34,7 +33,6 @@ fail() {
 }
 
 dir=${KAM_DIR:?set KAM_DIR to the work directory}
-version=${KAM_VERSION:-host}
 config=${KAM_CONFIG:-full}
 sip_port=${KAM_SIP_PORT:-15060}
 tls_port=${KAM_TLS_PORT:-15061}
@@ -56,15 +54,12 @@ case $dir in
 *[!A-Za-z0-9/._-]*) fail "KAM_DIR may hold letters, digits and / . _ - only: $dir" ;;
 esac
 
-root=
-case $version in
-host) command -v kamailio >/dev/null || fail "kamailio is missing: run .ci/install.sh run" ;;
-6.0)
-	root=${KAM_ROOT:?set KAM_ROOT to what .ci/trixie-root.sh prints}
-	[ -x "$root/usr/sbin/kamailio" ] || fail "there is no Kamailio in $root: run .ci/trixie-root.sh"
-	;;
-*) fail "KAM_VERSION is host or 6.0, not $version" ;;
-esac
+root=${KAM_ROOT:-}
+if [ -n "$root" ]; then
+	[ -x "$root/usr/sbin/kamailio" ] || fail "there is no Kamailio in $root: run .ci/debian-roots.sh"
+else
+	command -v kamailio >/dev/null || fail "kamailio is missing: run .ci/install.sh run"
+fi
 
 args=(-DD -E -Y "$dir" -m "${KAM_SHM_MB:-64}" -M "${KAM_PKG_MB:-8}")
 

@@ -6,9 +6,10 @@
 // can run at once, even from different test binaries. It stops when its test ends, and
 // also when the test binary dies.
 //
-// The Kamailio of this machine is used for its own version. Kamailio 6.0 can also come from
-// the Debian root that .ci/trixie-root.sh creates and KAMAILIO_TEST_ROOT_60 names. Without
-// any Kamailio, tests are skipped, or fail if KAMAILIO_TEST is "require".
+// The Kamailio of this machine is used for its own version. Others come from the Debian
+// roots that .ci/debian-roots.sh creates and KAMAILIO_TEST_ROOTS lists. Versions that are
+// missing are not tested; with KAMAILIO_TEST=require, tests fail instead. KAMAILIO_TEST=host
+// uses only the Kamailio of this machine, and KAMAILIO_TEST=skip none.
 package kamailiotest
 
 import (
@@ -46,8 +47,8 @@ const (
 // Config selects the kind of server to start. The zero value is the full configuration
 // (examples/kamailio/kamailio.cfg) on the Kamailio of this machine.
 type Config struct {
-	// Version is "5.6", "6.0", or another version that Versions returned. Empty means
-	// the first of them.
+	// Version is one that AllVersions returned, such as "6.0". Empty means the first of
+	// them.
 	Version string
 	// Stock runs Debian's packaged configuration unchanged: RPC only on the Unix socket
 	// and the FIFO, and hardly any modules.
@@ -99,25 +100,47 @@ type Server struct {
 	traffic *exec.Cmd
 }
 
-// Versions returns the Kamailio versions that can be started here, such as "5.6" or "6.0",
-// with the machine's own first. If there are none, the test is skipped, or fails if
-// KAMAILIO_TEST is "require". If KAMAILIO_TEST is "skip", the test is always skipped.
+// AllVersions returns the supported Kamailio versions that can be started here, such as
+// "5.6" or "6.0", with the machine's own first. If there are none, the test is skipped.
+func AllVersions(tb testing.TB) []string {
+	tb.Helper()
+	return versions(tb, "5.4", "5.6", "6.0", "6.1")
+}
+
+// Versions returns two of AllVersions, for tests that take long.
 func Versions(tb testing.TB) []string {
 	tb.Helper()
-	if os.Getenv("KAMAILIO_TEST") == "skip" {
-		tb.Skip("SKIPPED: needs Kamailio, and KAMAILIO_TEST is \"skip\"")
-	}
-	var versions []string
+	return versions(tb, "5.6", "6.0")
+}
+
+func versions(tb testing.TB, wanted ...string) []string {
+	tb.Helper()
 	host := hostVersion()
+	switch os.Getenv("KAMAILIO_TEST") {
+	case "skip":
+		tb.Skip("SKIPPED: needs Kamailio, and KAMAILIO_TEST is \"skip\"")
+	case "host":
+		if host == "" {
+			tb.Fatal("KAMAILIO_TEST is \"host\", and this machine has no Kamailio: run .ci/install.sh test")
+		}
+		return []string{host}
+	}
+	var versions, without []string
 	if host != "" {
 		versions = append(versions, host)
 	}
-	if root60() != "" && host != "6.0" {
-		versions = append(versions, "6.0")
+	for _, version := range wanted {
+		switch {
+		case version == host:
+		case roots()[version] != "":
+			versions = append(versions, version)
+		default:
+			without = append(without, version)
+		}
 	}
-	if host == "" || !slices.Contains(versions, "6.0") {
-		missing(tb, "have %q; .ci/install.sh test installs Kamailio, and "+
-			"KAMAILIO_TEST_ROOT_60=$(.ci/trixie-root.sh) adds version 6.0", versions)
+	if len(without) > 0 {
+		missing(tb, "without %s; .ci/install.sh test installs Kamailio, and "+
+			"KAMAILIO_TEST_ROOTS=$(.ci/debian-roots.sh) adds other versions", strings.Join(without, ", "))
 	}
 	if len(versions) == 0 {
 		tb.SkipNow()
@@ -151,16 +174,21 @@ var hostVersion = sync.OnceValue(func() string {
 	return string(match[1])
 })
 
-func root60() string {
-	root := os.Getenv("KAMAILIO_TEST_ROOT_60")
-	if root == "" {
-		return ""
+// roots maps a version to the directory of a Debian that has it.
+var roots = sync.OnceValue(func() map[string]string {
+	found := map[string]string{}
+	kamailioPackage := regexp.MustCompile(`(?m)^Package: kamailio\n(?:.+\n)*?Version: (\d+\.\d+)`)
+	for _, root := range filepath.SplitList(os.Getenv("KAMAILIO_TEST_ROOTS")) {
+		status, err := os.ReadFile(filepath.Join(root, "var/lib/dpkg/status"))
+		if err != nil {
+			continue
+		}
+		if match := kamailioPackage.FindSubmatch(status); match != nil {
+			found[string(match[1])] = root
+		}
 	}
-	if _, err := os.Stat(filepath.Join(root, "usr/sbin/kamailio")); err != nil {
-		return ""
-	}
-	return root
-}
+	return found
+})
 
 // CheckConfig checks a configuration with this version of Kamailio (kamailio -c), and
 // returns an error with Kamailio's log output if it is invalid.
@@ -168,7 +196,7 @@ func CheckConfig(tb testing.TB, version, config string) error {
 	tb.Helper()
 	command := []string{"kamailio", "-c", "-f", "-"}
 	if version != hostVersion() {
-		command = append([]string{"chroot", root60(), "/usr/sbin/kamailio"}, command[1:]...)
+		command = append([]string{"chroot", roots()[version], "/usr/sbin/kamailio"}, command[1:]...)
 	}
 	cmd := exec.CommandContext(tb.Context(), command[0], command[1:]...)
 	if cmd.Err != nil {
@@ -185,12 +213,11 @@ func CheckConfig(tb testing.TB, version, config string) error {
 // when the test ends. Failing to start is fatal.
 func Start(tb testing.TB, cfg Config) *Server {
 	tb.Helper()
-	versions := Versions(tb)
 	if cfg.Version == "" {
-		cfg.Version = versions[0]
+		cfg.Version = Versions(tb)[0]
 	}
-	if !slices.Contains(versions, cfg.Version) {
-		missing(tb, "version %s is not among %q", cfg.Version, versions)
+	if cfg.Version != hostVersion() && roots()[cfg.Version] == "" {
+		missing(tb, "without %s", cfg.Version)
 		tb.SkipNow()
 	}
 	cfg.Stock = cfg.Stock || cfg.StockHTTP || cfg.Edit != nil
@@ -246,7 +273,6 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 	})
 	env := map[string]string{
 		"KAM_DIR":          dir,
-		"KAM_VERSION":      "host",
 		"KAM_CONFIG":       "full",
 		"KAM_MEDIA":        "rtpengine",
 		"KAM_SIP_PORT":     strconv.Itoa(port),
@@ -269,8 +295,7 @@ func start(tb testing.TB, cfg Config) (*Server, error) {
 		env["TRAFFIC_HOLD_MS"] = "4000"
 	}
 	if cfg.Version != hostVersion() {
-		env["KAM_VERSION"] = "6.0"
-		env["KAM_ROOT"] = root60()
+		env["KAM_ROOT"] = roots()[cfg.Version]
 	}
 	if cfg.RTPProxy {
 		env["KAM_MEDIA"] = "rtpproxy"

@@ -1,8 +1,14 @@
 #!/usr/bin/env bash
-# Prints the path of a directory that holds a small Debian 13 (trixie) with
-# Kamailio 6.0 in it, so that both packaged Kamailio versions can run on one
-# machine. The directory is kept in the user's cache and made again only when
-# it lacks a package of the list below. All else that is printed goes to stderr.
+# Makes small Debian systems with Kamailio in them, so that several Kamailio
+# versions can run on one machine, and prints the paths of their directories,
+# joined with ":".
+#
+#   .ci/debian-roots.sh [SUITE...]    bullseye (Kamailio 5.4), bookworm (5.6),
+#                                     trixie (6.0), testing (6.1); without
+#                                     arguments: all but this machine's own suite
+#
+# They are kept in the user's cache, and made again only if they lack a package
+# of the list below. All else that is printed goes to stderr.
 #
 # Needs root (debootstrap makes device nodes); uses sudo when it is not root.
 set -euo pipefail
@@ -17,18 +23,41 @@ packages=(
 	kamailio-sqlite-modules
 	kamailio-tls-modules
 	kamailio-websocket-modules
+	netbase
 	openssl
 	sqlite3
 )
-suite=trixie
 stamp=1 # raise the number to force a new build
 
 cache=${KAMAILIO_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kamailio_exporter}
+
+if [ $# -eq 0 ]; then
+	own=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	for suite in bullseye bookworm trixie testing; do
+		[ "$suite" = "$own" ] || set -- "$@" "$suite"
+	done
+fi
+if [ $# -gt 1 ]; then
+	pids=()
+	trap 'trap "" TERM; kill 0; wait; exit 130' INT # which bash lets background jobs ignore
+	for suite; do
+		"$0" "$suite" >/dev/null &
+		pids+=($!)
+	done
+	failed=0
+	for pid in "${pids[@]}"; do
+		wait "$pid" || failed=1
+	done
+	roots=$(printf ":$cache/%s" "$@")
+	echo "${roots#:}"
+	exit $failed
+fi
+suite=$1
 root=$cache/$suite
 stamp_file=.kamailio_exporter-packages
 
 fail() {
-	echo "trixie-root.sh: $*" >&2
+	echo "debian-roots.sh: $*" >&2
 	exit 1
 }
 
@@ -114,7 +143,13 @@ keyring=("${@:7:$6}")
 packages=("${@:7+$6}")
 [ -n "$http_proxy" ] || unset http_proxy
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
-debootstrap --variant=minbase "${keyring[@]}" "$suite" "$new" "$mirror" </dev/null
+script=() # a suite that this debootstrap does not know is like sid
+[ -e "/usr/share/debootstrap/scripts/$suite" ] || script=(sid)
+debootstrap --variant=minbase "${keyring[@]}" "$suite" "$new" "$mirror" "${script[@]}" </dev/null
+# A mirror of testing may be older than its archive says is valid.
+echo 'Acquire::Check-Valid-Until "false";' >"$new/etc/apt/apt.conf.d/50valid-until"
+# The build of the root is not worth waiting for the disk.
+echo force-unsafe-io >"$new/etc/dpkg/dpkg.cfg.d/unsafe-io"
 # No package may start a service on this machine.
 printf '#!/bin/sh\nexit 101\n' >"$new/usr/sbin/policy-rc.d"
 chmod 755 "$new/usr/sbin/policy-rc.d"
