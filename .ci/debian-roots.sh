@@ -17,9 +17,7 @@ packages=(
 	ca-certificates
 	kamailio
 	kamailio-extra-modules
-	kamailio-lua-modules
 	kamailio-presence-modules
-	kamailio-python3-modules
 	kamailio-sqlite-modules
 	kamailio-tls-modules
 	kamailio-websocket-modules
@@ -32,6 +30,7 @@ stamp=1 # raise the number to force a new build
 cache=${KAMAILIO_EXPORTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kamailio_exporter}
 
 if [ $# -eq 0 ]; then
+	# shellcheck source=/dev/null
 	own=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 	for suite in bullseye bookworm trixie testing; do
 		[ "$suite" = "$own" ] || set -- "$@" "$suite"
@@ -53,6 +52,9 @@ if [ $# -gt 1 ]; then
 	exit $failed
 fi
 suite=$1
+case $suite in
+bookworm | trixie) packages+=(kamailio-lua-modules kamailio-python3-modules) ;; # the tests of trunks
+esac
 root=$cache/$suite
 stamp_file=.kamailio_exporter-packages
 
@@ -147,7 +149,7 @@ script=() # a suite that this debootstrap does not know is like sid
 [ -e "/usr/share/debootstrap/scripts/$suite" ] || script=(sid)
 debootstrap --variant=minbase "${keyring[@]}" "$suite" "$new" "$mirror" "${script[@]}" </dev/null
 # A mirror of testing may be older than its archive says is valid.
-echo 'Acquire::Check-Valid-Until "false";' >"$new/etc/apt/apt.conf.d/50valid-until"
+printf '%s\n' 'Acquire::Check-Valid-Until "false";' 'Acquire::Languages "none";' >"$new/etc/apt/apt.conf.d/50valid-until"
 # The build of the root is not worth waiting for the disk.
 echo force-unsafe-io >"$new/etc/dpkg/dpkg.cfg.d/unsafe-io"
 # No package may start a service on this machine.

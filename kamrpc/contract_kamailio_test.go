@@ -38,7 +38,7 @@ func realURIs(s *kamailiotest.Server) map[string]string {
 // TestContractKamailio runs TestContract against a real Kamailio, with further tests that
 // need a real one.
 func TestContractKamailio(t *testing.T) {
-	for _, version := range kamailiotest.Versions(t) {
+	for _, version := range kamailiotest.AllVersions(t) {
 		for name, cfg := range map[string]kamailiotest.Config{
 			"full":  {Version: version},
 			"udp":   {Version: version, UDP: true},
@@ -139,7 +139,7 @@ func restarts(t *testing.T, s *kamailiotest.Server, uri string) {
 // A dump of a few hundred contacts exceeds a datagram, so Kamailio drops it. The other
 // transports carry it.
 func TestLargeReplyKamailio(t *testing.T) {
-	for _, version := range kamailiotest.Versions(t) {
+	for _, version := range kamailiotest.AllVersions(t) {
 		t.Run(version, func(t *testing.T) {
 			s := kamailiotest.Start(t, kamailiotest.Config{Version: version})
 			const contacts = 400
@@ -201,7 +201,7 @@ func TestLargeReplyKamailio(t *testing.T) {
 // If root starts Kamailio and it runs as another user, it is not in the group of its FIFO,
 // which is root.
 func TestFIFOOfAKamailioThatDropsRoot(t *testing.T) {
-	for _, version := range kamailiotest.Versions(t) {
+	for _, version := range kamailiotest.AllVersions(t) {
 		t.Run(version, func(t *testing.T) {
 			s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Stock: true, Edit: func(config string) string {
 				return "user=\"nobody\"\ngroup=\"nogroup\"\n" + config

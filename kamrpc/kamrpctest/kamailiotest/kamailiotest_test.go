@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,7 +16,7 @@ import (
 )
 
 func TestFull(t *testing.T) {
-	for _, version := range Versions(t) {
+	for _, version := range AllVersions(t) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			s := Start(t, Config{Version: version, Traffic: true})
@@ -89,15 +90,15 @@ func checkTables(t *testing.T, s *Server) {
 	for _, table := range []struct {
 		method string
 		params []any
-		want   string // a part of the reply, without white space
+		want   string // a regular expression for a part of the reply, without white space
 	}{
 		{"dlg.stats_active", nil, `"ongoing":5`},
 		{"dlg.profile_get_size", []any{"outbound"}, `5`},
 		{"stats.fetch", []any{"usrloc:"}, `"usrloc.location_users":"3`},
 		{"stats.fetch", []any{"usrloc:"}, `"usrloc.location2_users":"1`},
 		{"stats.fetch", []any{"script:"}, `"script.demo_balance":"1844674407370955`},
-		{"stats.fetch", []any{"msilo:"}, `"msilo.stored_messages":"3"`},
-		{"dispatcher.list", nil, `"URI":"sip:[::1]:`},
+		{"stats.fetch", []any{"msilo:"}, `"msilo.stored_messages":"[3-9]`},
+		{"dispatcher.list", nil, `"URI":"sip:\[::1]:`},
 		{"dispatcher.list", nil, `"PRIORITY":-5`},
 		{"dispatcher.list", nil, `"FLAGS":"AX"`},
 		{"dispatcher.list", nil, `"FLAGS":"DX"`},
@@ -127,15 +128,19 @@ func checkTables(t *testing.T, s *Server) {
 		{"ul.dump", []any{"brief"}, `user0`},
 		{"presence.presentity_list", []any{"basic"}, `user0`},
 	} {
-		if table.method == "secfilter.print" && s.Version == "5.6" {
-			continue // it returns "" there
+		switch s.Version + " " + table.method {
+		case "5.4 secfilter.print", "5.6 secfilter.print", // return ""
+			"5.4 dialplan.dump",    // kills 5.4.4
+			"5.4 keepalive.list",   // can kill it
+			"5.4 mqueue.get_sizes": // does not exist
+			continue
 		}
 		// Some data takes time: a destination is down after a missed ping.
 		var compact string
 		err := poll(20*time.Second, func() (bool, error) {
 			result, err := s.rpc(table.method, table.params...)
 			compact = strings.Join(strings.Fields(string(result)), "")
-			return strings.Contains(compact, table.want), err
+			return regexp.MustCompile(table.want).MatchString(compact), err
 		})
 		if err != nil {
 			t.Errorf("%s %v: %v: no %s in %.1500s", table.method, table.params, err, table.want, compact)
@@ -144,7 +149,7 @@ func checkTables(t *testing.T, s *Server) {
 }
 
 func TestStock(t *testing.T) {
-	for _, version := range Versions(t) {
+	for _, version := range AllVersions(t) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			s := Start(t, Config{Version: version, Stock: true})
@@ -160,7 +165,7 @@ func TestStock(t *testing.T) {
 }
 
 func TestUDP(t *testing.T) {
-	for _, version := range Versions(t) {
+	for _, version := range AllVersions(t) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			s := Start(t, Config{Version: version, UDP: true})
