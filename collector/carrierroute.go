@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"regexp"
 
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
@@ -23,7 +24,12 @@ func (carrierroute) Descs() []*Desc    { return []*Desc{carrierRoutes, carrierRo
 
 func (c carrierroute) Guard() Guard { return c.guard(carrierrouteMethod, sumOf(carrierRoutes)) }
 
-var carrierRows = kamrpc.Rows{Path: "routes/domains/data", Fields: []string{"host", "status"}}
+var (
+	carrierRows = kamrpc.Rows{Path: "routes/domains/data", Fields: []string{"host", "status"}, Texts: true}
+	// carrierLine matches a route as Kamailio before 5.6 prints it. It also prints lines
+	// about backups.
+	carrierLine = regexp.MustCompile(`^ *[^ ]+: [0-9.]+ %, '.*?': (ON|OFF), '`)
+)
 
 func (carrierroute) Update(ctx context.Context, s *Session, emit Emit) error {
 	var all, enabled counts
@@ -36,8 +42,16 @@ func (carrierroute) Update(ctx context.Context, s *Session, emit Emit) error {
 			}
 			return true
 		}
+		status := row.Get("status").Text()
+		if row.Kind() == kamrpc.String {
+			line := carrierLine.FindStringSubmatch(row.Text())
+			if line == nil {
+				return false
+			}
+			status = line[1]
+		}
 		all.add(1, carrier, domain)
-		switch row.Get("status").Text() {
+		switch status {
 		case "ON":
 			enabled.add(1, carrier, domain)
 		case "OFF":

@@ -44,7 +44,7 @@ func countRows(ctx context.Context, s *Session, rows kamrpc.Rows, count func(abo
 	err := s.Rows(ctx, rows, func(above kamrpc.Above, row kamrpc.Value) error {
 		seen++
 		switch {
-		case row.Exists() && row.Len() == 0:
+		case row.Kind() == kamrpc.Object && row.Len() == 0:
 			blank++
 		case count(above, row):
 			known++

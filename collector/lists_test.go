@@ -88,6 +88,12 @@ func TestLists(t *testing.T) {
 		{"carrierroute: some disabled", carrierroute{limits}, map[string]string{
 			carrierrouteMethod: `{"routes":[{"carrier":"c","id":1,"domains":[{"domain":"d","id":1,"data":[{"prefix":"1","host":"h","status":"ON","prefix":""},{"host":"h","status":"OFF"}]},{"domain":"e","id":2,"data":[{"host":"h","status":"OFF"}]}]},{"carrier":"x","id":2,"domains":[{"domain":"d","id":1,"data":[{"host":"h","status":"ON"}]}]}]}`,
 		}, "routes c,d 2\nroutes c,e 1\nroutes x,d 1\nroutes_enabled c,d 1\nroutes_enabled c,e 0\nroutes_enabled x,d 1\n", ""},
+		{"carrierroute: lines of text, before 5.6", carrierroute{limits}, map[string]string{
+			carrierrouteMethod: `{"routes":[{"carrier":"c","id":1,"domains":[{"domain":"d","id":1,"data":["        49: 50.000 %, 'h:5060': ON, '0', '', '', ': OFF, '","      NULL: 0.000 %, 'h': OFF, '0', '', '', ''","            Rule is backed up by: h:5060"]}]}]}`,
+		}, "routes c,d 2\nroutes_enabled c,d 1\n", ""},
+		{"carrierroute: other lines", carrierroute{limits}, map[string]string{
+			carrierrouteMethod: `{"routes":[{"carrier":"c","id":1,"domains":[{"domain":"d","id":1,"data":["49: on"]}]}]}`,
+		}, "", unknown(carrierrouteMethod)},
 		{"carrierroute: an unknown state", carrierroute{limits}, map[string]string{
 			carrierrouteMethod: `{"routes":[{"carrier":"c","id":1,"domains":[{"domain":"d","id":1,"data":[{"host":"h","status":"on"}]}]}]}`,
 		}, "", unknown(carrierrouteMethod)},

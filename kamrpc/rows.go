@@ -20,6 +20,8 @@ type Rows struct {
 	// kept. Empty means all. An object without these fields still counts as a row, but
 	// an empty object does not: Kamailio returns it if there is nothing to list.
 	Fields []string
+	// Texts also makes rows of the texts in a list. Otherwise they are skipped.
+	Texts bool
 }
 
 // Above holds the members of the objects that contain a row, outermost first: those that
@@ -64,7 +66,7 @@ func (e *yieldError) Error() string { return e.err.Error() }
 // rows decodes a result row by row. An empty list is not an error, but a reply that has
 // content and nothing on the path is.
 func (d *decoder) rows(rows Rows, yield func(Above, Value) error) error {
-	w := rowWalk{d: d, fields: rows.Fields, yield: yield}
+	w := rowWalk{d: d, fields: rows.Fields, texts: rows.Texts, yield: yield}
 	if rows.Path != "" {
 		w.path = strings.Split(rows.Path, "/")
 	}
@@ -81,6 +83,7 @@ type rowWalk struct {
 	d       *decoder
 	path    []string
 	fields  []string
+	texts   bool
 	yield   func(Above, Value) error
 	above   Above
 	found   bool // the first name of the path was found
@@ -116,8 +119,15 @@ func (w *rowWalk) walk(at, depth int) error {
 		return w.row(depth)
 	case kind == jsontext.KindBeginObject:
 		return w.object(at, depth)
+	case kind == jsontext.KindString && at == len(w.path) && w.texts:
+		v, err := w.d.value(depth)
+		w.d.values = 0
+		if err != nil {
+			return err
+		}
+		return w.hand(v)
 	}
-	return w.skip() // a text where rows are expected is not a row
+	return w.skip()
 }
 
 // object looks for the next name of the path, and keeps the plain members that come

@@ -126,7 +126,7 @@ func (p *patient) dead() (all []*trial) {
 }
 
 // tested are the Kamailio versions that the tests run against.
-var tested = []string{"5.6", "6.0"}
+var tested = []string{"5.4", "5.6", "6.0", "6.1"}
 
 func checkVersion(_ context.Context, p *patient) []Finding {
 	if p.version == "" || len(p.dead()) > 0 {
@@ -144,7 +144,7 @@ func checkVersion(_ context.Context, p *patient) []Finding {
 	}
 	all := one(OK, text)
 	if !slices.ContainsFunc(tested, func(v string) bool { return strings.HasPrefix(p.version, v+".") }) {
-		all = append(all, Finding{Level: Note, Text: "the exporter is tested against " + strings.Join(tested, " and ") + "; metrics that this version names differently are missing"})
+		all = append(all, Finding{Level: Note, Text: "the exporter is tested against " + strings.Join(tested, ", ") + "; metrics that this version names differently are missing"})
 	}
 	if p.up.Exists() && p.uptime < time.Minute {
 		all = append(all, Finding{Level: Note, Text: "it started less than a minute ago, and may still load its lists"})

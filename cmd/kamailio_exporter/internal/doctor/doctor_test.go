@@ -164,7 +164,7 @@ func TestFindings(t *testing.T) {
 		},
 		{"an untested version", func(s *kamrpctest.Server, _ *Config) {
 			s.Handle("core.version", `"kamailio 5.9.1 (x86_64/linux) "`)
-		}, Healthy, "version", Note, "tested against 5.6 and 6.0", ""},
+		}, Healthy, "version", Note, "tested against 5.4, 5.6, 6.0, 6.1", ""},
 		{"a version that is not a string", func(s *kamrpctest.Server, _ *Config) { s.Handle("core.version", `{"a":[1,2]}`) }, Healthy, "transports", OK, "replies in", ""},
 		{"garbage", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Garbage) }, Broken, "transports", Fail, "invalid reply", ""},
 		{"endless", func(s *kamrpctest.Server, _ *Config) { s.Misbehave(kamrpctest.Endless) }, Broken, "transports", Fail, "", ""},
