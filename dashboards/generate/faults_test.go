@@ -17,8 +17,8 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// hasty returns copies of the alert rules that wait for only two seconds. Their
-// expressions are unchanged.
+// hasty returns copies of the alert rules that wait for only two seconds before they fire,
+// and as long before they end. Their expressions are unchanged.
 func hasty(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("../../alerts/*.yml")
@@ -35,7 +35,7 @@ func hasty(t *testing.T) []string {
 			continue // Alertmanager's configuration
 		}
 		copied := filepath.Join(t.TempDir(), filepath.Base(file))
-		text = regexp.MustCompile(`(?m)^( +)for: \S+`).ReplaceAll(text, []byte("${1}for: 2s"))
+		text = regexp.MustCompile(`(?m)^( +)(for|keep_firing_for): \S+`).ReplaceAll(text, []byte("${1}${2}: 2s"))
 		if err := os.WriteFile(copied, text, 0o600); err != nil {
 			t.Fatal(err)
 		}

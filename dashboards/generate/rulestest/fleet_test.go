@@ -28,6 +28,9 @@ var aboutMany = map[string]string{
 	"KamailioExporterAbsent":        "there is no instance that it could name",
 	"KamailioVersionMismatch":       "compares the Kamailios of a job",
 	"KamailioCallsFarBelowLastWeek": "load moves between the Kamailios of a job",
+	"KamailioNoTraffic":             "another Kamailio may take over the traffic",
+	"KamailioCallsStopped":          "another Kamailio may take over the calls",
+	"KamailioRegistrationsDropped":  "another Kamailio may take over the users",
 	"KamailioDialogsExpiring":       "where dialogs are replicated, a time-out may count on another Kamailio than the call",
 }
 
