@@ -25,6 +25,7 @@ func ruleFiles(t *testing.T) []string {
 
 // aboutMany are rules that are meant for more than one Kamailio, or for none.
 var aboutMany = map[string]string{
+	"KamailioExporterDown":          "the other targets of the job show what kind it is",
 	"KamailioExporterAbsent":        "there is no instance that it could name",
 	"KamailioVersionMismatch":       "compares the Kamailios of a job",
 	"KamailioCallsFarBelowLastWeek": "load moves between the Kamailios of a job",
