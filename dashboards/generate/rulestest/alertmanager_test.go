@@ -187,7 +187,7 @@ func TestAlertmanager(t *testing.T) {
 		}
 		want[l.String()] = state
 		posted = append(posted, map[string]any{"labels": l, "annotations": labelSet{
-			"summary": "summary of " + text, "description": "d", "runbook_url": runbooks(t) + words[0] + ".md",
+			"summary": "summary of " + text, "description": "d", "dashboard": "/d/x?var-job=y", "runbook_url": runbooks(t) + words[0] + ".md",
 		}})
 	}
 	for _, c := range inhibited {
@@ -228,7 +228,7 @@ func TestAlertmanager(t *testing.T) {
 	for path, texts := range map[string][]string{
 		"/pager":    {"summary of KamailioDown instance=a1", "summary of KamailioRestartLoop instance=a1"},
 		"/carriers": {"summary of KamailioDispatcherDestinationDown instance=b3 set=1 uri=sip:x"},
-		"/chat":     {"summary of KamailioSharedMemoryAlmostFull instance=b8", "[FIRING: ", runbooks(t) + "KamailioSharedMemoryAlmostFull.md"},
+		"/chat":     {"summary of KamailioSharedMemoryAlmostFull instance=b8", "[FIRING: ", runbooks(t) + "KamailioSharedMemoryAlmostFull.md", "https://grafana.example.com/d/x?var-job=y", "(since 20"},
 	} {
 		for _, text := range texts {
 			eventually(t, func() bool { return receivers.got(path, text) }, func() string {

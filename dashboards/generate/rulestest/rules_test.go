@@ -131,10 +131,28 @@ func testFiles(t *testing.T) []string {
 
 var severities = []string{"critical", "warning", "info"}
 
-// TestAlertsAreDescribed checks that each alert says what happened, how urgent it is, and
-// where to read more.
+// withoutValue are alerts with a threshold whose texts have no value, with the reason.
+var withoutValue = map[string]string{
+	"KamailioNoTraffic":                "there is none",
+	"KamailioCallsStopped":             "there are none",
+	"KamailioLCRGatewayDown":           "only tells what an operator disabled",
+	"KamailioLCRAllGatewaysDown":       "only tells what an operator disabled",
+	"KamailioKeepaliveDestinationDown": "only tells what is not known any more",
+	"KamailioAdminStuck":               "the number of actions tells nothing",
+}
+
+// TestAlertsAreDescribed checks that each alert says what happened, with its value, how
+// urgent it is, where to read more and where to look: at a dashboard for this server.
 func TestAlertsAreDescribed(t *testing.T) {
-	for _, r := range load(t, alertFile) {
+	uids := map[string]bool{}
+	boards, err := filepath.Glob("../../*.json")
+	if err != nil || len(boards) == 0 {
+		t.Fatalf("no dashboards: %v", err)
+	}
+	for _, b := range boards {
+		uids[strings.TrimSuffix(filepath.Base(b), ".json")] = true // lint_test.go checks this name
+	}
+	for _, r := range slices.Concat(load(t, alertFile), load(t, adminFile)) {
 		if !regexp.MustCompile(`^Kamailio[A-Z]\w+$`).MatchString(r.Alert) {
 			t.Errorf("%s: the name of an alert begins with Kamailio", r.Alert)
 		}
@@ -144,11 +162,24 @@ func TestAlertsAreDescribed(t *testing.T) {
 		if got := slices.Sorted(maps.Keys(r.Labels)); !slices.Equal(got, []string{"severity"}) {
 			t.Errorf("%s: labels are %v, not severity alone", r.Alert, got)
 		}
-		if got := slices.Sorted(maps.Keys(r.Annotations)); !slices.Equal(got, []string{"description", "runbook_url", "summary"}) {
+		if got := slices.Sorted(maps.Keys(r.Annotations)); !slices.Equal(got, []string{"dashboard", "description", "runbook_url", "summary"}) {
 			t.Errorf("%s: annotations are %v", r.Alert, got)
 		}
 		if got, want := r.Annotations["runbook_url"], runbooks(t)+r.Alert+".md"; got != want {
 			t.Errorf("%s: runbook_url is %s, not %s", r.Alert, got, want)
+		}
+		board, variables, _ := strings.Cut(strings.TrimPrefix(r.Annotations["dashboard"], "/d/"), "?")
+		job, instance := "var-job={{ $labels.job | urlquery }}", "&var-instance={{ $labels.instance | urlquery }}"
+		if cluster := "{{ with $labels.cluster }}&var-cluster={{ . | urlquery }}{{ end }}"; !uids[board] ||
+			variables != job+instance+cluster && (aboutMany[r.Alert] == "" || variables != job+cluster && variables != "") {
+			t.Errorf("%s: the link to a dashboard is %s", r.Alert, r.Annotations["dashboard"])
+		}
+		if !strings.Contains(r.Annotations["summary"]+r.Annotations["description"], "$value") && withoutValue[r.Alert] == "" {
+			for _, m := range threshold.FindAllStringSubmatch(r.Expr, -1) {
+				if m[2] != "0" && m[2] != "1" {
+					t.Errorf("%s: %s %s has no value in its texts", r.Alert, m[1], m[2])
+				}
+			}
 		}
 		if s := r.Annotations["summary"]; s == "" || strings.HasSuffix(s, ".") {
 			t.Errorf("%s: the summary is a line without a full stop, not %q", r.Alert, s)
@@ -191,7 +222,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 				}
 				for _, a := range c.ExpAlerts {
 					fires[c.Alertname] = true
-					if a.ExpAnnotations["summary"] == "" || a.ExpAnnotations["description"] == "" || a.ExpAnnotations["runbook_url"] == "" {
+					if a.ExpAnnotations["summary"] == "" || a.ExpAnnotations["description"] == "" || a.ExpAnnotations["runbook_url"] == "" || a.ExpAnnotations["dashboard"] == "" {
 						t.Errorf("%s: %q does not say what %s says", file, test.Name, c.Alertname)
 					}
 				}
