@@ -114,6 +114,9 @@ func TestPromtool(t *testing.T) {
 	run(t, promtool, "check", "rules", "--lint=all", "--lint-fatal", alertFile, ruleFile)
 	for _, file := range testFiles(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yml"), func(t *testing.T) {
+			if name := filepath.Base(file); testing.Short() && (name == "long.yml" || name == "week.yml") {
+				t.Skip("SKIPPED: takes a minute")
+			}
 			t.Parallel()
 			run(t, promtool, "test", "rules", file)
 		})
