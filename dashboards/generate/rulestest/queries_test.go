@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -18,8 +17,8 @@ import (
 // them or no call had ended.
 var synthetic = regexp.MustCompile(`^(up|kamailio_up|kamailio_trunk_call|kamailio_scrape_|kamailio_sip_probe_|kamailio_exporter_|process_)`)
 
-// TestQueries runs each query of docs/queries.md with promtool on the golden page of the
-// newest Kamailio. Each must return something. A comparison at the top is left out, since
+// TestQueries runs each query of docs/queries.md with promtool on the golden page of
+// Kamailio 6.0, whose server has all that they are about. Each must return something. A comparison at the top is left out, since
 // it only finds problems.
 func TestQueries(t *testing.T) {
 	names := mixin.Known()
@@ -44,17 +43,13 @@ func TestQueries(t *testing.T) {
 	}
 	promtool := tool(t, "promtool", "prometheus")
 
-	pages, err := filepath.Glob("../../../collector/testdata/*/metrics.prom")
-	if err != nil || len(pages) == 0 {
-		t.Fatalf("no golden pages: %v", err)
-	}
 	var b strings.Builder
 	rules, err := filepath.Abs(ruleFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(&b, "rule_files: [%s]\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n", rules)
-	page := read(t, slices.Max(pages))
+	page := read(t, "../../../collector/testdata/6.0.1/metrics.prom")
 	sample := regexp.MustCompile(`(?m)^([a-z_0-9]+)(?:\{(.*)\})? (\S+)$`)
 	for _, m := range sample.FindAllStringSubmatch(page, -1) {
 		if !synthetic.MatchString(m[1]) {
