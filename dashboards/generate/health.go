@@ -17,6 +17,7 @@ var service = []labeled{
 	// A set works while one of its gateways does. Disabled ones are not counted.
 	{"Gateways", grade(`max by (cluster, job, instance, set) (kamailio_dispatcher_destination_up{S} unless kamailio_dispatcher_destination_state{S} == 3)` +
 		` or max by (cluster, job, instance) (kamailio_drouting_gateway_up{S} unless kamailio_drouting_gateway_state{S} == 3)`)},
+	{"Trunks", grade(`(` + trunkFailing("[5m]") + ` and ` + trunkRate("attempts", "[5m]") + ` > 0.0166) <= bool 0.5`)},
 	{"Calls", `(` + fiveCalls + ` >= bool 0.1) + (` + fiveCalls + ` >= bool 0.4)` +
 		` or (sum(` + attempts("[5m]") + `) == 0 and sum(` + attempts("[5m] offset 1h") + `) > 0.05)`},
 	{"Registered users", compared(registrations("", `kamailio_usrloc_users{S}`), registrations("", `kamailio_usrloc_users{S} offset 2h`))},
@@ -27,6 +28,7 @@ var service = []labeled{
 
 const serviceHelp = "Servers: Kamailio replies to its exporter. SIP sockets: they answer OPTIONS (needs --sip.probe). " +
 	"Gateways: each set has a gateway that replies. Media relays: each set of rtpengine has one that replies. Trunk registrations: those of Kamailio at its providers. " +
+	"Trunks: at most half of the calls of each failed within 5 minutes (needs kamailio-trunks.cfg); not judged below five calls. " +
 	"Calls: Degraded if fewer than 40% of them are answered within 5 minutes, Failed if fewer than 10% are, or if there are none, and there were at least 15 in 5 minutes an hour ago; not judged below five calls. " +
 	"Registered users: Degraded below half of the users of two hours ago, Failed below 10%. " +
 	"Memory: Degraded if the shared memory of a server is 85% full, Failed at 97%. A part that is not in use is not shown."
@@ -47,8 +49,13 @@ func compared(now, before string) string {
 var canCall = `min(` + union("part", service[:len(service)-1]) + `)`
 
 // lastGood is the last time, of the last three hours, at which everything worked, in
-// milliseconds. The half minute makes it the present while everything works.
-var lastGood = `1000 * clamp_max(max_over_time(((` + canCall + ` == 2) * 0 + time() + 30)[3h:1m]), time())`
+// milliseconds. The half minute makes it the present while everything works. Before the
+// last 20 minutes every tenth minute must do: with 100 servers, all of them take seconds.
+var lastGood = `1000 * clamp_max(` + lastTime(canCall, "20m:1m") + ` or ` + lastTime(canCall, "3h:10m") + `, time())`
+
+func lastTime(works, window string) string {
+	return `max_over_time(((` + works + ` == 2) * 0 + time() + 30)[` + window + `])`
+}
 
 // affected are the parts that do not work, by name; or "Nothing", with the value 2, or
 // "Unknown", with the value -1.

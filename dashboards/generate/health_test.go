@@ -18,6 +18,11 @@ const unwell = `
   - {series: 'kamailio_dispatcher_destination_state{job="j", instance="a", set="2", uri="z"}', values: '3x39 stale'}
   - {series: 'kamailio_dialog_processed_total{job="j", instance="a"}', values: '0+60x39 stale'}
   - {series: 'kamailio_dialog_failed_total{job="j", instance="a"}', values: '0+12x20 300+60x18 stale'}
+  - {series: 'kamailio_trunk_attempts_total{job="j", instance="a", trunk="t"}', values: '0+60x39 stale'}
+  - {series: 'kamailio_trunk_timeouts_total{job="j", instance="a", trunk="t", stage="silent"}', values: '0x39 stale'}
+  - {series: 'kamailio_trunk_attempts_total{job="j", instance="a", trunk="u"}', values: '0+60x39 stale'}
+  - {series: 'kamailio_trunk_timeouts_total{job="j", instance="a", trunk="u", stage="silent"}', values: '0x39 stale'}
+  - {series: 'kamailio_trunk_refused_total{job="j", instance="a", trunk="u", code="503"}', values: '0x19 60+60x19 stale'}
 `
 
 // TestHealth checks what the first screen of the overview says: a gateway of a set that
@@ -39,9 +44,10 @@ func TestHealth(t *testing.T) {
 		{state[0].expr, "8m", `{labels: '{job="j", instance="b"}', value: 0}, {labels: '{job="j", instance="c"}', value: -1}, {labels: '{job="j", instance="d"}', value: 1}`},
 		{state[1].expr, "8m", `{labels: '{job="j", instance="a"}', value: 2}`},
 
-		// Nobody answers any more.
-		{affected, "35m", `{labels: '{part="Servers"}', value: 1}, {labels: '{part="SIP sockets"}', value: 1}, {labels: '{part="Calls"}', value: 0}`},
+		// Nobody answers any more, and one of two trunks refuses its calls.
+		{affected, "35m", `{labels: '{part="Servers"}', value: 1}, {labels: '{part="SIP sockets"}', value: 1}, {labels: '{part="Trunks"}', value: 1}, {labels: '{part="Calls"}', value: 0}`},
 		{canCall, "35m", "{labels: '{}', value: 0}"},
+		{lastGood, "35m", "{labels: '{}', value: 30000}"},
 
 		{canCall, "55m", ""},
 		{affected, "55m", nothing},

@@ -81,7 +81,7 @@ func overview() Dashboard {
 				},
 				{
 					kind: kindStat, width: 6, height: 4, title: "Everything worked",
-					help: "When the answer was Yes for the last time. It looks back for three hours; the parts below show what failed since then.",
+					help: "When the answer was Yes for the last time. It looks back for three hours, in steps of 10 minutes before the last 20. The parts below show what failed since then.",
 					unit: ago, none: "Not in the last 3 hours", steps: always(blue),
 					queries: []query{{expr: lastGood, legend: "worked"}},
 				},
