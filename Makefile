@@ -33,8 +33,8 @@ help: ## print this list
 run: ## start Kamailio with some calls, and the exporter beside it; Ctrl-C stops both
 	@exec examples/demo/run.sh
 
-demo: ## the same with Prometheus, the alert rules and Alertmanager
-	@exec examples/demo/run.sh monitored
+demo: ## the same with Prometheus, the alert rules and Alertmanager; FAULT=list: faults to try
+	@FAULT='$(FAULT)' exec examples/demo/run.sh monitored
 
 test: ## test all, against Kamailio 5.4 to 6.1, and lint; QUICK=1: only this machine's Kamailio
 	.ci/install.sh test

@@ -4,19 +4,21 @@
 # Ctrl-C stops what was started here, and removes its files.
 #
 #   run.sh              Kamailio, traffic and exporter
-#   run.sh monitored    these, with more of a day's life in the traffic (calls
-#                       that come in waves, gateways that fail and return),
-#                       and Prometheus with the rules of alerts/ and Alertmanager,
-#                       whose alerts act: a gateway that refuses its calls is taken
-#                       out, and put back (docs/remediation.md)
+#   run.sh monitored    these, with calls that come in waves, and Prometheus with
+#                       the rules of alerts/ and Alertmanager, whose alerts act: a
+#                       carrier that refuses its calls is taken out, and put back
+#                       (docs/remediation.md). No other alert fires.
+#   FAULT=NAME run.sh monitored    everything is healthy for a minute; then this
+#                       fault begins. faults.sh lists them (FAULT=list).
 #
 #   DEMO_LISTEN       where the exporter listens (default 127.0.0.1:9494)
 #   DEMO_PROMETHEUS, DEMO_ALERTMANAGER    where these do (127.0.0.1:9090, :9093)
 #   DEMO_ADMIN        where the admin endpoint does (127.0.0.1:9495)
 #   DEMO_SCRAPE       scrape and rule interval (default 5s)
+#   DEMO_FAULT_AFTER  seconds until the fault begins (default 60)
 #   DEMO_ALSO         another exporter to scrape, such as that of a second run.sh
 #   KAM_SIP_PORT (15060), KAM_TLS_PORT (15061), KAM_RPC_PORT (15080),
-#   KAM_RPC_TCP_PORT (15081), KAM_CTL_PORT (15082), KAM_GW_PORT (15090, to +7)
+#   KAM_RPC_TCP_PORT (15081), KAM_CTL_PORT (15082), KAM_GW_PORT (15090, to +8)
 #   KAM_ROOT          a Debian root with another Kamailio (.ci/debian-roots.sh)
 #   TRAFFIC_RATE, TRAFFIC_HOLD_MS, TRAFFIC_USERS    see traffic.sh
 set -euo pipefail
@@ -31,6 +33,14 @@ monitored) monitored=1 ;;
 	exit 2
 	;;
 esac
+fail() {
+	echo "run.sh: $*" >&2
+	exit 1
+}
+
+fault=${monitored:+${FAULT:-}}
+# shellcheck source=examples/demo/faults.sh
+. "$here/faults.sh"
 listen=${DEMO_LISTEN:-127.0.0.1:9494}
 prometheus_listen=${DEMO_PROMETHEUS:-127.0.0.1:9090}
 alertmanager_listen=${DEMO_ALERTMANAGER:-127.0.0.1:9093}
@@ -42,11 +52,6 @@ export KAM_RPC_PORT=${KAM_RPC_PORT:-15080}
 export KAM_RPC_TCP_PORT=${KAM_RPC_TCP_PORT:-15081}
 export KAM_CTL_PORT=${KAM_CTL_PORT:-15082}
 export KAM_GW_PORT=${KAM_GW_PORT:-15090}
-
-fail() {
-	echo "run.sh: $*" >&2
-	exit 1
-}
 
 "$top/.ci/install.sh" "$([ -n "$monitored" ] && echo demo || echo run)"
 command -v go >/dev/null || fail "go is missing: install Go 1.26 or newer"
@@ -79,9 +84,9 @@ free "$KAM_TLS_PORT" KAM_TLS_PORT
 free "$KAM_RPC_PORT" KAM_RPC_PORT
 free "$KAM_RPC_TCP_PORT" KAM_RPC_TCP_PORT
 free "$KAM_CTL_PORT" KAM_CTL_PORT
-for port in {0..7}; do
+for port in {0..8}; do
 	if taken $((KAM_GW_PORT + port)); then
-		busy+=("port $((KAM_GW_PORT + port)) is taken: set KAM_GW_PORT to the first of 8 free ports")
+		busy+=("port $((KAM_GW_PORT + port)) is taken: set KAM_GW_PORT to the first of 9 free ports")
 		break
 	fi
 done
@@ -92,7 +97,7 @@ fi
 
 KAM_DIR=$(mktemp -d /tmp/kamailio_demo.XXXXXX)
 export KAM_DIR
-kamailio='' traffic='' exporter='' prometheus='' alertmanager=''
+kamailio='' traffic='' exporter='' prometheus='' alertmanager='' bad='' watcher=''
 
 # shellcheck disable=SC2317 # called by the traps
 # stop PID: asks it to end, and waits until it has.
@@ -100,12 +105,18 @@ stop() {
 	if [ -n "$1" ]; then
 		kill "$1" 2>/dev/null || true
 		wait "$1" 2>/dev/null || true
+		while kill -0 "$1" 2>/dev/null; do sleep 0.1; done # no child of a subshell
 	fi
 }
 # shellcheck disable=SC2317
 cleanup() {
 	trap - EXIT
 	trap '' INT TERM
+	stop "$watcher"
+	stop "$bad"
+	for group in $kamailio $traffic; do
+		kill -CONT -- "-$group" 2>/dev/null || true # a fault may have stopped it
+	done
 	stop "$prometheus"
 	stop "$alertmanager"
 	stop "$exporter"
@@ -147,6 +158,15 @@ revision=$(git -C "$top" rev-parse HEAD 2>/dev/null || echo unknown)
 # Each in a session of its own: Ctrl-C at the terminal is for this script, which
 # then stops them in order.
 echo "Starting Kamailio"
+if [ -n "$monitored" ]; then
+	# Calls that are shorter would be suspicious: KamailioTrunkCallsShort.
+	export KAM_SQL=$here/data.sql TRAFFIC_HEALTHY=1 TRAFFIC_HOLD_MS=${TRAFFIC_HOLD_MS-12000}
+	if [ -n "$fault" ]; then
+		prepare "$fault"
+	else
+		export TRAFFIC_WAVES=${TRAFFIC_WAVES-1} TRAFFIC_FAILING=${TRAFFIC_FAILING-300}
+	fi
+fi
 setsid "$here/start-kamailio.sh" >>"$KAM_DIR/kamailio.log" 2>&1 &
 kamailio=$!
 await Kamailio "$kamailio" "$KAM_DIR/kamailio.log" \
@@ -154,16 +174,14 @@ await Kamailio "$kamailio" "$KAM_DIR/kamailio.log" \
 	-d '{"jsonrpc":"2.0","method":"core.version","id":1}'
 
 echo "Starting traffic"
-if [ -n "$monitored" ]; then
-	export TRAFFIC_WAVES=${TRAFFIC_WAVES-1} TRAFFIC_FLAKY=${TRAFFIC_FLAKY-180} TRAFFIC_FAILING=${TRAFFIC_FAILING-300}
-fi
 setsid "$here/traffic.sh" >"$KAM_DIR/traffic.log" 2>&1 &
 traffic=$!
 await traffic "$traffic" "$KAM_DIR/traffic.log" test -e "$KAM_DIR/traffic.ready"
 
 admin_flags=()
 if [ -n "$monitored" ]; then
-	# The shipped rules, enforced, and with times for somebody who watches.
+	# The shipped rules, enforced (unless a fault is to be seen), and with times for
+	# somebody who watches.
 	# token USER: makes one, into a file; its hash is in $hash.
 	token() {
 		hash=$("$KAM_DIR/kamailio_exporter" admin token | tee >(head -n 1 >"$KAM_DIR/$1.token") | sed -n 's/.*sha256: \([0-9a-f]*\).*/\1/p')
@@ -173,7 +191,7 @@ if [ -n "$monitored" ]; then
 	alertmanager_hash=$hash
 	token oncall
 	sed -e "s/127\.0\.0\.1:9443/$admin_listen/" -e "s|/var/lib/kamailio-exporter|$KAM_DIR|" \
-		-e "s/sbc1\.example\.net:9494/$listen/" -e 's/^  mode: dry_run/  mode: enforce/' \
+		-e "s/sbc1\.example\.net:9494/$listen/" -e "s/^  mode: dry_run/  mode: $([ -n "$fault" ] && echo dry_run || echo enforce)/" \
 		-e 's/min_uptime: [0-9a-z]*/min_uptime: 10s/' -e 's|per_target: 1/30m, per_rule: 3/1h|per_target: 1/1m, per_rule: 60/1h|' \
 		-e 's|budget: 10/1h|budget: 100/1h|' \
 		-e "/alertmanager:/,/oncall:/s/sha256: [0-9a-f]*/sha256: $alertmanager_hash/" \
@@ -197,31 +215,26 @@ await "the exporter" "$exporter" "$KAM_DIR/exporter.log" \
 
 if [ -n "$monitored" ]; then
 	echo "Starting Prometheus and Alertmanager"
-	rules=()
-	for file in "$top"/alerts/*.yml; do
-		# Alertmanager's own configuration is there too.
-		if [ -e "$file" ] && grep -q '^groups:' "$file"; then
-			rules+=("$file")
-		fi
+	# With links to the runbooks that the exporter serves.
+	mkdir "$KAM_DIR/rules"
+	for file in "$top"/alerts/kamailio-*.yml; do
+		sed "s|https://github\\.com/.*/runbooks/\\(.*\\)\\.md|http://$listen/runbooks/\\1|" "$file" >"$KAM_DIR/rules/${file##*/}"
 	done
-	{
-		cat <<-YAML
-			global:
-			  scrape_interval: $scrape
-			  scrape_timeout: $scrape
-			  evaluation_interval: $scrape
-			scrape_configs:
-			  - job_name: kamailio
-			    static_configs:
-			      - targets: ["$listen"${DEMO_ALSO:+, "$DEMO_ALSO"}]
-			alerting:
-			  alertmanagers:
-			    - static_configs:
-			        - targets: ["$alertmanager_listen"]
-			rule_files:
-		YAML
-		[ ${#rules[@]} -eq 0 ] || printf '  - "%s"\n' "${rules[@]}"
-	} >"$KAM_DIR/prometheus.yml"
+	cat >"$KAM_DIR/prometheus.yml" <<-YAML
+		global:
+		  scrape_interval: $scrape
+		  scrape_timeout: $scrape
+		  evaluation_interval: $scrape
+		scrape_configs:
+		  - job_name: kamailio
+		    static_configs:
+		      - targets: ["$listen"${DEMO_ALSO:+, "$DEMO_ALSO"}]
+		alerting:
+		  alertmanagers:
+		    - static_configs:
+		        - targets: ["$alertmanager_listen"]
+		rule_files: ["$KAM_DIR/rules/*.yml"]
+	YAML
 	setsid prometheus --config.file="$KAM_DIR/prometheus.yml" --storage.tsdb.path="$KAM_DIR/prometheus" \
 		--web.listen-address="$prometheus_listen" >"$KAM_DIR/prometheus.log" 2>&1 &
 	prometheus=$!
@@ -266,9 +279,17 @@ if [ -n "$monitored" ]; then
 		                 with that Prometheus
 		  Alerts that act  $KAM_DIR/kamailio_exporter admin rules \\
 		                   --url=http://$admin_listen --token-file=$KAM_DIR/oncall.token
-		                 A gateway of set 4 fails for $TRAFFIC_FAILING s every $((2 * TRAFFIC_FAILING)) s: see
-		                 the dashboard Trunks and $KAM_DIR/traffic/third_.csv
 	TEXT
+	if [ -z "$fault" ]; then
+		cat <<-TEXT
+			  Intended       alerts about trunk sip:127.0.0.13:$KAM_GW_PORT: KamailioTrunkFailsCalls (warning),
+			                 KamailioRemediationActed (info), and KamailioInviteServerErrors, which the
+			                 first inhibits. This carrier fails for $TRAFFIC_FAILING s every $((2 * TRAFFIC_FAILING)) s, first in
+			                 $TRAFFIC_FAILING s. An action takes it out and puts it back: see the dashboards
+			                 Overview and Trunks. No other alert is intended.
+			  Faults         make demo FAULT=list
+		TEXT
+	fi
 fi
 cat <<TEXT
   Kamailio       SIP on 127.0.0.1:$KAM_SIP_PORT, RPC at http://127.0.0.1:$KAM_RPC_PORT/RPC
@@ -277,10 +298,19 @@ cat <<TEXT
 Ctrl-C stops it and removes its files.
 TEXT
 
-# Until one of them ends, which none should.
-wait -n "$kamailio" "$traffic" "$exporter" ${prometheus:+"$prometheus" "$alertmanager"} || true
-kill -0 "$kamailio" 2>/dev/null || died Kamailio "$KAM_DIR/kamailio.log"
+if [ -n "$fault" ]; then
+	explain "$fault"
+	sleep "${DEMO_FAULT_AFTER:-60}" &
+	wait $!
+	begin "$fault"
+	watch_alert "$fault" &
+	watcher=$!
+fi
+
+# Until one of them ends, which none should. What a fault ended has no process any more.
+wait -n ${kamailio:+"$kamailio"} "$traffic" ${exporter:+"$exporter"} ${prometheus:+"$prometheus" "$alertmanager"} || true
+[ -z "$kamailio" ] || kill -0 "$kamailio" 2>/dev/null || died Kamailio "$KAM_DIR/kamailio.log"
 kill -0 "$traffic" 2>/dev/null || died traffic "$KAM_DIR/traffic.log"
-kill -0 "$exporter" 2>/dev/null || died "the exporter" "$KAM_DIR/exporter.log"
+[ -z "$exporter" ] || kill -0 "$exporter" 2>/dev/null || died "the exporter" "$KAM_DIR/exporter.log"
 kill -0 "$prometheus" 2>/dev/null || died Prometheus "$KAM_DIR/prometheus.log"
 died Alertmanager "$KAM_DIR/alertmanager.log"

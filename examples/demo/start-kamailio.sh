@@ -18,6 +18,9 @@
 #                 media relay's, KAM_GW_PORT+8 is taken as the address of what is
 #                 meant to be dead
 #   KAM_DRGW_SECONDS          how long a gateway stays marked as dead, 120
+#   KAM_DIALOG_SECONDS        how long a call may last, 3600
+#   KAM_PIKE_REQUESTS         more from an address in 2 s are a flood, 5000
+#   KAM_SQL       a file with more rows for the tables, after data.sql
 #   KAM_PKG_MB, KAM_SHM_MB    memory, 8 and 64 as in Kamailio itself
 #
 # The log goes to $KAM_DIR/kamailio.log. SIGTERM stops all of the server. This
@@ -79,7 +82,7 @@ make_database() {
 		sed -e "s/@GW_PORT@/$gw_port/g" -e "s/@GW_PORT+1@/$((gw_port + 1))/g" \
 			-e "s/@GW_PORT+2@/$((gw_port + 2))/g" -e "s/@GW_PORT+3@/$((gw_port + 3))/g" \
 			-e "s/@GW_PORT+4@/$((gw_port + 4))/g" -e "s/@DEAD_PORT@/$dead_port/g" \
-			-e "s/@SIP_PORT@/$sip_port/g" "$config_dir/data.sql"
+			-e "s/@SIP_PORT@/$sip_port/g" "$config_dir/data.sql" ${KAM_SQL:+"$KAM_SQL"}
 		echo 'COMMIT;'
 	} | sqlite3 -bail "$db" >/dev/null
 }
@@ -111,7 +114,9 @@ full)
 		--substdef "!GW_PORT!$gw_port!g"
 		--substdef "!MEDIA_PORT!$media_port!g"
 		--substdef "!DEAD_PORT!$dead_port!g"
-		--substdef "!DRGW_SECONDS!${KAM_DRGW_SECONDS:-120}!g")
+		--substdef "!DRGW_SECONDS!${KAM_DRGW_SECONDS:-120}!g"
+		--substdef "!DIALOG_SECONDS!${KAM_DIALOG_SECONDS:-3600}!g"
+		--substdef "!PIKE_REQUESTS!${KAM_PIKE_REQUESTS:-5000}!g")
 	case $media in
 	rtpengine) ;;
 	rtpproxy) args+=(-A WITH_RTPPROXY) ;;

@@ -12,15 +12,19 @@
 #   TRAFFIC_HOLD_MS   how long an answered call lasts (default 8000)
 #   TRAFFIC_USERS     phones that register (default 40)
 #   TRAFFIC_WAVES=1   more calls, which come in waves of some minutes
-#   TRAFFIC_FLAKY     so often, in seconds, the gateway on IPv6 is gone for a
-#                     minute (default 0: never)
-#   TRAFFIC_FAILING   so often, in seconds, one of three more gateways (dispatcher
-#                     set 4) answers OPTIONS, but rings late and refuses all
-#                     calls, for as long (default 0: there are none of them)
+#   TRAFFIC_HEALTHY=1 nothing is bad on purpose: all gateways answer, those of
+#                     data.sql in this folder too, and only phones are busy or do
+#                     not answer
+#   TRAFFIC_FAILING   so often, in seconds, one of the three gateways of that file
+#                     (dispatcher set 4) answers OPTIONS, but rings late and refuses
+#                     all calls, for as long (default 0: never)
 #   TRAFFIC_SECONDS   stop after so many seconds (default 0: never)
 #   TRAFFIC_ONCE=1    no stream of calls: the phones register once, a few calls
 #                     are made, and TRAFFIC_CALLS (default 5) more stay up until
 #                     the end. When that is done, KAM_DIR/traffic.ready appears.
+#
+# SIGUSR1 makes it read KAM_DIR/scenarios, with lines "GATEWAY SCENARIO ARGUMENT...":
+# these gateways end, and begin with another scenario.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -35,7 +39,7 @@ rate=${TRAFFIC_RATE:-10}
 hold=${TRAFFIC_HOLD_MS:-8000}
 users=${TRAFFIC_USERS:-40}
 waves=${TRAFFIC_WAVES:-}
-flaky=${TRAFFIC_FLAKY:-0}
+healthy=${TRAFFIC_HEALTHY:-}
 failing=${TRAFFIC_FAILING:-0}
 seconds=${TRAFFIC_SECONDS:-0}
 once=${TRAFFIC_ONCE:-}
@@ -74,11 +78,14 @@ start() {
 	sipp -nostdin -skip_rlimit -ci 127.0.0.1 -i "${address:-127.0.0.1}" -trace_err -error_file "$work/$name.err" \
 		"$@" </dev/null >"$work/$name.out" 2>&1 &
 	pids+=($!)
+	echo $! >"$work/$name.pid" # so that it can be made to fail
 }
-# Its process id is in a file too, so that it can be made to fail.
-gateway() { # NAME PORT SCENARIO
-	start "$1" -p "$2" -sf "$here/sipp/$3.xml"
-	echo $! >"$work/$1.pid"
+gateways=()
+declare -A port_of address_of
+gateway() { # NAME PORT SCENARIO ARGUMENT...
+	port_of[$1]=$2 address_of[$1]=${address:-127.0.0.1}
+	start "$1" -p "$2" -sf "$here/sipp/$3.xml" "${@:4}"
+	gateways+=($!)
 }
 caller() { # NAME SCENARIO NUMBERS ARGUMENT...
 	start "$1" -sf "$here/sipp/$2.xml" -inf "$work/$3.csv" "${@:4}" "127.0.0.1:$sip_port"
@@ -104,6 +111,15 @@ for ((i = 0; i < users; i++)); do
 	echo "3$((1000 + i));example.com;$agent;" >>failover.csv
 done
 echo "5001;example.com;${agents[0]};" >>answered.csv
+if [ -n "$healthy" ]; then
+	# Phones at the ports of the gateways that are busy or ring.
+	echo SEQUENTIAL | tee busy.csv >ring.csv
+	for i in 1 2 3; do
+		echo "busy$i;example.com;${agents[i]};$((gw_port + 1));" | tee -a busy.csv >>udp.csv
+		echo "away$i$i;example.com;${agents[i]};$((gw_port + 3));" | tee -a ring.csv >>udp.csv
+	done
+	echo "6001;example.com;${agents[0]};" >>third.csv
+fi
 echo "stranger;example.com;${agents[1]};" >>refused.csv
 cat busy.csv <(tail -n +2 refused.csv) >refusals.csv
 for name in away1 away2 away3; do
@@ -112,9 +128,13 @@ done
 
 gateway gw-answers "$gw_port" uas-answer
 gateway gw-busy $((gw_port + 1)) uas-busy
-gateway gw-rejects $((gw_port + 2)) uas-reject
+gateway gw-rejects $((gw_port + 2)) "uas-$([ -n "$healthy" ] && echo answer || echo reject)"
 gateway gw-rings $((gw_port + 3)) uas-ring
-gateways=("${pids[@]}")
+if [ -n "$healthy" ]; then
+	gateway gw-dead "$dead_port" uas-answer
+	address=127.0.0.11 gateway gw-first "$gw_port" uas-answer
+	address=127.0.0.12 gateway gw-second "$gw_port" uas-answer
+fi
 
 # in_turn FUNCTION: runs it again and again, in the background.
 # shellcheck disable=SC2030,SC2031 # a list of its own, on purpose
@@ -133,16 +153,6 @@ pause() { # SECONDS; a signal ends it
 	pids+=($!)
 	wait $! || true
 }
-ipv6_gateway() { address=::1 gateway gw-ipv6 $((gw_port + 4)) uas-answer; }
-flaky_gateway() {
-	local up
-	ipv6_gateway
-	up=$!
-	pause "$flaky"
-	kill "$up" 2>/dev/null || true
-	wait "$up" || true
-	pause 60
-}
 waves() {
 	local calls # in 10 s
 	for calls in 2 5 9 12 9 5 2 0; do
@@ -153,15 +163,9 @@ waves() {
 	done
 }
 if grep -q '^00000000000000000000000000000001 ' /proc/net/if_inet6 2>/dev/null; then
-	if ((flaky > 0)); then
-		in_turn flaky_gateway
-	else
-		ipv6_gateway
-		gateways+=($!)
-	fi
+	address=::1 gateway gw-ipv6 $((gw_port + 4)) uas-answer
 fi
 
-# Gateways on addresses of their own, one of which fails its calls at times.
 failing_gateway() {
 	local up scenario
 	for scenario in uas-answer uas-late; do
@@ -173,21 +177,24 @@ failing_gateway() {
 	done
 }
 if ((failing > 0)); then
-	address=127.0.0.11 gateway gw-first "$gw_port" uas-answer
-	gateways+=($!)
-	address=127.0.0.12 gateway gw-second "$gw_port" uas-answer
-	gateways+=($!)
 	in_turn failing_gateway
-	sleep 1
-	for i in 1 2 3; do
-		echo "INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description)
-			VALUES (4, 'sip:127.0.0.1$i:$gw_port', 8, 0, '', 'one try for a call');"
-	done | sqlite3 -bail -cmd '.timeout 5000' "$dir/kamailio.sqlite"
-	curl -sS --noproxy '*' -m 5 "http://127.0.0.1:$rpc_port/RPC" \
-		-d '{"jsonrpc":"2.0","method":"dispatcher.reload","id":1}' | grep -q '"result"' ||
-		fail "Kamailio does not load the gateways"
-	echo "6001;example.com;${agents[0]};" >>third.csv
+elif [ -n "$healthy" ]; then
+	address=127.0.0.13 gateway gw-third "$gw_port" uas-answer
 fi
+change_gateways() {
+	local name scenario arguments pid i
+	while read -r name scenario arguments; do
+		pid=$(cat "$name.pid")
+		for i in "${!gateways[@]}"; do
+			[ "${gateways[i]}" != "$pid" ] || unset "gateways[i]"
+		done
+		kill "$pid"
+		wait "$pid" || true
+		# shellcheck disable=SC2086 # several arguments
+		address=${address_of[$name]} gateway "$name" "${port_of[$name]}" "$scenario" $arguments
+	done <"$dir/scenarios"
+}
+trap change_gateways USR1
 
 # The media relay. Kamailio found it dead when it started, before it was there:
 # enabling a node makes it look again. (rtpproxy's does not look, so none needs to
@@ -211,6 +218,7 @@ for ((i = 0; i < 50; i++)); do
 done
 ((i < 50)) || fail "Kamailio finds no media relay; see $work/rtpengine.out"
 enable "udp:127.0.0.2:$dead_port" 0 >/dev/null
+[ -z "$healthy" ] || enable "udp:127.0.0.1:$dead_port" 0 >/dev/null
 
 # A TLS connection, so that there is one to be counted. (Debian's SIPp has no
 # TLS.) The FIFO is open for writing too, so openssl never sees its end.
@@ -280,7 +288,7 @@ else
 	if [ -n "$waves" ]; then
 		in_turn waves
 	fi
-	if ((failing > 0)); then
+	if [ -n "$healthy" ]; then
 		# third_.csv contains the percentage of these calls that fail.
 		caller third call-answered third -r 3 -d 1000 -trace_stat -stf third_.csv -fd 5s
 	fi
@@ -295,5 +303,6 @@ if ((seconds > 0)); then
 	exit 0
 fi
 # Whatever else ends, without its gateways the traffic makes no sense.
-wait -n "${gateways[@]}" || true
-check_gateways
+while check_gateways; do
+	wait -n "${gateways[@]}" || true # a signal ends it too
+done
