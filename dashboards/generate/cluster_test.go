@@ -66,7 +66,7 @@ func evaluates(t *testing.T, series string, wants []evaluation) {
 	var file strings.Builder
 	file.WriteString("evaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:" + series + "  promql_expr_test:\n")
 	for _, want := range wants {
-		expr := strings.NewReplacer("{S,", "{", "{S}", "", "[R]", "[5m]", "$__range", "10m").Replace(want.expr)
+		expr := strings.NewReplacer("{S,", "{", "{S}", "", "{A,", "{", "[R]", "[5m]", "$__range", "10m").Replace(want.expr)
 		fmt.Fprintf(&file, "  - {expr: '%s', eval_time: %s, exp_samples: [%s]}\n", expr, want.at, want.samples)
 	}
 	path := filepath.Join(t.TempDir(), "once.yml")

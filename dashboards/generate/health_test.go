@@ -18,6 +18,9 @@ const unwell = `
   - {series: 'kamailio_dispatcher_destination_state{job="j", instance="a", set="2", uri="z"}', values: '3x39 stale'}
   - {series: 'kamailio_dialog_processed_total{job="j", instance="a"}', values: '0+60x39 stale'}
   - {series: 'kamailio_dialog_failed_total{job="j", instance="a"}', values: '0+12x20 300+60x18 stale'}
+  - {series: 'ALERTS{job="j", instance="a", alertname="KamailioTrunkFailsCalls", trunk="u", alertstate="firing", severity="warning"}', values: '1x39 stale'}
+  - {series: 'ALERTS{job="j", instance="b", alertname="KamailioDown", alertstate="firing", severity="critical"}', values: '_x5 1x33 stale'}
+  - {series: 'ALERTS{job="j", instance="b", alertname="KamailioSIPNotAnswering", address="b", alertstate="firing", severity="critical"}', values: '1x39 stale'}
   - {series: 'kamailio_trunk_attempts_total{job="j", instance="a", trunk="t"}', values: '0+60x39 stale'}
   - {series: 'kamailio_trunk_timeouts_total{job="j", instance="a", trunk="t", stage="silent"}', values: '0x39 stale'}
   - {series: 'kamailio_trunk_attempts_total{job="j", instance="a", trunk="u"}', values: '0+60x39 stale'}
@@ -37,6 +40,8 @@ func TestHealth(t *testing.T) {
 		{lastGood, "4m", "{labels: '{}', value: 240000}"},
 		{down, "4m", `{labels: '{n="0", of="4", text="0 of 4 down"}', value: 0}`},
 
+		{whichAlert(firing), "4m", `{labels: '{job="j", instance="a", alert="TrunkFailsCalls", about="u"}', value: 2}, {labels: '{job="j", instance="b", alert="SIPNotAnswering", about="b"}', value: 3}`},
+		{whichAlert(firing), "8m", `{labels: '{job="j", instance="a", alert="TrunkFailsCalls", about="u"}', value: 2}, {labels: '{job="j", instance="b", alert="Down"}', value: 3}`},
 		{canCall, "8m", "{labels: '{}', value: 1}"},
 		{affected, "8m", `{labels: '{part="Servers"}', value: 1}, {labels: '{part="SIP sockets"}', value: 1}`},
 		{lastGood, "8m", "{labels: '{}', value: 270000}"},

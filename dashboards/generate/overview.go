@@ -113,7 +113,7 @@ func overview() Dashboard {
 				},
 				{
 					kind: kindStat, width: 6, height: 4, title: "Alerts",
-					help: "Alerts named Kamailio… that are firing in this Prometheus. It is also empty if the rules are not loaded.",
+					help: "Alerts named Kamailio… that are firing in this Prometheus; of a server that is down, only that. It is also empty if the rules are not loaded.",
 					unit: "suffix: firing", none: "None, or no rules", steps: noneMay(red),
 					queries: []query{{expr: `count(` + firing + `)`, legend: "alerts"}},
 				},
@@ -144,10 +144,10 @@ func overview() Dashboard {
 			{title: "Trouble", panels: []panel{
 				{
 					kind: kindTable, width: 24, height: 8, title: "Firing alerts",
-					help: "What is wrong, where, and since when: the alerts that are firing in this Prometheus, critical ones first. It is also empty if the rules are not loaded.",
+					help: "What is wrong, where, and since when: the alerts that are firing in this Prometheus, critical ones first. Of a server that is down, or without exporter, only this is shown. It is also empty if the rules are not loaded.",
 					unit: number, none: "No alert is firing, or the rules are not loaded", sort: "-Severity", hidden: []string{"cluster", "job"},
 					queries: []query{
-						{expr: whichAlert(`3 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="critical"} or 2 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="warning"} or ` + firing)},
+						{expr: whichAlert(firing)},
 						{expr: whichAlert(`1000 * ALERTS_FOR_STATE{A,alertname=~"Kamailio.+"} and ignoring (alertstate) ` + firing)},
 					},
 					columns: []column{
@@ -256,7 +256,13 @@ func serversDown() panel {
 	}
 }
 
-const firing = `ALERTS{A,alertname=~"Kamailio.+",alertstate="firing"}`
+// firing are the alerts that fire, in the order of their severity. While a server or its
+// exporter is down, its other alerts only hide that.
+const (
+	down   = `ALERTS{A,alertname=~"Kamailio(Exporter)?Down",alertstate="firing"}`
+	firing = `((3 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="critical"} or 2 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="warning"}` +
+		` or ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity!~"critical|warning"}) unless on (cluster, job, instance) ` + down + ` or 3 * ` + down + `)`
+)
 
 // whichAlert keeps the labels of an alert that say where and about what it is, and its
 // name without "Kamailio".

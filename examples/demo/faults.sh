@@ -95,6 +95,7 @@ begin() { # NAME
 	stopped) kill -STOP -- "-$kamailio" ;;
 	killed)
 		kill -KILL -- "-$kamailio"
+		wait "$kamailio" 2>/dev/null || true # bash would report it
 		kamailio=''
 		;;
 	sip-hangs)
@@ -118,6 +119,7 @@ begin() { # NAME
 		;;
 	exporter-killed)
 		kill -KILL "$exporter"
+		wait "$exporter" 2>/dev/null || true
 		exporter=''
 		;;
 	memory)
