@@ -3,8 +3,8 @@
 
 # Name, alert, when the alert fires, and what happens.
 faults='
-stopped|KamailioDown|70 s|all processes of Kamailio are stopped
-killed|KamailioDown|70 s|all processes of Kamailio are killed
+stopped|KamailioDown|75 s|all processes of Kamailio are stopped
+killed|KamailioDown|75 s|all processes of Kamailio are killed
 sip-hangs|KamailioSIPNotAnswering|75 s|the processes that read SIP are stopped
 restart-loop|KamailioRestartLoop|4 min|Kamailio is restarted every 45 s
 exporter-killed|KamailioExporterDown|5 min|the exporter is killed
@@ -16,9 +16,9 @@ registration-storm|KamailioRegistrationStorm|90 s|2,500 users register, 125 per 
 set-down|KamailioDispatcherSetDown|80 s|no gateway of dispatcher set 4 answers
 slow-options|KamailioDispatcherLatencyHigh|2 min|the gateways of set 4 answer OPTIONS after 1.2 s
 one-gateway-503|KamailioTrunkFailsCalls|2 min|one of the three gateways of set 4 refuses all calls with 503
-all-gateways-503|KamailioCallsNotAnswered|5 min|all gateways refuse all calls with 503
-no-answer|KamailioCallsNotAnswered|5 min|all gateways ring, and no call is answered
-ack-loss|KamailioAnswersRetransmitted|3 min|the ACKs of half of the calls are lost
+all-gateways-503|KamailioCallsNotAnswered|4 min|all gateways refuse all calls with 503
+no-answer|KamailioCallsNotAnswered|4 min|all gateways ring, and no call is answered
+ack-loss|KamailioAnswersRetransmitted|90 s|the ACKs of half of the calls are lost
 no-bye|KamailioDialogsExpiring|3 min|calls end without BYE, and time out after a minute
 calls-stop|KamailioCallsStopped|6 min|no calls come any more; phones register as before
 traffic-stops|KamailioNoTraffic|6 min|no requests come any more
@@ -132,7 +132,7 @@ begin() { # NAME
 					continue
 				fi
 				for n in {1..50}; do
-					printf 'url=http://127.0.0.1:%s/RPC\ndata={"jsonrpc":"2.0","method":"htable.sets","params":["ipban","%s-%s","%04000d"],"id":1}\nnext\n' "$KAM_RPC_PORT" "$i" "$n" 0
+					printf 'url=http://127.0.0.1:%s/RPC\ndata={"jsonrpc":"2.0","method":"htable.sets","params":["ipban","%s-%s","%012000d"],"id":1}\nnext\n' "$KAM_RPC_PORT" "$i" "$n" 0
 				done | sed '$d' | curl -sS --noproxy '*' -K - >/dev/null
 			done
 		) &
