@@ -151,7 +151,7 @@ func overview() Dashboard {
 						{expr: whichAlert(`1000 * ALERTS_FOR_STATE{A,alertname=~"Kamailio.+"} and ignoring (alertstate) ` + firing)},
 					},
 					columns: []column{
-						{title: "Severity", query: 0, unit: words, width: 80, states: []state{{1, "Info", blue}, {2, "Warning", orange}, {3, "Critical", red}}},
+						{title: "Severity", query: 0, unit: words, width: 80, states: []state{{1, "Info", blue}, {2, "Warning", orange}, {3, "Critical", red}, {4, "Critical", red}}},
 						{title: "Alert", label: "alert", width: 220},
 						{title: "Instance", label: "instance"},
 						{title: "About", label: "about"},
@@ -257,11 +257,11 @@ func serversDown() panel {
 }
 
 // firing are the alerts that fire, in the order of their severity. While a server or its
-// exporter is down, its other alerts only hide that.
+// exporter is down, its other alerts only hide that; it comes first.
 const (
 	down   = `ALERTS{A,alertname=~"Kamailio(Exporter)?Down",alertstate="firing"}`
 	firing = `((3 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="critical"} or 2 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="warning"}` +
-		` or ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity!~"critical|warning"}) unless on (cluster, job, instance) ` + down + ` or 3 * ` + down + `)`
+		` or ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity!~"critical|warning"}) unless on (cluster, job, instance) ` + down + ` or 4 * ` + down + `)`
 )
 
 // whichAlert keeps the labels of an alert that say where and about what it is, and its
