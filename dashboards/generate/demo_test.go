@@ -116,7 +116,7 @@ func TestDemo(t *testing.T) {
 
 			var dir string
 			said := func() string { text, _ := os.ReadFile(output); return string(text) }
-			if !until(2*time.Minute, func() bool {
+			if !until(5*time.Minute, func() bool {
 				if found := regexp.MustCompile(`(/\S+kamailio_demo\.\w+)/\*\.log`).FindStringSubmatch(said()); found != nil {
 					dir = found[1]
 				}
@@ -124,7 +124,7 @@ func TestDemo(t *testing.T) {
 			}) {
 				t.Fatalf("the demo is not up: %s", said())
 			}
-			if !until(2*time.Minute, func() bool { return regexp.MustCompile(`\d Kamailio\w+ fires, \d+ s after`).MatchString(said()) }) {
+			if !until(3*time.Minute, func() bool { return regexp.MustCompile(`\d Kamailio\w+ fires, \d+ s after`).MatchString(said()) }) {
 				t.Errorf("no alert fires: %s", said())
 			}
 			if err := test.end(cmd.Process.Pid, dir); err != nil {
