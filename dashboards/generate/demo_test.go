@@ -104,7 +104,7 @@ func TestDemo(t *testing.T) {
 			}
 			defer out.Close()
 			cmd := exec.Command("../../examples/demo/run.sh", "monitored")
-			cmd.Env = append(os.Environ(), append(demoPorts(t), "FAULT="+test.fault, "DEMO_FAULT_AFTER=1")...)
+			cmd.Env = append(os.Environ(), append(demoPorts(t), "FAULT="+test.fault, "DEMO_FAULT_AFTER=15")...)
 			cmd.Stdout, cmd.Stderr = out, out
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 			if err := cmd.Start(); err != nil {

@@ -20,8 +20,8 @@ all-gateways-503|KamailioCallsNotAnswered|4 min|all gateways refuse all calls wi
 no-answer|KamailioCallsNotAnswered|4 min|all gateways ring, and no call is answered
 ack-loss|KamailioAnswersRetransmitted|90 s|the ACKs of half of the calls are lost
 no-bye|KamailioDialogsExpiring|3 min|calls end without BYE, and time out after a minute
-calls-stop|KamailioCallsStopped|6 min|no calls come any more; phones register as before
-traffic-stops|KamailioNoTraffic|6 min|no requests come any more
+calls-stop|KamailioCallsStopped|8 min|no calls come any more; phones register as before
+traffic-stops|KamailioNoTraffic|8 min|no requests come any more
 '
 
 # list_faults prints the menu.
