@@ -44,6 +44,7 @@ prepare() {
 	case $1 in
 	flood) export KAM_PIKE_REQUESTS=500 ;;
 	no-bye) export KAM_DIALOG_SECONDS=60 ;;
+	calls-stop | traffic-stops) : "${DEMO_FAULT_AFTER:=180}" ;; # what was before must be known
 	esac
 }
 explain() { # NAME

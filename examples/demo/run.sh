@@ -15,7 +15,7 @@
 #   DEMO_PROMETHEUS, DEMO_ALERTMANAGER    where these do (127.0.0.1:9090, :9093)
 #   DEMO_ADMIN        where the admin endpoint does (127.0.0.1:9495)
 #   DEMO_SCRAPE       scrape and rule interval (default 5s)
-#   DEMO_FAULT_AFTER  seconds until the fault begins (default 60)
+#   DEMO_FAULT_AFTER  seconds until the fault begins (default 60 or 180)
 #   DEMO_ALSO         another exporter to scrape, such as that of a second run.sh
 #   KAM_SIP_PORT (15060), KAM_TLS_PORT (15061), KAM_RPC_PORT (15080),
 #   KAM_RPC_TCP_PORT (15081), KAM_CTL_PORT (15082), KAM_GW_PORT (15090, to +8)
