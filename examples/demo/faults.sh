@@ -8,7 +8,7 @@ killed|KamailioDown|75 s|all processes of Kamailio are killed
 sip-hangs|KamailioSIPNotAnswering|75 s|the processes that read SIP are stopped
 restart-loop|KamailioRestartLoop|4 min|Kamailio is restarted every 45 s
 exporter-killed|KamailioExporterDown|5 min|the exporter is killed
-memory|KamailioSharedMemoryExhausted|80 s|a hash table takes 96% of the shared memory
+memory|KamailioSharedMemoryExhausted|2 min|a hash table takes 96% of the shared memory
 tcp-full|KamailioSIPNotAnswering|90 s|one client opens all TCP connections
 certificate|KamailioTLSCertificateExpiryImminent|10 s|a certificate with one day left is loaded
 flood|KamailioPikeBlocking|20 s|one address sends 500 requests per second
@@ -20,8 +20,8 @@ all-gateways-503|KamailioCallsNotAnswered|4 min|all gateways refuse all calls wi
 no-answer|KamailioCallsNotAnswered|4 min|all gateways ring, and no call is answered
 ack-loss|KamailioAnswersRetransmitted|90 s|the ACKs of half of the calls are lost
 no-bye|KamailioDialogsExpiring|3 min|calls end without BYE, and time out after a minute
-calls-stop|KamailioCallsStopped|8 min|no calls come any more; phones register as before
-traffic-stops|KamailioNoTraffic|8 min|no requests come any more
+calls-stop|KamailioCallsStopped|4 min|no calls come any more; phones register as before
+traffic-stops|KamailioNoTraffic|4 min|no requests come any more
 '
 
 # list_faults prints the menu.
@@ -42,6 +42,7 @@ of_fault() {
 # prepare NAME: what must be so from the start.
 prepare() {
 	case $1 in
+	memory) export KAM_SHM_MB=24 ;; # soon full
 	flood) export KAM_PIKE_REQUESTS=500 ;;
 	no-bye) export KAM_DIALOG_SECONDS=60 ;;
 	calls-stop | traffic-stops) : "${DEMO_FAULT_AFTER:=180}" ;; # what was before must be known
