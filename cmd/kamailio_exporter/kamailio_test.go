@@ -490,7 +490,6 @@ func sqlite(t *testing.T, server *kamailiotest.Server, query string) string {
 func TestRTPProxy(t *testing.T) {
 	for _, version := range kamailiotest.AllVersions(t) {
 		t.Run(version, func(t *testing.T) {
-			t.Parallel()
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, RTPProxy: true, Traffic: true})
 			for name, uris := range urisOf(server) {
 				_, page := scrapePage(handlerFor(t, uriFlags(uris)...), "10")
