@@ -36,6 +36,7 @@ test=(
 	ip:iproute2
 	module/app_lua.so:kamailio-lua-modules
 	module/app_python3.so:kamailio-python3-modules
+	module/cdp.so:kamailio-ims-modules
 	systemd-analyze:systemd
 	rpm:rpm
 )

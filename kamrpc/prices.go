@@ -90,9 +90,11 @@ func (d Danger) On() string {
 func PriceList() []Price { return slices.Clone(prices) }
 
 var prices = []Price{
+	{Method: "cdp.list_peers", Cost: Growing, Of: "Diameter peers", Locks: "the list of peers, and one peer at a time", Note: "modules/cdp/cdp_rpc.c"},
 	{Method: "cfg.get", Note: "modules/cfg_rpc/cfg_rpc.c: one variable; a scrape calls it only with --collector.cfg.variables"},
 	{Method: "cfg.set_now_int", Effect: Action, Locks: "the configuration framework's own, for a copy", Note: "modules/cfg_rpc/cfg_rpc.c: sets 0 if the value is a string; without a value it replies with success and does nothing"},
 	{Method: "cnt.grps_list", Note: "modules/counters/counters.c: names; called only if the statistics do not fit into one reply over BINRPC"},
+	{Method: "cnxcc.stats", Note: "modules/cnxcc/cnxcc_mod.c: three numbers, without a lock"},
 	{Method: "core.arg", Note: "core/core_cmd.c: the command line; called once per start of Kamailio. Only -M is kept, because the line may contain passwords"},
 	{Method: "core.info", Note: "core/core_cmd.c: a text that is built at start"},
 	{Method: "core.modules", Cost: Walk, Of: "loaded modules", Note: "core/core_cmd.c: no lock; called by doctor, and once per start of Kamailio if dmq is loaded or no user is registered"},
@@ -103,7 +105,7 @@ var prices = []Price{
 	{Method: "core.uptime", Note: "core/core_cmd.c"},
 	{Method: "core.version", Note: "core/core_cmd.c"},
 	{Method: "cr.dump_routes", Cost: Growing, Of: "routes", Locks: "nothing: holds a reference, so a reload does not free the routes", Note: "modules/carrierroute/cr_rpc.c: quadratic, 5,000 take 0.3 to 0.6 s; a 5.4.4 that several clients read and reloaded at the same time crashed once"},
-	{Method: "dialplan.dump", Cost: Growing, Of: "rules of one dialplan", Locks: "nothing: reads the live rules", Dangers: []Danger{{Versions: "5.0 5.1 5.2 5.3 5.4.0 5.4.1 5.4.2 5.4.3 5.4.4", What: "kills the server if a rule lacks a value, for example its attributes"}}, Note: "modules/dialplan/dialplan.c: quadratic, 5,000 take 0.4 to 0.7 s; an unknown id logs an ERROR line; safe during dialplan.reload in our tests"},
+	{Method: "dialplan.dump", Cost: Growing, Of: "rules of a dialplan", Locks: "nothing: reads the live rules", Dangers: []Danger{{Versions: "5.0 5.1 5.2 5.3 5.4.0 5.4.1 5.4.2 5.4.3 5.4.4", What: "kills the server if a rule lacks a value, for example its attributes"}}, Note: "modules/dialplan/dialplan.c: quadratic, 5,000 take 0.4 to 0.7 s; an unknown id logs an ERROR line; safe during dialplan.reload in our tests"},
 	{Method: "dialplan.reload", Effect: Reload, Cost: Growing, Of: "rules in the database", Note: "modules/dialplan/dialplan.c: two at the same time have crashed servers (upstream issue 1874)"},
 	{Method: "dispatcher.list", Cost: Growing, Of: "destinations", Locks: "nothing: reads the live list", Note: "modules/dispatcher/dispatcher.c; crashes 5.6.3 if it runs during dispatcher.reload; over HTTP about 10,000 destinations exceed 8 MB of private memory"},
 	{Method: "dispatcher.reload", Effect: Reload, Cost: Growing, Of: "destinations in the database", Note: "modules/dispatcher/dispatcher.c: several at the same time crash 5.4.4, 5.6.3 and 6.1.5: 5.6.3 rarely with the default reload_delta, always with 0 (upstream issue 4807). If the source is empty, it replies with success and removes all destinations"},
@@ -115,6 +117,7 @@ var prices = []Price{
 	{Method: "dlg.profile_get_size", Cost: Walk, Of: "entries of one profile", Locks: "the profile", Note: "modules/dialog/dlg_profile.c: counts"},
 	{Method: "dlg.stats_active", Cost: Walk, Of: "dialogs", Locks: "one hash slot of the dialogs at a time", Note: "modules/dialog/dialog.c: counts"},
 	{Method: "dlg.terminate_dlg", Effect: Action, Cost: Walk, Of: "dialogs in one hash slot", Locks: "that slot", Note: "modules/dialog/dialog.c: sends a BYE to both sides"},
+	{Method: "dlgs.stats", Note: "modules/dlgs/dlgs_records.c: sums one record for each hash slot, without a lock"},
 	{Method: "dmq.list_nodes", Cost: Growing, Of: "nodes of the cluster", Locks: "nothing: reads the live list", Note: "modules/dmq/dmq.c"},
 	{Method: "domain.dump", Cost: Growing, Of: "domains and their attributes", Locks: "nothing: reads the live table", Note: "modules/domain/domain_mod.c; 5,000 take 0.1 s, 20,000 0.65 s; safe during domain.reload in our tests"},
 	{Method: "domain.reload", Effect: Reload, Cost: Growing, Of: "domains in the database", Locks: "its own lock, against a second reload", Note: "modules/domain/domain_mod.c"},

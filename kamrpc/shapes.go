@@ -49,6 +49,9 @@ var shapes = map[string]shape{
 	"system.listMethods":       {whole: true},                                       // core/core_cmd.c
 	"tls.list":                 {whole: true},                                       // modules/tls/tls_rpc.c
 	"uac.reg_dump":             {whole: true},                                       // modules/uac/uac_reg.c
+	"dlgs.stats": { // modules/dlgs/dlgs_records.c
+		unsigned: []string{"init", "progress", "answered", "confirmed", "terminted", "terminated", "notanswered"},
+	},
 	"pkg.stats": { // modules/kex/pkg_stats.c
 		whole:    true,
 		unsigned: []string{"pid", "used", "free", "real_used", "total_size", "total_frags"},

@@ -118,6 +118,12 @@ func gateways() Dashboard {
 					queries: worstTimes(`max by (cluster, job, instance, host, port) (kamailio_dmq_node_up{S,local="0"})`, `kamailio_dmq_node_up{S,local="0"}`, "cluster, job, instance, host, port", "{{host}}:{{port}} · {{instance}}"),
 				},
 				{
+					kind: kindTimeline, width: 24, height: 8, title: "Diameter peers (IMS)",
+					help: "Whether the HSS, PCRF and charging systems are connected, or an operator disabled them; the ten worst.",
+					unit: words, none: "cdp is not loaded", states: append(slices.Clone(upDown), state{2, "Disabled", blue}),
+					queries: worstTimes(nth(`max by (cluster, job, instance, peer, index) ((kamailio_cdp_peer_enabled{S} == 0) + 2 or kamailio_cdp_peer_up{S})`), `kamailio_cdp_peer_up{S}`, "cluster, job, instance, peer, index", "{{peer}}{{nth}} · {{instance}}"),
+				},
+				{
 					kind: kindTable, width: 24, height: 7, title: "Trunks (outgoing registrations)",
 					help: "Registrations of Kamailio at other servers. The time left is the time until it expires; below 0 it has expired.",
 					unit: number, none: "uac is not loaded, or it keeps no registrations", sort: "State", hidden: []string{"cluster", "job"},

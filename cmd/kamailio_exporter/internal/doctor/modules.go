@@ -38,7 +38,7 @@ var naming = map[string]string{
 	"dialplan":       "--collector.dialplan.ids=ID",
 }
 
-// absent explains why a collector has nothing to read.
+// absent explains why a collector has nothing to read; it is empty if that is unknown.
 type absent struct {
 	module string // not loaded; "" if that is not the reason
 	why    string
@@ -64,7 +64,8 @@ func (p *patient) absence(c collector.Collector) absent {
 		return absent{module, module + " is not loaded"}
 	}
 	name := c.Name()
-	if loaded, known := p.loads(name); known && !loaded && !strings.HasPrefix(name, "core") && name != "dns" && name != "tcp" {
+	loaded, known := p.loads(name)
+	if known && !loaded && !strings.HasPrefix(name, "core") && name != "dns" && name != "tcp" {
 		return absent{name, name + " is not loaded"}
 	}
 	switch name {
@@ -75,7 +76,10 @@ func (p *patient) absence(c collector.Collector) absent {
 	case "secfilter":
 		return absent{"", "requires Kamailio 6"}
 	}
-	return absent{"", "Kamailio reports nothing for it"}
+	if known {
+		return absent{"", "Kamailio reports nothing for it"}
+	}
+	return absent{} // perhaps it is not loaded
 }
 
 // checkModules reports which metrics another module or flag would add.
@@ -95,6 +99,9 @@ func checkModules(_ context.Context, p *patient) (all []Finding) {
 			continue
 		}
 		lack := p.absence(c)
+		if lack == (absent{}) {
+			continue
+		}
 		if lack.module == "" {
 			all = append(all, Finding{Level: Note, Text: c.Name() + ": " + lack.why})
 			continue
