@@ -106,6 +106,10 @@ func checkModules(_ context.Context, p *patient) (all []Finding) {
 			all = append(all, Finding{Level: Note, Text: c.Name() + ": " + lack.why})
 			continue
 		}
+		// Modules of an IMS core are no advice for other servers.
+		if lack.module == "cdp" || strings.HasPrefix(lack.module, "ims_") {
+			continue
+		}
 		if !slices.Contains(others, lack.module) {
 			others = append(others, lack.module)
 		}
