@@ -43,7 +43,7 @@ test: ## test all, against Kamailio 5.4 to 6.1, and lint; QUICK=1: only this mac
 	# 5,000 scrapes in each state take too long under the race detector.
 	go test -count=1 -timeout=10m -run TestNothingGrows ./cmd/kamailio_exporter
 	# A module of its own: the dashboards, the alert rules, and alerts on real faults.
-	cd dashboards/generate && $(KAMAILIO) go test -count=1 -timeout=20m ./...
+	cd dashboards/generate && $(KAMAILIO) go test -count=1 -timeout=25m ./...
 	$(if $(QUICK),,.ci/packages/test.sh)
 	$(MAKE) lint
 	@echo 'All tests passed$(if $(QUICK),$(comma) but QUICK left out the packages and all versions of Kamailio except that of this machine).'
