@@ -22,6 +22,8 @@ var mayBeEmpty = map[string]string{
 	"kamailio-overview/Parts of the service/E":         "needs five calls in five minutes",
 	"kamailio-overview/Parts of the service/F":         "needs two hours",
 	"kamailio-calls/Mean call length/A":                "needs an hour",
+	"kamailio-gateways/Diameter peers (IMS)/A":         "cdp is not loaded",
+	"kamailio-gateways/Diameter peers (IMS)/B":         "cdp is not loaded",
 	"kamailio-fleet/Internal errors/A":                 "nothing fails",
 	"kamailio-resources/Shared memory in four hours/B": "needs an hour",
 	"kamailio-trunks/How calls fail/B":                 "every trunk replies",
