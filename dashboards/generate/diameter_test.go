@@ -119,11 +119,11 @@ func serveDiameter(conn net.Conn) {
 		}
 		header[4] = 0
 		answer := append(append([]byte(nil), header...), avp(268, uint32s(2001))...) // Result-Code: success
-		answer = append(answer, avp(264, []byte("localhost"))...)                   // Origin-Host
-		answer = append(answer, avp(296, []byte("example.net"))...)                 // Origin-Realm
-		answer = append(answer, avp(257, []byte{0, 1, 127, 0, 0, 1})...)            // Host-IP-Address
+		answer = append(answer, avp(264, []byte("localhost"))...)                    // Origin-Host
+		answer = append(answer, avp(296, []byte("example.net"))...)                  // Origin-Realm
+		answer = append(answer, avp(257, []byte{0, 1, 127, 0, 0, 1})...)             // Host-IP-Address
 		answer = append(answer, avp(266, uint32s(10415))...)                         // Vendor-Id
-		answer = append(answer, avp(269, []byte("test"))...)                        // Product-Name
+		answer = append(answer, avp(269, []byte("test"))...)                         // Product-Name
 		answer = append(answer, avp(260, append(avp(266, uint32s(10415)), avp(258, uint32s(16777216))...))...)
 		binary.BigEndian.PutUint32(answer, 1<<24|uint32(len(answer)))
 		if _, err := conn.Write(answer); err != nil {

@@ -220,13 +220,13 @@ func TestFaultsFireAlerts(t *testing.T) {
 			t.Fatal(err)
 		}
 		// There is no gateway for this number: 503, with a transaction.
-		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", scenarioFile(t, "call-refused"), "-inf", called, "-r", "3", "-m", "300", quiet.SIPAddr)
+		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-mi", anyLoopback(), "-sf", scenarioFile(t, "call-refused"), "-inf", called, "-r", "3", "-m", "300", quiet.SIPAddr)
 		quiet.becomes(t, before, []string{"KamailioCallsRefused", "KamailioLocalServerErrors", "KamailioSessionEstablishmentRatioLow"}, []string{"KamailioDispatcher", "KamailioDMQPeerDown", "KamailioTrunkRegistrationDown", "KamailioDrouting", "KamailioRTPEngine", "KamailioKeepalive"})
 		quiet.affects(t, "Calls", 0)
 	})
 	t.Run("ACKs are lost", func(t *testing.T) {
 		before := small.firing(t)
-		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", abs(t, "../../examples/demo/sipp/call-unacked.xml"),
+		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-mi", anyLoopback(), "-sf", abs(t, "../../examples/demo/sipp/call-unacked.xml"),
 			"-inf", filepath.Join(small.Dir, "traffic", "called.csv"), "-r", "3", "-m", "120", "-d", "20000", small.SIPAddr)
 		small.becomes(t, before, []string{"KamailioAnswersRetransmitted"}, []string{latencyOfTwin})
 	})

@@ -92,14 +92,14 @@ func TestOutagesFireAlerts(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, does := range []string{"180 200 ACK BYE ok", "180 CANCEL ok 487 ACK"} {
-				program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-p", strconv.Itoa(first+i+1),
+				program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-mi", anyLoopback(), "-p", strconv.Itoa(first+i+1),
 					"-sf", write(t, filepath.Join(t.TempDir(), "uas.xml"), gatewayScenario(does)))
 			}
 			prometheus := runPrometheus(t, []string{exporterAt(t, exporter, "--kamailio.uri=unix://"+server.SocketPath, "--sip.probe=udp:"+server.SIPAddr)}, faster(t))
 			// traffic runs SIPp until stop.
 			traffic := func(args ...string) (stop func()) {
 				ctx, cancel := context.WithCancel(t.Context())
-				cmd := exec.CommandContext(ctx, sipp, append([]string{"-nostdin", "-skip_rlimit", "-i", "127.0.0.1", server.SIPAddr}, args...)...)
+				cmd := exec.CommandContext(ctx, sipp, append([]string{"-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-mi", anyLoopback(), server.SIPAddr}, args...)...)
 				cmd.Dir = t.TempDir()
 				if err := cmd.Start(); err != nil {
 					t.Fatal(err)

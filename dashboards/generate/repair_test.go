@@ -262,7 +262,7 @@ func (r *repairs) calls() (failed func(of float64) float64) {
 	dir := r.t.TempDir()
 	numbers := written(r.t, dir, "numbers.csv", "SEQUENTIAL\n6001;example.com;test;\n")
 	stats := filepath.Join(dir, "stats.csv")
-	program(r.t, needs(r.t, "sipp", "sip-tester"), "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", abs(r.t, "../../examples/demo/sipp/call-answered.xml"),
+	program(r.t, needs(r.t, "sipp", "sip-tester"), "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-mi", anyLoopback(), "-sf", abs(r.t, "../../examples/demo/sipp/call-answered.xml"),
 		"-inf", numbers, "-r", "20", "-d", "200", "-trace_stat", "-stf", stats, "-fd", "1s", r.SIPAddr)
 	return func(of float64) float64 {
 		r.t.Helper()

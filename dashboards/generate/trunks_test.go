@@ -358,7 +358,7 @@ func trunksAreTrue(t *testing.T, sipp, exporter string, server *kamailiotest.Ser
 			continue
 		}
 		logs[i] = filepath.Join(t.TempDir(), "messages")
-		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-p", strconv.Itoa(first+i), "-t", mode,
+		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-mi", anyLoopback(), "-p", strconv.Itoa(first+i), "-t", mode,
 			"-trace_msg", "-message_file", logs[i], "-sf", write(t, filepath.Join(t.TempDir(), "uas.xml"), gatewayScenario(gateway.does)))
 	}
 	caller := func(name, to, does string, args ...string) {
@@ -669,7 +669,7 @@ func callTrunks(t *testing.T, sipp, server, to, does string, args ...string) ([]
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, sipp, append([]string{"-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-s", to,
+	cmd := exec.CommandContext(ctx, sipp, append([]string{"-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-mi", anyLoopback(), "-s", to,
 		"-sf", write(t, filepath.Join(dir, "uac.xml"), callerScenario(does))}, append(args, server)...)...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()

@@ -376,7 +376,7 @@ func callAll(t *testing.T, sipp, exporter, version, config string) map[string]ta
 		t.Fatal(err)
 	}
 	for i, scenario := range []string{"uas-answer", "uas-busy", "uas-reject", "uas-ring"} {
-		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-p", strconv.Itoa(first+5+i), "-sf", scenarioFile(t, scenario))
+		program(t, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-mi", anyLoopback(), "-p", strconv.Itoa(first+5+i), "-sf", scenarioFile(t, scenario))
 	}
 	page := exporterAt(t, exporter, "--kamailio.uri=unix://"+server.SocketPath)
 
@@ -433,7 +433,7 @@ func call(t *testing.T, sipp, server string, kind kindOfCall) sippCounts {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", scenarioFile(t, kind.scenario),
+	cmd := exec.CommandContext(ctx, sipp, "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-mi", anyLoopback(), "-sf", scenarioFile(t, kind.scenario),
 		"-inf", called, "-m", strconv.Itoa(callsOfEach), "-r", "20", "-d", length, "-trace_counts", server)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
