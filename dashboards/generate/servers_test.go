@@ -67,7 +67,7 @@ func program(t *testing.T, path string, args ...string) (logFile string) {
 // anyLoopback returns a loopback address that hardly anyone else uses. Each SIPp takes two
 // of 200 fixed ports for media, which too few can have on one address.
 func anyLoopback() string {
-	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254)) //nolint:gosec // need not be secret
 }
 
 // until calls so every half second until it returns true or the time is up.
