@@ -261,7 +261,10 @@ is "Kamailio's configuration" "$(kamailio_files)" "$kamailio"
 kill -0 "$(cat "$r/run/kamailio/kamailio.pid")" || fail "Kamailio is down"
 
 step "before Kamailio: its package takes the group over"
-kill -TERM "$(cat "$r/run/kamailio/kamailio.pid")"
+pid=$(cat "$r/run/kamailio/kamailio.pid")
+gone() { ! kill -0 "$pid"; }
+kill -TERM "$pid"
+await 20 "Kamailio's end" gone # deluser refuses while it runs
 for user in kamailio kamailio-exporter; do
 	within deluser --quiet $user >"$dir/apt.log" 2>&1 || fail "$(cat "$dir/apt.log")"
 done
