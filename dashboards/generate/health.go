@@ -15,12 +15,12 @@ var service = []labeled{
 	{"Servers", grade(`kamailio_up{S} or last_over_time(kamailio_up{S}[$__range]) * 0 and on () kamailio_up{S}`)},
 	{"SIP sockets", grade(`kamailio_sip_probe_success{S}`)},
 	// A set works while one of its gateways does. Disabled ones are not counted.
-	{"Gateways", grade(`max by (cluster, job, instance, set) (kamailio_dispatcher_destination_up{S} unless kamailio_dispatcher_destination_state{S} == 3)` +
-		` or max by (cluster, job, instance) (kamailio_drouting_gateway_up{S} unless kamailio_drouting_gateway_state{S} == 3)`)},
-	{"Trunks", grade(`(` + trunkFailing("[5m]") + ` and ` + trunkRate("attempts", "[5m]") + ` > 0.0166) <= bool 0.5`)},
-	{"Calls", `(` + fiveCalls + ` >= bool 0.1) + (` + fiveCalls + ` >= bool 0.4)` +
-		` or (sum(` + attempts("[5m]") + `) == 0 and sum(` + attempts("[5m] offset 1h") + `) > 0.05)`},
-	{"Registered users", compared(registrations("", `kamailio_usrloc_users{S}`), registrations("", `kamailio_usrloc_users{S} offset 2h`))},
+	{"Gateways", warned("DispatcherLatencyHigh", grade(`max by (cluster, job, instance, set) (kamailio_dispatcher_destination_up{S} unless kamailio_dispatcher_destination_state{S} == 3)`+
+		` or max by (cluster, job, instance) (kamailio_drouting_gateway_up{S} unless kamailio_drouting_gateway_state{S} == 3)`))},
+	{"Trunks", warned("TrunkFailsCalls|TrunkNoAnswers|TrunkTimesOut", grade(`(`+trunkFailing("[5m]")+` and `+trunkRate("attempts", "[5m]")+` > 0.0166) <= bool 0.5`))},
+	{"Calls", warned("NoTraffic|CallsStopped|CallsNotAnswered|CallsRefused|AnswersRetransmitted|DialogsExpiring", `(`+fiveCalls+` >= bool 0.1) + (`+fiveCalls+` >= bool 0.4)`+
+		` or (sum(`+attempts("[5m]")+`) == 0 and sum(`+attempts("[5m] offset 1h")+`) > 0.05)`)},
+	{"Users", warned("RegistrationsDropped|RegistrationStorm", compared(registrations("", `kamailio_usrloc_users{S}`), registrations("", `kamailio_usrloc_users{S} offset 2h`)))},
 	{"Media relays", grade(`max by (cluster, job, instance, set) (kamailio_rtpengine_node_up{S} unless kamailio_rtpengine_node_enabled{S} == 0)`)},
 	{"Trunk registrations", grade(`kamailio_uac_registration_up{S} unless kamailio_uac_registration_enabled{S} == 0`)},
 	{"Memory", `(max(` + sharedMemory + `) < bool 0.97) + (max(` + sharedMemory + `) < bool 0.85)`},
@@ -30,8 +30,9 @@ const serviceHelp = "Servers: Kamailio replies to its exporter. SIP sockets: the
 	"Gateways: each set has a gateway that replies. Media relays: each set of rtpengine has one that replies. Trunk registrations: those of Kamailio at its providers. " +
 	"Trunks: at most half of the calls of each failed within 5 minutes (needs kamailio-trunks.cfg); not judged below five calls. " +
 	"Calls: Degraded if fewer than 40% of them are answered within 5 minutes, Failed if fewer than 10% are, or if there are none, and there were at least 15 in 5 minutes an hour ago; not judged below five calls. " +
-	"Registered users: Degraded below half of the users of two hours ago, Failed below 10%. " +
-	"Memory: Degraded if the shared memory of a server is 85% full, Failed at 97%. A part that is not in use is not shown."
+	"Users: Degraded below half of the users of two hours ago, Failed below 10%. " +
+	"Memory: Degraded if the shared memory of a server is 85% full, Failed at 97%. " +
+	"Gateways, Trunks, Calls and Users are also Degraded while an alert about them fires for any server. A part that is not in use is not shown."
 
 // fiveCalls is the share of answered calls, if there are at least five.
 var fiveCalls = `(sum(` + answered("[5m]") + `) / (sum(` + attempts("[5m]") + `) > 0.0166))`
@@ -43,6 +44,14 @@ func grade(bools string) string { return `max(` + bools + `) + min(` + bools + `
 func compared(now, before string) string {
 	share := `(` + now + `) / (` + before + ` >= 20)`
 	return `(` + share + ` >= bool 0.1) + (` + share + ` >= bool 0.5)`
+}
+
+// warned makes a part Degraded while one of these alerts fires, on however few of the
+// servers: an alert compares a server with what is usual for it. Of a part that has no
+// value, an alert is all that is known.
+func warned(alerts, part string) string {
+	return `min(label_replace(` + part + `, "by", "value", "", "")` +
+		` or label_replace(clamp_max(count(ALERTS{A,alertname=~"Kamailio(` + alerts + `)",alertstate="firing"}), 1), "by", "alerts", "", ""))`
 }
 
 // canCall is the worst part, but for the last: full memory is not yet a failure of calls.

@@ -143,12 +143,12 @@ func overview() Dashboard {
 			}},
 			{title: "Trouble", panels: []panel{
 				{
-					kind: kindTable, width: 24, height: 8, title: "Firing alerts",
-					help: "What is wrong, where, and since when: the alerts that are firing in this Prometheus, critical ones first. Of a server that is down, or without exporter, only this is shown. It is also empty if the rules are not loaded.",
+					kind: kindTable, width: 24, height: 10, title: "Firing alerts",
+					help: "What is wrong, where, and since when: the alerts that are firing in this Prometheus, critical ones first. Of a server that is down, or without exporter, only this is shown; and if more than five servers have alerts, of each only the worst (the oldest of equal ones). It is also empty if the rules are not loaded.",
 					unit: number, none: "No alert is firing, or the rules are not loaded", sort: "-Severity", hidden: []string{"cluster", "job"},
 					queries: []query{
-						{expr: whichAlert(firing)},
-						{expr: whichAlert(`1000 * ALERTS_FOR_STATE{A,alertname=~"Kamailio.+"} and ignoring (alertstate) ` + firing)},
+						{expr: listed},
+						{expr: `1000 * ` + firingSince + ` and ` + listed},
 					},
 					columns: []column{
 						{title: "Severity", query: 0, unit: words, width: 80, states: []state{{1, "Info", blue}, {2, "Warning", orange}, {3, "Critical", red}, {4, "Critical", red}}},
@@ -262,6 +262,14 @@ const (
 	down   = `ALERTS{A,alertname=~"Kamailio(Exporter)?Down",alertstate="firing"}`
 	firing = `((3 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="critical"} or 2 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="warning"}` +
 		` or ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity!~"critical|warning"}) unless on (cluster, job, instance) ` + down + ` or 4 * ` + down + `)`
+)
+
+// listed are the alerts that fire, of which a few servers may have many, but many servers
+// only one each.
+var (
+	listed = `(` + whichAlert(firing) + ` and on () count(count by (cluster, job, instance) (` + firing + `)) <= 5` +
+		` or ` + whichAlert(firing) + ` and topk by (cluster, job, instance) (1, 1e10 * ` + whichAlert(firing) + ` - ` + firingSince + `))`
+	firingSince = whichAlert(`ALERTS_FOR_STATE{A,alertname=~"Kamailio.+"} and ignoring (alertstate) ` + firing)
 )
 
 // whichAlert keeps the labels of an alert that say where and about what it is, and its

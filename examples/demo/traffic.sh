@@ -290,7 +290,7 @@ else
 	fi
 	if [ -n "$healthy" ]; then
 		# third_.csv contains the percentage of these calls that fail.
-		caller third call-answered third -r 3 -d 1000 -trace_stat -stf third_.csv -fd 5s
+		caller third call-answered third -r 3 -d "$hold" -trace_stat -stf third_.csv -fd 5s
 	fi
 	check_gateways
 	touch "$dir/traffic.ready"
