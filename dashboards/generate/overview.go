@@ -38,7 +38,7 @@ func attempts(window string) string {
 // answered takes the smaller of two estimates, each of which can only be too high.
 func answered(window string) string {
 	const (
-		notFailed = `rate(kamailio_dialog_processed_total{S}[W]) - rate(kamailio_dialog_failed_total{S}[W])`
+		notFailed = `clamp_min(rate(kamailio_dialog_processed_total{S}[W]) - rate(kamailio_dialog_failed_total{S}[W]), 0)`
 		replies   = `sum without (class, method) (rate(kamailio_core_replies_received_by_method_total{S,method="INVITE",class="2xx"}[W]))`
 	)
 	return strings.ReplaceAll(`((`+notFailed+` <= `+replies+`) or `+replies+` or `+notFailed+`)`, "[W]", window)
@@ -87,9 +87,9 @@ func overview() Dashboard {
 				},
 				{
 					kind: kindStat, width: 12, height: 4, title: "Affected", named: true,
-					help: "The parts that do not work, or do not work everywhere. " + serviceHelp,
+					help: "The three worst of the parts that do not work, or do not work everywhere. " + serviceHelp,
 					unit: words, none: "Unknown", steps: []step{{0, red}, {1, orange}, {2, green}},
-					queries: []query{{expr: affected, legend: "{{part}}"}},
+					queries: []query{{expr: `bottomk(3, ` + affected + `)`, legend: "{{part}}"}},
 				},
 				{
 					kind: kindTimeline, width: 24, height: 8, title: "Parts of the service", help: serviceHelp,
@@ -159,18 +159,18 @@ func overview() Dashboard {
 					},
 				},
 				{
-					kind: kindTable, width: 10, height: 8, title: "Nearest to a limit",
+					kind: kindTable, width: 12, height: 8, title: "Nearest to a limit",
 					help: "What is above 80% of its limit, the ten worst of all servers. The limits are those of the alerts: 85% of the shared memory, 80% of a process's private memory and of the TCP connections, 60% of the calls not answered, one gateway down, 5% internal errors or expired calls, 0.1 failed DNS lookups and 0.05 failed TCP connects per second, and 0.5 s for an answer to OPTIONS.",
 					unit: ratio, none: "Nothing is near its limit, or no server answers", sort: "-Of its limit", hidden: []string{"cluster", "job"},
 					queries: []query{{expr: `topk(10, ` + nearLimits() + `) >= 0.8`}},
 					columns: []column{
-						{title: "What", label: "what", width: 150},
+						{title: "What", label: "what", width: 130},
 						{title: "Instance", label: "instance"},
-						{title: "Of its limit", unit: ratio, width: 110, places: new(0.0), steps: []step{{0, orange}, {1, red}}},
+						{title: "Of its limit", unit: ratio, width: 100, places: new(0.0), steps: []step{{0, orange}, {1, red}}},
 					},
 				},
 				{
-					kind: kindGraph, width: 14, height: 8, title: "Errors",
+					kind: kindGraph, width: 12, height: 8, title: "Errors",
 					help: "What should be 0, per second: the ten worst by kind and server, without those that are 0 in the whole time range. " +
 						"Internal errors: replies 5xx that the script or a module generated (no route, no memory, no database). Request and reply errors: messages that Kamailio could not process or forward. " +
 						"Expired calls: their BYE or ACK was lost. Failed TCP connects: the peer is down, a firewall blocks it, or a phone is gone. Failed DNS lookups: a worker waits for each of them. " +
@@ -257,11 +257,14 @@ func serversDown() panel {
 }
 
 // firing are the alerts that fire, in the order of their severity. While a server or its
-// exporter is down, its other alerts only hide that; it comes first.
+// exporter is down, its other alerts only hide that; it comes first. Kamailio's own count
+// of 5xx does not name the trunk that sends them.
 const (
 	down   = `ALERTS{A,alertname=~"Kamailio(Exporter)?Down",alertstate="firing"}`
 	firing = `((3 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="critical"} or 2 * ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity="warning"}` +
-		` or ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity!~"critical|warning"}) unless on (cluster, job, instance) ` + down + ` or 4 * ` + down + `)`
+		` or ALERTS{A,alertname=~"Kamailio.+",alertstate="firing",severity!~"critical|warning"}) unless on (cluster, job, instance) ` + down +
+		` unless (ALERTS{A,alertname="KamailioInviteServerErrors",alertstate="firing"} and on (cluster, job, instance) ALERTS{A,alertname="KamailioTrunkFailsCalls",alertstate="firing"})` +
+		` or 4 * ` + down + `)`
 )
 
 // listed are the alerts that fire, of which a few servers may have many, but many servers
@@ -276,8 +279,8 @@ var (
 // name without "Kamailio".
 func whichAlert(expr string) string {
 	const about = `"set", "uri", "gateway", "carrier", "trunk", "url", "host", "uuid", "transport", "address", "server_name", "collector", "rule"`
-	return `max by (cluster, job, instance, alert, about) (label_replace(label_replace(label_join(` + expr +
-		`, "about", " ", ` + about + `), "about", "$1", "about", " *(.*?) *"), "alert", "$1", "alertname", "Kamailio(.*)"))`
+	return `max by (cluster, job, instance, alert, about) (label_replace(label_replace(label_join(label_replace(` + expr +
+		`, "set", "set $1", "set", "(.+)"), "about", " ", ` + about + `), "about", "$1", "about", " *(.*?) *"), "alert", "$1", "alertname", "Kamailio(.*)"))`
 }
 
 var (
@@ -349,11 +352,7 @@ func serverTable() panel {
 		},
 		columns: []column{
 			{title: "Instance", label: "instance", links: true},
-			{title: "Cluster", label: "cluster", width: 90},
-			{title: "Job", label: "job", width: 110},
 			{title: "State", query: 0, unit: words, width: 115, states: serverStates},
-			{title: "Version", label: "version", width: 75},
-			{title: "Uptime", query: 1, unit: seconds, width: 95, places: new(1.0)},
 			{title: "Calls", query: 2, unit: number, width: 65},
 			{title: "New calls", query: 3, unit: rate, width: 90, places: new(2.0)},
 			{title: "SER", query: 4, unit: ratio, width: 70, places: new(1.0), steps: badBelow(0.4, 0.6)},
@@ -361,6 +360,10 @@ func serverTable() panel {
 			{title: "Shm used", query: 6, unit: ratio, width: 90, places: new(1.0), steps: badAbove(0.85, 0.95)},
 			{title: "Pkg used", query: 7, unit: ratio, width: 90, places: new(1.0), steps: badAbove(0.8, 0.9)},
 			{title: "Gw down", query: 8, unit: number, width: 85, steps: noneMay(red)},
+			{title: "Uptime", query: 1, unit: seconds, width: 95, places: new(1.0)},
+			{title: "Version", label: "version", width: 75},
+			{title: "Cluster", label: "cluster", width: 90},
+			{title: "Job", label: "job", width: 110},
 		},
 	}
 }

@@ -84,11 +84,11 @@ func resources() Dashboard {
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Shared memory in four hours",
-					help: "Free shared memory of the three fullest servers, and the forecast for four hours from now, based on the last hour. If the forecast is below 0, act now. There is no forecast in the first hour after a start.",
+					help: "Free shared memory of the three fullest servers, and the forecast for four hours from now, based on the last hour. If the forecast is 0, act now. There is no forecast in the first hour after a start.",
 					unit: octets, none: "No server answers",
 					queries: []query{
 						{expr: `sum by (cluster, job, instance) (kamailio_core_shm_free_bytes{S})` + fullest, legend: "free · {{instance}}"},
-						{expr: `sum by (cluster, job, instance) (predict_linear(kamailio_core_shm_free_bytes{S}[1h], 4 * 3600)` + upForAnHour + `)` + fullest, legend: "in 4 h · {{instance}}", style: lastWeek},
+						{expr: `clamp_min(sum by (cluster, job, instance) (predict_linear(kamailio_core_shm_free_bytes{S}[1h], 4 * 3600)` + upForAnHour + `), 0)` + fullest, legend: "in 4 h · {{instance}}", style: lastWeek},
 					},
 				},
 				{
@@ -127,8 +127,8 @@ func resources() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Retransmissions absorbed",
 					help: "Replies received for a transaction that were not relayed, per second: mostly retransmissions. The ten highest. A rise means packet loss, or a peer that does not acknowledge.",
-					unit: rate, none: "tmx or kex is not loaded",
-					queries: []query{{expr: worst(`sum by (cluster, job, instance) (rate(kamailio_tmx_replies_absorbed_total{S}[R]))`), legend: "{{instance}}"}},
+					unit: rate, none: "None, or tmx or kex is not loaded",
+					queries: []query{{expr: worst(`sum by (cluster, job, instance) (rate(kamailio_tmx_replies_absorbed_total{S}[R]))`) + ` > 0`, legend: "{{instance}}"}},
 				},
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Transactions created and freed",
@@ -176,10 +176,10 @@ func resources() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "DNS",
 					help: "DNS lookups per second that failed or were slow. A worker waits for each of them, so a dead resolver slows down everything.",
-					unit: rate, none: "No DNS statistics",
+					unit: rate, none: "None, or no DNS statistics",
 					queries: []query{
-						{expr: `sum(rate(kamailio_dns_failed_requests_total{S}[R]))`, legend: "failed", style: bad},
-						{expr: `sum(rate(kamailio_dns_slow_requests_total{S}[R]))`, legend: "slow", style: warning},
+						{expr: `sum(rate(kamailio_dns_failed_requests_total{S}[R])) > 0`, legend: "failed", style: bad},
+						{expr: `sum(rate(kamailio_dns_slow_requests_total{S}[R])) > 0`, legend: "slow", style: warning},
 					},
 				},
 			}},

@@ -50,7 +50,7 @@ func trunks() Dashboard {
 				{
 					kind: kindTable, width: 24, height: 9, title: "Trunks, worst first",
 					help: "Fails: share of the attempts of the last 5 minutes that failed; for: how long more than half have failed, at most 3 hours. ASR (answered) and NER (reached the callee) are over 15 minutes, last week's over one hour. The delays are the post-dial delays (50%: half of the calls are faster; 95%), the usual one is the 50% of last week. The length is the mean of the calls that ended within the last hour. Attempts are per minute.",
-					unit: number, none: noTrunks, sort: "-Fails", hidden: []string{"cluster"},
+					unit: number, none: noTrunks, sort: "-Fails",
 					queries: []query{
 						{expr: `sort_desc(` + trunkFailing("[5m]") + `)`},
 						{expr: trunkFailsFor},
@@ -75,6 +75,7 @@ func trunks() Dashboard {
 						{title: "Length", query: 8, unit: seconds, width: 75, places: new(0.0)},
 						{title: "Attempts", query: 9, unit: "suffix:/min", width: 100, places: new(1.0)},
 						{title: "Delay 95%", query: 7, unit: seconds, width: 90, places: new(1.0)},
+						{title: "Cluster", label: "cluster", width: 90},
 						{title: "Job", label: "job", width: 100},
 					},
 				},
