@@ -147,7 +147,7 @@ func rows() []Action {
 			Name: "secfilter.block", Method: "secfilter.add_bl",
 			Summary: "Blocks a user agent, country, domain, address or user, until the next reload of secfilter.",
 			Params:  []Param{kindParam, blockedParam("what to block; it matches everything that begins with it: 192.0.2.1 also 192.0.2.10").by("kind", blockedForms(true))},
-			Look:    lookBlocked, Verified: "`secfilter.print` has the value in the blacklist, which no entry of the whitelist overrides. 5.6 prints nothing over JSON", Same: sameBlocked, Guard: guardBlocked, Judge: judgeTrue("blocked"),
+			Look:    lookBlocked, Verified: "`secfilter.print` has the value in the blacklist, which no entry of the whitelist overrides. Before 6.0 it prints nothing over JSON", Same: sameBlocked, Guard: guardBlocked, Judge: judgeTrue("blocked"),
 			Answer: answerHas("inserted"),
 		},
 		{
@@ -398,8 +398,9 @@ func droutingReload() Action {
 
 func listsReload() Action {
 	a := reload("secfilter.reload", "secfilter.reload", "lists of secfilter")
-	a.Look, a.Verified = lookLists, keptIs("entries in the blacklists and in the whitelists (`secfilter.print`)")+". 5.6 prints nothing over JSON"
+	a.Look, a.Verified = lookLists, keptIs("entries in the blacklists and in the whitelists (`secfilter.print`)")+". Before 6.0 it prints nothing over JSON"
 	a.Judge = judgeCounts([]count{{field: "blocked"}, {field: "allowed"}})
+	a.Answer = answerHas("reloaded") // before 5.6, an error is a reply too
 	return a
 }
 

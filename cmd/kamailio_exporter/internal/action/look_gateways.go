@@ -17,7 +17,7 @@ func lookRelay(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	state, down := audit.State{}, int64(0)
 	err := k.Rows(ctx, kamrpc.Rows{Fields: []string{"url", "set", "disabled", "active"}}, func(_ kamrpc.Above, node kamrpc.Value) error {
 		set := node.Get("set").Text()
-		// Kamailio 5.6 also calls a relay disabled if it does not answer: the value is
+		// Kamailio 5 also calls a relay disabled if it does not answer: the value is
 		// 0, 1 or "1(permanent)". Kamailio 6 has false or true, and a separate field
 		// for whether the relay answers.
 		said := node.Get("disabled").Text()

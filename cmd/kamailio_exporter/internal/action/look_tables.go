@@ -149,8 +149,8 @@ func ReadCounter(ctx context.Context, k Kamailio, table, key string) (int64, err
 	return n, nil
 }
 
-// lookBlocked looks up the value in the list of its kind. Kamailio 5.6 prints nothing
-// over JSON-RPC.
+// lookBlocked looks up the value in the list of its kind. Before Kamailio 6.0 it prints
+// nothing over JSON-RPC.
 func lookBlocked(ctx context.Context, k Kamailio, a Args) (audit.State, error) {
 	result, err := k.Call(ctx, "secfilter.print", a.text("kind"))
 	switch {

@@ -171,7 +171,7 @@ func listBlocked(ctx context.Context, k Kamailio, yield func(Target)) error {
 			return err
 		}
 		if result.Kind() != kamrpc.Object {
-			return errUnreadable // 5.6 prints nothing over JSON
+			return errUnreadable // before 6.0 it prints nothing over JSON
 		}
 		for list := range result.Members() {
 			for v := range list.Value.All("Blacklisted/Value") {

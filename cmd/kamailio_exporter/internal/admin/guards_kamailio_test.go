@@ -5,7 +5,6 @@ package admin
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -35,10 +34,7 @@ func realRuled(t *testing.T, server *kamailiotest.Server, mode, rules string) *r
 	if b.client, err = kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{way}, MaxReplyBytes: action.MaxReplyBytes}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "an uptime above the guards'", func() bool {
-		var uptime struct{ Uptime int }
-		return json.Unmarshal(server.RPC(t, "core.uptime"), &uptime) == nil && uptime.Uptime > 1
-	})
+	isUp(t, server)
 	b.began = b.now()
 	b.good.Store(true)
 	b.begin()
@@ -56,7 +52,7 @@ func TestOperatorsComeBeforeAlerts(t *testing.T) {
       params: {set: {label: set, enum: [9]}, uri: {label: uri, any: true}, state: {value: dx}}
       confirm: {htable: [{table: gwfailed, label: uri, above: 5}]}
 `
-	for _, version := range kamailiotest.Versions(t) {
+	for _, version := range kamailiotest.Versions(t) { // one at a time: it measures
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
 			var rows []string
@@ -64,7 +60,7 @@ func TestOperatorsComeBeforeAlerts(t *testing.T) {
 				rows = append(rows, fmt.Sprintf("(9, 'sip:127.0.0.1:%d', 0, 0, '', '')", 20000+i))
 			}
 			sql(t, server, "DELETE FROM dispatcher; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES "+strings.Join(rows, ", ")+";")
-			server.RPC(t, "dispatcher.reload")
+			reloadGateways(t, server)
 			b := realRuled(t, server, "enforce", rules)
 			uri := func(i int) string { return fmt.Sprintf("sip:127.0.0.1:%d", 20000+i) }
 
@@ -116,40 +112,37 @@ func TestOperatorsComeBeforeAlerts(t *testing.T) {
 // The latency of one destination can be read even if the list of destinations is larger
 // than the reply limit.
 func TestLatencyAmongManyDestinations(t *testing.T) {
-	for _, version := range kamailiotest.Versions(t) {
-		t.Run(version, func(t *testing.T) {
-			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, PkgMB: 32})
-			answers := newGateway(t)
-			rows := []string{fmt.Sprintf("(9, '%s', 8, 0, '', '')", answers.URI())} // 8: probed
-			for i := range 4000 {
-				rows = append(rows, fmt.Sprintf("(9, 'sip:127.0.0.1:9;transport=udp;gateway=%d', 0, 0, 'weight=50;duid=gateway-%d', '')", i, i))
-			}
-			sql(t, server, "DELETE FROM dispatcher; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES "+strings.Join(rows, ", ")+";")
-			server.RPC(t, "dispatcher.reload")
-			way, err := kamrpc.Open(server.HTTPURL, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			client, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{way}, MaxReplyBytes: action.MaxReplyBytes})
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
-			if _, err := client.Call(ctx, "dispatcher.list"); !errors.Is(err, kamrpc.ErrTooLarge) {
-				t.Fatalf("the list is not larger than a reply may be: %v", err)
-			}
-			latency := catalogue().Get("dispatcher.set-state").Latency
-			args := action.Args{"set": int64(9), "uri": strings.ToUpper(answers.URI())}
-			if is, err := latency(ctx, client, args); err != nil || is < 0 || is > 5*time.Second {
-				t.Errorf("%s %v", is, err)
-			}
-			args["set"] = int64(8)
-			if _, err := latency(ctx, client, args); err == nil {
-				t.Error("a destination of a set that is not there has a latency")
-			}
-		})
-	}
+	onAll(t, kamailiotest.Config{PkgMB: 32}, func(t *testing.T, server *kamailiotest.Server) {
+		answers := newGateway(t)
+		rows := []string{fmt.Sprintf("(9, '%s', 8, 0, '', '')", answers.URI())} // 8: probed
+		for i := range 4000 {
+			rows = append(rows, fmt.Sprintf("(9, 'sip:127.0.0.1:9;transport=udp;gateway=%d', 0, 0, 'weight=50;duid=gateway-%d', '')", i, i))
+		}
+		sql(t, server, "DELETE FROM dispatcher; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES "+strings.Join(rows, ", ")+";")
+		reloadGateways(t, server)
+		way, err := kamrpc.Open(server.HTTPURL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{way}, MaxReplyBytes: action.MaxReplyBytes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if _, err := client.Call(ctx, "dispatcher.list"); !errors.Is(err, kamrpc.ErrTooLarge) {
+			t.Fatalf("the list is not larger than a reply may be: %v", err)
+		}
+		latency := catalogue().Get("dispatcher.set-state").Latency
+		args := action.Args{"set": int64(9), "uri": strings.ToUpper(answers.URI())}
+		if is, err := latency(ctx, client, args); err != nil || is < 0 || is > 5*time.Second {
+			t.Errorf("%s %v", is, err)
+		}
+		args["set"] = int64(8)
+		if _, err := latency(ctx, client, args); err == nil {
+			t.Error("a destination of a set that is not there has a latency")
+		}
+	})
 }
 
 // leaseTable is the htable that two exporters need in kamailio.cfg.
@@ -179,11 +172,8 @@ func TestTwoExportersOneKamailio(t *testing.T) {
 				server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Extra: extra})
 				uris := []string{"sip:127.0.0.1:20001", "sip:127.0.0.1:20002"}
 				sql(t, server, fmt.Sprintf("DELETE FROM dispatcher; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES (9, '%s', 0, 0, '', ''), (9, '%s', 0, 0, '', '');", uris[0], uris[1]))
-				server.RPC(t, "dispatcher.reload")
-				until(t, "an uptime above the guards'", func() bool {
-					var uptime struct{ Uptime int }
-					return json.Unmarshal(server.RPC(t, "core.uptime"), &uptime) == nil && uptime.Uptime > 1
-				})
+				reloadGateways(t, server)
+				isUp(t, server)
 				both := []*endpoint{realEndpoint(t, server.HTTPURL), realEndpoint(t, server.HTTPURL)}
 				none, neither, undone, refused := 0, 0, 0, 0
 				for range race {
@@ -236,45 +226,39 @@ func TestTwoExportersOneKamailio(t *testing.T) {
 // A gateway that was only set to active does not count as remaining until it answers a
 // ping.
 func TestUnprovenDestinationsDoNotCount(t *testing.T) {
-	for _, version := range kamailiotest.Versions(t) {
-		t.Run(version, func(t *testing.T) {
-			// Replies take longer each time, so that each one changes the latency.
-			var asked atomic.Int64
-			alive := kamailiotest.NewGateway(t, func(string) (string, time.Duration) {
-				return "200 OK", time.Duration(20+10*asked.Add(1)%80) * time.Millisecond
-			})
-			other := newGateway(t)
-			dead := "sip:127.0.0.1:9"
-			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
-			sql(t, server, fmt.Sprintf("DELETE FROM dispatcher; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES (9, '%s', 0, 0, '', ''), (9, '%s', 8, 0, '', ''), (9, '%s', 1, 0, '', '');", other.URI(), alive.URI(), dead))
-			server.RPC(t, "dispatcher.reload")
-			b := realEndpoint(t, server.HTTPURL)
-			until(t, "an uptime above the guards'", func() bool {
-				var uptime struct{ Uptime int }
-				return json.Unmarshal(server.RPC(t, "core.uptime"), &uptime) == nil && uptime.Uptime > 1
-			})
-			set := func(uri, state string) reply {
-				return b.run(nocToken, "dispatcher.set-state", fmt.Sprintf(`{"set":9,"uri":%q,"state":%q}`, uri, state))
-			}
-			must := func(what string, r reply) {
-				t.Helper()
-				if r.Status != 200 || r.Outcome != audit.Applied {
-					t.Errorf("%s: %s", what, r.Text)
-				}
-			}
-			must("the living one out", set(alive.URI(), "dx"))
-			must("a dead one is called active", set(dead, "ax"))
-			if r := set(other.URI(), "dx"); r.problem() != "guard" || !strings.Contains(r.Text, "have not answered a ping since") {
-				t.Errorf("only a claim is left: %s", r.Text)
-			}
-			if state := string(server.RPC(t, "dispatcher.list")); strings.Count(state, `"AX"`) != 2 {
-				t.Errorf("%s", state)
-			}
-			must("the living one back", set(alive.URI(), "ap"))
-			until(t, "an answer to a ping counts", func() bool { return set(other.URI(), "dx").Status == 200 })
-			if r := b.call(nocToken, "GET", adminapi.OperationsPath, ""); !strings.Contains(r.Text, `"pings_ms"`) {
-				t.Errorf("%s", r.Text)
-			}
+	onAll(t, kamailiotest.Config{}, func(t *testing.T, server *kamailiotest.Server) {
+		// Replies take longer each time, so that each one changes the latency.
+		var asked atomic.Int64
+		alive := kamailiotest.NewGateway(t, func(string) (string, time.Duration) {
+			return "200 OK", time.Duration(20+10*asked.Add(1)%80) * time.Millisecond
 		})
-	}
+		other := newGateway(t)
+		dead := "sip:127.0.0.1:9"
+		sql(t, server, fmt.Sprintf("DELETE FROM dispatcher; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES (9, '%s', 0, 0, '', ''), (9, '%s', 8, 0, '', ''), (9, '%s', 1, 0, '', '');", other.URI(), alive.URI(), dead))
+		reloadGateways(t, server)
+		b := realEndpoint(t, server.HTTPURL)
+		isUp(t, server)
+		set := func(uri, state string) reply {
+			return b.run(nocToken, "dispatcher.set-state", fmt.Sprintf(`{"set":9,"uri":%q,"state":%q}`, uri, state))
+		}
+		must := func(what string, r reply) {
+			t.Helper()
+			if r.Status != 200 || r.Outcome != audit.Applied {
+				t.Errorf("%s: %s", what, r.Text)
+			}
+		}
+		must("the living one out", set(alive.URI(), "dx"))
+		must("a dead one is called active", set(dead, "ax"))
+		if r := set(other.URI(), "dx"); r.problem() != "guard" || !strings.Contains(r.Text, "have not answered a ping since") {
+			t.Errorf("only a claim is left: %s", r.Text)
+		}
+		if state := string(server.RPC(t, "dispatcher.list")); strings.Count(state, `"AX"`) != 2 {
+			t.Errorf("%s", state)
+		}
+		must("the living one back", set(alive.URI(), "ap"))
+		until(t, "an answer to a ping counts", func() bool { return set(other.URI(), "dx").Status == 200 })
+		if r := b.call(nocToken, "GET", adminapi.OperationsPath, ""); !strings.Contains(r.Text, `"pings_ms"`) {
+			t.Errorf("%s", r.Text)
+		}
+	})
 }
