@@ -69,7 +69,6 @@ func gateways() Dashboard {
 					},
 					columns: []column{
 						{title: "Instance", label: "instance", width: 170, links: true},
-						{title: "Job", label: "job", width: 100},
 						{title: "Set", label: "set", width: 50},
 						{title: "Destination", label: "uri"},
 						{title: "Id", label: "duid", width: 80},
@@ -80,6 +79,7 @@ func gateways() Dashboard {
 						{title: "Changes", query: 4, unit: number, width: 80, places: new(0.0), steps: []step{{0, green}, {1, orange}, {6, red}}},
 						{title: "Calls", query: 5, unit: number, width: 60},
 						{title: "Priority", query: 6, unit: number, width: 75},
+						{title: "Job", label: "job", width: 100},
 					},
 				},
 				{

@@ -164,9 +164,9 @@ func overview() Dashboard {
 					unit: ratio, none: "Nothing is near its limit, or no server answers", sort: "-Of its limit", hidden: []string{"cluster", "job"},
 					queries: []query{{expr: `topk(10, ` + nearLimits() + `) >= 0.8`}},
 					columns: []column{
-						{title: "What", label: "what", width: 130},
+						{title: "What", label: "what", width: 140},
 						{title: "Instance", label: "instance"},
-						{title: "Of its limit", unit: ratio, width: 100, places: new(0.0), steps: []step{{0, orange}, {1, red}}},
+						{title: "Of its limit", unit: ratio, width: 95, places: new(0.0), steps: []step{{0, orange}, {1, red}}},
 					},
 				},
 				{

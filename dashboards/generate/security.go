@@ -109,11 +109,11 @@ func security() Dashboard {
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Malformed messages",
 					help: "Messages per second with a bad header or URI, or a method that Kamailio does not know. A few are normal on the Internet; many come from a scanner or a broken peer.",
-					unit: rate, none: "kex is not loaded",
+					unit: rate, none: "None, or kex is not loaded",
 					queries: []query{
-						{expr: `sum(rate(kamailio_core_bad_headers_total{S}[R]))`, legend: "bad header"},
-						{expr: `sum(rate(kamailio_core_bad_uris_total{S}[R]))`, legend: "bad URI"},
-						{expr: `sum(rate(kamailio_core_unsupported_methods_total{S}[R]))`, legend: "unknown method"},
+						{expr: `sum(rate(kamailio_core_bad_headers_total{S}[R])) > 0`, legend: "bad header"},
+						{expr: `sum(rate(kamailio_core_bad_uris_total{S}[R])) > 0`, legend: "bad URI"},
+						{expr: `sum(rate(kamailio_core_unsupported_methods_total{S}[R])) > 0`, legend: "unknown method"},
 					},
 				},
 				{
