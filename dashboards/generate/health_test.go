@@ -48,13 +48,13 @@ const unwell = `
 // still has another, and a disabled one, are no failures.
 func TestHealth(t *testing.T) {
 	const nothing = `{labels: '{part="Unknown"}', value: -1}`
-	down := outOf(`(`+serverState+`) != bool 2`, "down", "No exporter is scraped")
+	down := outOf(`(`+serverState+`) != bool 2`, "failing", "No exporter is scraped")
 	state := worstWorking(`min by (cluster, job, instance) (`+serverState+`)`, `kamailio_up{S}`, `(`+serverState+`) == bool 2`, "cluster, job, instance", "{{instance}}")
 	evaluates(t, unwell, []evaluation{
 		{canCall, "4m", "{labels: '{}', value: 2}"},
 		{affected, "4m", `{labels: '{part="Nothing"}', value: 2}`},
 		{lastGood, "4m", "{labels: '{}', value: 240000}"},
-		{down, "4m", `{labels: '{n="0", of="4", text="0 of 4 down"}', value: 0}`},
+		{down, "4m", `{labels: '{n="0", of="4", text="0 of 4 failing"}', value: 0}`},
 
 		{whichAlert(firing), "4m", `{labels: '{job="j", instance="b", alert="SIPNotAnswering", about="b"}', value: 3}`},
 		{whichAlert(firing), "8m", `{labels: '{job="j", instance="a", alert="TrunkFailsCalls", about="u"}', value: 2}, {labels: '{job="j", instance="b", alert="Down"}', value: 4}`},
@@ -62,7 +62,7 @@ func TestHealth(t *testing.T) {
 		// An alert is enough for Trunks, although no calls have failed yet.
 		{affected, "8m", `{labels: '{part="Servers"}', value: 1}, {labels: '{part="SIP sockets"}', value: 1}, {labels: '{part="Trunks"}', value: 1}`},
 		{lastGood, "8m", "{labels: '{}', value: 270000}"},
-		{down, "8m", `{labels: '{n="3", of="4", text="3 of 4 down"}', value: 3}`},
+		{down, "8m", `{labels: '{n="3", of="4", text="3 of 4 failing"}', value: 3}`},
 		{state[0].expr, "8m", `{labels: '{job="j", instance="b"}', value: 0}, {labels: '{job="j", instance="c"}', value: -1}, {labels: '{job="j", instance="d"}', value: 1}`},
 		// With few servers, all alerts; with more than five, the worst of each.
 		{listed, "8m", `{labels: '{job="j", instance="a", alert="TrunkFailsCalls", about="u"}', value: 2}, {labels: '{job="j", instance="b", alert="Down"}', value: 4}`},

@@ -74,22 +74,22 @@ func overview() Dashboard {
 		Rows: []row{
 			{title: "Can users call?", panels: []panel{
 				{
-					kind: kindStat, width: 6, height: 4, title: "Can users call?",
+					kind: kindStat, width: 5, height: 4, title: "Can users call?",
 					help: "The worst of the parts below, without the memory. Partly: some calls or some users are affected. Unknown: nothing is scraped.",
 					unit: words, none: "Unknown", states: []state{{0, "No", red}, {1, "Partly", orange}, {2, "Yes", green}},
 					queries: []query{{expr: canCall, legend: "answer"}},
 				},
 				{
-					kind: kindStat, width: 6, height: 4, title: "Everything worked",
+					kind: kindStat, width: 5, height: 4, title: "Everything worked",
 					help: "When the answer was Yes for the last time. It looks back for three hours, in steps of 10 minutes before the last 20. The parts below show what failed since then.",
 					unit: ago, none: "Not in the last 3 hours", steps: always(blue),
 					queries: []query{{expr: lastGood, legend: "worked"}},
 				},
 				{
-					kind: kindStat, width: 12, height: 4, title: "Affected", named: true,
-					help: "The three worst of the parts that do not work, or do not work everywhere. " + serviceHelp,
+					kind: kindStat, width: 14, height: 4, title: "Affected", named: true,
+					help: "The five worst of the parts that do not work, or do not work everywhere. " + serviceHelp,
 					unit: words, none: "Unknown", steps: []step{{0, red}, {1, orange}, {2, green}},
-					queries: []query{{expr: `bottomk(3, ` + affected + `)`, legend: "{{part}}"}},
+					queries: []query{{expr: `bottomk(5, ` + affected + `)`, legend: "{{part}}"}},
 				},
 				{
 					kind: kindTimeline, width: 24, height: 8, title: "Parts of the service", help: serviceHelp,
@@ -144,11 +144,12 @@ func overview() Dashboard {
 			{title: "Trouble", panels: []panel{
 				{
 					kind: kindTable, width: 24, height: 10, title: "Firing alerts",
-					help: "What is wrong, where, and since when: the alerts that are firing in this Prometheus, critical ones first. Of a server that is down, or without exporter, only this is shown; and if more than five servers have alerts, of each only the worst (the oldest of equal ones). It is also empty if the rules are not loaded.",
+					help: "What is wrong, where, and since when: the alerts that are firing in this Prometheus, critical ones first. Of a server that is down, or without exporter, only this is shown; and if more than five servers have alerts, of each only the worst (the oldest of equal ones). Alerts: how many that server has. It is also empty if the rules are not loaded.",
 					unit: number, none: "No alert is firing, or the rules are not loaded", sort: "-Severity", hidden: []string{"cluster", "job"},
 					queries: []query{
 						{expr: listed},
 						{expr: `1000 * ` + firingSince + ` and ` + listed},
+						{expr: `0 * (` + listed + `) + on (cluster, job, instance) group_left count by (cluster, job, instance) (` + firing + `)`},
 					},
 					columns: []column{
 						{title: "Severity", query: 0, unit: words, width: 80, states: []state{{1, "Info", blue}, {2, "Warning", orange}, {3, "Critical", red}, {4, "Critical", red}}},
@@ -156,6 +157,7 @@ func overview() Dashboard {
 						{title: "Instance", label: "instance"},
 						{title: "About", label: "about"},
 						{title: "Since", query: 1, unit: ago, width: 120},
+						{title: "Alerts", query: 2, unit: number, width: 65},
 					},
 				},
 				{
@@ -252,7 +254,7 @@ func serversDown() panel {
 		kind: kindStat, width: 6, height: 4, title: "Servers", named: true,
 		help: "Servers that do not work, of all. No SIP answer: Kamailio is up, but a SIP socket does not answer the probe, so its workers hang or are all busy (needs --sip.probe). No exporter: it was scraped in the selected time range and no longer is.",
 		unit: words, none: "No exporter is scraped", steps: noneMay(red),
-		queries: []query{{expr: outOf(`(`+serverState+`) != bool 2`, "down", "No exporter is scraped"), legend: "{{text}}"}},
+		queries: []query{{expr: outOf(`(`+serverState+`) != bool 2`, "failing", "No exporter is scraped"), legend: "{{text}}"}},
 	}
 }
 

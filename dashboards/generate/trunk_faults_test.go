@@ -36,14 +36,7 @@ event_route[dialog:end] {
 	route(TRUNKS_CALL_END);
 }
 request_route {
-	if (is_method("CANCEL")) {
-		if (t_check_trans()) t_relay();
-		exit;
-	}
-	if (has_totag()) {
-		if (loose_route() || (is_method("ACK") && t_check_trans())) t_relay();
-		exit;
-	}
+	route(OF_CALL);
 	if (!t_check_trans()) t_newtran();
 	dlg_manage();
 	record_route();

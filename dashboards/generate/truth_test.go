@@ -46,6 +46,18 @@ loadmodule "textops.so"
 loadmodule "siputils.so"
 loadmodule "dialog.so"
 modparam("rr", "enable_full_lr", 0)
+
+# Requests of a call that has begun.
+route[OF_CALL] {
+	if (is_method("CANCEL")) {
+		if (t_check_trans()) t_relay();
+		exit;
+	}
+	if (has_totag()) {
+		if (loose_route() || (is_method("ACK") && t_check_trans())) t_relay();
+		exit;
+	}
+}
 `
 
 // refusing is a proxy that handles a call as the called user says: it relays it to a
@@ -56,18 +68,7 @@ tcp_children=1
 modparam("tm", "failure_reply_mode", 3)
 
 request_route {
-	if (is_method("CANCEL")) {
-		if (t_check_trans()) t_relay();
-		exit;
-	}
-	if (has_totag()) {
-		if (loose_route()) {
-			t_relay();
-		} else if (is_method("ACK") && t_check_trans()) {
-			t_relay();
-		}
-		exit;
-	}
+	route(OF_CALL);
 	if (!is_method("INVITE")) exit;
 
 	if ($rU == "challenged" && !is_present_hf("Proxy-Authorization")) {
