@@ -103,8 +103,9 @@ func TestDoctorFindsTheExporter(t *testing.T) {
 
 // TestDoctorOfHTTPThatCloses uses Debian's configuration, which closes each connection.
 func TestDoctorOfHTTPThatCloses(t *testing.T) {
-	for _, version := range kamailiotest.Versions(t) {
+	for _, version := range kamailiotest.AllVersions(t) {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			s := kamailiotest.Start(t, kamailiotest.Config{Version: version, StockHTTP: true})
 			ask := func(uri string) string {
 				t.Helper()

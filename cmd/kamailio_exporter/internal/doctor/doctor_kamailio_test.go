@@ -145,7 +145,7 @@ func goldenFile(t *testing.T, name string, r *Report, fixed []shown) {
 	fixed = append(fixed, []shown{
 		{`\d+\.\d ms`, "0.5 ms"},
 		{`\d+ samples in \d+ ms`, "317 samples in 9 ms"},
-		{`(the largest reply of a scrape is that of \S+) \(\d+ KiB\)`, "$1 (5 KiB)"},
+		{`(the largest reply of a scrape is that of) \S+ \(\d+ KiB\)`, "$1 stats.get_statistics (5 KiB)"},
 		{`up for \d+ \w+`, "up for 3 days"},
 		{`runs on this host as user \w+ \(pid (\d+)\)`, "runs on this host as user kamailio (pid $1)"},
 	}...)
@@ -197,8 +197,11 @@ func goldenFile(t *testing.T, name string, r *Report, fixed []shown) {
 
 func eachVersion(t *testing.T, test func(t *testing.T, version string)) {
 	t.Helper()
-	for _, version := range kamailiotest.Versions(t) {
-		t.Run(version, func(t *testing.T) { test(t, version) })
+	for _, version := range kamailiotest.AllVersions(t) {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			test(t, version)
+		})
 	}
 }
 
@@ -217,8 +220,40 @@ func TestStock(t *testing.T) {
 		has(t, r, "processes", OK, "(pid "+strconv.Itoa(s.PID())+")")
 		has(t, r, "clock", OK, "")
 		golden(t, "stock-"+version, r, s)
-		if now := s.LogLines(); now != logged {
-			t.Errorf("Kamailio logged %d lines of it", now-logged)
+		if now := s.Logged(); len(now) != logged {
+			t.Errorf("Kamailio logged:\n%s", strings.Join(now[logged:], ""))
+		}
+	})
+}
+
+// TestProposedParameters checks that each version knows the parameters in proposed lines.
+func TestProposedParameters(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := "#!KAMAILIO\nloadmodule \"xhttp.so\"\nloadmodule \"jsonrpcs.so\"\nloadmodule \"ctl.so\"\nloadmodule \"xhttp_prom.so\"\nloadmodule \"usrloc.so\"\nloadmodule \"htable.so\"\n"
+	found := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		for _, line := range regexp.MustCompile("`(modparam\\(\"[a-z_]+\", \"[a-z_%]+\", [^)]+\\))").FindAllStringSubmatch(string(readFile(t, file)), -1) {
+			found++
+			for _, kind := range []string{"dgram", "fifo"} {
+				line := strings.NewReplacer(`"jsonrpcs", "%s"`, `"jsonrpcs", "dgram_socket"`, "%s_", kind+"_", `group", "%s"`, `group", "root"`, "%s", "/tmp/proposed").Replace(line[1])
+				if !strings.Contains(line, "tcp_socket") && !strings.Contains(config, line) { // proposed for Kamailio 6 only
+					config += line + "\n"
+				}
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("only %d lines", found)
+	}
+	eachVersion(t, func(t *testing.T, version string) {
+		if err := kamailiotest.CheckConfig(t, version, config+"request_route { exit; }\n"); err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -249,15 +284,16 @@ func TestFullServer(t *testing.T) {
 		cfg := config(t, s.HTTPURL, "unix://"+s.SocketPath, "fifo://"+s.FIFOPath+"?reply_dir="+s.FIFOReplyDir)
 		r := examined(t, cfg)
 		outcome(t, r, Healthy)
+		five := strings.HasPrefix(version, "5.")
 		for _, c := range r.Collectors {
 			switch {
 			case c.State == "fails":
 				t.Errorf("%+v", c)
-			case c.Name == "permissions" && version == "5.6" && c.State != "skipped":
-				t.Errorf("%+v is called on 5.6", c)
+			case c.Name == "permissions" && five && c.State != "skipped":
+				t.Errorf("%+v is called", c)
 			}
 		}
-		if version == "5.6" {
+		if five {
 			has(t, r, "collectors", Note, "permissions.addressDump is skipped")
 		}
 		has(t, r, "limits", OK, "dialog_age: 0 dialogs")
@@ -339,7 +375,7 @@ func TestReplyDirWithoutSlash(t *testing.T) {
 				return strings.Replace(config, `modparam("jsonrpcs", "pretty_format", 1)`, `modparam("jsonrpcs", "fifo_reply_dir", "`+value+`")`, 1)
 			}
 		}
-		if version == "6.0" { // a chroot, which only has /tmp and the server's own directory
+		if version != kamailiotest.AllVersions(t)[0] { // a chroot, which only has /tmp and the server's own directory
 			dir = "/tmp"
 		}
 		s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: edit(dir)})
@@ -445,21 +481,19 @@ loadmodule "xhttp.so"
 loadmodule "xhttp_prom.so"
 modparam("xhttp_prom", "prom_counter", "name=calls_total; label=gateway;")
 `
-	for _, version := range kamailiotest.Versions(t) {
-		t.Run(version, func(t *testing.T) {
-			for settings, level := range map[string]Level{"": Warn, noTimeoutLine + "\n": ""} {
-				server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(config string) string {
-					return strings.Replace(config, "request_route {", metric+settings+"event_route[xhttp:request] {\n\tprom_dispatch();\n}\nrequest_route {", 1)
-				}})
-				cfg := config(t, "unix://"+server.SocketPath)
-				see(t, &cfg, server)
-				r := examined(t, cfg)
-				if level != "" {
-					has(t, r, "script metrics", level, "xhttp_prom_timeout is not set, so it is 60 minutes", "kamailio.cfg: "+noTimeoutLine)
-				} else if found := findings(r, "script metrics"); found != nil {
-					t.Errorf("with %s: %+v", settings, found)
-				}
+	eachVersion(t, func(t *testing.T, version string) {
+		for settings, level := range map[string]Level{"": Warn, noTimeoutLine + "\n": ""} {
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(config string) string {
+				return strings.Replace(config, "request_route {", metric+settings+"event_route[xhttp:request] {\n\tprom_dispatch();\n}\nrequest_route {", 1)
+			}})
+			cfg := config(t, "unix://"+server.SocketPath)
+			see(t, &cfg, server)
+			r := examined(t, cfg)
+			if level != "" {
+				has(t, r, "script metrics", level, "xhttp_prom_timeout is not set, so it is 60 minutes", "kamailio.cfg: "+noTimeoutLine)
+			} else if found := findings(r, "script metrics"); found != nil {
+				t.Errorf("with %s: %+v", settings, found)
 			}
-		})
-	}
+		}
+	})
 }

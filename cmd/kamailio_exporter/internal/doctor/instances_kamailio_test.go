@@ -125,7 +125,11 @@ func TestRowsOverBINRPC(t *testing.T) {
 		see(t, &cfg, s)
 		cfg.Search = true
 		r := examined(t, cfg)
-		has(t, r, "rows", Note, "all destinations but the last (keepalive)", "flag: --kamailio.uri="+s.HTTPURL, "flag: --kamailio.uri=binrpc+unix://"+s.CtlPath)
+		lost := "all destinations but the last (keepalive)"
+		if version == "5.4" { // where the list of keepalive is not read
+			lost = "omits all pipes but the last (ratelimit)"
+		}
+		has(t, r, "rows", Note, lost, "flag: --kamailio.uri="+s.HTTPURL, "flag: --kamailio.uri=binrpc+unix://"+s.CtlPath)
 
 		cfg.URIs = append(cfg.URIs, "binrpc+unix://"+s.CtlPath) // as the report proposes
 		r = examined(t, cfg)

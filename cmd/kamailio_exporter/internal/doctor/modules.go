@@ -38,6 +38,13 @@ var naming = map[string]string{
 	"dialplan":       "--collector.dialplan.ids=ID",
 }
 
+// since is the first version on which Kamailio reports what a collector reads, if the
+// module is older.
+var since = map[string]string{"mqueue": "5.5", "secfilter": "6.0"}
+
+// tooOld reports whether loading the module would add nothing on this version.
+func (p *patient) tooOld(module string) bool { return p.version != "" && p.version < since[module] }
+
 // absent explains why a collector has nothing to read; it is empty if that is unknown.
 type absent struct {
 	module string // not loaded; "" if that is not the reason
@@ -73,8 +80,9 @@ func (p *patient) absence(c collector.Collector) absent {
 		return absent{"", "Kamailio exports the state of its gateways only if kamailio.cfg includes drouting-gw-status.cfg from the exporter's examples"}
 	case "uac_registrations":
 		return absent{"", "there are no outgoing registrations: reg_db_url is not set"}
-	case "secfilter":
-		return absent{"", "requires Kamailio 6"}
+	}
+	if p.tooOld(name) {
+		return absent{"", "requires Kamailio " + since[name]}
 	}
 	if known {
 		return absent{"", "Kamailio reports nothing for it"}
@@ -107,7 +115,7 @@ func checkModules(_ context.Context, p *patient) (all []Finding) {
 			continue
 		}
 		// Modules of an IMS core are no advice for other servers.
-		if lack.module == "cdp" || strings.HasPrefix(lack.module, "ims_") {
+		if lack.module == "cdp" || strings.HasPrefix(lack.module, "ims_") || p.tooOld(lack.module) {
 			continue
 		}
 		if !slices.Contains(others, lack.module) {

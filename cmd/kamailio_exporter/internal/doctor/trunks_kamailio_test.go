@@ -20,12 +20,12 @@ func TestTrunkHooks(t *testing.T) {
 	}
 	_, example, _ := strings.Cut(string(guide), "```kamailio\n")
 	example, _, _ = strings.Cut(example, "```")
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("../../../../examples/kamailio")); err != nil {
-		t.Fatal(err)
-	}
 	const include = `include_file "kamailio-trunks.cfg"`
 	eachVersion(t, func(t *testing.T, version string) {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS("../../../../examples/kamailio")); err != nil {
+			t.Fatal(err)
+		}
 		gateway := kamailiotest.NewGateway(t, func(string) (string, time.Duration) { return "486 Busy Here", 0 })
 		if err := os.WriteFile(filepath.Join(dir, "dispatcher.list"), []byte("1 "+gateway.URI()+"\n"), 0o644); err != nil {
 			t.Fatal(err)
