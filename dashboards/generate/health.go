@@ -48,10 +48,11 @@ func compared(now, before string) string {
 
 // warned makes a part Degraded while one of these alerts fires, on however few of the
 // servers: an alert compares a server with what is usual for it. Of a part that has no
-// value, an alert is all that is known.
+// value, an alert is all that is known. Rates live on for minutes when nothing is scraped
+// any more, and then tell nothing.
 func warned(alerts, part string) string {
 	return `min(label_replace(` + part + `, "by", "value", "", "")` +
-		` or label_replace(clamp_max(count(ALERTS{A,alertname=~"Kamailio(` + alerts + `)",alertstate="firing"}), 1), "by", "alerts", "", ""))`
+		` or label_replace(clamp_max(count(ALERTS{A,alertname=~"Kamailio(` + alerts + `)",alertstate="firing"}), 1), "by", "alerts", "", "")) and on () kamailio_up{S}`
 }
 
 // canCall is the worst part, but for the last: full memory is not yet a failure of calls.

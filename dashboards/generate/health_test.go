@@ -73,6 +73,8 @@ func TestHealth(t *testing.T) {
 		{canCall, "35m", "{labels: '{}', value: 0}"},
 		{lastGood, "35m", "{labels: '{}', value: 30000}"},
 
+		{canCall, "41m", ""}, // the rates of 5 minutes still have values
+		{affected, "41m", nothing},
 		{canCall, "55m", ""},
 		{affected, "55m", nothing},
 		{listed, "70m", `{labels: '{job="j", instance="1", alert="CallsNotAnswered"}', value: 3}, {labels: '{job="j", instance="2", alert="SIPNotAnswering"}', value: 3}, ` +

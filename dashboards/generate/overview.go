@@ -206,7 +206,7 @@ func overview() Dashboard {
 					kind: kindGraph, width: 8, height: 8, title: "Answered (SER)", help: serHelp,
 					unit: ratio, none: "No calls", min: new(0.0),
 					queries: []query{
-						{expr: ser("", "[15m]"), legend: "SER", style: good},
+						{expr: ser("", "[15m]") + ` and on () kamailio_up{S} == 1`, legend: "SER", style: good},
 						{expr: ser("", "[15m] offset 1w"), legend: "last week", style: lastWeek},
 					},
 				},

@@ -92,7 +92,7 @@ callers_end() { # NAME...: callers finish their calls, and begin no others
 
 begin() { # NAME
 	local set4=(gw-first gw-second gw-third) all=(gw-answers gw-rejects gw-dead gw-ipv6 gw-first gw-second gw-third)
-	local callers=(users answered refused abandoned failover third) pid fd i
+	local callers=(users answered refused abandoned failover third) pid fd i host
 	case $1 in
 	stopped) kill -STOP -- "-$kamailio" ;;
 	killed)
@@ -112,6 +112,9 @@ begin() { # NAME
 				stop "$kamailio"
 				setsid "$here/start-kamailio.sh" >>"$KAM_DIR/kamailio.log" 2>&1 &
 				kamailio=$!
+				for host in 127.0.0.2 127.0.0.1; do # relays that do not exist, as traffic.sh does
+					until rpc rtpengine.enable "\"udp:$host:$((KAM_GW_PORT + 8))\",0" 2>/dev/null | grep -q '"result"'; do sleep 0.2; done
+				done
 				sleep 45 &
 				wait $!
 			done
