@@ -97,6 +97,7 @@ func TestDemo(t *testing.T) {
 		{"Kamailio is stopped", "stopped", func(demo int, _ string) error { return syscall.Kill(demo, syscall.SIGTERM) }, 143, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // it mostly waits
 			output := filepath.Join(t.TempDir(), "output")
 			out, err := os.Create(output)
 			if err != nil {
