@@ -17,9 +17,11 @@ packages=(
 	ca-certificates
 	kamailio
 	kamailio-extra-modules
+	kamailio-mysql-modules
 	kamailio-presence-modules
 	kamailio-sqlite-modules
 	kamailio-tls-modules
+	kamailio-utils-modules
 	kamailio-websocket-modules
 	netbase
 	openssl

@@ -37,6 +37,8 @@ test=(
 	module/app_lua.so:kamailio-lua-modules
 	module/app_python3.so:kamailio-python3-modules
 	module/cdp.so:kamailio-ims-modules
+	module/db_mysql.so:kamailio-mysql-modules
+	module/http_client.so:kamailio-utils-modules
 	systemd-analyze:systemd
 	rpm:rpm
 )

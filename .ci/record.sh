@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Records what real servers answer, for the tests: starts the demo's Kamailio
 # with traffic, of each version in turn, asks it each method over HTTP, and writes
-# the replies, byte by byte, to collector/testdata/<version>/<method>.json.
+# the replies, byte by byte, to collector/testdata/<version>/<method>.json. Replies of
+# modules that cannot or need not be in the demo come from a second server, with
+# collector/testdata/others.cfg, and are in <version>/others/.
 #
 #   .ci/record.sh [METHOD...]    without methods: all of the cost table
 #
@@ -51,6 +53,7 @@ params() {
 	dlg.profile_get_size) echo '["inbound"]' ;;
 	htable.dump) echo '["trunks"]' ;;
 	rtpengine.show) echo '["all"]' ;;
+	sca.subscription_count) echo '["call-info"]' ;;
 	stats.get_statistics) echo '["all"]' ;;
 	*) echo '[]' ;;
 	esac
@@ -113,14 +116,18 @@ up() { # the TCP main process is the last that Kamailio forks
 	ask core.psa | grep -q 'tcp main process'
 }
 
-record() { # ROOT or nothing, MEDIA, METHOD...
+record() { # ROOT or nothing, SERVER, METHOD...
 	local port version method to name=${1:-host} methods=("${@:3}")
 	[ ${#methods[@]} -gt 0 ] || return 0
 	port=$(free_ports)
-	export KAM_ROOT=$1 KAM_CONFIG=full KAM_MEDIA=$2 KAM_DIR=$dir/${name##*/}-$2 TRAFFIC_ONCE=1
+	export KAM_ROOT=$1 KAM_CONFIG=full KAM_MEDIA=rtpengine KAM_DIR=$dir/${name##*/}-$2 TRAFFIC_ONCE=1
 	export KAM_SIP_PORT=$port KAM_TLS_PORT=$((port + 1)) KAM_RPC_PORT=$((port + 2)) \
 		KAM_RPC_TCP_PORT=$((port + 3)) KAM_GW_PORT=$((port + 5))
 	mkdir -p "$KAM_DIR/replies"
+	if [ "$2" = others ]; then
+		KAM_MEDIA=rtpproxy
+		cp collector/testdata/others.cfg "$KAM_DIR/local.cfg"
+	fi
 	setsid examples/demo/start-kamailio.sh >"$KAM_DIR/start.log" 2>&1 &
 	groups+=($!)
 	await 30 "Kamailio ($KAM_ROOT)" up
@@ -144,21 +151,23 @@ record() { # ROOT or nothing, MEDIA, METHOD...
 	done
 	stop
 	to=collector/testdata/$version
+	[ "$2" = demo ] || to+=/$2
 	mkdir -p "$to"
 	find "$KAM_DIR/replies" -name '*.json' -exec cp -t "$to" {} +
 	echo "$to: ${methods[*]}"
 }
 
-# Of the modules for media relays one server can have only one.
-rtpproxy=() others=()
+# What a second server is needed for (others.cfg), and what it replies besides.
+demo=() others=()
 for method in "${methods[@]}"; do
 	case $method in
-	rtpproxy.*) rtpproxy+=("$method") ;;
-	*) others+=("$method") ;;
+	rtpproxy.* | sca.*) others+=("$method") ;;
+	*) demo+=("$method") ;;
 	esac
 done
+[ ${#others[@]} -eq 0 ] || others+=(core.info core.modules core.uptime core.version stats.get_statistics system.listMethods)
 IFS=: read -ra roots <<<"${RECORD_ROOTS-:$(.ci/debian-roots.sh)}"
 for root in "${roots[@]}"; do
-	record "$root" rtpengine "${others[@]}"
-	record "$root" rtpproxy "${rtpproxy[@]}"
+	record "$root" demo "${demo[@]}"
+	record "$root" others "${others[@]}"
 done

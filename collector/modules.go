@@ -126,6 +126,7 @@ func All(o Options) []Collector {
 		carrierroute{slow.quadratic()},
 		newCDP(lists),
 		cnxccModule.Collector(),
+		dbMySQLModule.Collector(),
 		dialplans{slow.quadratic(), o.Dialplans},
 		dispatcher{lists},
 		dlgsModule.Collector(),
@@ -134,6 +135,8 @@ func All(o Options) []Collector {
 		drouting{lists},
 		htableModule.Collector(),
 		htableItems{lists, o.HTableItems},
+		httpAsyncClientModule.Collector(),
+		httpClientModule.Collector(),
 		imsAuthModule.Collector(),
 		imsChargingModule.Collector(),
 		imsDialogModule.Collector(),
@@ -148,6 +151,7 @@ func All(o Options) []Collector {
 		mqueueModule.Collector(),
 		msiloModule.Collector(),
 		mtreeModule.Collector(),
+		natTraversalModule.Collector(),
 		permissions{slow},
 		permissionsTrusted{slow.quadratic()},
 		newPike(o.PikeAddresses, lists),
@@ -156,8 +160,13 @@ func All(o Options) []Collector {
 		ratelimitModule.Collector(),
 		lists.collector(rtpengineModule),
 		lists.collector(rtpproxyModule),
+		scaModule.Collector(),
+		sctpModule.Collector(),
 		secfilterModule.Collector(),
+		sipcaptureModule.Collector(),
+		siptraceModule.Collector(),
 		trunks{lists, cmp.Or(o.TrunksTable, DefaultTrunksTable)},
+		tsiloModule.Collector(),
 		uacModule.Collector(),
 		uacRegistrations{lists},
 		websocketModule.Collector(),
@@ -167,7 +176,7 @@ func All(o Options) []Collector {
 
 // tablesOf collects the tables of the collectors, to look up which statistics they know.
 func tablesOf(all []Collector) *claimed {
-	known := &claimed{}
+	known := &claimed{tables: []*table{unsetStatistics.Collector().(*table)}}
 	for _, c := range all {
 		if t, ok := tableOf(c); ok {
 			known.tables = append(known.tables, t)

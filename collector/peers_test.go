@@ -270,14 +270,13 @@ func inOrder(lines string) string {
 	return strings.Join(slices.Sorted(strings.Lines(lines)), "")
 }
 
-// rtpproxy cannot be loaded together with rtpengine, so it is not in the golden pages.
 func TestRecordedRTPProxy(t *testing.T) {
 	dirs, err := filepath.Glob("testdata/[0-9]*")
 	if err != nil || len(dirs) == 0 {
 		t.Fatalf("no recorded replies: %v", err)
 	}
 	for _, dir := range dirs {
-		reply, err := os.ReadFile(filepath.Join(dir, "rtpproxy.list.json"))
+		reply, err := os.ReadFile(filepath.Join(dir, "others", "rtpproxy.list.json"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,7 @@ func Unread() []UnreadMethod {
 		{"presence.watcher_list", "lists the watchers of one presentity, which must be given; no RPC has the total number of watchers"},
 		{"rl.get_pipes", "called, but over JSON-RPC each pipe replaces the previous one, so that only the last is exported. Add a BINRPC URI to export all, or use the newer module pipelimit, which reports all over JSON-RPC"},
 		{"rl.get_queues, rl.stats", "rl.get_queues has no numbers, only the pipe of each queue; rl.stats has nothing beyond rl.get_pipes"},
+		{"sca.all_appearances, sca.all_subscriptions", "over JSON-RPC only the last line is returned, because each line replaces the previous one (modules/sca/sca.c). sca.subscription_count has the number of subscriptions"},
 		{"secfilter.print", "without a parameter it crashes Kamailio 5.6. With one it returns an empty string there, because each line replaces the previous one. Its lists can be long"},
 		{"secfilter.stats", "Kamailio 5.6 returns an empty string, the last of its lines; read on Kamailio 6 and later"},
 		{"tls.options", "names the certificate files, but no RPC up to Kamailio 6.1 has their expiry dates (tls/tls_rpc.c). --sip.probe reads them from the TLS socket"},

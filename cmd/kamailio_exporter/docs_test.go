@@ -76,7 +76,7 @@ func recordedVersions(t *testing.T) []string {
 	return dirs
 }
 
-// compatibilityTable lists the number of metrics of each collector on the golden page of
+// compatibilityTable lists the number of metrics of each collector on the golden pages of
 // each recorded version.
 func compatibilityTable(t *testing.T) string {
 	t.Helper()
@@ -86,16 +86,20 @@ func compatibilityTable(t *testing.T) string {
 	for _, c := range collector.All(everything) {
 		fmt.Fprintf(&b, "| [`%s`](metrics.md#%s) | %s |", c.Name(), c.Name(), codes(c.Methods()))
 		for _, version := range versions {
-			page := readText(t, filepath.Join(top, "collector", "testdata", version, "metrics.prom"))
+			dir := filepath.Join(top, "collector", "testdata", version)
+			page, loaded := readText(t, filepath.Join(dir, "metrics.prom")), readText(t, filepath.Join(dir, "core.modules.json"))
+			unsupported := fmt.Sprintf("kamailio_scrape_collector_supported{collector=%q} 0", c.Name())
+			if second := readText(t, filepath.Join(dir, "others", "metrics.prom")); strings.Contains(page, unsupported) && strings.Contains(second, "{collector="+strconv.Quote(c.Name())+"}") {
+				page, loaded = second, loaded+readText(t, filepath.Join(dir, "others", "core.modules.json"))
+			}
 			found := 0
 			for _, d := range c.Descs() {
 				if strings.Contains(page, "\n"+d.Name+"{") || strings.Contains(page, "\n"+d.Name+" ") || strings.Contains(page, "\n"+d.Name+"_bucket{") {
 					found++
 				}
 			}
-			loaded := readText(t, filepath.Join(top, "collector", "testdata", version, "core.modules.json"))
 			switch {
-			case !strings.Contains(page, fmt.Sprintf("kamailio_scrape_collector_supported{collector=%q} 0", c.Name())):
+			case !strings.Contains(page, unsupported):
 				fmt.Fprintf(&b, " %d of %d |", found, len(c.Descs()))
 			case strings.Contains(loaded, fmt.Sprintf("%q", c.Name())):
 				b.WriteString(" none |")

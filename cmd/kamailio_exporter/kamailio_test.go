@@ -79,6 +79,43 @@ func TestFullKamailio(t *testing.T) {
 	}
 }
 
+// TestOtherModules scrapes a server with the modules that the demo lacks. All statistics of
+// Kamailio's modules have metrics of their own, and therefore types.
+func TestOtherModules(t *testing.T) {
+	for _, version := range kamailiotest.AllVersions(t) {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, RTPProxy: true, Extra: readText(t, filepath.Join(top, "collector", "testdata", "others.cfg"))})
+			for name, uris := range urisOf(server) {
+				_, page := scrapePage(handlerFor(t, uriFlags(uris)...), "10")
+				checkMetrics(t, page)
+				for _, module := range strings.Fields("db_mysql http_client nat_traversal rtpproxy sca siptrace tsilo") {
+					if value(page, fmt.Sprintf("kamailio_scrape_collector_success{collector=%q}", module)) != "1" {
+						t.Errorf("%s: no success of %s", name, module)
+					}
+				}
+				if errs, _ := strconv.Atoi(value(page, "kamailio_db_mysql_driver_errors_total")); errs == 0 {
+					t.Errorf("%s: no errors of a MySQL that is not there", name)
+				}
+				for metric, want := range map[string]string{`kamailio_sca_subscriptions{event="call-info"}`: "0", `kamailio_sca_subscriptions{event="line-seize"}`: "0", "kamailio_http_client_connections_defined": "1"} {
+					if got := value(page, metric); got != want {
+						t.Errorf("%s: %s is %q, want %s", name, metric, got, want)
+					}
+				}
+				untyped := regexp.MustCompile(`(?m)^kamailio_statistic\{group="(.*?)".*$`).FindAllStringSubmatch(page, -1)
+				for _, m := range untyped {
+					if m[1] != "script" {
+						t.Errorf("%s: without a type: %s", name, m[0])
+					}
+				}
+				if len(untyped) == 0 {
+					t.Errorf("%s: no statistics of the script", name)
+				}
+			}
+		})
+	}
+}
+
 // TestPromotedStatisticsOfARealKamailio promotes the demo's statistics, unusual names
 // included, and compares them with those of an exporter without promotions.
 func TestPromotedStatisticsOfARealKamailio(t *testing.T) {
@@ -95,8 +132,7 @@ func TestPromotedStatisticsOfARealKamailio(t *testing.T) {
 func scrapePromoted(t *testing.T, flags []string) {
 	_, plain := scrapePage(handlerFor(t, flags...), "10")
 	_, page := scrapePage(handlerFor(t, append(flags,
-		"--collector.statistics.counter=script:demo_calls=Calls that the script routed.",
-		"--collector.statistics.gauge=script:demo_balance=Goes down with every call.",
+		"--collector.statistics.types="+fleetFile(t, "# Of the demo's script.\n\ncounter script:demo_calls=Calls that the script routed.\ngauge script:demo_balance=Goes down with every call.\n"),
 		"--collector.statistics.counter=script:with space=A name with a space.",
 		`--collector.statistics.counter=script:quo"te=A name with a quote.`,
 		`--collector.statistics.counter=script:brace{a\=1}=A name with braces and an equals sign.`,
@@ -234,11 +270,12 @@ func scrapeFull(t *testing.T, server *kamailiotest.Server, uris []string) {
 	if f := failed.FindAllStringSubmatch(page, -1); f != nil {
 		t.Errorf("collectors that failed: %s", names(f))
 	}
-	// The demo is no IMS core, has no Kafka, and rtpengine instead of rtpproxy. secfilter
+	// The demo is no IMS core, and has rtpengine instead of rtpproxy. Others are in
+	// TestOtherModules. secfilter
 	// reports nothing and dlgs is not loaded before Kamailio 6, and mqueue has no list of
 	// its queues in 5.4. Only HTTP passes through the script that serves
 	// drouting.gw_status.
-	missing := strings.Fields("cdp cnxcc ims_auth ims_charging ims_dialog ims_icscf ims_qos ims_registrar_scscf ims_usrloc_pcscf ims_usrloc_scscf kafka rtpproxy")
+	missing := strings.Fields("cdp cnxcc db_mysql http_async_client http_client ims_auth ims_charging ims_dialog ims_icscf ims_qos ims_registrar_scscf ims_usrloc_pcscf ims_usrloc_scscf kafka nat_traversal rtpproxy sca sctp sipcapture siptrace tsilo")
 	switch server.Version {
 	case "5.4":
 		missing = append(missing, "dlgs", "mqueue", "secfilter")

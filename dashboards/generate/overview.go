@@ -293,6 +293,7 @@ var (
 		{"expired calls", `sum by (cluster, job, instance) (rate(kamailio_dialog_expired_total{S}[R]))`},
 		{"failed TCP connects", `sum by (cluster, job, instance) (rate(kamailio_tcp_connects_failed_total{S}[R]))`},
 		{"failed DNS lookups", `sum by (cluster, job, instance) (rate(kamailio_dns_failed_requests_total{S}[R]))`},
+		{"failed database connections", `sum by (cluster, job, instance) (rate(kamailio_db_mysql_driver_errors_total{S}[R]))`},
 		{"blocked addresses", `sum by (cluster, job, instance) (rate(kamailio_pike_blocked_total{S}[R]))`},
 	}
 

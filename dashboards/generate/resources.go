@@ -174,12 +174,13 @@ func resources() Dashboard {
 					},
 				},
 				{
-					kind: kindGraph, width: 12, height: 8, title: "DNS",
-					help: "DNS lookups per second that failed or were slow. A worker waits for each of them, so a dead resolver slows down everything.",
-					unit: rate, none: "None, or no DNS statistics",
+					kind: kindGraph, width: 12, height: 8, title: "DNS and database",
+					help: "DNS lookups per second that failed or were slow, and connections to MySQL or MariaDB that failed. A worker waits for each of them, so a dead resolver or database slows down everything.",
+					unit: rate, none: "None, or no statistics",
 					queries: []query{
 						{expr: `sum(rate(kamailio_dns_failed_requests_total{S}[R])) > 0`, legend: "failed", style: bad},
 						{expr: `sum(rate(kamailio_dns_slow_requests_total{S}[R])) > 0`, legend: "slow", style: warning},
+						{expr: `sum(rate(kamailio_db_mysql_driver_errors_total{S}[R])) > 0`, legend: "database"},
 					},
 				},
 			}},

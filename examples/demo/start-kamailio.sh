@@ -75,8 +75,8 @@ make_database() {
 	{
 		echo 'PRAGMA synchronous=OFF; BEGIN;'
 		cat "$schema/standard-create.sql"
-		for table in carrierroute dialog dialplan dispatcher domain drouting htable \
-			lcr msilo mtree pdt permissions pipelimit presence rtpengine secfilter uac usrloc; do
+		for table in carrierroute dialog dialplan dispatcher domain drouting htable imc \
+			lcr msilo mtree pdt permissions pipelimit presence rtpengine sca secfilter siptrace uac usrloc; do
 			cat "$schema/$table-create.sql"
 		done
 		sed -e "s/@GW_PORT@/$gw_port/g" -e "s/@GW_PORT+1@/$((gw_port + 1))/g" \

@@ -196,6 +196,7 @@ func TestFindings(t *testing.T) {
 			s.Handle("cdp.list_peers", `{}`)
 			s.Handle("cnxcc.stats", `{"active":0}`)
 			s.Handle("dlgs.stats", `{"active":{"init":0},"final":{"init":0}}`)
+			s.Handle("rtpproxy.list", `[]`)
 		}, Healthy, "version", OK, "version 5.6.3", ""},
 		{
 			"a reply that is nearly too large", func(s *kamrpctest.Server, cfg *Config) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -72,7 +73,10 @@ func StockURIs() []string {
 	return []string{"unix:///run/kamailio/kamailio_rpc.sock", "fifo:///run/kamailio/kamailio_rpc.fifo"}
 }
 
-const httpFileFlag = "kamailio.http-config-file"
+const (
+	httpFileFlag = "kamailio.http-config-file"
+	typesFlag    = "collector.statistics.types"
+)
 
 // Flags are the settings of a target from the command line and the environment.
 type Flags struct {
@@ -82,6 +86,7 @@ type Flags struct {
 	target           Target
 	switches         map[string]*bool // by collector
 	counters, gauges []string
+	typesFile        string
 }
 
 // Declare declares the flags for the connection, the scrape and the collectors.
@@ -122,6 +127,8 @@ func (f *Flags) Declare(cmd *kingpin.CmdClause) {
 		PlaceHolder("GROUP:NAME=HELP").StringsVar(&f.counters)
 	cmd.Flag("collector.statistics.gauge", "Export this statistic as the gauge kamailio_GROUP_NAME with this help text, instead of as kamailio_statistic; repeatable.").
 		PlaceHolder("GROUP:NAME=HELP").StringsVar(&f.gauges)
+	cmd.Flag(typesFlag, "File with such statistics, one a line: counter GROUP:NAME=HELP, or gauge GROUP:NAME=HELP. A line that begins with # is a comment. It is read at the start. Statistics of Kamailio's own modules have types without it.").
+		PlaceHolder("FILE").StringVar(&f.typesFile)
 	cmd.Flag("collector.dialog_age.limit", "Examine dialogs one by one (dlg.briefing) only while there are at most this many; 0 disables it.").
 		Default(fmt.Sprint(collector.DefaultListDialogs)).IntVar(&o.ListDialogs)
 	cmd.Flag("collector.tls_connections.limit", "Examine TLS connections one by one (tls.list) only while there are at most this many; 0 disables it. tls.list locks all TCP connections.").
@@ -174,36 +181,57 @@ func (f *Flags) Target() (Target, error) {
 	if len(t.SIP.Probe) == 0 && (t.SIP.RequestURI != "" || t.SIP.CAFile != "" || t.SIP.ServerName != "") {
 		return t, errors.New("--sip.request-uri and --sip.tls-* need --sip.probe, which defines the SIP sockets")
 	}
-	errs := append(t.Check(), t.promote(f.counters, f.gauges)...)
+	types, err := readTypes(f.typesFile)
+	if err != nil {
+		return t, fmt.Errorf("--%s: %w", typesFlag, err)
+	}
+	errs := append(t.Check(), t.promote(f.counters, f.gauges, types)...)
 	if len(errs) > 0 {
 		return t, errs[0]
 	}
 	if len(t.Options.Promotions) > 0 && !slices.Contains(t.Collectors, "statistics") {
-		return t, errors.New("--collector.statistics.counter and --collector.statistics.gauge need the collector statistics, which is disabled")
+		return t, errors.New("--collector.statistics.* need the collector statistics, which is disabled")
 	}
 	return t, nil
 }
+func readTypes(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(file)
+	return string(text), err
+}
 
-// promote parses the names of statistics that get metrics of their own.
-func (t *Target) promote(counters, gauges []string) (errs []error) {
+// promote parses the names of statistics that get metrics of their own. The lines of types
+// begin with the type.
+func (t *Target) promote(counters, gauges []string, types string) (errs []error) {
+	t.Options.Promotions = nil
+	add := func(from, text string, kind prometheus.ValueType) {
+		p, err := collector.ParsePromotion(text, kind)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %q: %w", from, text, err))
+			return
+		}
+		t.Options.Promotions = append(t.Options.Promotions, p)
+	}
 	counterName := t.Name("collector.statistics.counter", "collectors: statistics_counters")
 	gaugeName := t.Name("collector.statistics.gauge", "collectors: statistics_gauges")
-	t.Options.Promotions = nil
-	for _, list := range []struct {
-		name  string
-		texts []string
-		kind  prometheus.ValueType
-	}{
-		{counterName, counters, prometheus.CounterValue},
-		{gaugeName, gauges, prometheus.GaugeValue},
-	} {
-		for _, text := range list.texts {
-			p, err := collector.ParsePromotion(text, list.kind)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %q: %w", list.name, text, err))
-				continue
-			}
-			t.Options.Promotions = append(t.Options.Promotions, p)
+	for _, text := range counters {
+		add(counterName, text, prometheus.CounterValue)
+	}
+	for _, text := range gauges {
+		add(gaugeName, text, prometheus.GaugeValue)
+	}
+	for line := range strings.Lines(types) {
+		line = strings.TrimSpace(line)
+		switch kind, text, _ := strings.Cut(line, " "); {
+		case line == "" || line[0] == '#':
+		case kind == "counter":
+			add("--"+typesFlag, text, prometheus.CounterValue)
+		case kind == "gauge":
+			add("--"+typesFlag, text, prometheus.GaugeValue)
+		default:
+			errs = append(errs, fmt.Errorf("--%s: %q begins with neither counter nor gauge", typesFlag, line))
 		}
 	}
 	if err := collector.CheckPromotions(t.Options.Promotions, OwnPrefixes()...); err != nil {
@@ -348,7 +376,7 @@ func (s Spec) Apply(t *Target) (errs []error) {
 	set(&t.Options.TrunksTable, s.Collectors.TrunksTable)
 	setList(&t.Options.HTableItems, s.Collectors.HTableItems)
 	if s.Collectors.Counters != nil || s.Collectors.Gauges != nil {
-		errs = t.promote(s.Collectors.Counters, s.Collectors.Gauges)
+		errs = t.promote(s.Collectors.Counters, s.Collectors.Gauges, "")
 	}
 	return errs
 }
