@@ -112,7 +112,7 @@ var faultKinds = []struct {
 	says string
 	kind Kind
 }{
-	{"ongoing reload", Busy}, {"executed too fast", Busy}, {"too short reload interval", Busy},
+	{"ongoing reload", Busy}, {"executed too fast", Busy}, {"too short reload interval", Busy}, {"failed to shift records", Busy},
 	{"method not found", ModuleMissing},
 	{"dialog not found", TargetGone}, {"couldnt find callid", TargetGone}, {"record not found", TargetGone}, {"key not found", TargetGone},
 	{"instance not found", TargetGone}, {"key name doesn't exist", TargetGone}, {"no such htable", TargetGone},

@@ -87,6 +87,10 @@ func TestFailedIsNotUnchanged(t *testing.T) {
 				t.Errorf("the audit log has it as no change: %s", fmt.Sprint(r))
 			}
 		}
+		// Kamailio reloads uac only once in reg_gc_interval (150 s) or reload_delta (30 s).
+		if r := b.run(nocToken, "uac.reload", `{}`); r.problem() != "busy" || !strings.Contains(r.Text, "shift records") {
+			t.Errorf("%s", r.Text)
+		}
 	})
 }
 
