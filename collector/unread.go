@@ -9,6 +9,7 @@ func Unread() []UnreadMethod {
 	return []UnreadMethod{
 		{"core.tcp_list", "returns a row for each connection and locks all TCP connections meanwhile (core/core_cmd.c); core.tcp_info and the statistics of tcp report the totals at constant cost"},
 		{"dialplan.dump", "needs the id of a dialplan, and no RPC lists the ids: name them with --collector.dialplan.ids"},
+		{"dispatcher.oclist", "has what the script itself sets with ds_oc_set_attrs (overload control, Kamailio 6.0 and later), one set of destinations per call. A set that does not exist logs an ERROR line, and the list is read without a lock (dispatcher/dispatcher.c)"},
 		{"dns.mem_info, dst_blocklist.mem_info", "over JSON-RPC the second of the two numbers, the limit, replaces the first, the memory in use (core/dns_cache.c, core/dst_blocklist.c); dns.view, dst_blocklist.view and their debug variants print all entries while these are locked"},
 		{"htable.dump", "called only for the tables that you name, because a table can be large and can contain personal data. htable.stats has the number of entries of all tables"},
 		{"keepalive.list", "called, but over JSON-RPC each destination replaces the previous one, so that only the last is exported. Add a BINRPC URI to export all"},
