@@ -89,7 +89,7 @@ func TestOtherModules(t *testing.T) {
 			for name, uris := range urisOf(server) {
 				_, page := scrapePage(handlerFor(t, uriFlags(uris)...), "10")
 				checkMetrics(t, page)
-				for _, module := range strings.Fields("db_mysql http_client nat_traversal rtpproxy sca siptrace tsilo") {
+				for module := range strings.FieldsSeq("db_mysql http_client nat_traversal rtpproxy sca siptrace tsilo") {
 					if value(page, fmt.Sprintf("kamailio_scrape_collector_success{collector=%q}", module)) != "1" {
 						t.Errorf("%s: no success of %s", name, module)
 					}
