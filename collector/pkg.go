@@ -22,10 +22,10 @@ var pkgModule = Module{
 		Labels: []Label{{Name: "process", Field: "desc"}},
 		Index:  true,
 		Metrics: []Metric{
-			{Field: "total_size", Name: "total_bytes", Kind: gauge, Help: "Size of the process's private memory (command line option -M). A worker without free private memory cannot handle requests. All sizes are omitted if -M is 4096 or more, because Kamailio reports them in 32 bits."},
-			{Field: "free", Name: "free_bytes", Kind: gauge, Help: "Free private memory of the process."},
-			{Field: "used", Name: "used_bytes", Kind: gauge, Help: "Private memory of the process in use, without the overhead of the allocator."},
-			{Field: "real_used", Name: "real_used_bytes", Kind: gauge, Help: "Private memory of the process in use, including the overhead of the allocator."},
+			{Field: "total_size", Name: "total_bytes", Kind: gauge, Wrap32: true, Help: "Size of the process's private memory (command line option -M). A worker without free private memory cannot handle requests. All sizes are omitted if -M is 4096 or more, because Kamailio reports them in 32 bits."},
+			{Field: "free", Name: "free_bytes", Kind: gauge, Wrap32: true, Help: "Free private memory of the process."},
+			{Field: "used", Name: "used_bytes", Kind: gauge, Wrap32: true, Help: "Private memory of the process in use, without the overhead of the allocator."},
+			{Field: "real_used", Name: "real_used_bytes", Kind: gauge, Wrap32: true, Help: "Private memory of the process in use, including the overhead of the allocator."},
 			{Field: "total_frags", Name: "fragments", Kind: gauge, Help: "Free fragments of the process's private memory."},
 			{Field: "entry", Instead: "the process's number changes with the configuration"},
 			{Field: "pid", Instead: "a restart changes it"},
@@ -41,9 +41,9 @@ func isProcess(row kamrpc.Value) bool {
 	return used != 0
 }
 
-// pkg adds a check to that table. Kamailio prints the sizes through an unsigned int, so
-// from 4 GiB on they all wrap and look plausible but wrong. The option -M with which
-// Kamailio was started shows whether that can happen.
+// pkg adds a check to that table. Kamailio prints the sizes through an unsigned int (5.4: a
+// signed one), so from 4 GiB on they all wrap and look plausible but wrong. The option -M
+// with which Kamailio was started shows whether that can happen.
 type pkg struct{ *table }
 
 func newPkg() pkg { return pkg{pkgModule.Collector().(*table)} }

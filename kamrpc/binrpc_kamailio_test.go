@@ -43,8 +43,9 @@ var moving = regexp.MustCompile(`/(now|uptime|free|used|real_used|max_used|fragm
 // A reply that exceeds ctl's buffers is an error, whether Kamailio reports it or sends a
 // part. If there is another transport, it is used immediately.
 func TestOutgrownKamailio(t *testing.T) {
-	for _, version := range kamailiotest.Versions(t) {
+	for _, version := range kamailiotest.AllVersions(t) {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			s := kamailiotest.Start(t, kamailiotest.Config{Version: version})
 			for i := range 1100 {
 				s.RPC(t, "ul.add", "location", fmt.Sprintf("user%d@example.com", i), fmt.Sprintf("sip:user%d@192.0.2.1:5060", i), 3600, 1.0, "", 0, 0, 5951)
@@ -71,8 +72,9 @@ func TestOutgrownKamailio(t *testing.T) {
 
 // The result does not depend on the transport.
 func TestBINRPCIsJSON(t *testing.T) {
-	for _, version := range kamailiotest.Versions(t) {
+	for _, version := range kamailiotest.AllVersions(t) {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			s := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true})
 			json := client(t, nil, s.HTTPURL)
 			binrpc := client(t, nil, "binrpc+unix://"+s.CtlPath)
@@ -88,7 +90,7 @@ func TestBINRPCIsJSON(t *testing.T) {
 				for _, params := range calls {
 					t.Run(fmt.Sprint(price.Method, params), func(t *testing.T) {
 						_, err := json.Call(within(t, patience), price.Method, params...)
-						if alike[price.Method] {
+						if alike[price.Method] || version == "5.4" && price.Method == "ul.dump" { // there HashID, Methods and Q are signed over JSON-RPC only
 							t.Skip("not the very same: see alike")
 						}
 						if errors.Is(err, kamrpc.ErrDangerous) || errors.Is(err, kamrpc.ErrMethodNotFound) || strings.HasPrefix(price.Method, "drouting.") {

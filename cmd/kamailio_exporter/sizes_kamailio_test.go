@@ -41,7 +41,7 @@ func TestMemorySizesOfARealKamailio(t *testing.T) {
 		// Replace the functions of kex in the configuration.
 		return regexp.MustCompile(`\b(setbflag|isbflagset)\([^)]*\)`).ReplaceAllString(config, `is_method("INVITE")`)
 	}
-	for _, version := range kamailiotest.Versions(t) {
+	for _, version := range kamailiotest.AllVersions(t) {
 		for _, test := range []struct {
 			shm, pkg int
 			edit     func(string) string
@@ -56,6 +56,7 @@ func TestMemorySizesOfARealKamailio(t *testing.T) {
 			{shm: 8192, edit: withoutKex},
 		} {
 			t.Run(fmt.Sprintf("%s/shm %d, pkg %d, kex %t", version, test.shm, test.pkg, test.edit == nil), func(t *testing.T) {
+				t.Parallel()
 				server := kamailiotest.Start(t, kamailiotest.Config{Version: version, ShmMB: test.shm, PkgMB: test.pkg, Edit: test.edit})
 				for name, uris := range map[string][]string{"unix": {"unix://" + server.SocketPath}, "http": {server.HTTPURL}, "binrpc": {"binrpc+unix://" + server.CtlPath}} {
 					if uris[0] == "" {
@@ -129,7 +130,7 @@ func TestRegistrationsInTheDatabaseOfARealKamailio(t *testing.T) {
 		dumped          = `kamailio_usrloc_contacts_by_lifetime{domain="location",remaining="1800-3600"}`
 		held            = `kamailio_scrape_skipped{collector="usrloc_contacts",method="ul.dump",reason="%s"}`
 	)
-	for _, version := range kamailiotest.Versions(t) {
+	for _, version := range kamailiotest.AllVersions(t) {
 		for _, test := range []struct {
 			mode                  int
 			empty, full, restored string // users: none, 20, and none again
@@ -141,6 +142,7 @@ func TestRegistrationsInTheDatabaseOfARealKamailio(t *testing.T) {
 			{3, "", "", "", ""},
 		} {
 			t.Run(fmt.Sprintf("%s/db_mode %d", version, test.mode), func(t *testing.T) {
+				t.Parallel()
 				db := locationDatabase(t)
 				server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(config string) string {
 					return strings.Replace(config, `loadmodule "usrloc.so"`, fmt.Sprintf(`loadmodule "db_sqlite.so"
@@ -219,8 +221,9 @@ func locationDatabase(t *testing.T) string {
 // scrape spoils that scrape only: short lists are back at the next one.
 func TestShortListsAreBackAfterAHang(t *testing.T) {
 	paused := regexp.MustCompile(`(?m)^kamailio_scrape_skipped\{.*reason="pause"\} 1$`)
-	for _, version := range kamailiotest.Versions(t) {
+	for _, version := range kamailiotest.AllVersions(t) {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version})
 			target, err := url.Parse(server.HTTPURL)
 			if err != nil {
