@@ -2,8 +2,8 @@
 # Records what real servers answer, for the tests: starts the demo's Kamailio
 # with traffic, of each version in turn, asks it each method over HTTP, and writes
 # the replies, byte by byte, to collector/testdata/<version>/<method>.json. Replies of
-# modules that cannot or need not be in the demo come from a second server, with
-# collector/testdata/others.cfg, and are in <version>/others/.
+# modules that cannot or need not be in the demo come from two more servers, with
+# collector/testdata/others.cfg and ims.cfg, and are in <version>/others/ and ims/.
 #
 #   .ci/record.sh [METHOD...]    without methods: all of the cost table
 #
@@ -124,16 +124,32 @@ record() { # ROOT or nothing, SERVER, METHOD...
 	export KAM_SIP_PORT=$port KAM_TLS_PORT=$((port + 1)) KAM_RPC_PORT=$((port + 2)) \
 		KAM_RPC_TCP_PORT=$((port + 3)) KAM_GW_PORT=$((port + 5))
 	mkdir -p "$KAM_DIR/replies"
-	if [ "$2" = others ]; then
+	case $2 in
+	others)
 		KAM_MEDIA=rtpproxy
 		cp collector/testdata/others.cfg "$KAM_DIR/local.cfg"
-	fi
+		;;
+	ims)
+		export KAM_CONFIG=stock KAM_STOCK_FILE=$KAM_DIR/ims.cfg KAM_RPC_PORT=$port
+		sed "s|WORK_DIR|$KAM_DIR|" collector/testdata/ims.cfg >"$KAM_STOCK_FILE"
+		cp collector/testdata/ims.xml "$KAM_DIR/"
+		{
+			cat "$1/usr/share/kamailio/db_sqlite/"{standard,presence}-create.sql
+			# Kamailio comes with no schema for ims_icscf.
+			echo 'CREATE TABLE nds_trusted_domains (id INTEGER PRIMARY KEY, trusted_domain TEXT);
+				CREATE TABLE s_cscf (id INTEGER PRIMARY KEY, name TEXT, s_cscf_uri TEXT);
+				CREATE TABLE s_cscf_capabilities (id INTEGER PRIMARY KEY, id_s_cscf INTEGER, capability INTEGER);'
+		} | sqlite3 "$KAM_DIR/ims.sqlite"
+		;;
+	esac
 	setsid examples/demo/start-kamailio.sh >"$KAM_DIR/start.log" 2>&1 &
 	groups+=($!)
 	await 30 "Kamailio ($KAM_ROOT)" up
-	setsid examples/demo/traffic.sh >"$KAM_DIR/traffic.log" 2>&1 &
-	groups+=($!)
-	await 60 "the traffic" test -e "$KAM_DIR/traffic.ready"
+	if [ "$2" != ims ]; then
+		setsid examples/demo/traffic.sh >"$KAM_DIR/traffic.log" 2>&1 &
+		groups+=($!)
+		await 60 "the traffic" test -e "$KAM_DIR/traffic.ready"
+	fi
 
 	version=$(ask core.version | grep -oE 'kamailio [0-9]+\.[0-9]+\.[0-9]+' | cut -d ' ' -f 2)
 	for method in "${methods[@]}"; do
@@ -157,17 +173,21 @@ record() { # ROOT or nothing, SERVER, METHOD...
 	echo "$to: ${methods[*]}"
 }
 
-# What a second server is needed for (others.cfg), and what it replies besides.
-demo=() others=()
+# What another server is needed for, and what it replies besides.
+demo=() others=() ims=()
 for method in "${methods[@]}"; do
 	case $method in
-	rtpproxy.* | sca.*) others+=("$method") ;;
+	rtpproxy.* | sca.* | cnxcc.*) others+=("$method") ;;
+	cdp.*) ims+=("$method") ;;
 	*) demo+=("$method") ;;
 	esac
 done
-[ ${#others[@]} -eq 0 ] || others+=(core.info core.modules core.uptime core.version stats.get_statistics system.listMethods)
+besides=(core.info core.modules core.uptime core.version stats.get_statistics system.listMethods)
+[ ${#others[@]} -eq 0 ] || others+=("${besides[@]}")
+[ ${#ims[@]} -eq 0 ] || ims+=("${besides[@]}")
 IFS=: read -ra roots <<<"${RECORD_ROOTS-:$(.ci/debian-roots.sh)}"
 for root in "${roots[@]}"; do
 	record "$root" demo "${demo[@]}"
 	record "$root" others "${others[@]}"
+	record "$root" ims "${ims[@]}"
 done

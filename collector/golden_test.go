@@ -12,7 +12,7 @@ import (
 )
 
 // TestGoldenPages scrapes recorded replies of real servers and compares the whole page.
-// The second server of a version has the modules that the first does not have.
+// The other servers of a version have the modules that the first does not have.
 func TestGoldenPages(t *testing.T) {
 	for _, version := range versions(t) {
 		all := collector.All(collector.Options{
@@ -20,7 +20,7 @@ func TestGoldenPages(t *testing.T) {
 			TLSConnections: 1000, CfgVariables: []string{"core.debug"}, Dialplans: []int{1},
 		})
 		done := map[string]bool{} // collectors
-		for _, server := range []string{version, filepath.Join(version, "others")} {
+		for _, server := range []string{version, filepath.Join(version, "others"), filepath.Join(version, "ims")} {
 			t.Run(server, func(t *testing.T) {
 				all := slices.DeleteFunc(slices.Clone(all), func(c collector.Collector) bool {
 					return done[c.Name()] || server != version && slices.ContainsFunc(c.Methods(), func(method string) bool {

@@ -89,8 +89,10 @@ func compatibilityTable(t *testing.T) string {
 			dir := filepath.Join(top, "collector", "testdata", version)
 			page, loaded := readText(t, filepath.Join(dir, "metrics.prom")), readText(t, filepath.Join(dir, "core.modules.json"))
 			unsupported := fmt.Sprintf("kamailio_scrape_collector_supported{collector=%q} 0", c.Name())
-			if second := readText(t, filepath.Join(dir, "others", "metrics.prom")); strings.Contains(page, unsupported) && strings.Contains(second, "{collector="+strconv.Quote(c.Name())+"}") {
-				page, loaded = second, loaded+readText(t, filepath.Join(dir, "others", "core.modules.json"))
+			for _, server := range []string{"others", "ims"} {
+				if other := readText(t, filepath.Join(dir, server, "metrics.prom")); strings.Contains(page, unsupported) && strings.Contains(other, "{collector="+strconv.Quote(c.Name())+"}") {
+					page, loaded = other, loaded+readText(t, filepath.Join(dir, server, "core.modules.json"))
+				}
 			}
 			found := 0
 			for _, d := range c.Descs() {
