@@ -423,7 +423,9 @@ func trunksAreTrue(t *testing.T, sipp, exporter string, server *kamailiotest.Ser
 	if got := ""; !until(20*time.Second, func() bool { got = trunkMetrics(t, page).String(); return got == want }) {
 		t.Errorf("after htable.flush: got\n%swant\n%s", got, want)
 	}
-	if log := server.Log(); strings.Contains(log, "ERROR") {
+	// On a busy machine a request of a call that has just ended finds no timer of it.
+	log := regexp.MustCompile(`(?m)^.*ERROR: dialog .*failed to update dialog lifetime$`).ReplaceAllString(server.Log(), "")
+	if strings.Contains(log, "ERROR") {
 		t.Errorf("Kamailio's log:\n%s", log)
 	}
 }

@@ -70,7 +70,7 @@ watch_alert() {
 }
 
 rpc() { # METHOD PARAMETERS
-	curl -sS --noproxy '*' -m 5 "http://127.0.0.1:$KAM_RPC_PORT/RPC" -d '{"jsonrpc":"2.0","method":"'"$1"'","params":['"${2:-}"'],"id":1}'
+	curl -sS --noproxy '*' -m 30 "http://127.0.0.1:$KAM_RPC_PORT/RPC" -d '{"jsonrpc":"2.0","method":"'"$1"'","params":['"${2:-}"'],"id":1}'
 }
 # sends SCENARIO NUMBERS ARGUMENT...: more traffic; its process is in bad.
 sends() {
