@@ -178,6 +178,7 @@ func TestRatiosAreTrue(t *testing.T) {
 	exporter := buildExporter(t)
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel() // it mostly waits
 			var with, without map[string]tally
 			var both sync.WaitGroup
 			both.Go(func() { with = callAll(t, sipp, exporter, version, refusing) })
