@@ -58,19 +58,27 @@ func everything() string {
 // realEndpoint is an endpoint that talks to a real Kamailio over HTTP.
 func realEndpoint(t *testing.T, uri string) *endpoint {
 	t.Helper()
-	b := newEndpoint(t, everything())
+	b, _ := endpointTo(t, uri)
+	return b.start(func(s *Server) { hurry(s.inForce.Load()) })
+}
+
+// endpointTo is an endpoint for a Kamailio, not started yet, and the client for the
+// scrapes beside it, which make way for its actions.
+func endpointTo(t *testing.T, uri string) (b *endpoint, scrapes *kamrpc.Client) {
+	t.Helper()
+	b = newEndpoint(t, everything())
 	transport, err := kamrpc.Open(uri, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	scrapes, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
+	scrapes, err = kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if b.client, err = scrapes.Sibling(kamrpc.Config{Transports: []kamrpc.Transport{transport}}); err != nil {
 		t.Fatal(err)
 	}
-	return b.start(func(s *Server) { hurry(s.inForce.Load()) })
+	return b, scrapes
 }
 
 // hurry removes our pauses. Kamailio's own reload_delta, 1 s in the demo, still
@@ -1114,18 +1122,7 @@ func TestStormOfReloads(t *testing.T) {
 			proxy.ServeHTTP(w, r)
 		}))
 		defer counter.Close()
-		b := newEndpoint(t, everything())
-		transport, err := kamrpc.Open(counter.URL+"/RPC", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		scrapes, err := kamrpc.NewClient(kamrpc.Config{Transports: []kamrpc.Transport{transport}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b.client, err = scrapes.Sibling(kamrpc.Config{Transports: []kamrpc.Transport{transport}}); err != nil {
-			t.Fatal(err)
-		}
+		b, scrapes := endpointTo(t, counter.URL+"/RPC")
 		b.start(func(s *Server) {
 			s.limits.burst, s.limits.perUser = 1e6, 1e6
 			hurry(s.inForce.Load())

@@ -194,6 +194,8 @@ func (f *Flags) Target() (Target, error) {
 	}
 	return t, nil
 }
+
+// readTypes returns the text of the file, or "" without a file.
 func readTypes(file string) (string, error) {
 	if file == "" {
 		return "", nil
