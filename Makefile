@@ -25,7 +25,7 @@ IMAGE  = kamailio_exporter:$(VERSION)
 KAMAILIO = $(if $(QUICK),KAMAILIO_TEST=host,KAMAILIO_TEST=require KAMAILIO_TEST_ROOTS="$$($(CURDIR)/.ci/debian-roots.sh)")
 comma    := ,
 
-.PHONY: help run demo test unit rules lint check docs fixtures bench build packages image clean
+.PHONY: help run demo test unit rules lint check docs fixtures bench cost build packages image clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -78,7 +78,10 @@ fixtures: ## record the replies of running Kamailios into collector/testdata
 bench: ## measure scrapes of a real Kamailio, also under load, and the reading of large replies
 	go test -run '^$$' -bench Scrape -benchtime=500x ./cmd/kamailio_exporter
 	go test -run '^$$' -bench Million -benchtime=2x ./kamrpc ./collector
-	go test -tags load -run 'CallsUnderScrapes|AnswerTimesInTurn|CostOfTrunks|Registrations|HundredThousandUsers|Fleet' -v -count=1 -timeout=180m ./cmd/kamailio_exporter -load 15s
+	go test -tags load -run 'CostOfScrape|CallsUnderScrapes|AnswerTimesInTurn|CostOfTrunks|Registrations|HundredThousandUsers|Fleet' -v -count=1 -timeout=180m ./cmd/kamailio_exporter -load 15s
+
+cost: ## measure what a scrape costs, in two minutes; AGAINST='./older --web.listen-address=127.0.0.1:{port} --kamailio.uri={http}': another program beside it
+	go test -tags load -run CostOfScrape -v -count=1 ./cmd/kamailio_exporter -load 5s -against '$(AGAINST)'
 
 build: ## make ./kamailio_exporter, a static binary
 	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o kamailio_exporter ./cmd/kamailio_exporter

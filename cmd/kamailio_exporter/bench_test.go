@@ -41,44 +41,17 @@ func BenchmarkScrape(b *testing.B) {
 		{"every call/stock pair", urisOf(server)["the stock pair"], everyCall},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
-			uris := tc.uris
 			s, err := settings(tc.flags...)
 			if err != nil {
 				b.Fatal(err)
 			}
-			var requests []recorded
-			var plain, recording []kamrpc.Transport
-			for _, uri := range uris {
-				transport, err := kamrpc.Open(uri, nil)
-				if err != nil {
-					b.Fatal(err)
-				}
-				plain = append(plain, transport)
-				recording = append(recording, recordingTransport{transport, &requests})
-			}
-			client, err := kamrpc.NewClient(kamrpc.Config{Transports: recording, MaxConcurrent: 1})
-			if err != nil {
-				b.Fatal(err)
-			}
-			// Measure the second scrape: the first one also queries which methods exist.
-			c := collector.NewCoordinator(client, s.Target.Enabled(), collector.Limits{})
-			for range 2 {
-				requests = nil
-				if s, _ := c.Scrape(b.Context()); !s.Up {
-					b.Fatal(s.Err)
-				}
-			}
-
-			fast, err := kamrpc.NewClient(kamrpc.Config{Transports: plain})
-			if err != nil {
-				b.Fatal(err)
-			}
-			c = collector.NewCoordinator(fast, s.Target.Enabled(), collector.Limits{})
+			requests := requestsOf(b, tc.uris, s.Target.Enabled())
+			c := collector.NewCoordinator(clientOf(b, tc.uris), s.Target.Enabled(), collector.Limits{})
 			if s, _ := c.Scrape(b.Context()); !s.Up {
 				b.Fatal(s.Err)
 			}
 			flags := slices.Concat(tc.flags, []string{"--scrape.reuse=0s", "--web.disable-exporter-metrics"})
-			for _, uri := range uris {
+			for _, uri := range tc.uris {
 				flags = append(flags, "--kamailio.uri="+uri)
 			}
 			h := handlerFor(b, flags...)
@@ -86,13 +59,7 @@ func BenchmarkScrape(b *testing.B) {
 
 			var loops, scrapes, pages []time.Duration
 			for b.Loop() {
-				loops = append(loops, timed(func() {
-					for _, request := range requests {
-						if err := ask(b.Context(), request.transport, request.text); err != nil {
-							b.Fatal(err)
-						}
-					}
-				}))
+				loops = append(loops, timed(func() { askAll(b, requests) }))
 				scrapes = append(scrapes, timed(func() {
 					if s, _ := c.Scrape(b.Context()); !s.Up {
 						b.Fatal(s.Err)
@@ -145,6 +112,59 @@ type recordingTransport struct {
 func (r recordingTransport) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
 	*r.requests = append(*r.requests, recorded{r.Transport, slices.Clone(request)})
 	return r.Transport.RoundTrip(ctx, request)
+}
+
+// requestsOf returns what a scrape with these collectors sends. It is the second scrape:
+// the first one also queries which methods exist.
+func requestsOf(tb testing.TB, uris []string, collectors []collector.Collector) (requests []recorded) {
+	tb.Helper()
+	var recording []kamrpc.Transport
+	for _, transport := range transportsOf(tb, uris) {
+		recording = append(recording, recordingTransport{transport, &requests})
+	}
+	client, err := kamrpc.NewClient(kamrpc.Config{Transports: recording, MaxConcurrent: 1})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c := collector.NewCoordinator(client, collectors, collector.Limits{})
+	for range 2 {
+		requests = nil
+		if s, _ := c.Scrape(tb.Context()); !s.Up {
+			tb.Fatal(s.Err)
+		}
+	}
+	return requests
+}
+
+func transportsOf(tb testing.TB, uris []string) (transports []kamrpc.Transport) {
+	tb.Helper()
+	for _, uri := range uris {
+		transport, err := kamrpc.Open(uri, nil)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		transports = append(transports, transport)
+	}
+	return transports
+}
+
+func clientOf(tb testing.TB, uris []string) *kamrpc.Client {
+	tb.Helper()
+	client, err := kamrpc.NewClient(kamrpc.Config{Transports: transportsOf(tb, uris)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return client
+}
+
+// askAll is the bare loop: it sends the requests one after another.
+func askAll(tb testing.TB, requests []recorded) {
+	tb.Helper()
+	for _, request := range requests {
+		if err := ask(tb.Context(), request.transport, request.text); err != nil {
+			tb.Fatal(err)
+		}
+	}
 }
 
 // ask reads up to the end of the reply. A datagram is a single read. Over BINRPC, it ends

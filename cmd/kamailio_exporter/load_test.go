@@ -633,17 +633,22 @@ func (s *scraper) fetch() (r reply) {
 	return r
 }
 
-// page returns the page, and an error if anything on it failed.
-func (r reply) page() (page string, err error) {
+// text returns the page, unpacked.
+func (r reply) text() (string, error) {
 	if r.err != nil {
 		return "", r.err
 	}
 	unpack, err := gzip.NewReader(bytes.NewReader(r.gzip))
 	if err != nil {
-		return "", fmt.Errorf("status %d: %w", r.status, err)
+		return "", fmt.Errorf("status %d: %w: %s", r.status, err, r.gzip)
 	}
 	text, err := io.ReadAll(unpack)
-	page = string(text)
+	return string(text), err
+}
+
+// page returns the page, and an error if anything on it failed.
+func (r reply) page() (page string, err error) {
+	page, err = r.text()
 	switch {
 	case err != nil:
 		return page, err
