@@ -375,14 +375,18 @@ func TestRunbookChanges(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true, Users: 2, Calls: 1})
 			rtpproxy := kamailiotest.Start(t, kamailiotest.Config{Version: version, RTPProxy: true})
-			found := func(at *kamailiotest.Server, list, field string) string {
+			matched := func(at *kamailiotest.Server, list, pattern string) []string {
 				t.Helper()
 				answer, err := ask(t, at, strings.Fields(list)...)
-				m := regexp.MustCompile(`(?m)^\s*` + field + `:? (\S+)`).FindStringSubmatch(answer)
+				m := regexp.MustCompile(pattern).FindStringSubmatch(answer)
 				if err != nil || m == nil {
-					t.Fatalf("%s has no %s: %v %s", list, field, err, answer)
+					t.Fatalf("%s has no %s: %v %s", list, pattern, err, answer)
 				}
-				return m[1]
+				return m[1:]
+			}
+			found := func(at *kamailiotest.Server, list, field string) string {
+				t.Helper()
+				return matched(at, list, `(?m)^\s*`+field+`:? (\S+)`)[0]
 			}
 			destination := found(server, "dispatcher.list", "URI")
 			for c := range changes {
@@ -397,7 +401,8 @@ func TestRunbookChanges(t *testing.T) {
 				case strings.HasPrefix(c, "dispatcher."):
 					places = append(places, "URI", destination)
 				case strings.HasPrefix(c, "dlg."):
-					places = append(places, "ENTRY", found(server, "dlg.briefing", "h_entry"), "ID", found(server, "dlg.briefing", "h_id"))
+					call := matched(server, "dlg.list", `h_entry: (\d+)\s+h_id: (\d+)[^{}]*\sstate: 4\s`) // not one that has ended
+					places = append(places, "ENTRY", call[0], "ID", call[1])
 				case strings.HasPrefix(c, "rtp"):
 					places = append(places, "URL", found(at, relay, "url"))
 				case strings.HasPrefix(c, "ul."):
