@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,17 +10,28 @@ import (
 )
 
 // Families collects the metrics of a page. The zero value is empty and ready for use.
+// After Reset it can be used for another page; that reuses the memory of all metrics,
+// which costs more to allocate than the samples themselves.
 type Families struct {
-	families map[string]*family
-	last     *family // samples of one metric usually follow each other
+	byName  map[string]*family
+	ordered []*family // by name
+	last    *family   // samples of one metric usually follow each other
+	sorted  []*dto.MetricFamily
 }
 
 type family struct {
 	dto.MetricFamily
 	desc   *Desc
 	byName []int // indexes of the labels, sorted by label name
-	// ofHistogram are the labels of the current histogram.
-	ofHistogram []string
+	// metrics are the samples of all pages so far; those of this page come first.
+	metrics []*metric
+}
+
+// metric is a sample, and what its dto.Metric points to.
+type metric struct {
+	dto.Metric
+	value  float64
+	labels []string // in the order of Desc.Labels
 }
 
 // Add adds a sample. Its label values must be valid UTF-8 ([LabelValue]), and no two
@@ -29,52 +39,42 @@ type family struct {
 func (g *Families) Add(d *Desc, value float64, labelValues ...string) {
 	f := g.last
 	if f == nil || f.desc.Name != d.Name {
-		if f = g.families[d.Name]; f == nil {
-			if g.families == nil {
-				g.families = map[string]*family{}
-			}
-			f = newFamily(d)
-			g.families[d.Name] = f
-		}
+		f = g.family(d)
 		g.last = f
 	}
 	if d.Bounds != nil {
 		f.addToHistogram(value, labelValues[:len(d.Labels)], labelValues[len(d.Labels)])
 		return
 	}
-	m := &dto.Metric{Label: f.pairs(labelValues)}
-	switch d.Kind {
-	case prometheus.CounterValue:
-		m.Counter = &dto.Counter{Value: &value}
-	case prometheus.GaugeValue:
-		m.Gauge = &dto.Gauge{Value: &value}
-	default:
-		m.Untyped = &dto.Untyped{Value: &value}
-	}
-	f.Metric = append(f.Metric, m)
+	f.add(labelValues).value = value
 }
 
-// addToHistogram adds a bucket or the sum to the histogram with these labels, which is
-// the last one or a new one.
-func (f *family) addToHistogram(value float64, labelValues []string, bound string) {
-	if !slices.Equal(f.ofHistogram, labelValues) || len(f.Metric) == 0 {
-		f.ofHistogram = labelValues
-		f.Metric = append(f.Metric, &dto.Metric{Label: f.pairs(labelValues), Histogram: &dto.Histogram{}})
+// family returns the family of a metric. One that has no samples yet may describe another
+// metric of this name, from another Kamailio.
+func (g *Families) family(d *Desc) *family {
+	f := g.byName[d.Name]
+	switch {
+	case f == nil:
+		f = &family{}
+		if g.byName == nil {
+			g.byName = map[string]*family{}
+		}
+		g.byName[d.Name] = f
+		at, _ := slices.BinarySearchFunc(g.ordered, d.Name, func(f *family, name string) int { return strings.Compare(f.desc.Name, name) })
+		g.ordered = slices.Insert(g.ordered, at, f)
+	case len(f.Metric) > 0 || f.desc.equal(d):
+		return f
 	}
-	h := f.Metric[len(f.Metric)-1].Histogram
-	if bound == SumOfHistogram {
-		h.SampleSum = &value
-		return
-	}
-	count := uint64(value)
-	h.SampleCount = &count // the last bucket counts everything
-	if le, err := strconv.ParseFloat(bound, 64); err == nil {
-		h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: &count, UpperBound: &le})
-	}
+	f.describe(d)
+	return f
 }
 
-func newFamily(d *Desc) *family {
-	f := &family{desc: d}
+func (d *Desc) equal(other *Desc) bool {
+	return d == other || d.Name == other.Name && d.Help == other.Help && d.Kind == other.Kind && (d.Bounds == nil) == (other.Bounds == nil) && slices.Equal(d.Labels, other.Labels)
+}
+
+func (f *family) describe(d *Desc) {
+	*f = family{desc: d, byName: make([]int, len(d.Labels))}
 	f.Name, f.Help = &d.Name, &d.Help
 	kind := dto.MetricType_UNTYPED
 	switch {
@@ -87,31 +87,82 @@ func newFamily(d *Desc) *family {
 	}
 	f.Type = &kind
 	for i := range d.Labels {
-		f.byName = append(f.byName, i)
+		f.byName[i] = i
 	}
 	slices.SortFunc(f.byName, func(a, b int) int { return strings.Compare(d.Labels[a], d.Labels[b]) })
-	return f
 }
 
-// pairs returns a sample's labels, sorted by name as the exposition formats require.
-func (f *family) pairs(values []string) []*dto.LabelPair {
-	if len(values) == 0 {
-		return nil
+// add returns the next metric of the page, with these labels.
+func (f *family) add(labelValues []string) *metric {
+	used := len(f.Metric)
+	if used == len(f.metrics) {
+		f.metrics = append(f.metrics, f.newMetric())
 	}
-	pairs := make([]*dto.LabelPair, len(values))
-	backing := make([]dto.LabelPair, len(values))
+	m := f.metrics[used]
+	copy(m.labels, labelValues)
+	f.Metric = append(f.Metric, &m.Metric)
+	return m
+}
+
+// newMetric returns a metric whose labels are sorted by name, as the exposition formats
+// require.
+func (f *family) newMetric() *metric {
+	m := &metric{labels: make([]string, len(f.byName))}
+	if len(f.byName) > 0 {
+		m.Label = make([]*dto.LabelPair, len(f.byName))
+	}
 	for i, label := range f.byName {
-		backing[i].Name, backing[i].Value = &f.desc.Labels[label], &values[label]
-		pairs[i] = &backing[i]
+		m.Label[i] = &dto.LabelPair{Name: &f.desc.Labels[label], Value: &m.labels[label]}
 	}
-	return pairs
+	switch f.GetType() {
+	case dto.MetricType_COUNTER:
+		m.Counter = &dto.Counter{Value: &m.value}
+	case dto.MetricType_GAUGE:
+		m.Gauge = &dto.Gauge{Value: &m.value}
+	case dto.MetricType_UNTYPED:
+		m.Untyped = &dto.Untyped{Value: &m.value}
+	}
+	return m
 }
 
-// Sorted returns the families, sorted by name.
-func (g *Families) Sorted() []*dto.MetricFamily {
-	families := make([]*dto.MetricFamily, 0, len(g.families))
-	for _, name := range slices.Sorted(maps.Keys(g.families)) {
-		families = append(families, &g.families[name].MetricFamily)
+// addToHistogram adds a bucket or the sum to the histogram with these labels, which is
+// the last one or a new one.
+func (f *family) addToHistogram(value float64, labelValues []string, bound string) {
+	used := len(f.Metric)
+	if used == 0 || !slices.Equal(f.metrics[used-1].labels, labelValues) {
+		f.add(labelValues).Histogram = &dto.Histogram{}
+		used++
 	}
-	return families
+	h := f.Metric[used-1].Histogram
+	if bound == SumOfHistogram {
+		h.SampleSum = &value
+		return
+	}
+	count := uint64(value)
+	h.SampleCount = &count // the last bucket counts everything
+	if le, err := strconv.ParseFloat(bound, 64); err == nil {
+		h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: &count, UpperBound: &le})
+	}
+}
+
+// Sorted returns the families that have samples, sorted by name. They are valid until
+// Reset.
+func (g *Families) Sorted() []*dto.MetricFamily {
+	g.sorted = g.sorted[:0]
+	for _, f := range g.ordered {
+		if len(f.Metric) > 0 {
+			g.sorted = append(g.sorted, &f.MetricFamily)
+		}
+	}
+	return g.sorted
+}
+
+// Reset removes all samples. It returns their number.
+func (g *Families) Reset() (samples int) {
+	for _, f := range g.ordered {
+		samples += len(f.Metric)
+		f.Metric = f.Metric[:0]
+	}
+	g.last = nil
+	return samples
 }

@@ -47,7 +47,7 @@ type Refusal struct {
 }
 
 // Snapshot is the outcome of one scrape. It is complete and does not change. As a
-// prometheus.Gatherer, it returns the metrics of the scrape.
+// prometheus.Gatherer, it returns the metrics of the scrape; AddTo adds them to a page.
 type Snapshot struct {
 	Up       bool
 	Err      error // why Kamailio is not up
@@ -78,11 +78,17 @@ func ScrapeDescs() []*Desc {
 	return []*Desc{upDesc, durationDesc, supportedDesc, successDesc, collectTimeDesc, duplicateDesc, usableDesc, skippedDesc, skippedSinceDesc, ageDesc}
 }
 
-// Gather builds the metric families directly. A registry would check again what this
-// package already ensures (one help text and kind per name, no duplicate labels, valid
-// UTF-8), which takes half the time of a scrape.
+// Gather implements prometheus.Gatherer.
 func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 	var g Families
+	s.AddTo(&g)
+	return g.Sorted(), nil
+}
+
+// AddTo builds the metric families directly. A registry would check again what this
+// package already ensures (one help text and kind per name, no duplicate labels, valid
+// UTF-8), which takes half the time of a scrape.
+func (s *Snapshot) AddTo(g *Families) {
 	g.Add(upDesc, Bool01(s.Up))
 	g.Add(durationDesc, s.Duration.Seconds())
 	usable := map[string]bool{} // two URIs may look the same without the hidden parts
@@ -115,7 +121,6 @@ func (s *Snapshot) Gather() ([]*dto.MetricFamily, error) {
 			g.Add(sample.Desc, sample.Value, sample.Labels...)
 		}
 	}
-	return g.Sorted(), nil
 }
 
 func (g *Families) addReason(collector, method string, reason Reason) {

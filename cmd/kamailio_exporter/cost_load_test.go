@@ -70,8 +70,8 @@ func TestCostOfScrape(t *testing.T) {
 type costCase struct {
 	name     string
 	exporter *exporterProcess
-	bare     func() // instead of an exporter; without both, there are no scrapes
-	loop     *costCase        // the same requests as a bare loop
+	bare     func()    // instead of an exporter; without both, there are no scrapes
+	loop     *costCase // the same requests as a bare loop
 	runs     []costRun
 }
 

@@ -21,9 +21,13 @@ import (
 // newHandler serves all paths. one is nil if the flags name no Kamailio; /metrics then
 // has only the exporter's own metrics.
 func (v *Service) newHandler(one *page) http.Handler {
-	metrics := pageHandler(v.own.registry, v.slogger)
-	if one != nil {
-		metrics = one
+	var metrics http.Handler = one
+	if one == nil {
+		metrics = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var own parts
+			v.own.addTo(&own)
+			servePage(w, r, own, v.slogger)
+		})
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { // GET serves HEAD too

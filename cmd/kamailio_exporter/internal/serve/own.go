@@ -1,12 +1,16 @@
 package serve
 
 import (
+	"maps"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
@@ -17,10 +21,23 @@ import (
 type ownMetrics struct {
 	registry *prometheus.Registry
 	show     bool
-	requests *prometheus.CounterVec
-	failures *prometheus.CounterVec
-	bytes    *prometheus.CounterVec
 	scraped  atomic.Pointer[lastScrape]
+
+	mu    sync.Mutex
+	calls map[string]*calls // by method
+}
+
+// calls are the calls of one method so far.
+type calls struct{ requests, failures, bytes float64 }
+
+var (
+	requestsDesc = perMethod("rpc_requests_total", "RPC requests sent to Kamailio.")
+	failuresDesc = perMethod("rpc_failures_total", "RPC requests that failed: no reply, an invalid reply, or an error from Kamailio.")
+	bytesDesc    = perMethod("rpc_reply_bytes_total", "Bytes of the replies to RPC requests.")
+)
+
+func perMethod(name, help string) *collector.Desc {
+	return collector.NewDesc(cli.ProgramName+"_"+name, help, prometheus.CounterValue, "the exporter", "method")
 }
 
 type lastScrape struct {
@@ -38,15 +55,9 @@ func (m *ownMetrics) lastScrape() (at time.Time, good bool) {
 }
 
 func newOwnMetrics(show bool) *ownMetrics {
-	m := &ownMetrics{registry: prometheus.NewRegistry(), show: show}
-	perMethod := func(name, help string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: cli.ProgramName + "_" + name, Help: help}, []string{"method"})
-	}
-	m.requests = perMethod("rpc_requests_total", "RPC requests sent to Kamailio.")
-	m.failures = perMethod("rpc_failures_total", "RPC requests that failed: no reply, an invalid reply, or an error from Kamailio.")
-	m.bytes = perMethod("rpc_reply_bytes_total", "Bytes of the replies to RPC requests.")
+	m := &ownMetrics{registry: prometheus.NewRegistry(), show: show, calls: map[string]*calls{}}
 	if show {
-		m.registry.MustRegister(m.requests, m.failures, m.bytes,
+		m.registry.MustRegister(
 			versioncollector.NewCollector(cli.ProgramName),
 			collectors.NewGoCollector(),
 			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -62,11 +73,53 @@ func (m *ownMetrics) add(c prometheus.Collector) {
 }
 
 func (m *ownMetrics) observe(o kamrpc.Observation) {
-	m.requests.WithLabelValues(o.Method).Inc()
-	m.bytes.WithLabelValues(o.Method).Add(float64(o.Bytes))
-	if o.Err != nil {
-		m.failures.WithLabelValues(o.Method).Inc()
-	} else {
-		m.failures.WithLabelValues(o.Method) // creates the series with the value 0
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	of := m.calls[o.Method]
+	if of == nil {
+		of = &calls{}
+		m.calls[o.Method] = of
 	}
+	of.requests++
+	of.bytes += float64(o.Bytes)
+	if o.Err != nil {
+		of.failures++
+	}
+}
+
+// addTo adds the metrics about the exporter itself to a page.
+func (m *ownMetrics) addTo(page *parts) {
+	if m.show {
+		page.samplers = append(page.samplers, m)
+		page.gatherers = append(page.gatherers, m.registry)
+	}
+}
+
+// AddTo adds the counters of RPC calls. In a registry, they would take as long as the
+// samples of Kamailio.
+func (m *ownMetrics) AddTo(g *collector.Families) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, method := range slices.Sorted(maps.Keys(m.calls)) {
+		of := m.calls[method]
+		g.Add(requestsDesc, of.requests, method)
+		g.Add(failuresDesc, of.failures, method)
+		g.Add(bytesDesc, of.bytes, method)
+	}
+}
+
+// Describe and Gather describe and return all metrics about the exporter itself, for the
+// documentation.
+func (m *ownMetrics) Describe(ch chan<- *prometheus.Desc) {
+	m.registry.Describe(ch)
+	for _, d := range []*collector.Desc{requestsDesc, failuresDesc, bytesDesc} {
+		ch <- prometheus.NewDesc(d.Name, d.Help, d.Labels, nil)
+	}
+}
+
+func (m *ownMetrics) Gather() ([]*dto.MetricFamily, error) {
+	var page parts
+	m.addTo(&page)
+	all, _, err := page.gather()
+	return all, err
 }

@@ -8,15 +8,10 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-kit/log"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/config"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/fleet"
@@ -136,19 +131,19 @@ func (p *page) serve(w http.ResponseWriter, r *http.Request, names []string, wit
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return fleet.Failed
 	}
-	all := gatherers{snapshot}
+	all := parts{samplers: []sampler{snapshot}}
 	if p.own != nil {
-		all = append(all, p.own.registry)
+		p.own.addTo(&all)
 	}
 	var merged *xhttpprom.Merged
 	if script != nil {
 		merged = script()
-		all = append(all, merged)
+		all.gatherers = append(all.gatherers, merged)
 	}
 	var probes sipprobe.Results
 	if sip != nil {
 		probes = sip()
-		all = append(all, probes)
+		all.gatherers = append(all.gatherers, probes)
 	}
 	if r.Context().Err() != nil {
 		return fleet.Canceled // the client disconnected, so what was canceled is not a failure
@@ -161,19 +156,11 @@ func (p *page) serve(w http.ResponseWriter, r *http.Request, names []string, wit
 		p.failures.notePage(merged)
 	}
 	p.failures.noteProbes(probes)
-	pageHandler(all, p.slogger).ServeHTTP(w, r)
+	servePage(w, r, all, p.slogger)
 	if !snapshot.Up {
 		return fleet.Down
 	}
 	return fleet.Up
-}
-
-func pageHandler(all prometheus.Gatherer, slogger *slog.Logger) http.Handler {
-	return promhttp.HandlerFor(all, promhttp.HandlerOpts{
-		ErrorLog:          promErrorLog{slogger},
-		ErrorHandling:     promhttp.ContinueOnError,
-		EnableOpenMetrics: true,
-	})
 }
 
 // deadline returns how long a scrape may take: the limit from the flags, or less if
@@ -188,26 +175,4 @@ func (p *page) deadline(header http.Header) time.Duration {
 		return told - p.limits.TimeoutOffset
 	}
 	return told / 2
-}
-
-// gatherers are the parts of one page. No two parts have a metric name in common.
-type gatherers []prometheus.Gatherer
-
-// Gather returns the metrics of all parts, sorted by name.
-func (p gatherers) Gather() ([]*dto.MetricFamily, error) {
-	var all []*dto.MetricFamily
-	var errs []error
-	for _, g := range p {
-		families, err := g.Gather()
-		all = append(all, families...)
-		errs = append(errs, err)
-	}
-	slices.SortFunc(all, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
-	return all, errors.Join(errs...)
-}
-
-type promErrorLog struct{ slogger *slog.Logger }
-
-func (l promErrorLog) Println(v ...any) {
-	l.slogger.Error("the metrics page is incomplete", "err", fmt.Sprint(v...))
 }

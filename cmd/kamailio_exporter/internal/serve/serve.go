@@ -113,7 +113,12 @@ func New(s *cli.Settings, adminConfig *admin.Config, stderr io.Writer) (*Service
 func (v *Service) Handler() http.Handler { return v.server.Handler }
 
 // OwnMetrics returns the metrics about the exporter itself.
-func (v *Service) OwnMetrics() *prometheus.Registry { return v.own.registry }
+func (v *Service) OwnMetrics() interface {
+	prometheus.Gatherer
+	Describe(ch chan<- *prometheus.Desc)
+} {
+	return v.own
+}
 
 // run starts all parts. When one part ends, or ctx is done, it stops the others: a
 // service that runs in part would look healthy.
