@@ -8,9 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,8 +37,9 @@ type Collector interface {
 	Update(ctx context.Context, s *Session, emit Emit) error
 }
 
-// Emit adds one sample. Label values may contain any bytes. A second sample with the same
-// labels is dropped and counted, because it would make the whole page invalid.
+// Emit adds one sample. Label values may contain any bytes; they must not change later. A
+// second sample with the same labels is dropped and counted, because it would make the
+// whole page invalid.
 type Emit func(d *Desc, value float64, labelValues ...string)
 
 // ErrNoData is returned by Update if the server does not run the module, and only the
@@ -78,11 +82,29 @@ type Sample struct {
 // batch collects the samples of one Update.
 type batch struct {
 	samples    []Sample
-	seen       map[string]struct{}
-	key        []byte // of the current sample; the buffer is reused
+	seen       map[uint64]int // index of a sample, by the hash of its name and labels
 	duplicates int
 	err        error
 }
+
+// batches are reused, because a batch grows several times until it holds all samples.
+var batches = sync.Pool{New: func() any { return &batch{seen: map[uint64]int{}} }}
+
+// reuse makes an empty batch of b. The samples must have been copied.
+func (b *batch) reuse() {
+	if len(b.samples) > maxReused {
+		return
+	}
+	clear(b.samples)
+	clear(b.seen)
+	*b = batch{samples: b.samples[:0], seen: b.seen}
+	batches.Put(b)
+}
+
+// maxReused limits the memory that stays allocated after a long list.
+const maxReused = 1 << 10
+
+var hashSeed = maphash.MakeSeed()
 
 func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
 	want := len(d.Labels)
@@ -93,25 +115,42 @@ func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
 		b.err = fmt.Errorf("%s needs %d label values, not %d", d.Name, want, len(labelValues))
 		return
 	}
-	var labels []string
-	if len(labelValues) > 0 {
-		labels = make([]string, len(labelValues))
-	}
-	b.key = append(b.key[:0], d.Name...)
+	sample := Sample{d, value, labelValues}
 	for i, v := range labelValues {
-		labels[i] = LabelValue(v)
-		b.key = append(b.key, 0xff) // never part of an escaped value
-		b.key = append(b.key, labels[i]...)
+		if escaped := LabelValue(v); escaped != v {
+			if &sample.Labels[0] == &labelValues[0] {
+				sample.Labels = slices.Clone(labelValues) // the caller may use them again
+			}
+			sample.Labels[i] = escaped
+		}
 	}
-	if _, ok := b.seen[string(b.key)]; ok {
+	if b.has(sample) {
 		b.duplicates++
 		return
 	}
-	if b.seen == nil {
-		b.seen = map[string]struct{}{}
+	b.samples = append(b.samples, sample)
+}
+
+// has reports whether a sample with the same name and labels was added before. If not, it
+// notes that the next one will have them.
+func (b *batch) has(sample Sample) bool {
+	var hash maphash.Hash
+	hash.SetSeed(hashSeed)
+	_, _ = hash.WriteString(sample.Desc.Name)
+	for _, v := range sample.Labels {
+		_ = hash.WriteByte(0xff) // never part of an escaped value
+		_, _ = hash.WriteString(v)
 	}
-	b.seen[string(b.key)] = struct{}{}
-	b.samples = append(b.samples, Sample{d, value, labels})
+	i, seen := b.seen[hash.Sum64()]
+	if !seen {
+		b.seen[hash.Sum64()] = len(b.samples)
+		return false
+	}
+	return b.samples[i].sameSeries(sample) || slices.ContainsFunc(b.samples, sample.sameSeries) // the hash may be that of another one
+}
+
+func (s Sample) sameSeries(other Sample) bool {
+	return s.Desc.Name == other.Desc.Name && slices.Equal(s.Labels, other.Labels)
 }
 
 // LabelValue converts any bytes to a label value, which must be UTF-8. An invalid byte

@@ -129,7 +129,7 @@ func (s *scrape) snapshot() *Snapshot {
 		}
 		return out
 	}
-	out.URIs = s.uris
+	out.URIs, out.Results = s.uris, make([]Result, 0, len(s.results))
 	for i, r := range s.results {
 		if r == nil {
 			r = &Result{Collector: s.names[i], Supported: true, Err: errDeadline, Duration: out.Duration}
@@ -213,12 +213,13 @@ func refusals(c Collector, s *Session) (all []Refusal) {
 func update(ctx context.Context, c Collector, s *Session, now func() time.Time) (r *Result) {
 	began := time.Now()
 	r = &Result{Collector: c.Name(), Supported: true}
-	var b batch
+	b := batches.Get().(*batch)
 	defer func() {
 		if p := recover(); p != nil {
 			r.Err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			r.Samples = nil
 		}
+		b.reuse()
 		r.Refusals = refusals(c, s)
 		r.Duration = time.Since(began)
 	}()
@@ -230,7 +231,7 @@ func update(ctx context.Context, c Collector, s *Session, now func() time.Time) 
 	}
 	var err error
 	if g, ok := c.(guarded); ok {
-		b, r.Held, err = s.server.guardOf(c.Name()).update(ctx, c, g.Guard(), s, now)
+		r.Held, err = s.server.guardOf(c.Name()).update(ctx, c, g.Guard(), s, b, now)
 	} else {
 		err = c.Update(ctx, s, b.emit)
 	}
@@ -243,7 +244,7 @@ func update(ctx context.Context, c Collector, s *Session, now func() time.Time) 
 		return r
 	}
 	if r.Err = errors.Join(err, b.err); r.Err == nil {
-		r.Samples, r.Duplicates = b.samples, b.duplicates
+		r.Samples, r.Duplicates = slices.Clone(b.samples), b.duplicates
 	}
 	return r
 }

@@ -41,9 +41,12 @@ var (
 )
 
 // core adds to its table what the reply does not contain as numbers.
-type core struct{ *table }
+type core struct {
+	*table
+	kinds *memo[string] // processKind
+}
 
-func newCore() core { return core{coreModule.Collector().(*table)} }
+func newCore() core { return core{coreModule.Collector().(*table), &memo[string]{}} }
 
 func (c core) base() *table { return c.table }
 
@@ -78,7 +81,7 @@ func (c core) Update(ctx context.Context, s *Session, emit Emit) error {
 	}
 	order, count := []string{}, map[string]float64{}
 	for p := range processes.All("") {
-		what := processKind(p.Get("DSC").Text())
+		what := c.kinds.of(p.Get("DSC").Text(), processKind)
 		if count[what] == 0 {
 			order = append(order, what)
 		}

@@ -30,8 +30,10 @@ type family struct {
 // metric is a sample, and what its dto.Metric points to.
 type metric struct {
 	dto.Metric
-	value  float64
-	labels []string // in the order of Desc.Labels
+	labels  []string // in the order of Desc.Labels
+	value   float64  // of a histogram, its sum
+	count   uint64   // of a histogram, as are the buckets
+	buckets []*dto.Bucket
 }
 
 // Add adds a sample. Its label values must be valid UTF-8 ([LabelValue]), and no two
@@ -121,6 +123,8 @@ func (f *family) newMetric() *metric {
 		m.Gauge = &dto.Gauge{Value: &m.value}
 	case dto.MetricType_UNTYPED:
 		m.Untyped = &dto.Untyped{Value: &m.value}
+	case dto.MetricType_HISTOGRAM:
+		m.Histogram = &dto.Histogram{}
 	}
 	return m
 }
@@ -128,21 +132,31 @@ func (f *family) newMetric() *metric {
 // addToHistogram adds a bucket or the sum to the histogram with these labels, which is
 // the last one or a new one.
 func (f *family) addToHistogram(value float64, labelValues []string, bound string) {
-	used := len(f.Metric)
-	if used == 0 || !slices.Equal(f.metrics[used-1].labels, labelValues) {
-		f.add(labelValues).Histogram = &dto.Histogram{}
-		used++
+	if used := len(f.Metric); used == 0 || !slices.Equal(f.metrics[used-1].labels, labelValues) {
+		h := f.add(labelValues).Histogram
+		h.SampleSum, h.SampleCount, h.Bucket = nil, nil, h.Bucket[:0]
 	}
-	h := f.Metric[used-1].Histogram
+	m := f.metrics[len(f.Metric)-1]
 	if bound == SumOfHistogram {
-		h.SampleSum = &value
+		m.value = value
+		m.Histogram.SampleSum = &m.value
 		return
 	}
-	count := uint64(value)
-	h.SampleCount = &count // the last bucket counts everything
+	m.count = uint64(value) // the last bucket counts everything
+	m.Histogram.SampleCount = &m.count
 	if le, err := strconv.ParseFloat(bound, 64); err == nil {
-		h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: &count, UpperBound: &le})
+		m.Histogram.Bucket = append(m.Histogram.Bucket, m.bucket(len(m.Histogram.Bucket), m.count, le))
 	}
+}
+
+// bucket returns a bucket, the one that had this place on an earlier page if there was one.
+func (m *metric) bucket(place int, count uint64, le float64) *dto.Bucket {
+	if place == len(m.buckets) {
+		m.buckets = append(m.buckets, &dto.Bucket{CumulativeCount: new(uint64), UpperBound: new(float64)})
+	}
+	b := m.buckets[place]
+	*b.CumulativeCount, *b.UpperBound = count, le
+	return b
 }
 
 // Sorted returns the families that have samples, sorted by name. They are valid until

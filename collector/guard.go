@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -110,26 +111,27 @@ func (s *server) guardOf(collector string) *guardState {
 	return s.guards[collector]
 }
 
-// update runs the collector if its guard allows it, else it serves the previous samples.
-func (g *guardState) update(ctx context.Context, c Collector, guard Guard, s *Session, now func() time.Time) (b batch, held Held, err error) {
+// update fills the batch: it runs the collector if its guard allows it, else it serves the
+// previous samples.
+func (g *guardState) update(ctx context.Context, c Collector, guard Guard, s *Session, b *batch, now func() time.Time) (held Held, err error) {
 	select {
 	case g.busy <- struct{}{}: // one at a time: whoever waited finds fresh samples
 		defer func() { <-g.busy }()
 	case <-ctx.Done():
-		return b, Held{Method: guard.Method}, ctx.Err()
+		return Held{Method: guard.Method}, ctx.Err()
 	}
 	held, run, err := g.admit(ctx, guard, s, now())
 	if err != nil || !run {
 		if held.HasAge {
-			b.samples, b.duplicates = g.samples, g.duplicates
+			b.samples, b.duplicates = append(b.samples, g.samples...), g.duplicates
 		}
-		return b, held, err
+		return held, err
 	}
 	err = c.Update(ctx, s, b.emit)
-	g.finish(errors.Join(err, b.err), &b, guard, now())
+	g.finish(errors.Join(err, b.err), b, guard, now())
 	held = g.held(guard, now())
 	held.HasAge = err == nil
-	return b, held, err
+	return held, err
 }
 
 // admit decides whether the call may be made now. If run is false, held.HasAge reports
@@ -184,7 +186,7 @@ func (g *guardState) finish(err error, b *batch, guard Guard, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err == nil {
-		g.ran, g.samples, g.duplicates = now, b.samples, b.duplicates
+		g.ran, g.samples, g.duplicates = now, slices.Clone(b.samples), b.duplicates
 		g.failures, g.failure, g.pausedUntil, g.pausedSince = 0, nil, time.Time{}, time.Time{}
 		if guard.Rows != nil {
 			rows := guard.Rows(b.samples)

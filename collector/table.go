@@ -130,7 +130,7 @@ func (m Module) Collector() Collector {
 	t := &table{module: m}
 	byName := map[string]*Desc{}
 	for _, q := range m.Queries {
-		c := compiledQuery{Query: q, fields: map[string][]*compiledMetric{}}
+		c := compiledQuery{Query: q, fields: map[string][]*compiledMetric{}, matches: &memo[match]{}}
 		if q.Line != "" {
 			c.line = regexp.MustCompile("^(?:" + q.Line + ")$")
 		}
@@ -159,6 +159,7 @@ func (m Module) Collector() Collector {
 		}
 		t.queries = append(t.queries, c)
 	}
+	t.methods = t.required()
 	return t
 }
 
@@ -213,6 +214,7 @@ func appendSource(all, one string) string {
 type table struct {
 	module  Module
 	descs   []*Desc
+	methods []string
 	queries []compiledQuery
 }
 
@@ -221,6 +223,7 @@ type compiledQuery struct {
 	line     *regexp.Regexp
 	fields   map[string][]*compiledMetric
 	patterns []*compiledMetric
+	matches  *memo[match] // of the patterns
 	paths    []*compiledMetric
 	counts   []compiledCount
 	wanted   []string // fields to keep of a streamed row
@@ -235,7 +238,8 @@ type compiledMetric struct {
 	Metric
 	desc    *Desc // nil: known but not exported
 	pattern *regexp.Regexp
-	prefix  string // of all names that the pattern matches; a quick check that rules out most names
+	prefix  string   // of all names that the pattern matches; a quick check that rules out most names
+	consts  []string // values of the labels Const
 }
 
 func compile(subsystem string, q Query, m Metric) *compiledMetric {
@@ -264,6 +268,7 @@ func compile(subsystem string, q Query, m Metric) *compiledMetric {
 	}
 	for _, l := range m.Const {
 		labels = append(labels, l.Name)
+		c.consts = append(c.consts, l.Value)
 	}
 	labels = append(labels, m.PatternLabels...)
 	c.desc = NewDesc("kamailio_"+subsystem+"_"+m.Name, m.Help, m.Kind, strings.TrimSpace(source), labels...)
@@ -286,9 +291,11 @@ func (t *table) Name() string   { return cmp.Or(t.module.Name, t.module.Subsyste
 func (t *table) About() string  { return t.module.Summary }
 func (t *table) Descs() []*Desc { return t.descs }
 
-// Methods omits the statistics if the module has its own RPC: they come from another
+func (t *table) Methods() []string { return t.methods }
+
+// required omits the statistics if the module has its own RPC: they come from another
 // module (kex), which may not be loaded.
-func (t *table) Methods() []string {
+func (t *table) required() []string {
 	var own, others []string
 	for _, q := range t.queries {
 		switch {
@@ -434,20 +441,63 @@ func (q *compiledQuery) row(row kamrpc.Value, totals *totals, emit Emit) (known 
 	return known
 }
 
-// find looks up a member name in the table.
+// find looks up a member name in the table. groups are the values of the PatternLabels.
 func (q *compiledQuery) find(name string) (metrics []*compiledMetric, groups []string) {
-	if metrics = q.fields[name]; metrics != nil {
+	if metrics = q.fields[name]; metrics != nil || len(q.patterns) == 0 {
 		return metrics, nil
 	}
+	found := q.matches.of(name, q.match)
+	return found.metrics, found.groups
+}
+
+// match is the pattern that a member name matches, if any.
+type match struct {
+	metrics []*compiledMetric
+	groups  []string
+}
+
+func (q *compiledQuery) match(name string) match {
 	for i, metric := range q.patterns {
 		if !strings.HasPrefix(name, metric.prefix) {
 			continue
 		}
 		if found := metric.pattern.FindStringSubmatch(name); found != nil {
-			return q.patterns[i : i+1], found[1:]
+			groups := found[1:]
+			for i, g := range groups {
+				if metric.Word != nil {
+					groups[i] = metric.Word(g)
+				}
+			}
+			return match{q.patterns[i : i+1], groups}
 		}
 	}
-	return nil, nil
+	return match{}
+}
+
+// memo remembers what a function returns for a name. The names of statistics do not change
+// while Kamailio runs, and looking each one up takes longer than the rest of its way to the
+// page. It is limited, because kamailio.cfg can create new names forever.
+type memo[T any] struct {
+	mu    sync.Mutex
+	known map[string]T
+}
+
+const maxMemo = 10_000
+
+func (m *memo[T]) of(name string, find func(name string) T) T {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	found, ok := m.known[name]
+	if ok {
+		return found
+	}
+	name = strings.Clone(name) // not the reply that it is part of
+	found = find(name)
+	if m.known == nil || len(m.known) >= maxMemo {
+		m.known = map[string]T{}
+	}
+	m.known[name] = found
+	return found
 }
 
 // indexLabel distinguishes rows whose other labels are equal.
@@ -522,16 +572,15 @@ func (m *compiledMetric) emit(v kamrpc.Value, shared, groups []string, emit Emit
 	if !ok {
 		return
 	}
-	labels := make([]string, 0, len(m.desc.Labels))
-	labels = append(labels, shared...)
-	for _, l := range m.Const {
-		labels = append(labels, l.Value)
-	}
-	for _, g := range groups {
-		if m.Word != nil {
-			g = m.Word(g)
-		}
-		labels = append(labels, g)
+	labels := shared
+	switch {
+	case len(m.consts) == 0 && len(groups) == 0:
+	case len(shared) == 0 && len(m.consts) == 0:
+		labels = groups
+	case len(shared) == 0 && len(groups) == 0:
+		labels = m.consts
+	default:
+		labels = slices.Concat(shared, m.consts, groups)
 	}
 	emit(m.desc, value, labels...)
 }
@@ -589,29 +638,14 @@ func (t *table) claims(statistic string) string {
 	return ""
 }
 
-// claimed remembers which statistics some table knows, because names do not change while
-// Kamailio runs. It is limited, because kamailio.cfg can create new names forever.
+// claimed remembers which statistics some table knows.
 type claimed struct {
 	tables []*table
-	mu     sync.Mutex
-	known  map[string]bool
+	known  memo[bool]
 }
 
-const maxClaimed = 10_000
-
 func (c *claimed) has(statistic string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	is, ok := c.known[statistic]
-	if ok {
-		return is
-	}
-	is = c.metricOf(statistic) != ""
-	if c.known == nil || len(c.known) >= maxClaimed {
-		c.known = map[string]bool{}
-	}
-	c.known[statistic] = is
-	return is
+	return c.known.of(statistic, func(name string) bool { return c.metricOf(name) != "" })
 }
 
 // metricOf returns what a table exports for a statistic, or "" if no table knows it.

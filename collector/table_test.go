@@ -57,7 +57,7 @@ func sessionTo(t *testing.T, server *kamrpctest.Server, methods []string) *Sessi
 
 func emittedFrom(t *testing.T, c Collector, server *kamrpctest.Server, methods []string) (string, error) {
 	t.Helper()
-	var b batch
+	b := batches.Get().(*batch)
 	err := c.Update(context.Background(), sessionTo(t, server, methods), b.emit)
 	if b.err != nil {
 		t.Error(b.err)
@@ -122,13 +122,33 @@ func TestTable(t *testing.T) {
 }
 
 func TestDuplicateRowIsDroppedAndCounted(t *testing.T) {
-	var b batch
+	b := batches.Get().(*batch)
 	d := NewDesc("kamailio_x", "X.", gauge, "", "a")
 	b.emit(d, 1, "one")
 	b.emit(d, 2, "one")
 	b.emit(d, 3, "two")
 	if len(b.samples) != 2 || b.duplicates != 1 || b.samples[0].Value != 1 {
-		t.Errorf("%+v", b)
+		t.Errorf("%+v", *b)
+	}
+}
+
+// TestBatchIsReused checks that a batch forgets the samples of the previous one, and that
+// samples with the same hash are not taken for duplicates.
+func TestBatchIsReused(t *testing.T) {
+	d := NewDesc("kamailio_x", "X.", gauge, "", "a")
+	for range 2 {
+		b := batches.Get().(*batch)
+		b.emit(d, 1, "one")
+		b.emit(d, 2, "two")
+		for hash := range b.seen {
+			b.seen[hash] = 0 // as if both had the hash of the first
+		}
+		b.emit(d, 3, "two")
+		if len(b.samples) != 2 || b.duplicates != 1 || b.err != nil {
+			t.Errorf("%+v", *b)
+		}
+		b.emit(d, 4)
+		b.reuse()
 	}
 }
 
@@ -238,13 +258,16 @@ func TestStatisticsOfAMissingModule(t *testing.T) {
 	}
 }
 
-func TestClaimedStaysBounded(t *testing.T) {
-	c := &claimed{}
-	for i := range 3 * maxClaimed {
-		c.has(fmt.Sprint("script:", i))
+func TestMemoStaysBounded(t *testing.T) {
+	var m memo[string]
+	for i := range 3 * maxMemo {
+		name := fmt.Sprint("script:", i)
+		if got := m.of(name, strings.ToUpper) + m.of(name, strings.ToTitle); got != strings.ToUpper(name+name) {
+			t.Fatal(got)
+		}
 	}
-	if len(c.known) > maxClaimed {
-		t.Errorf("%d names kept", len(c.known))
+	if len(m.known) > maxMemo {
+		t.Errorf("%d names kept", len(m.known))
 	}
 }
 
