@@ -40,6 +40,8 @@ var (
 		"Kamailio's processes, by their task.", gauge, "core.psx DSC", "description")
 )
 
+const processesMethod = "core.psx"
+
 // core adds to its table what the reply does not contain as numbers.
 type core struct {
 	*table
@@ -75,7 +77,7 @@ func (c core) Update(ctx context.Context, s *Session, emit Emit) error {
 	_, version, _ := strings.Cut(info.Get("version").Text(), " ")
 	emit(buildInfoDesc, 1, version, info.Get("compiler").Text())
 
-	processes, err := s.Call(ctx, "core.psx")
+	processes, err := s.Call(ctx, processesMethod)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,8 @@ type Options struct {
 	// Promotions are the statistics that are exported as metrics of their own; see
 	// [CheckPromotions].
 	Promotions []Promotion
+	// Host is the machine that Kamailio runs on, if it is this one.
+	Host Host
 }
 
 // DefaultDumpContacts is the default of [Options.DumpContacts]. At 1,000 contacts, ul.dump
@@ -106,6 +108,7 @@ func All(o Options) []Collector {
 		// The core and what nearly every server runs.
 		newCore(),
 		coreTrafficModule.Collector(),
+		host{o.Host},
 		guardedTable{socketsModule.Collector().(*table), Guard{Method: "core.sockets_list", Interval: socketsInterval}},
 		newPkg(),
 		cfgVariables{o.CfgVariables, o.GrowingInterval},

@@ -56,6 +56,7 @@ type server struct {
 	fixed    map[string]kamrpc.Value // replies that do not change until a restart
 	facts    map[string]int64        // other facts that do not change until a restart
 	outgrown map[string]error        // calls whose reply did not fit any transport
+	host     hostState
 }
 
 // NewSession returns a session for a server that offers these methods (nil: unknown). A

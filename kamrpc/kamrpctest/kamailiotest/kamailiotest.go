@@ -655,6 +655,12 @@ func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 // that serve RPC on the Unix socket and the FIFO keep running.
 func (s *Server) PauseSIP(tb testing.TB) {
 	tb.Helper()
+	s.PauseTasks(tb, "udp receiver", "tcp receiver")
+}
+
+// PauseTasks stops the processes whose descriptions begin with one of these.
+func (s *Server) PauseTasks(tb testing.TB, tasks ...string) {
+	tb.Helper()
 	var processes []struct {
 		PID int
 		DSC string
@@ -664,7 +670,7 @@ func (s *Server) PauseSIP(tb testing.TB) {
 	}
 	paused := 0
 	for _, p := range processes {
-		if !strings.HasPrefix(p.DSC, "udp receiver") && !strings.HasPrefix(p.DSC, "tcp receiver") {
+		if !slices.ContainsFunc(tasks, func(task string) bool { return strings.HasPrefix(p.DSC, task) }) {
 			continue
 		}
 		if err := syscall.Kill(p.PID, syscall.SIGSTOP); err != nil {
@@ -673,7 +679,7 @@ func (s *Server) PauseSIP(tb testing.TB) {
 		paused++
 	}
 	if paused == 0 {
-		tb.Fatalf("kamailiotest: none of %+v reads SIP", processes)
+		tb.Fatalf("kamailiotest: none of %+v is %q", processes, tasks)
 	}
 }
 

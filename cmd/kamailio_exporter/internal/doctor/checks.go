@@ -62,6 +62,7 @@ var checks = []check{
 	{"script metrics", sectionCollectors, checkScriptMetrics},
 	{"answered", sectionCollectors, checkAnswered},
 	{"trunks", sectionCollectors, checkTrunks},
+	{"host", sectionCollectors, checkHost},
 	{"startup", sectionExporter, checkStartup},
 	{"port", sectionExporter, checkPort},
 	{"environment", sectionExporter, checkEnvironment},

@@ -101,7 +101,7 @@ func coloured(w io.Writer) bool {
 // would not start is a finding, not an error, and so is an invalid URI.
 func newConfig(s *cli.Settings, t target.Target) (Config, error) {
 	cfg := Config{
-		URIs: t.URIs, Open: opener(t), Collectors: t.Enabled(), TrunksTable: t.Options.TrunksTable,
+		URIs: t.URIs, Open: opener(t), Collectors: t.Enabled(), Host: t.CollectorOptions().Host, TrunksTable: t.Options.TrunksTable,
 		CallTimeout: t.Limits.RPCTimeout, ScrapeTimeout: t.Limits.ScrapeTimeout,
 		MaxConcurrent: t.Limits.MaxConcurrentRPCs, MaxReplyBytes: int64(t.Limits.MaxReplySize),
 		Listen: *s.Web.WebListenAddresses, System: ThisSystem(),

@@ -27,6 +27,7 @@ type Config struct {
 	MaxReplyBytes int64
 	Listen        []string // addresses that the exporter listens on
 
+	Host collector.Host                              // nil: Kamailio runs on another host
 	SIP  func(ctx context.Context) sipprobe.Results  // nil: nothing is probed
 	Page func(ctx context.Context) *xhttpprom.Merged // nil: no page is merged
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/sipprobe"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/xhttpprom"
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest"
 )
@@ -554,5 +555,53 @@ func TestText(t *testing.T) {
 	}
 	if !strings.Contains(plain.String(), "        or shell:\n            x\n") || !strings.Contains(plain.String(), "degraded (0 ok, 1 note, 1 warn, 0 fail)") {
 		t.Error(plain.String())
+	}
+}
+
+// hiddenHost is a host on which Kamailio's processes are not visible.
+type hiddenHost struct{}
+
+func (hiddenHost) Open(pids []int, _ time.Time) (collector.HostProcesses, error) {
+	return nil, fmt.Errorf("%w: process %d of Kamailio is not visible here", collector.ErrNoData, pids[0])
+}
+
+// TestHost checks what doctor says of processes and sockets that cannot be read.
+func TestHost(t *testing.T) {
+	const unit, mounts = "kamailio-exporter.service", "mounts"
+	for _, tc := range []struct {
+		name, file, text string
+		want, fix        string // "": no finding
+	}{
+		{"another process namespace", "", "", "process 21085 of Kamailio is not visible here", "shell: docker run --pid=container:KAMAILIO"},
+		{"a unit that hides processes", unit, "[Service]\nProtectProc=invisible\n", "its unit has ProtectProc=invisible", "shell: ProtectProc=default"},
+		{"a /proc that hides processes", mounts, "proc /proc proc rw,nosuid,hidepid=invisible,gid=4 0 0\n", "/proc is mounted with hidepid=invisible", "shell: SupplementaryGroups=GROUP"},
+		{"a /proc that hides none", mounts, "proc /proc proc rw,nosuid,hidepid=off 0 0\n", "process 21085 of Kamailio is not visible here", "shell: docker run"},
+		{"Kamailio on another host", "", "", "", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := fake(t)
+			cfg := config(t, s.URI("unix"))
+			cfg.System.Units = []string{t.TempDir()}
+			cfg.User = "nobody"
+			if tc.want != "" {
+				cfg.Host = hiddenHost{}
+			}
+			cfg.Collectors = collector.All(collector.Options{Host: cfg.Host})
+			file := filepath.Join(cfg.System.Units[0], tc.file)
+			if tc.file == mounts {
+				file = filepath.Join(cfg.System.Proc, tc.file)
+			}
+			if tc.file != "" && os.WriteFile(file, []byte(tc.text), 0o600) != nil {
+				t.Fatal("no file")
+			}
+			r := examined(t, cfg)
+			if tc.want == "" {
+				if all := findings(r, "host"); len(all) > 0 {
+					t.Errorf("found %+v", all)
+				}
+				return
+			}
+			has(t, r, "host", Note, tc.want, tc.fix)
+		})
 	}
 }

@@ -40,7 +40,7 @@ func (v *Service) newFleet() (*fleet.Fleet, error) {
 		File: v.settings.ConfigFile, Base: v.settings.FleetBase(), Logger: v.logger,
 		Build: func(t *fleet.Target, dialer *net.Dialer) (fleet.Page, error) {
 			// All collectors: the module decides which of them a probe uses.
-			return newPage(t.Target, sets.of(t.Options), dialer, v.own.observe, log.With(v.logger, "target", t.Name), v.slogger)
+			return newPage(t.Target, sets.of(t.CollectorOptions()), dialer, v.own.observe, log.With(v.logger, "target", t.Name), v.slogger)
 		},
 	})
 	if err != nil {

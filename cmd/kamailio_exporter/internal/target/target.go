@@ -7,8 +7,11 @@
 package target
 
 import (
+	"net"
+	"net/url"
 	"slices"
 
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/host"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
 
@@ -33,5 +36,21 @@ func (t Target) Name(flag, key string) string {
 
 // Enabled returns the enabled collectors.
 func (t Target) Enabled() []collector.Collector {
-	return slices.DeleteFunc(collector.All(t.Options), func(c collector.Collector) bool { return !slices.Contains(t.Collectors, c.Name()) })
+	return slices.DeleteFunc(collector.All(t.CollectorOptions()), func(c collector.Collector) bool { return !slices.Contains(t.Collectors, c.Name()) })
+}
+
+// CollectorOptions returns the options of the collectors. They have this host if a URI
+// leads to it.
+func (t Target) CollectorOptions() collector.Options {
+	o := t.Options
+	if slices.ContainsFunc(t.URIs, onThisHost) {
+		o.Host = host.This
+	}
+	return o
+}
+
+// onThisHost reports whether a URI is a path, or has a loopback address.
+func onThisHost(uri string) bool {
+	u, err := url.Parse(uri)
+	return err == nil && (u.Hostname() == "" || u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
 }
