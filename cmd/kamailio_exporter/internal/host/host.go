@@ -28,24 +28,29 @@ var This = Host{"/proc"}
 // ticks is the unit of times in /proc/PID/stat: USER_HZ is 100 on all platforms of Linux.
 const ticks = 100
 
-// Kamailio sets its start time before it starts the main process: the configuration is
-// read in between (main.c). The other difference is the resolution of the clocks.
+// How much earlier and later than Kamailio its processes may have been started.
 const (
-	early = 2 * time.Second
-	late  = time.Minute
+	early = 2 * time.Second // the resolution of the clocks
+	late  = 10 * time.Minute
 )
 
 // Open implements collector.Host. Kamailio may report the processes of another machine or
-// container, which can have the same IDs. So the main process must have been started when
-// Kamailio says that it was, and the others must be its descendants.
-func (h Host) Open(pids []int, started time.Time) (collector.HostProcesses, error) {
+// container, which can have the same IDs. So the processes must have been started when
+// Kamailio says that it was, and all must be descendants of the main one.
+func (h Host) Open(pids []int, started time.Time) (_ collector.HostProcesses, err error) {
 	proc, err := procfs.NewFS(h.Proc)
 	if err != nil || len(pids) == 0 {
 		return nil, fmt.Errorf("%w: no %s", collector.ErrNoData, h.Proc)
 	}
-	var main procfs.ProcStat
-	parents := map[int]bool{}
 	p := &processes{dir: h.Proc, main: pids[0], countsFDs: countsFDs(filepath.Join(h.Proc, "self", "fd"))}
+	defer func() {
+		if err != nil {
+			p.Close()
+			err = fmt.Errorf("%w: %w", collector.ErrNoData, err)
+		}
+	}()
+	var main procfs.ProcStat
+	known, oldest := map[int]bool{}, time.Time{}
 	for i, pid := range pids {
 		stat, err := statOf(proc, pid)
 		switch {
@@ -53,31 +58,32 @@ func (h Host) Open(pids []int, started time.Time) (collector.HostProcesses, erro
 			p.all = append(p.all, nil)
 			continue
 		case err != nil:
-			err = fmt.Errorf("%w: process %d of Kamailio is not visible here: %w", collector.ErrNoData, pid, err)
+			return nil, fmt.Errorf("process %d of Kamailio is not visible here: %w", pid, err)
 		case i == 0:
 			main = stat
-			if begun := startOf(stat); begun.Before(started.Add(-early)) || begun.After(started.Add(late)) {
-				err = fmt.Errorf("%w: Kamailio was started at %s, but its process %d here at %s", collector.ErrNoData, started.UTC().Format(time.TimeOnly), pid, begun.UTC().Format(time.TimeOnly))
-			}
-		case stat.Comm != main.Comm || !parents[stat.PPID] || stat.Starttime < main.Starttime:
-			err = fmt.Errorf("%w: process %d here is not one of Kamailio's", collector.ErrNoData, pid)
+		case stat.Comm != main.Comm || !known[stat.PPID]:
+			return nil, fmt.Errorf("process %d here is not one of Kamailio's", pid)
 		}
-		var opened *process
-		if err == nil {
-			opened, err = h.open(pid, stat.NumThreads > 1)
-		}
+		opened, err := h.open(pid, stat.NumThreads > 1)
 		if err != nil {
-			p.Close()
 			return nil, err
 		}
-		parents[pid] = true
 		p.all = append(p.all, opened)
+		// The main process can be older: it may have been a script that has started
+		// Kamailio in its place.
+		if begun := startOf(stat); len(known) <= 1 || begun.Before(oldest) {
+			oldest = begun
+		}
+		known[pid] = true
 	}
-	if p.all[0] != nil {
-		if main, err := proc.Proc(pids[0]); err == nil {
-			if limits, err := main.Limits(); err == nil {
-				p.maxFDs = int(min(limits.OpenFiles, 1<<31-1))
-			}
+	// Kamailio sets its start time before it reads its configuration, initializes the
+	// modules, and starts its processes (main.c).
+	if oldest.Before(started.Add(-early)) || oldest.After(started.Add(late)) {
+		return nil, fmt.Errorf("the processes here were started at %s, but Kamailio at %s", oldest.UTC().Format(time.TimeOnly), started.UTC().Format(time.TimeOnly))
+	}
+	if main, err := proc.Proc(pids[0]); err == nil {
+		if limits, err := main.Limits(); err == nil {
+			p.maxFDs = int(min(limits.OpenFiles, 1<<31-1))
 		}
 	}
 	return p, nil
@@ -138,7 +144,7 @@ func (h Host) open(pid int, threads bool) (p *process, err error) {
 	}
 	if err != nil {
 		p.close()
-		return nil, fmt.Errorf("%w: %w", collector.ErrNoData, err)
+		return nil, err
 	}
 	return p, nil
 }

@@ -32,7 +32,7 @@ func BenchmarkRead(b *testing.B) {
 	for len(pids) < n {
 		pids = pids[:1]
 		out, _ := exec.Command("pgrep", "-x", "-P", strconv.Itoa(pids[0]), "sleep").Output()
-		for _, line := range strings.FieldsSeq(string(out)) {
+		for line := range strings.FieldsSeq(string(out)) {
 			pid, _ := strconv.Atoi(line)
 			pids = append(pids, pid)
 		}
@@ -104,7 +104,7 @@ func (p proc) process(pid, parent int, comm string, ago time.Duration, threads i
 
 func TestReadsProc(t *testing.T) {
 	p := proc{t, t.TempDir()}
-	p.process(100, 1, "kamailio) S 1", 30*time.Second, 1)
+	p.process(100, 1, "kamailio) S 1", 90*time.Second, 1) // it was a script at first
 	p.process(101, 100, "kamailio) S 1", 29*time.Second, 3)
 	p.write("100/net/udp", `   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
   368: 0100007F:13C4 00000000:0000 07 00000000:00000300 00:00000000 00000000     0        0 19487514 2 00000000722c4800 7
@@ -142,11 +142,12 @@ func TestOtherProcesses(t *testing.T) {
 		want    string
 	}{
 		"not visible":                           {[]int{90}, 30, "process 90 of Kamailio is not visible here"},
-		"started earlier":                       {[]int{100}, 20, "but its process 100 here at"},
-		"started later":                         {[]int{100}, 120, "but its process 100 here at"},
+		"started earlier":                       {[]int{100, 101}, 20, "the processes here were started at"},
+		"started later":                         {[]int{100, 101}, 1200, "the processes here were started at"},
 		"a child of another process":            {[]int{100, 101, 110}, 30, "process 110 here is not one of Kamailio's"},
 		"a child with another program":          {[]int{100, 111}, 30, "process 111 here is not one of Kamailio's"},
-		"a child that is older than its parent": {[]int{100, 112}, 30, "process 112 here is not one of Kamailio's"},
+		"a child that is older than Kamailio":   {[]int{100, 101, 112}, 30, "the processes here were started at"},
+		"only the main process, which is older": {[]int{100, 102}, 20, "the processes here were started at"},
 		"no process":                            {nil, 30, "no "},
 	} {
 		t.Run(name, func(t *testing.T) {
