@@ -87,10 +87,12 @@ func (l *lostGroups) Unwrap() error { return l.err }
 // anything, even this separator. Other lines are skipped. A reply with only such lines is
 // an error: a changed format must not look like "no such statistic".
 func parseStatistics(replies ...kamrpc.Value) (kamrpc.Value, error) {
-	var order []string
-	groups := map[string][]kamrpc.Member{}
-	lines := 0
+	var groups []string            // in the order of the reply
+	var statistics []kamrpc.Member // of all groups, in one block
+	place := map[string]int{}
+	lines, sorted := 0, true
 	for _, reply := range replies {
+		statistics = slices.Grow(statistics, reply.Len())
 		for line := range reply.All("") {
 			if line.Kind() == kamrpc.Object && line.Len() == 0 {
 				continue // success without content
@@ -100,25 +102,39 @@ func parseStatistics(replies ...kamrpc.Value) (kamrpc.Value, error) {
 			if line.Kind() != kamrpc.String || at < 0 {
 				continue
 			}
-			name := line.Text()[:at]
-			group, _, _ := strings.Cut(name, ":")
-			if groups[group] == nil {
-				order = append(order, group)
+			m := kamrpc.Member{Name: line.Text()[:at], Value: kamrpc.StringValue(line.Text()[at+len(" = "):])}
+			statistics = append(statistics, m)
+			if group := groupOf(m); len(groups) == 0 || group != groups[len(groups)-1] {
+				if _, known := place[group]; known {
+					sorted = false
+				} else {
+					place[group] = len(groups)
+					groups = append(groups, group)
+				}
 			}
-			groups[group] = append(groups[group], kamrpc.Member{
-				Name:  name,
-				Value: kamrpc.StringValue(line.Text()[at+len(" = "):]),
-			})
 		}
 	}
-	if lines > 0 && len(order) == 0 {
+	if lines > 0 && len(groups) == 0 {
 		return kamrpc.Value{}, unknownShape(statisticsMethod, "no line of the reply is a statistic")
 	}
-	members := make([]kamrpc.Member, len(order))
-	for i, group := range order {
-		members[i] = kamrpc.Member{Name: group, Value: kamrpc.ObjectValue(groups[group])}
+	if !sorted {
+		slices.SortStableFunc(statistics, func(a, b kamrpc.Member) int { return place[groupOf(a)] - place[groupOf(b)] })
+	}
+	members := make([]kamrpc.Member, len(groups))
+	for i, group := range groups {
+		end := slices.IndexFunc(statistics, func(m kamrpc.Member) bool { return groupOf(m) != group })
+		if end < 0 {
+			end = len(statistics)
+		}
+		members[i] = kamrpc.Member{Name: group, Value: kamrpc.ObjectValue(statistics[:end:end])}
+		statistics = statistics[end:]
 	}
 	return kamrpc.ObjectValue(members), nil
+}
+
+func groupOf(statistic kamrpc.Member) string {
+	group, _, _ := strings.Cut(statistic.Name, ":")
+	return group
 }
 
 // unsetStatistics are statistics that Kamailio registers but never changes (5.4 to 6.1).

@@ -216,6 +216,7 @@ func TestParseStatistics(t *testing.T) {
 		{"case", `["script:foo = 1","script:Foo = 2"]`, "statistic script,foo 1\nstatistic script,Foo 2\n", ""},
 		{"odd names", `["script:a = b = 1","script:q\"{}\n = 2","script:x:y = 3","noise"," = 4"]`,
 			"statistic script,a = b 1\nstatistic script,q\"{}\n 2\nstatistic script,x:y 3\nstatistic , 4\n", ""},
+		{"groups that do not follow each other", `["a:x = 1","b:x = 2","a:y = 3","b:y = 4"]`, "statistic a,x 1\nstatistic a,y 3\nstatistic b,x 2\nstatistic b,y 4\n", ""},
 		{"not a number", `["script:foo = many","script:bar = 1"]`, "statistic script,bar 1\n", ""},
 		{"another shape", `["a","b"]`, "", "stats.get_statistics: no line of the reply is a statistic; this Kamailio may be newer than the exporter"},
 		{"1,000", "[" + strings.Join(long, ",") + "]", "", ""},

@@ -442,8 +442,9 @@ func encode(id uint32, method string, params []any) ([]byte, error) {
 
 // decodeReply skips replies until the one with this id. read decodes each result.
 func decodeReply(r *limitedReader, id uint32, method string, read func(*decoder) error) error {
-	d := newDecoder(r)
-	d.limit = int(min(maxValues, max(minValues, r.max/valueBytes)))
+	d := decoders.Get().(*decoder)
+	d.reset(r, int(min(maxValues, max(minValues, r.max/valueBytes))))
+	defer d.reuse()
 	want := strconv.FormatUint(uint64(id), 10)
 	for others := 0; ; others++ {
 		var fault, gotID Value

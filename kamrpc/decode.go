@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -50,24 +52,74 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 
 // newDecoder accepts what Kamailio writes: repeated names and raw bytes in strings.
 func newDecoder(r io.Reader) *decoder {
-	return &decoder{
-		dec:   jsontext.NewDecoder(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)),
-		limit: maxValues,
-		names: map[string]string{},
-	}
+	d := &decoder{dec: new(jsontext.Decoder), names: map[string]string{}}
+	d.reset(r, maxValues)
+	return d
 }
 
 type decoder struct {
-	dec    *jsontext.Decoder
-	values int
-	limit  int               // of values
-	names  map[string]string // one string per member name, shared by all rows
-	stack  []Member          // members of the open objects and arrays, innermost last
+	dec     *jsontext.Decoder
+	values  int
+	limit   int               // of values
+	names   map[string]string // one string per member name, shared by all rows
+	stack   []Member          // members of the open objects and arrays, innermost last
+	texts   strings.Builder   // a block of the texts that are kept
+	scratch []byte
+}
+
+func (d *decoder) reset(r io.Reader, limit int) {
+	d.dec.Reset(r, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	d.values, d.limit = 0, limit
+}
+
+// decoders are reused: their buffers and the names that they know cost more than to decode
+// a usual reply.
+var decoders = sync.Pool{New: func() any { return newDecoder(strings.NewReader("")) }}
+
+// reuse makes the decoder available for another reply, unless this one was large.
+func (d *decoder) reuse() {
+	if d.dec.InputOffset() > maxReusedBytes {
+		return
+	}
+	if len(d.names) > maxNames/2 {
+		clear(d.names) // some of them are data, which another reply does not have
+	}
+	clear(d.stack)
+	d.stack = d.stack[:0]
+	d.reset(strings.NewReader(""), 0)
+	decoders.Put(d)
+}
+
+const (
+	maxReusedBytes = 256 << 10
+	// Names that are data (pdt.list) must not fill the map.
+	maxNames    = 1024
+	maxNameSize = 64
+	// textBlock is small, because a text that is kept for long keeps its block.
+	textBlock = 2 << 10
+)
+
+// text returns a string of these bytes. Small ones are parts of one block: allocating each
+// of them takes as long as decoding it.
+func (d *decoder) text(b []byte) string {
+	if len(b) > textBlock/4 {
+		return string(b)
+	}
+	if d.texts.Cap()-d.texts.Len() < len(b) {
+		d.texts = strings.Builder{}
+		d.texts.Grow(textBlock)
+	}
+	at := d.texts.Len()
+	d.texts.Write(b)
+	return d.texts.String()[at:]
 }
 
 // take removes everything pushed since mark from the stack, and returns it as a list of
 // the exact length. Growing each list separately used three times the memory.
 func (d *decoder) take(mark int) []Member {
+	if mark == len(d.stack) {
+		return nil
+	}
 	list := slices.Clone(d.stack[mark:])
 	clear(d.stack[mark:])
 	d.stack = d.stack[:mark]
@@ -94,9 +146,9 @@ func (d *decoder) value(depth int) (Value, error) {
 	}
 	switch raw.Kind() {
 	case jsontext.KindString:
-		return Value{kind: String, text: unquote(raw)}, nil
+		return Value{kind: String, text: d.text(d.unquote(raw))}, nil
 	case jsontext.KindNumber:
-		return Value{kind: Number, text: string(raw)}, nil
+		return Value{kind: Number, text: d.text(raw)}, nil
 	case jsontext.KindTrue, jsontext.KindFalse:
 		return Value{kind: Bool, text: string(raw)}, nil
 	default:
@@ -160,8 +212,8 @@ func (d *decoder) name(raw []byte) string {
 	if known, ok := d.names[string(raw)]; ok {
 		return known
 	}
-	name := unquote(raw)
-	if len(d.names) < 1024 { // names that are data (pdt.list) must not fill the map
+	name := string(d.unquote(raw))
+	if len(d.names) < maxNames && len(raw) <= maxNameSize {
 		d.names[string(raw)] = name
 	}
 	return name
@@ -169,12 +221,13 @@ func (d *decoder) name(raw []byte) string {
 
 // unquote decodes a JSON string that jsontext has validated. jsontext itself would turn
 // every byte that is not UTF-8 into U+FFFD, so that two different names could become equal.
-func unquote(raw []byte) string {
+// The result is valid until the next call.
+func (d *decoder) unquote(raw []byte) []byte {
 	raw = raw[1 : len(raw)-1]
 	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw)
+		return raw
 	}
-	out := make([]byte, 0, len(raw))
+	out := d.scratch[:0]
 	for i := 0; i < len(raw); i++ {
 		if raw[i] != '\\' {
 			out = append(out, raw[i])
@@ -206,7 +259,8 @@ func unquote(raw []byte) string {
 			out = append(out, raw[i])
 		}
 	}
-	return string(out)
+	d.scratch = out
+	return out
 }
 
 func hex4(b []byte) rune {
