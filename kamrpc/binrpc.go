@@ -20,11 +20,20 @@ import (
 // (modules/ctl/io_listener.c). It uses its own binary format (modules/ctl/binrpc.h), which
 // is translated from and to JSON here, so that it looks like the other transports.
 //
-// Each request has its own connection, so that no late reply can arrive, and Kamailio
-// cannot have closed the connection since its last use.
+// A connection carries one request at a time, and is only used again after the whole reply
+// was read, so that no late reply can arrive. If Kamailio has closed it since then, the
+// request is sent again over a new one. That is acceptable for a read only: see once.
 type binrpc struct {
 	network, address string
 	dialer           *net.Dialer
+	idle             *idleConns // nil: each request has its own connection
+}
+
+// once opens a connection for each request: the outcome of a change must not be unknown
+// because Kamailio closed a kept one.
+func (t binrpc) once() Transport {
+	t.idle = nil
+	return t
 }
 
 func (t binrpc) String() string { return "binrpc+" + t.network + "://" + t.address }
@@ -48,6 +57,18 @@ func (t binrpc) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, e
 	if len(packet) > binrpcMaxRequest {
 		return nil, fmt.Errorf("the request has %d bytes; ctl reads at most %d", len(packet), binrpcMaxRequest)
 	}
+	if t.idle != nil {
+		if conn := t.idle.take(); conn != nil {
+			reply, err := askBinrpc(ctx, conn, t.idle, method, packet)
+			if err == nil {
+				// Only the reply shows that the connection is still open.
+				if _, err = reply.in.Peek(1); err == nil || ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+					return reply, nil
+				}
+				reply.Close()
+			}
+		}
+	}
 	conn, err := t.dialer.DialContext(ctx, t.network, t.address)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -57,25 +78,41 @@ func (t binrpc) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, e
 	case err != nil:
 		return nil, unreachable(err)
 	}
+	reply, err := askBinrpc(ctx, conn, t.idle, method, packet)
+	if err != nil {
+		return nil, badReply(err)
+	}
+	return reply, nil
+}
+
+func askBinrpc(ctx context.Context, conn net.Conn, idle *idleConns, method string, packet []byte) (*binrpcReply, error) {
 	release := bind(ctx, conn)
 	if _, err := conn.Write(packet); err != nil {
 		release()
 		conn.Close()
-		return nil, badReply(err)
+		return nil, err
 	}
-	return &binrpcReply{newBinrpcReader(conn, method), conn, release}, nil
+	reader := binrpcReaders.Get().(*binrpcReader)
+	reader.reset(conn, method)
+	return &binrpcReply{reader, conn, idle, release}, nil
 }
 
 type binrpcReply struct {
 	*binrpcReader
 	conn    net.Conn
-	release func()
+	idle    *idleConns
+	release func() bool
 }
 
 // Close first reads the rest of a reply that is no longer wanted: Kamailio 5.6 logs an
 // error if its peer closes the connection with unread data.
 func (r *binrpcReply) Close() error {
-	r.release()
+	usable := r.release()
+	defer binrpcReaders.Put(r.binrpcReader)
+	if usable && r.replies == 1 && !r.open && r.in.Buffered() == 0 && r.err == nil && r.idle != nil {
+		r.idle.put(r.conn)
+		return nil
+	}
 	if r.left > 0 && !errors.Is(r.err, os.ErrDeadlineExceeded) {
 		_ = r.conn.SetDeadline(time.Now().Add(drainTime))
 		_, _ = io.CopyN(io.Discard, r.in, min(r.left, drainBytes))

@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"sync"
 )
 
 // binrpcReader converts BINRPC replies to the JSON that jsonrpcs would have written. It
@@ -38,6 +39,7 @@ type binrpcReader struct {
 	at      int64 // bytes read
 	left    int64 // of the packet, in bytes
 	id      uint64
+	replies int  // complete ones
 	open    bool // inside a reply
 	levels  []binrpcLevel
 	name    string // of the next value
@@ -58,9 +60,22 @@ type binrpcLevel struct {
 	buffer  int64 // bytes that Kamailio has put into this buffer
 }
 
-func newBinrpcReader(r io.Reader, method string) *binrpcReader {
+// binrpcReaders are reused, with their buffers.
+var binrpcReaders = sync.Pool{New: func() any { return &binrpcReader{in: bufio.NewReader(nil)} }}
+
+func newBinrpcReader(in io.Reader, method string) *binrpcReader {
+	r := &binrpcReader{in: bufio.NewReader(nil)}
+	r.reset(in, method)
+	return r
+}
+
+func (r *binrpcReader) reset(in io.Reader, method string) {
 	price, ok := PriceOf(method)
-	return &binrpcReader{in: bufio.NewReader(r), method: method, reads: ok && price.Effect == Read, shape: shapes[method]}
+	r.in.Reset(in)
+	*r = binrpcReader{
+		in: r.in, method: method, reads: ok && price.Effect == Read, shape: shapes[method],
+		out: r.out[:0], levels: r.levels[:0], scratch: r.scratch[:0],
+	}
 }
 
 func (r *binrpcReader) Read(p []byte) (int, error) {
@@ -542,6 +557,7 @@ func (r *binrpcReader) putID() {
 	r.put(`,"id":`)
 	r.out = strconv.AppendUint(r.out, r.id, 10)
 	r.put("}\n")
+	r.replies++
 }
 
 // quote writes bytes unchanged, except for those that JSON does not allow.

@@ -26,13 +26,21 @@ func datagramTraits(limit int64) Traits {
 }
 
 // unixDatagram is the jsonrpcs datagram socket, which Kamailio's default config opens.
-type unixDatagram struct{ path string }
+type unixDatagram struct {
+	path string
+	idle *idleConns
+}
 
 func (t unixDatagram) String() string { return "unix://" + t.path }
 
 func (t unixDatagram) Traits() Traits { return datagramTraits(unixMaxReply) }
 
 func (t unixDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
+	if conn := t.idle.take(); conn != nil {
+		if reply, err := askDatagram(ctx, conn, t.idle, request); err == nil {
+			return reply, nil
+		} // nothing was sent: Kamailio was restarted, or its receive buffer is full
+	}
 	// Kamailio replies to the sender's address. Binding to the empty name lets Linux
 	// choose an abstract one. It leaves no file behind, and works across a chroot or a
 	// container that shares the network namespace.
@@ -44,7 +52,11 @@ func (t unixDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadClo
 		}
 		return err
 	}}
-	return askDatagram(ctx, dialer, "unixgram", t.path, request)
+	conn, err := dialer.DialContext(ctx, "unixgram", t.path)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	return askDatagram(ctx, conn, t.idle, request)
 }
 
 // udpDatagram is jsonrpcs with dgram_socket "udp:host:port".
@@ -58,37 +70,43 @@ func (t udpDatagram) String() string { return "udp://" + t.address }
 func (t udpDatagram) Traits() Traits { return datagramTraits(udpMaxReply) }
 
 func (t udpDatagram) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser, error) {
-	return askDatagram(ctx, t.dialer, "udp", t.address, request)
+	conn, err := t.dialer.DialContext(ctx, "udp", t.address)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	return askDatagram(ctx, conn, nil, request)
 }
 
 // maxRequest is the limit in jsonrpcs_sock.c for datagrams and TCP.
 const maxRequest = 65_456
 
-// askDatagram uses a separate socket for each request, so that a late reply to an earlier
-// request cannot be received.
-func askDatagram(ctx context.Context, dialer *net.Dialer, network, address string, request []byte) (io.ReadCloser, error) {
-	if len(request) > maxRequest {
-		return nil, fmt.Errorf("the request has %d bytes; a datagram carries at most %d", len(request), maxRequest)
-	}
-	conn, err := dialer.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, unreachable(err)
-	}
+// askDatagram sends a request. A socket carries one request at a time, and is only used
+// again after the reply to it arrived (idle; nil: never), so that a late reply to an
+// earlier request cannot be received. The network may duplicate a reply over UDP.
+func askDatagram(ctx context.Context, conn net.Conn, idle *idleConns, request []byte) (io.ReadCloser, error) {
 	release := bind(ctx, conn)
-	if _, err := conn.Write(request); err != nil {
+	var err error
+	if len(request) > maxRequest {
+		err = fmt.Errorf("the request has %d bytes; a datagram carries at most %d", len(request), maxRequest)
+	} else if _, err = conn.Write(request); err != nil {
+		err = unreachable(err)
+	}
+	if err != nil {
 		release()
 		conn.Close()
-		return nil, unreachable(err)
+		return nil, err
 	}
-	return &datagramReply{conn: conn, release: release}, nil
+	return &datagramReply{conn: conn, idle: idle, release: release}, nil
 }
 
 // datagramReply turns the received datagrams into a stream.
 type datagramReply struct {
 	conn    net.Conn
-	release func()
+	idle    *idleConns
+	release func() bool
 	buffer  *[]byte // of datagramBuffers, while in use
 	rest    []byte  // of the current datagram
+	replies int     // received so far
 }
 
 // A datagram must be read in one call, into a buffer for the largest possible one.
@@ -110,6 +128,7 @@ func (r *datagramReply) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		r.rest = (*r.buffer)[:n]
+		r.replies++
 	}
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
@@ -117,10 +136,14 @@ func (r *datagramReply) Read(p []byte) (int, error) {
 }
 
 func (r *datagramReply) Close() error {
-	r.release()
+	usable := r.release()
 	if r.buffer != nil {
 		datagramBuffers.Put(r.buffer)
 		r.buffer, r.rest = nil, nil
+	}
+	if usable && r.replies == 1 && r.idle != nil {
+		r.idle.put(r.conn)
+		return nil
 	}
 	return r.conn.Close()
 }

@@ -64,7 +64,8 @@ func (t *fifo) RoundTrip(ctx context.Context, request []byte) (_ io.ReadCloser, 
 		}
 	}()
 	reply.release = bind(ctx, reply.file)
-	defer bind(ctx, requests)()
+	release := bind(ctx, requests)
+	defer release()
 	if err := t.deliver(requests, withReplyName(request, name)); err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func (t *fifo) makeReply(requests *os.File) (*fifoReply, string, error) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		return nil, "", fmt.Errorf("%w: cannot create a reply FIFO in %s (fifo_reply_dir of jsonrpcs): %w", ErrUnreachable, t.replyDir, err)
 	}
-	r := &fifoReply{path: path, ended: func(answered bool) { t.abandoned.Store(!answered) }, release: func() {}}
+	r := &fifoReply{path: path, ended: func(answered bool) { t.abandoned.Store(!answered) }, release: func() bool { return true }}
 	err := letGroupWrite(path, requests)
 	if err == nil {
 		r.file, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -177,7 +178,7 @@ type fifoReply struct {
 	keeper  *os.File
 	path    string
 	ended   func(answered bool)
-	release func()
+	release func() bool
 }
 
 func (r *fifoReply) Read(p []byte) (int, error) {

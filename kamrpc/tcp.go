@@ -39,7 +39,7 @@ func (t tcpStream) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser
 
 type connReply struct {
 	net.Conn
-	release func()
+	release func() bool
 }
 
 func (r *connReply) Close() error {

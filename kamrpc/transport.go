@@ -60,9 +60,9 @@ func OpenOver(uri string, httpClient *http.Client, dialer *net.Dialer) (Transpor
 			return nil, fmt.Errorf("%s: the path is too long; a unix socket's path has at most %d bytes", u, maxUnixPath)
 		}
 		if u.Scheme == "unix" {
-			return unixDatagram{path}, nil
+			return unixDatagram{path, &idleConns{}}, nil
 		}
-		return binrpc{"unix", path, dialer}, nil
+		return binrpc{"unix", path, dialer, &idleConns{}}, nil
 	case "udp":
 		if err := hostPort(u); err != nil {
 			return nil, err
@@ -77,7 +77,7 @@ func OpenOver(uri string, httpClient *http.Client, dialer *net.Dialer) (Transpor
 		if err := hostPort(u); err != nil {
 			return nil, err
 		}
-		return binrpc{"tcp", u.Host, dialer}, nil
+		return binrpc{"tcp", u.Host, dialer, &idleConns{}}, nil
 	case "fifo":
 		path, err := localPath(u, "reply_dir")
 		if err != nil {
@@ -129,13 +129,12 @@ type deadliner interface {
 }
 
 // bind makes every read and write on c fail once ctx expires or is canceled. release
-// must be called before c is closed.
-func bind(ctx context.Context, c deadliner) (release func()) {
+// must be called before c is closed. It returns false if that has happened.
+func bind(ctx context.Context, c deadliner) (release func() bool) {
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = c.SetDeadline(deadline)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	return func() { stop() }
+	return context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 }
 
 // unreachable marks errors after which nothing was sent.
