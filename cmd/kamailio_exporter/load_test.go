@@ -585,7 +585,7 @@ type reply struct {
 	err    error
 }
 
-// scraper requests pages like a Prometheus that scrapes once a second. In production it
+// scraper requests pages like a Prometheus 3 that scrapes once a second. In production it
 // runs on another machine, so here it must cost as little as possible: one goroutine,
 // whose thread uses only idle CPU time.
 type scraper struct {
@@ -600,6 +600,7 @@ func (e *exporterProcess) newScraper() (s *scraper, err error) {
 		return nil, err
 	}
 	s.query.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "1")
+	s.query.Header.Set("Accept", "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1")
 	s.query.Header.Set("Accept-Encoding", "gzip")
 	if s.conn, err = net.Dial("tcp", s.query.URL.Host); err != nil {
 		return nil, err
@@ -652,7 +653,7 @@ func (r reply) page() (page string, err error) {
 	switch {
 	case err != nil:
 		return page, err
-	case r.status != http.StatusOK || value(page, "kamailio_up") != "1":
+	case r.status != http.StatusOK || strings.TrimSuffix(value(page, "kamailio_up"), ".0") != "1": // OpenMetrics has floats
 		return page, fmt.Errorf("status %d, kamailio_up %s", r.status, value(page, "kamailio_up"))
 	case failed.MatchString(page):
 		return page, fmt.Errorf("collectors that failed: %s", names(failed.FindAllStringSubmatch(page, -1)))

@@ -20,6 +20,7 @@ import (
 // ownMetrics are the metrics about the exporter itself.
 type ownMetrics struct {
 	registry *prometheus.Registry
+	process  *process // nil: without /proc
 	show     bool
 	scraped  atomic.Pointer[lastScrape]
 
@@ -59,8 +60,8 @@ func newOwnMetrics(show bool) *ownMetrics {
 	if show {
 		m.registry.MustRegister(
 			versioncollector.NewCollector(cli.ProgramName),
-			collectors.NewGoCollector(),
-			collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+			collectors.NewGoCollector())
+		m.process = newProcess()
 	}
 	return m
 }
@@ -91,6 +92,9 @@ func (m *ownMetrics) observe(o kamrpc.Observation) {
 func (m *ownMetrics) addTo(page *parts) {
 	if m.show {
 		page.samplers = append(page.samplers, m)
+		if m.process != nil {
+			page.samplers = append(page.samplers, m.process)
+		}
 		page.gatherers = append(page.gatherers, m.registry)
 	}
 }
@@ -112,7 +116,7 @@ func (m *ownMetrics) AddTo(g *collector.Families) {
 // documentation.
 func (m *ownMetrics) Describe(ch chan<- *prometheus.Desc) {
 	m.registry.Describe(ch)
-	for _, d := range []*collector.Desc{requestsDesc, failuresDesc, bytesDesc} {
+	for _, d := range append([]*collector.Desc{requestsDesc, failuresDesc, bytesDesc}, processDescs...) {
 		ch <- prometheus.NewDesc(d.Name, d.Help, d.Labels, nil)
 	}
 }
