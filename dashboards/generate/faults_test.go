@@ -190,8 +190,9 @@ func TestFaultsFireAlerts(t *testing.T) {
 		before := quiet.firing(t)
 		quiet.PauseSIP(t)
 		// RPCs over HTTP hang with the SIP workers.
-		quiet.becomes(t, before, []string{"KamailioSIPNotAnswering"}, []string{"KamailioCollector", "KamailioDispatcher", "KamailioURIUnusable"})
+		quiet.becomes(t, before, []string{"KamailioSIPNotAnswering", "KamailioUDPWorkersHang"}, []string{"KamailioCollector", "KamailioDispatcher", "KamailioURIUnusable"})
 		quiet.affects(t, "SIP sockets", 0)
+		quiet.affects(t, "SIP workers", 0)
 		quiet.Resume()
 		if !until(time.Minute, func() bool { return !quiet.firing(t)["KamailioSIPNotAnswering"] }) {
 			t.Error("SIP is answered again, and the alert still fires")

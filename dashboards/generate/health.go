@@ -14,6 +14,8 @@ var service = []labeled{
 	// known.
 	{"Servers", grade(`kamailio_up{S} or last_over_time(kamailio_up{S}[$__range]) * 0 and on () kamailio_up{S}`)},
 	{"SIP sockets", grade(`kamailio_sip_probe_success{S}`)},
+	// Only beside Kamailio. Workers that hang handle nothing; what is dropped is lost.
+	{"SIP workers", warned("PacketsDropped|ReceiveQueueNearLimit|WorkersSaturated", `(1 - max(kamailio_host_udp_stalled{S})) * (2 - (max(rate(kamailio_host_udp_dropped_total{S}[5m])) > bool 0))`)},
 	// A set works while one of its gateways does. Disabled ones are not counted.
 	{"Gateways", warned("DispatcherLatencyHigh", grade(`max by (cluster, job, instance, set) (kamailio_dispatcher_destination_up{S} unless kamailio_dispatcher_destination_state{S} == 3)`+
 		` or max by (cluster, job, instance) (kamailio_drouting_gateway_up{S} unless kamailio_drouting_gateway_state{S} == 3)`))},
@@ -27,12 +29,13 @@ var service = []labeled{
 }
 
 const serviceHelp = "Servers: Kamailio replies to its exporter. SIP sockets: they answer OPTIONS (needs --sip.probe). " +
+	"SIP workers: Failed if all workers of a UDP socket hang, Degraded if the kernel drops what they do not receive in time (only if the exporter runs beside Kamailio): then gateways may seem to fail because of the server's own overload. " +
 	"Gateways: each set has a gateway that replies. Media relays: each set of rtpengine has one that replies. Trunk registrations: those of Kamailio at its providers. " +
 	"Trunks: at most half of the calls of each failed within 5 minutes (needs kamailio-trunks.cfg); not judged below five calls. " +
 	"Calls: Degraded if fewer than 40% of them are answered within 5 minutes, Failed if fewer than 10% are, or if there are none, and there were at least 15 in 5 minutes an hour ago; not judged below five calls. " +
 	"Users: Degraded below half of the users of two hours ago, Failed below 10%. " +
 	"Memory: Degraded if the shared memory of a server is 85% full, Failed at 97%. " +
-	"Gateways, Trunks, Calls and Users are also Degraded while an alert about them fires for any server. A part that is not in use is not shown."
+	"SIP workers, Gateways, Trunks, Calls and Users are also Degraded while an alert about them fires for any server. A part that is not in use is not shown."
 
 // fiveCalls is the share of answered calls, if there are at least five.
 var fiveCalls = `(sum(` + answered("[5m]") + `) / (sum(` + attempts("[5m]") + `) > 0.0166))`

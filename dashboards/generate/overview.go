@@ -17,6 +17,9 @@ const (
 	// (kamailio_usrloc_in_memory).
 	notCounted = "usrloc counts none in memory"
 
+	// notOnHost is shown if the collector host has nothing.
+	notOnHost = "No exporter runs beside a Kamailio"
+
 	sharedMemory = `kamailio_core_shm_real_used_bytes{S} / kamailio_core_shm_total_bytes{S}`
 
 	// Gateways of dispatcher and drouting that get no calls, except those that an
@@ -319,6 +322,8 @@ func nearLimits() string {
 		{"expired calls", `sum by (cluster, job, instance) (rate(kamailio_dialog_expired_total{S}[15m])) / (sum by (cluster, job, instance) (rate(kamailio_dialog_processed_total{S}[15m])) > 0.01)`, "0.05"},
 		{"failed DNS lookups", `sum by (cluster, job, instance) (rate(kamailio_dns_failed_requests_total{S}[5m]))`, "0.1"},
 		{"failed TCP connects", `sum by (cluster, job, instance) (rate(kamailio_tcp_connects_failed_total{S}[5m]))`, "0.05"},
+		{"receive queue", `max by (cluster, job, instance) (kamailio_host_udp_queue_bytes{S} / (kamailio_host_udp_queue_limit_bytes{S} > 0))`, "0.5"},
+		{"file descriptors", `max by (cluster, job, instance) (kamailio_host_process_open_fds{S}) / max by (cluster, job, instance) (kamailio_host_process_max_fds{S} > 0)`, "0.8"},
 		{"answer time of SIP", `max by (cluster, job, instance) (kamailio_sip_probe_duration_seconds{S})`, "0.5"},
 	} {
 		all = append(all, labeled{l.what, `(` + l.expr + `) / ` + l.limit})

@@ -75,6 +75,57 @@ func resources() Dashboard {
 					},
 				},
 			}},
+			{title: "Overload", panels: []panel{
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Receive queues",
+					help: "How full the queues are in which the kernel keeps what Kamailio has not received yet: datagrams of UDP sockets, and connections that are not accepted. The ten fullest. Above 0, all workers of the socket are busy at this moment; at 100%, the kernel drops.",
+					unit: ratio, none: notOnHost, min: new(0.0), limits: true, steps: []step{{0.5, orange}, {1, red}},
+					queries: []query{
+						{expr: worst(`max by (cluster, job, instance, address, port) (kamailio_host_udp_queue_bytes{S} / (kamailio_host_udp_queue_limit_bytes{S} > 0))`), legend: "udp:{{address}}:{{port}} · {{instance}}"},
+						{expr: worst(`max by (cluster, job, instance, protocol, address, port) (kamailio_host_tcp_accept_queue_connections{S} / (kamailio_host_tcp_accept_queue_limit_connections{S} > 0))`), legend: "{{protocol}}:{{address}}:{{port}} · {{instance}}"},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Dropped by the kernel",
+					help: "Datagrams and connection requests per second that the kernel dropped before Kamailio could count them; the ten highest. Senders repeat them, which makes an overload worse.",
+					unit: rate, none: notOnHost, min: new(0.0),
+					queries: []query{
+						{expr: worst(`sum by (cluster, job, instance, address, port) (rate(kamailio_host_udp_dropped_total{S}[R]))`), legend: "udp:{{address}}:{{port}} · {{instance}}"},
+						{expr: worst(`sum by (cluster, job, instance, protocol, address, port) (rate(kamailio_host_tcp_accept_dropped_total{S}[R]))`), legend: "{{protocol}}:{{address}}:{{port}} · {{instance}}"},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Busy processes",
+					help: "Share of the time in which the processes of a kind do not sleep: they use a CPU or wait for one. The ten busiest. Near 100%, more traffic waits. A worker that waits for a database or DNS sleeps: look at the receive queues.",
+					unit: ratio, none: notOnHost, min: new(0.0), legendTable: true,
+					queries: []query{{expr: worst(`max by (cluster, job, instance, description) ((rate(kamailio_host_process_cpu_seconds_total{S}[R]) + rate(kamailio_host_process_cpu_wait_seconds_total{S}[R])) / kamailio_core_processes{S})`), legend: "{{description}} · {{instance}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Waiting for a CPU",
+					help: "CPUs that Kamailio's processes use, and that they would use in addition if they did not have to wait. If they wait as much as they run, the host has too few CPUs, or a cgroup limits them.",
+					unit: number, none: notOnHost, min: new(0.0), places: new(2.0),
+					queries: []query{
+						{expr: `sum(rate(kamailio_host_process_cpu_seconds_total{S}[R]))`, legend: "running", style: neutral},
+						{expr: `sum(rate(kamailio_host_process_cpu_wait_seconds_total{S}[R]))`, legend: "waiting", style: bad},
+					},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "File descriptors",
+					help: "Open file descriptors of the fullest process of a server, as a fraction of their limit (LimitNOFILE of its unit); the ten fullest. Each TCP connection takes one in the process \"tcp main process\".",
+					unit: ratio, none: notOnHost + ", or its Linux is older than 6.2", min: new(0.0), limits: true, steps: []step{{0.8, red}},
+					queries: []query{{expr: worst(`max by (cluster, job, instance) (kamailio_host_process_open_fds{S}) / max by (cluster, job, instance) (kamailio_host_process_max_fds{S} > 0)`), legend: "{{instance}}"}},
+				},
+				{
+					kind: kindGraph, width: 12, height: 8, title: "Memory of the processes",
+					help: "Resident memory of all processes of Kamailio, as the kernel counts it: what each has for itself, and what they share, counted once. If the private part grows day by day, a library leaks, because Kamailio's own private memory is limited (-M).",
+					unit: octets, none: notOnHost, min: new(0.0),
+					queries: []query{
+						{expr: `sum(kamailio_host_process_private_memory_bytes{S})`, legend: "private", style: neutral},
+						{expr: `sum(kamailio_host_shared_memory_bytes{S})`, legend: "shared"},
+						{expr: `sum(kamailio_host_process_private_memory_bytes{S} offset 1w)`, legend: "private, last week", style: lastWeek},
+					},
+				},
+			}},
 			{title: "Memory", panels: []panel{
 				{
 					kind: kindGraph, width: 12, height: 8, title: "Shared memory",
