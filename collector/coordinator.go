@@ -152,15 +152,26 @@ func (c *Coordinator) run(ctx context.Context, s *scrape) {
 			defer s.mu.Unlock()
 			s.uris = uris
 		})
+		one := func(i int, collector Collector) {
+			r := update(ctx, collector, session, c.now)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.results[i] = r
+		}
+		var others []func() // have nothing to wait for but the statistics: a goroutine each costs more than their work
 		for i, name := range s.names {
 			collector := c.collectors[slices.IndexFunc(c.collectors, func(c Collector) bool { return c.Name() == name })]
-			running.Go(func() {
-				r := update(ctx, collector, session, c.now)
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				s.results[i] = r
-			})
+			if onlyStatistics(collector) || !supported(collector, session) {
+				others = append(others, func() { one(i, collector) })
+			} else {
+				running.Go(func() { one(i, collector) })
+			}
 		}
+		running.Go(func() {
+			for _, update := range others {
+				update()
+			}
+		})
 		running.Wait()
 	}
 	s.mu.Lock()
@@ -209,6 +220,22 @@ func refusals(c Collector, s *Session) (all []Refusal) {
 	return all
 }
 
+// supported reports whether the server has all methods that the collector requires.
+func supported(c Collector, s *Session) bool {
+	return !slices.ContainsFunc(c.Methods(), func(method string) bool { return !s.Has(method) })
+}
+
+// onlyStatistics reports whether a collector makes no call but the one for the statistics.
+func onlyStatistics(c Collector) bool {
+	switch c := c.(type) {
+	case *table:
+		return !slices.ContainsFunc(c.queries, func(q compiledQuery) bool { return q.Method != statisticsMethod })
+	case statisticsCollector:
+		return true
+	}
+	return false
+}
+
 // update runs one collector. A panic in it does not affect the others.
 func update(ctx context.Context, c Collector, s *Session, now func() time.Time) (r *Result) {
 	began := time.Now()
@@ -223,11 +250,9 @@ func update(ctx context.Context, c Collector, s *Session, now func() time.Time) 
 		r.Refusals = refusals(c, s)
 		r.Duration = time.Since(began)
 	}()
-	for _, method := range c.Methods() {
-		if !s.Has(method) {
-			r.Supported = false
-			return r
-		}
+	if !supported(c, s) {
+		r.Supported = false
+		return r
 	}
 	var err error
 	if g, ok := c.(guarded); ok {

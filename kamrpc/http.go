@@ -21,6 +21,7 @@ import (
 // about 3 MB arrived.
 type httpJSON struct {
 	url    *url.URL
+	header http.Header
 	client *http.Client
 	// stale is when a kept connection was last found closed, as Unix time.
 	stale *atomic.Int64
@@ -56,7 +57,10 @@ func newHTTP(u *url.URL, client *http.Client) httpJSON {
 	own := *client
 	// Kamailio never redirects, so a redirect comes from another server.
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return httpJSON{url: u, client: &own, stale: &atomic.Int64{}}
+	return httpJSON{url: u, client: &own, stale: &atomic.Int64{}, header: http.Header{
+		"Content-Type":    {"application/json"},
+		"Accept-Encoding": {"identity"}, // a small gzip bomb would expand to a large reply
+	}}
 }
 
 // once opens a new connection for each request. If Kamailio had closed a kept one, the
@@ -107,8 +111,7 @@ func (t httpJSON) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser,
 	}
 	// Kamailio sends a JSON error with HTTP 400, 404, or 500. A page from a proxy is not
 	// a reply.
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if resp.StatusCode/100 != 2 && !strings.HasSuffix(kind, "json") {
+	if resp.StatusCode/100 != 2 && !isJSON(resp.Header) {
 		_ = drained{resp.Body, cancel}.Close()
 		return nil, fmt.Errorf("%w: HTTP status %d%s", ErrBadReply, resp.StatusCode, httpHint(resp.StatusCode))
 	}
@@ -119,17 +122,17 @@ func (t httpJSON) post(ctx context.Context, request []byte, closeAfter bool) (re
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused },
 	})
-	// With a bytes.Reader, Go sends Content-Length. xhttp would never answer a chunked
-	// request.
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url.String(), bytes.NewReader(request))
-	if err != nil {
-		return nil, false, err
-	}
-	r.Close = closeAfter
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Accept-Encoding", "identity") // a small gzip bomb would expand to a large reply
+	// xhttp would never answer a chunked request, so the length is given.
+	r := (&http.Request{Method: http.MethodPost, URL: t.url, Header: t.header, ContentLength: int64(len(request)), Close: closeAfter}).WithContext(ctx)
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(request)), nil }
+	r.Body, _ = r.GetBody()
 	resp, err = t.client.Do(r)
 	return resp, reused, err
+}
+
+func isJSON(header http.Header) bool {
+	kind, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	return strings.HasSuffix(kind, "json")
 }
 
 func httpHint(status int) string {

@@ -569,7 +569,9 @@ func runExporter(t *testing.T, uris []string, flags ...string) *exporterProcess 
 func startExporter(t *testing.T, flags ...string) *exporterProcess {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), cli.ProgramName)
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	args := append([]string{"--web.listen-address=127.0.0.1:0"}, flags...)

@@ -1,9 +1,11 @@
 package serve
 
 import (
+	"bytes"
+	"io"
 	"os"
 	"strconv"
-	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/procfs"
@@ -17,6 +19,9 @@ import (
 type process struct {
 	proc                         procfs.Proc
 	startTime, maxFDs, maxMemory float64 // do not change
+
+	mu     sync.Mutex
+	buffer [16 << 10]byte
 }
 
 var (
@@ -65,25 +70,32 @@ func (p *process) AddTo(g *collector.Families) {
 	g.Add(startDesc, p.startTime)
 	g.Add(maxFDsDesc, p.maxFDs)
 	g.Add(maxMemoryDesc, p.maxMemory)
-	received, sent := networkBytes()
+	received, sent := p.networkBytes()
 	g.Add(receivedDesc, received)
 	g.Add(sentDesc, sent)
 }
 
 // networkBytes returns the bytes of all processes in the network namespace.
-func networkBytes() (received, sent float64) {
-	text, _ := os.ReadFile("/proc/self/net/netstat")
-	_, ip, _ := strings.Cut(string(text), "IpExt: ") // the names, and below them the values
-	names, values, _ := strings.Cut(ip, "\nIpExt: ")
-	for names != "" && values != "" {
-		var name, value string
-		name, names, _ = strings.Cut(names, " ")
-		value, values, _ = strings.Cut(values, " ")
-		switch name {
+func (p *process) networkBytes() (received, sent float64) {
+	file, err := os.Open("/proc/self/net/netstat")
+	if err != nil {
+		return 0, 0
+	}
+	defer file.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	size, _ := io.ReadFull(file, p.buffer[:])
+	_, ip, _ := bytes.Cut(p.buffer[:size], []byte("IpExt: ")) // the names, and below them the values
+	names, values, _ := bytes.Cut(ip, []byte("\nIpExt: "))
+	for len(names) > 0 && len(values) > 0 {
+		var name, value []byte
+		name, names, _ = bytes.Cut(names, []byte(" "))
+		value, values, _ = bytes.Cut(values, []byte(" "))
+		switch string(name) {
 		case "InOctets":
-			received, _ = strconv.ParseFloat(value, 64)
+			received, _ = strconv.ParseFloat(string(value), 64)
 		case "OutOctets":
-			sent, _ = strconv.ParseFloat(value, 64)
+			sent, _ = strconv.ParseFloat(string(value), 64)
 		}
 	}
 	return received, sent
