@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -25,6 +26,11 @@ import (
 func main() {
 	if build, ok := debug.ReadBuildInfo(); ok {
 		cli.CompleteVersion(build)
+	}
+	// The exporter mostly waits. On several processors, Go keeps waking them up for nothing,
+	// which costs a third more CPU time per scrape.
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)

@@ -91,6 +91,18 @@ func runBound(t *testing.T, cmd *exec.Cmd) *boundProcess {
 	return p
 }
 
+// TestProcessors checks that the program uses one processor, or as many as it is given.
+func TestProcessors(t *testing.T) {
+	for given, want := range map[string]string{"": "1", "3": "3"} {
+		cmd := process(t, "--kamailio.uri=unix:///none", "--web.listen-address=127.0.0.1:0")
+		cmd.Env = append(cmd.Environ(), "GOMAXPROCS="+given)
+		_, page := (&exporter{url: runBound(t, cmd).out.address(t)}).get(t, "/metrics")
+		if got := value(page, "go_sched_gomaxprocs_threads"); got != want {
+			t.Errorf("GOMAXPROCS=%s: %s processors, want %s", given, got, want)
+		}
+	}
+}
+
 // TestIdlePriority checks that the program runs at idle priority where possible, unless
 // it is disabled.
 func TestIdlePriority(t *testing.T) {
