@@ -27,8 +27,8 @@ func main() {
 	if build, ok := debug.ReadBuildInfo(); ok {
 		cli.CompleteVersion(build)
 	}
-	// The exporter mostly waits. On several processors, Go keeps waking them up for nothing,
-	// which costs a third more CPU time per scrape.
+	// The exporter of one Kamailio mostly waits. On several processors, Go keeps waking them
+	// up for nothing, which costs a third more CPU time per scrape.
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)
 	}

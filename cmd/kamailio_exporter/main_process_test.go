@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,14 +92,23 @@ func runBound(t *testing.T, cmd *exec.Cmd) *boundProcess {
 	return p
 }
 
-// TestProcessors checks that the program uses one processor, or as many as it is given.
+// TestProcessors checks that the program uses one processor for one Kamailio, or as many as
+// it is given.
 func TestProcessors(t *testing.T) {
-	for given, want := range map[string]string{"": "1", "3": "3"} {
-		cmd := process(t, "--kamailio.uri=unix:///none", "--web.listen-address=127.0.0.1:0")
-		cmd.Env = append(cmd.Environ(), "GOMAXPROCS="+given)
+	file := fleetFile(t, "targets: {a: {uris: ['tcp://192.0.2.1:8091']}}")
+	for _, tc := range []struct{ given, flag, want string }{
+		{"", "--kamailio.uri=unix:///none", "1"},
+		{"3", "--kamailio.uri=unix:///none", "3"},
+		{"", "--config.file=" + file, fmt.Sprint(runtime.GOMAXPROCS(0))},
+		{"3", "--config.file=" + file, "3"},
+	} {
+		cmd := process(t, tc.flag, "--web.listen-address=127.0.0.1:0")
+		if tc.given != "" {
+			cmd.Env = append(cmd.Env, "GOMAXPROCS="+tc.given)
+		}
 		_, page := (&exporter{url: runBound(t, cmd).out.address(t)}).get(t, "/metrics")
-		if got := value(page, "go_sched_gomaxprocs_threads"); got != want {
-			t.Errorf("GOMAXPROCS=%s: %s processors, want %s", given, got, want)
+		if got := value(page, "go_sched_gomaxprocs_threads"); got != tc.want {
+			t.Errorf("GOMAXPROCS=%s %s: %s processors, want %s", tc.given, tc.flag, got, tc.want)
 		}
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -125,6 +127,9 @@ func (v *Service) OwnMetrics() interface {
 func (v *Service) run(ctx context.Context, hangup *hangup) error {
 	s := v.settings
 	_ = level.Info(v.logger).Log("msg", "starting", "version", version.Info(), "targets", strings.Join(s.Target.URIs, " "), "config_file", s.ConfigFile)
+	if v.targets != nil && os.Getenv("GOMAXPROCS") == "" {
+		runtime.SetDefaultGOMAXPROCS() // many servers can take more than the one processor that main sets
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	parts, ctx := errgroup.WithContext(ctx)
