@@ -81,24 +81,34 @@ type Sample struct {
 
 // batch collects the samples of one Update.
 type batch struct {
-	samples    []Sample
-	seen       map[uint64]int // index of a sample, by the hash of its name and labels
+	*space     // nil: there was no sample yet
 	duplicates int
 	err        error
 }
 
-// batches are reused, because a batch grows several times until it holds all samples.
-var batches = sync.Pool{New: func() any { return &batch{seen: map[uint64]int{}} }}
+// space is the memory of a batch. It is reused, because it grows several times until it
+// holds all samples. A collector that waits for a reply has none.
+type space struct {
+	samples []Sample
+	seen    map[uint64]int // index of a sample, by the hash of its name and labels
+}
 
-// reuse makes an empty batch of b. The samples must have been copied.
-func (b *batch) reuse() {
-	if len(b.samples) > maxReused {
-		return
+var spaces = sync.Pool{New: func() any { return &space{seen: map[uint64]int{}} }}
+
+// take returns a copy of the samples, and makes the batch empty.
+func (b *batch) take() (samples []Sample) {
+	if b.space == nil {
+		return nil
 	}
-	clear(b.samples)
-	clear(b.seen)
-	*b = batch{samples: b.samples[:0], seen: b.seen}
-	batches.Put(b)
+	samples = slices.Clone(b.samples)
+	if len(b.samples) <= maxReused {
+		clear(b.samples)
+		clear(b.seen)
+		b.samples = b.samples[:0]
+		spaces.Put(b.space)
+	}
+	b.space = nil
+	return samples
 }
 
 // maxReused limits the memory that stays allocated after a long list.
@@ -114,6 +124,9 @@ func (b *batch) emit(d *Desc, value float64, labelValues ...string) {
 	if len(labelValues) != want {
 		b.err = fmt.Errorf("%s needs %d label values, not %d", d.Name, want, len(labelValues))
 		return
+	}
+	if b.space == nil {
+		b.space = spaces.Get().(*space)
 	}
 	sample := Sample{d, value, labelValues}
 	for i, v := range labelValues {

@@ -240,13 +240,12 @@ func onlyStatistics(c Collector) bool {
 func update(ctx context.Context, c Collector, s *Session, now func() time.Time) (r *Result) {
 	began := time.Now()
 	r = &Result{Collector: c.Name(), Supported: true}
-	b := batches.Get().(*batch)
+	var b batch
 	defer func() {
 		if p := recover(); p != nil {
 			r.Err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			r.Samples = nil
 		}
-		b.reuse()
 		r.Refusals = refusals(c, s)
 		r.Duration = time.Since(began)
 	}()
@@ -254,11 +253,13 @@ func update(ctx context.Context, c Collector, s *Session, now func() time.Time) 
 		r.Supported = false
 		return r
 	}
+	var samples []Sample
 	var err error
 	if g, ok := c.(guarded); ok {
-		r.Held, err = s.server.guardOf(c.Name()).update(ctx, c, g.Guard(), s, b, now)
+		samples, r.Held, err = s.server.guardOf(c.Name()).update(ctx, c, g.Guard(), s, &b, now)
 	} else {
 		err = c.Update(ctx, s, b.emit)
+		samples = b.take()
 	}
 	switch {
 	case errors.Is(err, ErrNoData):
@@ -269,7 +270,7 @@ func update(ctx context.Context, c Collector, s *Session, now func() time.Time) 
 		return r
 	}
 	if r.Err = errors.Join(err, b.err); r.Err == nil {
-		r.Samples, r.Duplicates = slices.Clone(b.samples), b.duplicates
+		r.Samples, r.Duplicates = samples, b.duplicates
 	}
 	return r
 }

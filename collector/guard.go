@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -111,27 +110,27 @@ func (s *server) guardOf(collector string) *guardState {
 	return s.guards[collector]
 }
 
-// update fills the batch: it runs the collector if its guard allows it, else it serves the
-// previous samples.
-func (g *guardState) update(ctx context.Context, c Collector, guard Guard, s *Session, b *batch, now func() time.Time) (held Held, err error) {
+// update runs the collector if its guard allows it, else it serves the previous samples.
+func (g *guardState) update(ctx context.Context, c Collector, guard Guard, s *Session, b *batch, now func() time.Time) (samples []Sample, held Held, err error) {
 	select {
 	case g.busy <- struct{}{}: // one at a time: whoever waited finds fresh samples
 		defer func() { <-g.busy }()
 	case <-ctx.Done():
-		return Held{Method: guard.Method}, ctx.Err()
+		return nil, Held{Method: guard.Method}, ctx.Err()
 	}
 	held, run, err := g.admit(ctx, guard, s, now())
 	if err != nil || !run {
 		if held.HasAge {
-			b.samples, b.duplicates = append(b.samples, g.samples...), g.duplicates
+			samples, b.duplicates = g.samples, g.duplicates
 		}
-		return held, err
+		return samples, held, err
 	}
 	err = c.Update(ctx, s, b.emit)
-	g.finish(errors.Join(err, b.err), b, guard, now())
+	samples = b.take()
+	g.finish(errors.Join(err, b.err), samples, b.duplicates, guard, now())
 	held = g.held(guard, now())
 	held.HasAge = err == nil
-	return held, err
+	return samples, held, err
 }
 
 // admit decides whether the call may be made now. If run is false, held.HasAge reports
@@ -182,14 +181,14 @@ func since(before time.Time, holds bool, now time.Time) time.Time {
 }
 
 // finish stores the result of the call, or extends the pause.
-func (g *guardState) finish(err error, b *batch, guard Guard, now time.Time) {
+func (g *guardState) finish(err error, samples []Sample, duplicates int, guard Guard, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err == nil {
-		g.ran, g.samples, g.duplicates = now, slices.Clone(b.samples), b.duplicates
+		g.ran, g.samples, g.duplicates = now, samples, duplicates
 		g.failures, g.failure, g.pausedUntil, g.pausedSince = 0, nil, time.Time{}, time.Time{}
 		if guard.Rows != nil {
-			rows := guard.Rows(b.samples)
+			rows := guard.Rows(samples)
 			g.size, g.sizeKnown = float64(rows), true
 			if guard.Limit > 0 && rows > guard.Limit {
 				g.tooLongUntil = now.Add(tooLongPause)

@@ -57,13 +57,13 @@ func sessionTo(t *testing.T, server *kamrpctest.Server, methods []string) *Sessi
 
 func emittedFrom(t *testing.T, c Collector, server *kamrpctest.Server, methods []string) (string, error) {
 	t.Helper()
-	b := batches.Get().(*batch)
+	var b batch
 	err := c.Update(context.Background(), sessionTo(t, server, methods), b.emit)
 	if b.err != nil {
 		t.Error(b.err)
 	}
 	var out strings.Builder
-	for _, s := range b.samples {
+	for _, s := range b.take() {
 		out.WriteString(strings.TrimPrefix(s.Desc.Name, "kamailio_"))
 		if len(s.Labels) > 0 {
 			out.WriteString(" " + strings.Join(s.Labels, ","))
@@ -122,33 +122,31 @@ func TestTable(t *testing.T) {
 }
 
 func TestDuplicateRowIsDroppedAndCounted(t *testing.T) {
-	b := batches.Get().(*batch)
+	var b batch
 	d := NewDesc("kamailio_x", "X.", gauge, "", "a")
 	b.emit(d, 1, "one")
 	b.emit(d, 2, "one")
 	b.emit(d, 3, "two")
 	if len(b.samples) != 2 || b.duplicates != 1 || b.samples[0].Value != 1 {
-		t.Errorf("%+v", *b)
+		t.Errorf("%+v", b)
 	}
 }
 
-// TestBatchIsReused checks that a batch forgets the samples of the previous one, and that
+// TestBatchMemoryIsReused checks that a batch forgets the samples of the previous one, and that
 // samples with the same hash are not taken for duplicates.
-func TestBatchIsReused(t *testing.T) {
+func TestBatchMemoryIsReused(t *testing.T) {
 	d := NewDesc("kamailio_x", "X.", gauge, "", "a")
 	for range 2 {
-		b := batches.Get().(*batch)
+		var b batch
 		b.emit(d, 1, "one")
 		b.emit(d, 2, "two")
 		for hash := range b.seen {
 			b.seen[hash] = 0 // as if both had the hash of the first
 		}
 		b.emit(d, 3, "two")
-		if len(b.samples) != 2 || b.duplicates != 1 || b.err != nil {
-			t.Errorf("%+v", *b)
+		if samples := b.take(); len(samples) != 2 || b.duplicates != 1 || b.err != nil || len(b.take()) > 0 {
+			t.Errorf("%+v of %v", b, samples)
 		}
-		b.emit(d, 4)
-		b.reuse()
 	}
 }
 
