@@ -44,6 +44,8 @@ test: ## test all, against Kamailio 5.4 to 6.1, and lint; QUICK=1: only this mac
 	go test -count=1 -timeout=10m -run TestNothingGrows ./cmd/kamailio_exporter
 	# A module of its own: the dashboards, the alert rules, and alerts on real faults.
 	cd dashboards/generate && $(KAMAILIO) go test -count=1 -timeout=25m ./...
+	# A module of its own: the Helm chart and the kustomizations, as an API server gets them.
+	$(if $(QUICK),,cd .ci/kubernetes && go test -count=1 ./...)
 	$(if $(QUICK),,.ci/packages/test.sh)
 	$(MAKE) lint
 	@echo 'All tests passed$(if $(QUICK),$(comma) but QUICK left out the packages and all versions of Kamailio except that of this machine).'
@@ -86,7 +88,7 @@ cost: ## measure what a scrape costs, in two minutes; AGAINST='./older --web.lis
 build: ## make ./kamailio_exporter, a static binary
 	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o kamailio_exporter ./cmd/kamailio_exporter
 
-packages: ## make dist/: binaries, deb and rpm for amd64 and arm64, checksums
+packages: ## make dist/: binaries, deb and rpm for amd64 and arm64, the Helm chart, checksums
 	@.ci/packages/build.sh '$(LDFLAGS)'
 
 image: ## make a container image with podman, docker or buildah

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds what a release consists of into dist/: static binaries for Linux on amd64
-# and arm64 as tar.gz, deb and rpm, and their checksums. `make packages` calls it
+# and arm64 as tar.gz, deb and rpm, the Helm chart, and checksums. `make packages` calls it
 # with the linker's flags. Built twice from the same commit they are the same files.
 #
 #   build.sh LDFLAGS [ARCH...]    DIST= another directory than dist/
@@ -97,5 +97,8 @@ for arch in "${arches[@]}"; do
 			--packager $format --target "$dist/" >/dev/null
 	done
 done
-(cd "$dist" && sha256sum -- *.tar.gz *.deb *.rpm >sha256sums.txt && cat sha256sums.txt)
+# The Helm chart, as helm package makes it: what its links lead to is in it.
+tar -C examples/kubernetes --dereference --sort=name --owner=0 --group=0 --numeric-owner --mode=go=rX,u+w \
+	--mtime="@$SOURCE_DATE_EPOCH" --transform 's,^chart,kamailio-exporter,' -c chart | gz "$dist/kamailio-exporter-$version.tgz"
+(cd "$dist" && sha256sum -- *.tgz *.tar.gz *.deb *.rpm >sha256sums.txt && cat sha256sums.txt)
 echo "on Debian, as root: apt install ./$dist/$(cd "$dist" && ls -- *"_$(dpkg --print-architecture 2>/dev/null || echo amd64).deb" | head -1)"
