@@ -129,8 +129,7 @@ func (h host) Update(ctx context.Context, s *Session, emit Emit) error {
 func hostProcessesOf(reply kamrpc.Value) (all []*hostProcess) {
 	for p := range reply.All("") {
 		if pid, err := strconv.Atoi(p.Get("PID").Text()); err == nil && pid > 0 {
-			description := p.Get("DSC").Text()
-			all = append(all, &hostProcess{pid: pid, description: description, kind: processKind(description)})
+			all = append(all, &hostProcess{pid: pid, description: p.Get("DSC").Text()})
 		}
 	}
 	return all
@@ -193,7 +192,7 @@ type hostWaiting struct {
 
 // find opens the processes, unless they are open already.
 func (h *hostState) find(host Host, processes []*hostProcess, started time.Time) error {
-	if h.opened != nil && slices.EqualFunc(h.processes, processes, func(a, b *hostProcess) bool { return a.pid == b.pid && a.kind == b.kind }) {
+	if h.opened != nil && slices.EqualFunc(h.processes, processes, func(a, b *hostProcess) bool { return a.pid == b.pid && a.description == b.description }) {
 		return nil
 	}
 	var pids []int
@@ -216,6 +215,9 @@ func (h *hostState) find(host Host, processes []*hostProcess, started time.Time)
 	}
 	if h.opened != nil {
 		h.opened.Close()
+	}
+	for _, p := range processes {
+		p.kind = processKind(p.description)
 	}
 	h.opened, h.processes = opened, processes
 	return nil

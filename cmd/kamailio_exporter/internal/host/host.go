@@ -42,7 +42,7 @@ func (h Host) Open(pids []int, started time.Time) (_ collector.HostProcesses, er
 	if err != nil || len(pids) == 0 {
 		return nil, fmt.Errorf("%w: no %s", collector.ErrNoData, h.Proc)
 	}
-	p := &processes{dir: h.Proc, main: pids[0], countsFDs: countsFDs(filepath.Join(h.Proc, "self", "fd"))}
+	p := &processes{proc: proc, dir: h.Proc, main: pids[0], countsFDs: countsFDs(filepath.Join(h.Proc, "self", "fd"))}
 	defer func() {
 		if err != nil {
 			p.Close()
@@ -81,11 +81,6 @@ func (h Host) Open(pids []int, started time.Time) (_ collector.HostProcesses, er
 	if oldest.Before(started.Add(-early)) || oldest.After(started.Add(late)) {
 		return nil, fmt.Errorf("the processes here were started at %s, but Kamailio at %s", oldest.UTC().Format(time.TimeOnly), started.UTC().Format(time.TimeOnly))
 	}
-	if main, err := proc.Proc(pids[0]); err == nil {
-		if limits, err := main.Limits(); err == nil {
-			p.maxFDs = int(min(limits.OpenFiles, 1<<31-1))
-		}
-	}
 	return p, nil
 }
 
@@ -109,11 +104,11 @@ func startOf(stat procfs.ProcStat) time.Time {
 // takes longer than reading them; and an open file never belongs to another process that
 // got the same ID.
 type processes struct {
+	proc      procfs.FS
 	dir       string
 	main      int
 	all       []*process // nil: had ended
-	maxFDs    int
-	countsFDs bool // the kernel counts them
+	countsFDs bool       // the kernel counts them
 	turn      int
 	buffer    [1024]byte
 }
@@ -164,8 +159,18 @@ func (p *processes) Close() {
 	}
 }
 
-// MaxFDs implements collector.HostProcesses.
-func (p *processes) MaxFDs() int { return p.maxFDs }
+// MaxFDs implements collector.HostProcesses. prlimit(1) can change it at any time.
+func (p *processes) MaxFDs() int {
+	main, err := p.proc.Proc(p.main)
+	if err != nil {
+		return 0
+	}
+	limits, err := main.Limits()
+	if err != nil {
+		return 0
+	}
+	return int(min(limits.OpenFiles, 1<<31-1))
+}
 
 // turns is in how many scrapes the memory and the file descriptors of all processes are
 // read. They change slowly, and reading them takes longer than the rest.
