@@ -28,7 +28,7 @@ comma    := ,
 .PHONY: help run demo test unit rules lint check docs fixtures bench cost build packages image clean
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 run: ## start Kamailio with some calls, and the exporter beside it; Ctrl-C stops both
 	@exec examples/demo/run.sh
@@ -82,19 +82,22 @@ bench: ## measure scrapes of a real Kamailio, also under load, and the reading o
 	go test -run '^$$' -bench Million -benchtime=2x ./kamrpc ./collector
 	go test -tags load -run 'CostOfScrape|CallsUnderScrapes|AnswerTimesInTurn|CostOfTrunks|Registrations|HundredThousandUsers|Fleet' -v -count=1 -timeout=180m ./cmd/kamailio_exporter -load 15s
 
-cost: ## measure what a scrape costs, in two minutes; AGAINST='./older --web.listen-address=127.0.0.1:{port} --kamailio.uri={http}': another program beside it
+cost: ## measure what a scrape costs, in four minutes; AGAINST='./other --flags': another program beside it
 	go test -tags load -run CostOfScrape -v -count=1 ./cmd/kamailio_exporter -load 5s -against '$(AGAINST)'
 
 build: ## make ./kamailio_exporter, a static binary
 	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o kamailio_exporter ./cmd/kamailio_exporter
 
-packages: ## make dist/: binaries, deb and rpm for amd64 and arm64, the Helm chart, checksums
+packages: ## make dist/: binaries, deb and rpm for amd64 and arm64, the Helm chart, SBOMs, checksums
 	@.ci/packages/build.sh '$(LDFLAGS)'
 
 image: ## make a container image with podman, docker or buildah
 	@test -n "$(ENGINE)" || { echo "make image: none of podman, docker and buildah works here" >&2; exit 1; }
 	$(ENGINE) build $(IMAGE_FLAGS) -t $(IMAGE) --build-arg REVISION=$(REVISION) --build-arg BRANCH=$(BRANCH) \
 		--build-arg BUILD_USER=$(BUILD_USER) --build-arg BUILD_DATE=$(BUILD_DATE) .
+
+release-check: ## build a release twice, compare, and check it (docs/releasing.md)
+	@.ci/release-check.sh
 
 clean: ## remove what was built
 	rm -rf kamailio_exporter dist

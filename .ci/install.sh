@@ -4,6 +4,7 @@
 #   .ci/install.sh run     Kamailio with its modules, SIPp and what the demo needs
 #   .ci/install.sh demo    that, and Prometheus and Alertmanager
 #   .ci/install.sh test    that, and what the tests need besides
+#   .ci/install.sh release that, and what the checks of a release need besides
 #
 # No service is started or enabled to start by it.
 set -euo pipefail
@@ -42,13 +43,18 @@ test=(
 	systemd-analyze:systemd
 	rpm:rpm
 )
+release=(
+	qemu-aarch64-static:qemu-user-static
+	lintian:lintian
+)
 
 case ${1:-} in
 run) wanted=("${run[@]}") ;;
 demo) wanted=("${run[@]}" "${demo[@]}") ;;
 test) wanted=("${run[@]}" "${demo[@]}" "${test[@]}") ;;
+release) wanted=("${run[@]}" "${demo[@]}" "${test[@]}" "${release[@]}") ;;
 *)
-	echo "usage: $0 run|demo|test" >&2
+	echo "usage: $0 run|demo|test|release" >&2
 	exit 2
 	;;
 esac

@@ -438,6 +438,7 @@ var foreignFlags = map[string]bool{
 	"kamailio.scrape-uri": true, "kamailio.methods": true, "kamailio.stats-groups": true, // florentchauveau's
 	"kamailio.binrpc-uri": true, "kamailio.custom-metrics-url": true, "collector.dispatcher.mapping": true, "collector.dialog.profiles": true, "web.rtp-telemetry-path": true, // voiplens'
 	"socket": true, "host": true, "port": true, "bind": true, "metrics": true, "custom": true, "debug": true, // pascomnet's: the test cuts them at a capital
+	"verify": true, "ignore-missing": true, "check": true, // gpg, sha256sum
 	"no-pager": true,                                                                          // journalctl
 	"address":  true, "id": true, "rule-file": true, "query": true, "alertmanagers.url": true, // thanos, mimirtool
 }

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Builds a release twice, in different folders, and compares; then checks what was
+# built. What it needs beyond what .ci/install.sh release installs comes from the Go
+# module proxy. Signing and uploading is not its business: docs/releasing.md.
+#
+# Needs root (or sudo), Debian and Go, and a checkout with nothing uncommitted.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+fail() {
+	echo "release-check.sh: $*" >&2
+	exit 1
+}
+step() { echo "== $*"; }
+
+[ -z "$(git status --porcelain)" ] || fail "commit or remove what git status lists: a release is built from a commit"
+.ci/install.sh release
+version=$(cat VERSION)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+step "Two builds of $(git rev-parse --short HEAD), in different folders"
+for folder in one a/second/one; do
+	git clone -q . "$work/$folder/kamailio_exporter"
+	make -s -C "$work/$folder/kamailio_exporter" packages BRANCH="$(git rev-parse --abbrev-ref HEAD)" BUILD_USER=release >"$work/log" 2>&1 || fail "make packages: $(tail -n 20 "$work/log")"
+done
+dist=$work/one/kamailio_exporter/dist
+diff "$dist/sha256sums.txt" "$work/a/second/one/kamailio_exporter/dist/sha256sums.txt" || fail "the two builds differ"
+(cd "$dist" && sha256sum --quiet --check sha256sums.txt)
+ls "$dist"
+
+step "The programs"
+for arch in amd64 arm64; do
+	tar -C "$work" -xzf "$dist/kamailio_exporter-$version.linux-$arch.tar.gz"
+	runner=()
+	[ "$arch" = "$(dpkg --print-architecture)" ] || case $arch in
+	arm64) runner=(qemu-aarch64-static) ;;
+	amd64) runner=(qemu-x86_64-static) ;;
+	esac
+	program=$work/kamailio_exporter-$version.linux-$arch/kamailio_exporter
+	"${runner[@]}" "$program" --version 2>&1 | grep -F "version $version" || fail "the program for $arch does not say that it is $version"
+	"${runner[@]}" "$program" --web.listen-address=127.0.0.1:0 --kamailio.uri="unix://$work/none.sock" >"$work/log" 2>&1 &
+	exporter=$!
+	for ((i = 0; i < 100; i++)); do
+		address=$(sed -n 's/.*Listening on.* address=\(\S*\).*/\1/p' "$work/log")
+		[ -z "$address" ] || break
+		sleep 0.1
+	done
+	page=$(curl -sf --noproxy '*' "http://$address/metrics") || fail "the program for $arch exports nothing: $(cat "$work/log")"
+	kill "$exporter"
+	wait "$exporter" || fail "the program for $arch does not end well: $(cat "$work/log")"
+	grep -q '^kamailio_up 0$' <<<"$page" || fail "the page of the program for $arch: ${page:0:500}"
+done
+
+step "The packages"
+for deb in "$dist"/*.deb; do
+	lintian --fail-on error,warning "$deb" || fail "lintian does not accept ${deb##*/}"
+	dpkg -c "$deb" | grep -q sbom.cdx.json || fail "${deb##*/} has no SBOM"
+done
+for rpm in "$dist"/*.rpm; do
+	mkdir -p "$work/rpm"
+	rpm --root "$work/rpm" --initdb
+	# Into an empty tree, without its scripts: .ci/packages/test.sh runs those.
+	rpm --root "$work/rpm" --install --nodeps --noscripts --ignorearch "$rpm" || fail "rpm does not install ${rpm##*/}"
+	[ -x "$work/rpm/usr/bin/kamailio_exporter" ] || fail "${rpm##*/} has no program"
+	rm -rf "$work/rpm"
+done
+
+step "Known vulnerabilities"
+go build -modfile=.ci/release/go.mod -trimpath -buildvcs=false -o "$work/govulncheck" golang.org/x/vuln/cmd/govulncheck
+status=0
+"$work/govulncheck" ${GOVULNDB:+-db "$GOVULNDB"} ./... >"$work/log" 2>&1 || status=$?
+case $status in
+0) echo "none" ;;
+3) fail "$(cat "$work/log")" ;;
+*)
+	cat "$work/log"
+	echo "SKIPPED: the database of vulnerabilities cannot be read, NOTHING WAS CHECKED. Set GOVULNDB to a copy, such as file:///srv/vulndb."
+	skipped=1
+	;;
+esac
+
+step "The Helm chart, the packages beside Kamailio"
+(cd .ci/kubernetes && go test -count=1 ./...)
+.ci/packages/test.sh
+
+echo "All checks passed${skipped:+, but vulnerabilities were not looked for}. Next: docs/releasing.md"
