@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/kamailio-exporter/kamailio_exporter => ../../
 
 require (
+	github.com/google/go-jsonnet v0.22.0
 	github.com/grafana/grafana-foundation-sdk/go v0.0.18
 	github.com/kamailio-exporter/kamailio_exporter v0.0.0-00010101000000-000000000000
 	github.com/prometheus/prometheus v0.313.0
@@ -24,7 +25,9 @@ require (
 	github.com/prometheus/common v0.73.1 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	go.uber.org/atomic v1.11.0 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
+	sigs.k8s.io/yaml v1.6.0 // indirect
 )
