@@ -67,19 +67,24 @@ func (p *process) AddTo(g *collector.Families) {
 	if n, err := p.proc.FileDescriptorsLen(); err == nil {
 		g.Add(fdsDesc, float64(n))
 	}
-	g.Add(startDesc, p.startTime)
-	g.Add(maxFDsDesc, p.maxFDs)
-	g.Add(maxMemoryDesc, p.maxMemory)
-	received, sent := p.networkBytes()
-	g.Add(receivedDesc, received)
-	g.Add(sentDesc, sent)
+	if p.startTime > 0 {
+		g.Add(startDesc, p.startTime)
+	}
+	if p.maxFDs > 0 {
+		g.Add(maxFDsDesc, p.maxFDs)
+		g.Add(maxMemoryDesc, p.maxMemory)
+	}
+	if received, sent, ok := p.networkBytes(); ok {
+		g.Add(receivedDesc, received)
+		g.Add(sentDesc, sent)
+	}
 }
 
 // networkBytes returns the bytes of all processes in the network namespace.
-func (p *process) networkBytes() (received, sent float64) {
+func (p *process) networkBytes() (received, sent float64, ok bool) {
 	file, err := os.Open("/proc/self/net/netstat")
 	if err != nil {
-		return 0, 0
+		return 0, 0, false
 	}
 	defer file.Close()
 	p.mu.Lock()
@@ -93,10 +98,11 @@ func (p *process) networkBytes() (received, sent float64) {
 		value, values, _ = bytes.Cut(values, []byte(" "))
 		switch string(name) {
 		case "InOctets":
-			received, _ = strconv.ParseFloat(string(value), 64)
+			received, err = strconv.ParseFloat(string(value), 64)
+			ok = err == nil
 		case "OutOctets":
-			sent, _ = strconv.ParseFloat(string(value), 64)
+			sent, _ = strconv.ParseFloat(string(value), 64) // follows in the same list
 		}
 	}
-	return received, sent
+	return received, sent, ok
 }
