@@ -55,7 +55,7 @@ done
 step "The packages"
 for deb in "$dist"/*.deb; do
 	lintian --fail-on error,warning "$deb" || fail "lintian does not accept ${deb##*/}"
-	dpkg -c "$deb" | grep -q sbom.cdx.json || fail "${deb##*/} has no SBOM"
+	dpkg -c "$deb" | grep sbom.cdx.json >/dev/null || fail "${deb##*/} has no SBOM"
 done
 for rpm in "$dist"/*.rpm; do
 	mkdir -p "$work/rpm"
