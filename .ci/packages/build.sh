@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds what a release consists of into dist/: static binaries for Linux on amd64
-# and arm64 as tar.gz, deb and rpm, the Helm chart, SBOMs (CycloneDX), and checksums. `make packages` calls it
-# with the linker's flags. Built twice from the same commit they are the same files.
+# and arm64 as tar.gz, deb and rpm, the Helm chart, SBOMs (CycloneDX), and checksums.
+# `make packages` calls it with the linker's flags. Built twice from the same commit
+# they are the same files.
 #
 #   build.sh LDFLAGS [ARCH...]    DIST= another directory than dist/
 set -euo pipefail

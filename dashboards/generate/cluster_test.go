@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
 // replicatedCalls are the values of two real nodes with enable_dmq: a handles 8 calls, 2
@@ -62,7 +64,7 @@ type evaluation struct{ expr, at, samples string }
 // evaluates checks expressions of the dashboards over series of one sample each minute.
 func evaluates(t *testing.T, series string, wants []evaluation) {
 	t.Helper()
-	promtool := needs(t, "promtool", "prometheus")
+	promtool := kamailiotest.Needs(t, "promtool", "prometheus")
 	var file strings.Builder
 	file.WriteString("evaluation_interval: 1m\ntests:\n- interval: 1m\n  input_series:" + series + "  promql_expr_test:\n")
 	for _, want := range wants {

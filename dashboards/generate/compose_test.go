@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
 // TestCompose checks that the files that examples/compose mounts exist, and that its
@@ -35,8 +37,8 @@ func TestCompose(t *testing.T) {
 		}
 	}
 	for _, check := range [][]string{
-		{needs(t, "promtool", "prometheus"), "check", "config", "--syntax-only", filepath.Join(dir, "prometheus.yml")},
-		{needs(t, "amtool", "prometheus-alertmanager"), "check-config", filepath.Join(dir, "alertmanager.yml")},
+		{kamailiotest.Needs(t, "promtool", "prometheus"), "check", "config", "--syntax-only", filepath.Join(dir, "prometheus.yml")},
+		{kamailiotest.Needs(t, "amtool", "prometheus-alertmanager"), "check-config", filepath.Join(dir, "alertmanager.yml")},
 	} {
 		if out, err := exec.CommandContext(t.Context(), check[0], check[1:]...).CombinedOutput(); err != nil {
 			t.Errorf("%q: %v\n%s", check, err, out)

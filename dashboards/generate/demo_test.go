@@ -78,8 +78,8 @@ func TestDemo(t *testing.T) {
 		t.Skip("SKIPPED: starts real servers")
 	}
 	kamailiotest.Versions(t)
-	needs(t, "prometheus", "prometheus")
-	needs(t, "prometheus-alertmanager", "prometheus-alertmanager")
+	kamailiotest.Needs(t, "prometheus", "prometheus")
+	kamailiotest.Needs(t, "prometheus-alertmanager", "prometheus-alertmanager")
 	for _, test := range []struct {
 		name  string
 		fault string

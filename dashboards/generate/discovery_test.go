@@ -20,7 +20,7 @@ func TestTargetsAreDiscovered(t *testing.T) {
 		t.Skip("SKIPPED: starts real servers")
 	}
 	versions := kamailiotest.Versions(t)
-	needs(t, "prometheus", "prometheus")
+	kamailiotest.Needs(t, "prometheus", "prometheus")
 	file := "targets:\n  dead: {uris: ['tcp://127.0.0.1:1'], labels: {site: ber}}\n"
 	for _, version := range versions {
 		server := kamailiotest.Start(t, kamailiotest.Config{Version: version})

@@ -71,7 +71,7 @@ func TestQueriesHaveData(t *testing.T) {
 		t.Skip("SKIPPED: starts real servers")
 	}
 	versions := kamailiotest.Versions(t)
-	needs(t, "prometheus", "prometheus")
+	kamailiotest.Needs(t, "prometheus", "prometheus")
 	program := buildExporter(t)
 	var exporters []string
 	for _, version := range versions {

@@ -137,8 +137,8 @@ func TestFaultsFireAlerts(t *testing.T) {
 		t.Skip("SKIPPED: starts real servers")
 	}
 	kamailiotest.Versions(t)
-	needs(t, "prometheus", "prometheus")
-	sipp := needs(t, "sipp", "sip-tester")
+	kamailiotest.Needs(t, "prometheus", "prometheus")
+	sipp := kamailiotest.Needs(t, "sipp", "sip-tester")
 	path := buildExporter(t)
 	busy := watched{Server: kamailiotest.Start(t, kamailiotest.Config{Stream: true})}
 	small := watched{Server: kamailiotest.Start(t, kamailiotest.Config{Traffic: true, ShmMB: 16})}

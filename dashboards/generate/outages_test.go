@@ -69,8 +69,8 @@ func TestOutagesFireAlerts(t *testing.T) {
 		t.Skip("SKIPPED: starts real servers")
 	}
 	versions := kamailiotest.Versions(t)
-	needs(t, "prometheus", "prometheus")
-	sipp := needs(t, "sipp", "sip-tester")
+	kamailiotest.Needs(t, "prometheus", "prometheus")
+	sipp := kamailiotest.Needs(t, "sipp", "sip-tester")
 	exporter := buildExporter(t)
 	phones := filepath.Join(t.TempDir(), "phones.csv")
 	users := []string{"SEQUENTIAL"}

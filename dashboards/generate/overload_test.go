@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
@@ -35,19 +34,6 @@ request_route {
 }
 `
 
-const unanswered = `<?xml version="1.0"?>
-<scenario><send><![CDATA[
-OPTIONS sip:[service]@[remote_ip]:[remote_port] SIP/2.0
-Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
-From: <sip:sipp@[local_ip]>;tag=[call_number]
-To: <sip:[service]@[remote_ip]>
-Call-ID: [call_id]
-CSeq: 1 OPTIONS
-Content-Length: 0
-
-]]></send></scenario>
-`
-
 // TestOverloadFiresAlerts checks that a flood of SIP, an attack with connections, and
 // workers that hang fire the alerts of the group kamailio-host, that the overview shows the
 // workers as the part at fault, and that nothing of it lasts.
@@ -56,8 +42,8 @@ func TestOverloadFiresAlerts(t *testing.T) {
 		t.Skip("SKIPPED: starts real servers")
 	}
 	version := kamailiotest.Versions(t)[0]
-	needs(t, "prometheus", "prometheus")
-	sipp := needs(t, "sipp", "sip-tester")
+	kamailiotest.Needs(t, "prometheus", "prometheus")
+	sipp := kamailiotest.Needs(t, "sipp", "sip-tester")
 	server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Edit: func(string) string { return overloaded }})
 	defer server.Kill() // workers that hang would keep it from stopping
 	var processes []struct{ PID int }
@@ -72,7 +58,7 @@ func TestOverloadFiresAlerts(t *testing.T) {
 	}
 	exporter := exporterAt(t, buildExporter(t), "--kamailio.uri=unix://"+server.SocketPath)
 	w := watched{server, exporter, runPrometheus(t, []string{exporter}, faster(t))}
-	scenario := write(t, filepath.Join(t.TempDir(), "unanswered.xml"), unanswered)
+	scenario := scenarioFile(t, "options")
 	send := func(user, perSecond string, more ...string) (stop func()) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cmd := exec.CommandContext(ctx, sipp, append([]string{"-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-sf", scenario, "-s", user, "-r", perSecond, server.SIPAddr}, more...)...)

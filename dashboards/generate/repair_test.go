@@ -145,7 +145,7 @@ func startRepairs(t *testing.T, version string) *repairs {
 	alertmanager := written(t, dir, "alertmanager.yml", replaced(t, repairFiles+"alertmanager.yml",
 		"sbc1.example.net:9494", r.exporter, "127.0.0.1:9443", adminAddress, "/etc/alertmanager/kamailio-repair.token", token,
 		"group_wait: 10s", "group_wait: 1s", "group_interval: 1m", "group_interval: 1s", "repeat_interval: 5m", "repeat_interval: 2s"))
-	program(t, needs(t, "prometheus-alertmanager", "prometheus-alertmanager"), "--config.file="+alertmanager, "--storage.path="+filepath.Join(dir, "am"),
+	program(t, kamailiotest.Needs(t, "prometheus-alertmanager", "prometheus-alertmanager"), "--config.file="+alertmanager, "--storage.path="+filepath.Join(dir, "am"),
 		"--cluster.listen-address=", "--web.listen-address="+alertmanagerAddress)
 	rules := replaced(t, "../../alerts/kamailio-alerts.yml", `seconds="28800"`, `seconds="60"`)
 	rules = regexp.MustCompile(`(?m)^( +(?:keep_firing_)?for): \S+`).ReplaceAllString(rules, "$1: 2s")
@@ -262,7 +262,7 @@ func (r *repairs) calls() (failed func(of float64) float64) {
 	dir := r.t.TempDir()
 	numbers := written(r.t, dir, "numbers.csv", "SEQUENTIAL\n6001;example.com;test;\n")
 	stats := filepath.Join(dir, "stats.csv")
-	program(r.t, needs(r.t, "sipp", "sip-tester"), "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-mi", anyLoopback(), "-sf", abs(r.t, "../../examples/demo/sipp/call-answered.xml"),
+	program(r.t, kamailiotest.Needs(r.t, "sipp", "sip-tester"), "-nostdin", "-skip_rlimit", "-i", "127.0.0.1", "-mi", anyLoopback(), "-sf", abs(r.t, "../../examples/demo/sipp/call-answered.xml"),
 		"-inf", numbers, "-r", "20", "-d", "200", "-trace_stat", "-stf", stats, "-fd", "1s", r.SIPAddr)
 	return func(of float64) float64 {
 		r.t.Helper()
@@ -328,7 +328,7 @@ func repair(t *testing.T, r *repairs) {
 	r.sql(fmt.Sprintf("UPDATE uacreg SET auth_proxy='sip:%s' WHERE l_uuid='trunk-dead';", r.SIPAddr)) // the carrier is back
 	third.failing.Store(true)
 	announce := func(n int) { // as a pipeline does
-		out, err := exec.Command(needs(t, "amtool", "prometheus-alertmanager"), "--alertmanager.url="+r.alerts, "alert", "add", "KamailioDataChanged",
+		out, err := exec.Command(kamailiotest.Needs(t, "amtool", "prometheus-alertmanager"), "--alertmanager.url="+r.alerts, "alert", "add", "KamailioDataChanged",
 			"what=addresses", "instance="+r.exporter, fmt.Sprintf("run=%d", n)).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)

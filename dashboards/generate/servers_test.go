@@ -22,20 +22,6 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
-// needs finds a program. Without it the test is skipped, or fails if Kamailio is
-// required.
-func needs(t *testing.T, program, pkg string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		if os.Getenv("KAMAILIO_TEST") == "require" {
-			t.Fatalf("%s is missing: apt install %s", program, pkg)
-		}
-		t.Skipf("SKIPPED: %s is missing (apt install %s), nothing is tested on real servers", program, pkg)
-	}
-	return path
-}
-
 // program runs a program until the test or this process ends. If the test fails, its
 // output is printed.
 func program(t *testing.T, path string, args ...string) (logFile string) {
@@ -160,7 +146,7 @@ func freeAddress(t *testing.T) string {
 
 func prometheusWith(t *testing.T, config []byte) *prometheusServer {
 	t.Helper()
-	path := needs(t, "prometheus", "prometheus")
+	path := kamailiotest.Needs(t, "prometheus", "prometheus")
 	dir := t.TempDir()
 	configFile := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(configFile, config, 0o600); err != nil {

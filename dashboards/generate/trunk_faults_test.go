@@ -55,7 +55,7 @@ func TestTrunkFaultsFireAlerts(t *testing.T) {
 		t.Skip("SKIPPED: starts real servers")
 	}
 	versions := kamailiotest.Versions(t)
-	sipp := needs(t, "sipp", "sip-tester")
+	sipp := kamailiotest.Needs(t, "sipp", "sip-tester")
 	exporter := buildExporter(t)
 	include := readText(t, "../../examples/kamailio/kamailio-trunks.cfg")
 	// Kamailio sends 500 to the caller for the 503 of a gateway.

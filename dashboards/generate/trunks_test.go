@@ -323,7 +323,7 @@ func TestTrunksAreTrue(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
 	}
-	sipp := needs(t, "sipp", "sip-tester")
+	sipp := kamailiotest.Needs(t, "sipp", "sip-tester")
 	exporter := buildExporter(t)
 	for _, version := range kamailiotest.Versions(t) {
 		for _, proxy := range trunkProxies {
@@ -436,7 +436,7 @@ func TestTrunksGuide(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
 	}
-	sipp := needs(t, "sipp", "sip-tester")
+	sipp := kamailiotest.Needs(t, "sipp", "sip-tester")
 	exporter := buildExporter(t)
 	examples := regexp.MustCompile("(?s)```(kamailio|lua|python)\n(.*?)```").FindAllStringSubmatch(readText(t, "../../docs/trunks.md"), -1)
 	if len(examples) < 5 {

@@ -173,8 +173,8 @@ func TestRatiosAreTrue(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
 	}
-	sipp := needs(t, "sipp", "sip-tester")
-	needs(t, "promtool", "prometheus")
+	sipp := kamailiotest.Needs(t, "sipp", "sip-tester")
+	kamailiotest.Needs(t, "promtool", "prometheus")
 	exporter := buildExporter(t)
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {

@@ -161,7 +161,7 @@ begin() { # NAME
 			-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -out "$KAM_DIR/tls.crt"
 		rpc tls.reload >/dev/null
 		;;
-	flood) sends options '' -i 127.0.0.66 -r 500 ;;
+	flood) sends options '' -i 127.0.0.66 -s ping -r 500 ;;
 	registration-storm)
 		{
 			echo SEQUENTIAL

@@ -158,6 +158,19 @@ func missing(tb testing.TB, format string, args ...any) {
 	tb.Log(message)
 }
 
+// Needs finds a program. Without it the test is skipped, or fails if Kamailio is required.
+func Needs(tb testing.TB, program, pkg string) string {
+	tb.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		if os.Getenv("KAMAILIO_TEST") == "require" {
+			tb.Fatalf("%s is missing: apt install %s", program, pkg)
+		}
+		tb.Skipf("SKIPPED: %s is missing (apt install %s), nothing is tested on real servers", program, pkg)
+	}
+	return path
+}
+
 var hostVersion = sync.OnceValue(func() string {
 	cmd := exec.Command("kamailio", "-v")
 	if cmd.Err != nil {

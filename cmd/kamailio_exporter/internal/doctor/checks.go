@@ -22,6 +22,7 @@ import (
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/sipprobe"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/target"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/xhttpprom"
 	"github.com/kamailio-exporter/kamailio_exporter/collector"
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
@@ -925,7 +926,7 @@ func (p *patient) carriesLarge() bool {
 func (p *patient) largeTransport() string {
 	for _, t := range p.answering() {
 		u, err := url.Parse(t.given)
-		if err == nil && u.Hostname() != "" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback() {
+		if err == nil && !target.OnThisHost(t.given) {
 			return "--kamailio.uri=http://" + net.JoinHostPort(u.Hostname(), "5060") + "/RPC"
 		}
 	}

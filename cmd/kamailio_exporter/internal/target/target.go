@@ -43,14 +43,14 @@ func (t Target) Enabled() []collector.Collector {
 // leads to it.
 func (t Target) CollectorOptions() collector.Options {
 	o := t.Options
-	if slices.ContainsFunc(t.URIs, onThisHost) {
+	if slices.ContainsFunc(t.URIs, OnThisHost) {
 		o.Host = host.This
 	}
 	return o
 }
 
-// onThisHost reports whether a URI is a path, or has a loopback address.
-func onThisHost(uri string) bool {
+// OnThisHost reports whether a URI is a path, or has a loopback address.
+func OnThisHost(uri string) bool {
 	u, err := url.Parse(uri)
 	return err == nil && (u.Hostname() == "" || u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
 }
