@@ -210,12 +210,9 @@ const nameDigits = 20
 func (l *Log) oldFiles() []string { return rotated(l.path) }
 
 // rotated returns the rotated files of a log, oldest first. The suffix of each is the
-// number of its last record.
+// number of its last record. Files with fewer digits are logrotate's, newest first.
 func rotated(path string) []string {
-	files, _ := filepath.Glob(path + ".*")
-	files = slices.DeleteFunc(files, func(f string) bool {
-		return strings.Trim(strings.TrimPrefix(f, path+"."), "0123456789") != ""
-	})
+	files, _ := filepath.Glob(path + "." + strings.Repeat("[0-9]", nameDigits))
 	slices.Sort(files)
 	return files
 }
@@ -531,14 +528,19 @@ func (l *Log) Heads() []Head {
 	return heads
 }
 
-// Reopen is called on SIGHUP, in case the file was moved away.
+// Reopen is called on SIGHUP, in case the file was moved away. A restart does not find
+// that file, so the new one gets its checkpoint now, not with the next record.
 func (l *Log) Reopen() (err error) {
 	if l.denied != nil {
 		err = l.denied.Reopen()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return errors.Join(err, l.reopenLocked("", func(Record) {}))
+	failed := l.reopenLocked("", func(Record) {})
+	if failed == nil && l.carry {
+		failed = l.write(nil)
+	}
+	return errors.Join(err, failed)
 }
 
 // Writable returns an error if an intent could not be written now.

@@ -330,6 +330,43 @@ func TestFilesWithoutAChain(t *testing.T) {
 	}
 }
 
+// logrotate renames the files, newest first, and then sends SIGHUP. The exporter restarts
+// before there is another record.
+func TestLogrotateLosesNothing(t *testing.T) {
+	a := newTestAudit(t)
+	a.opts.Checkpoint = func() []any { return []any{"the state"} }
+	for i := range 3 {
+		if err := a.Append(Record{Kind: KindOutcome, ID: fmt.Sprint(i)}); err != nil {
+			t.Fatal(err)
+		}
+		a.Deny(Record{Source: "192.0.2.1", Status: 401})
+		for _, path := range []string{a.path, a.denied.path} {
+			for _, names := range [][2]string{{".2", ".3"}, {".1", ".2"}, {"", ".1"}} {
+				if err := os.Rename(path+names[0], path+names[1]); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := errors.Join(a.Reopen(), a.Close()); err != nil {
+			t.Fatal(err)
+		}
+		var kept []Record
+		if err := a.Start(func(r Record) { kept = append(kept, r) }); err != nil {
+			t.Fatal(err)
+		}
+		if len(kept) != 1 || fmt.Sprintf("%s", kept[0].Carries) != `["the state"]` {
+			t.Errorf("after rotation %d, the next start reads %v", i+1, kept)
+		}
+	}
+	for _, path := range []string{a.path, a.denied.path} {
+		for _, files := range [][]string{Files(path), {path + ".3", path + ".2", path + ".1", path}} {
+			if report, err := Verify(files); err != nil || report.Last != 6 {
+				t.Errorf("%q: %v, %v", files, report, err)
+			}
+		}
+	}
+}
+
 // Truncation, as by logrotate's copytruncate, and edits by other writers.
 func TestOtherWritersAreNoticed(t *testing.T) {
 	for name, change := range map[string]func(path string) error{
