@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -144,7 +145,8 @@ type listener struct {
 func listenersOf(reply kamrpc.Value) (all []listener) {
 	for v := range reply.All("socket") {
 		l := listener{protocol: v.Get("proto").Text(), address: v.Get("address").Text()}
-		l.HostSocket = HostSocket{l.protocol == "udp", v.Get("ipaddress").Text(), v.Get("port").Text()}
+		// Without a parameter listen= (Debian's configuration), only the address is reported.
+		l.HostSocket = HostSocket{l.protocol == "udp", cmp.Or(v.Get("ipaddress").Text(), l.address), v.Get("port").Text()}
 		if l.UDP || l.protocol == "tcp" || l.protocol == "tls" {
 			all = append(all, l)
 		}

@@ -54,7 +54,7 @@ func (f *fakeHost) Close()      { f.closed++ }
 
 const threeProcesses = `[{"IDX":0,"PID":10,"DSC":"main process - attendant"},{"IDX":1,"PID":11,"DSC":"udp receiver child=0 sock=[0:0:0:0:0:0:0:1]:5060"},{"IDX":2,"PID":12,"DSC":"udp receiver child=1 sock=[0:0:0:0:0:0:0:1]:5060"}]`
 
-const fourSockets = `[{"socket":{"proto":"udp","address":"0:0:0:0:0:0:0:1","ipaddress":"0:0:0:0:0:0:0:1","port":"5060"}},{"socket":{"proto":"tls","address":"192.0.2.1","ipaddress":"192.0.2.1","port":"5061"}},{"socket":{"proto":"tcp","address":"192.0.2.1","ipaddress":"192.0.2.1","port":"5060"}},{"socket":{"proto":"sctp","address":"192.0.2.1","ipaddress":"192.0.2.1","port":"5060"}}]`
+const fourSockets = `[{"socket":{"proto":"udp","address":"0:0:0:0:0:0:0:1","ipaddress":"0:0:0:0:0:0:0:1","port":"5060"}},{"socket":{"proto":"tls","address":"192.0.2.1","port":"5061"}},{"socket":{"proto":"tcp","address":"192.0.2.1","ipaddress":"192.0.2.1","port":"5060"}},{"socket":{"proto":"sctp","address":"192.0.2.1","ipaddress":"192.0.2.1","port":"5060"}}]`
 
 func TestHost(t *testing.T) {
 	server := bare(t)

@@ -212,6 +212,7 @@ page 127.0.0.1:9494 >"$dir/page"
 grep -q '^kamailio_up 1$' "$dir/page" || fail "Kamailio is not up: $(cat "$dir"/*.log "$dir/page")"
 grep '^kamailio_build_info{.*version="6\.0' "$dir/page" || fail "no version of Kamailio on the page"
 grep -q '^kamailio_core_requests_received_by_method_total' "$dir/page" || fail "no statistics on the page"
+grep -q '^kamailio_host_udp_queue_bytes{' "$dir/page" || fail "no queues of Kamailio's sockets on the page"
 ! grep '^kamailio_scrape_collector_success.* 0$' "$dir/page" || fail "collectors failed: $(cat "$dir"/*exporter*.log)"
 echo "collectors that work: $(grep -c '^kamailio_scrape_collector_success.* 1$' "$dir/page")"
 pid=$(pgrep -x -f "$(settings kamailio-exporter.service ExecStart)")
