@@ -43,7 +43,7 @@ test: ## test all, against Kamailio 5.4 to 6.1, and lint; QUICK=1: only this mac
 	# 5,000 scrapes in each state take too long under the race detector.
 	go test -count=1 -timeout=10m -run TestNothingGrows ./cmd/kamailio_exporter
 	# A module of its own: the dashboards, the alert rules, and alerts on real faults.
-	cd dashboards/generate && $(KAMAILIO) go test -count=1 -timeout=25m ./...
+	cd dashboards/generate && $(KAMAILIO) go test -count=1 -parallel=4 -timeout=25m ./...
 	# A module of its own: the Helm chart and the kustomizations, as an API server gets them.
 	$(if $(QUICK),,cd .ci/kubernetes && go test -count=1 ./...)
 	$(if $(QUICK),,.ci/packages/test.sh)

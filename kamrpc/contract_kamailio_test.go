@@ -45,6 +45,7 @@ func TestContractKamailio(t *testing.T) {
 			"stock": {Version: version, Stock: true},
 		} {
 			t.Run(version+"/"+name, func(t *testing.T) {
+				t.Parallel() // it mostly waits
 				s := kamailiotest.Start(t, cfg)
 				for scheme, uri := range realURIs(s) {
 					t.Run(scheme, func(t *testing.T) {

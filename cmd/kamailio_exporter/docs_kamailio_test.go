@@ -100,6 +100,7 @@ var exitCodes = map[string]int{
 func TestDocumentedCommands(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Stock: true})
 			uris := "unix://" + server.SocketPath + "\nfifo://" + server.FIFOPath
 			e := start(t, "--kamailio.uri=unix://"+server.SocketPath, "--kamailio.uri=fifo://"+server.FIFOPath, "--scrape.reuse=0s")

@@ -179,6 +179,7 @@ event_route[core:worker-one-init] {
 func TestMergedPageOfARealKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Traffic: true, Extra: scriptMetrics})
 			url := strings.TrimSuffix(server.HTTPURL, "/RPC") + "/metrics"
 			flags := append(uriFlags([]string{server.HTTPURL}), "--xhttp_prom.url="+url)
@@ -532,6 +533,7 @@ func sqlite(t *testing.T, server *kamailiotest.Server, query string) string {
 func TestRTPProxy(t *testing.T) {
 	for _, version := range kamailiotest.AllVersions(t) {
 		t.Run(version, func(t *testing.T) {
+			t.Parallel()
 			server := kamailiotest.Start(t, kamailiotest.Config{Version: version, RTPProxy: true, Traffic: true})
 			for name, uris := range urisOf(server) {
 				_, page := scrapePage(handlerFor(t, uriFlags(uris)...), "10")

@@ -44,14 +44,13 @@ func TestNothingGrows(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes minutes: run it without -short")
 	}
-	scrapes := 5000
+	scrapes, exporters := 5000, 40 // in parallel: most cases only wait for a deadline
 	if raceDetector {
-		scrapes = 80 // only to find races: make test also runs it without the detector
+		scrapes, exporters = 16, 8 // only to find races: make test also runs it without the detector
 	}
-	const exporters = 40 // in parallel: most cases only wait for a deadline
 	// Connections that are kept for the next scrape: two per exporter, and both ends are
 	// in this process.
-	const kept = 4 * exporters
+	kept := 4 * exporters
 	for _, tc := range []struct {
 		name    string
 		break_  func(*kamrpctest.Server)
@@ -114,7 +113,10 @@ func TestNothingGrows(t *testing.T) {
 				before := settled(nil)
 				scrapeEach(scrapes / exporters)
 				after := settled(&before)
-				if after.goroutines > before.goroutines+2*kept || after.descriptors > before.descriptors+kept || after.heap > before.heap+2<<20 {
+				// The race detector drops what is put into a sync.Pool at random, and the few
+				// scrapes under it are not enough to fill the pools.
+				heapGrew := !raceDetector && after.heap > before.heap+2<<20
+				if after.goroutines > before.goroutines+2*kept || after.descriptors > before.descriptors+kept || heapGrew {
 					t.Errorf("%+v grew to %+v", before, after)
 				}
 			})

@@ -68,6 +68,7 @@ func TestOutagesFireAlerts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
 	}
+	t.Parallel() // it mostly waits
 	versions := kamailiotest.Versions(t)
 	kamailiotest.Needs(t, "prometheus", "prometheus")
 	sipp := kamailiotest.Needs(t, "sipp", "sip-tester")

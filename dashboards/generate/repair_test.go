@@ -309,6 +309,7 @@ func TestRepairs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: starts real servers")
 	}
+	t.Parallel() // it mostly waits
 	for _, version := range kamailiotest.Versions(t) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel() // it mostly waits

@@ -169,6 +169,7 @@ func TestTwoExportersOneKamailio(t *testing.T) {
 	for _, version := range kamailiotest.Versions(t) {
 		for name, extra := range map[string]string{"with a lease": leaseTable, "without": ""} {
 			t.Run(version+" "+name, func(t *testing.T) {
+				t.Parallel() // it mostly waits
 				server := kamailiotest.Start(t, kamailiotest.Config{Version: version, Extra: extra})
 				uris := []string{"sip:127.0.0.1:20001", "sip:127.0.0.1:20002"}
 				sql(t, server, fmt.Sprintf("DELETE FROM dispatcher; INSERT INTO dispatcher (setid, destination, flags, priority, attrs, description) VALUES (9, '%s', 0, 0, '', ''), (9, '%s', 0, 0, '', '');", uris[0], uris[1]))
