@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,6 +29,10 @@ const (
 
 var native = binary.NativeEndian
 
+// replies are the buffers for the kernel's replies, the largest part of what a scrape
+// would allocate. The kernel fills up to 32 KiB only if the reader has as much.
+var replies = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+
 // diagnose returns the state of sockets in the exporter's own network namespace.
 func diagnose[T any](wanted map[socket]T) (map[socket]collector.SocketUsage, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
@@ -44,6 +49,8 @@ func diagnose[T any](wanted map[socket]T) (map[socket]collector.SocketUsage, err
 		port             uint16
 	}
 	found, asked := map[socket]collector.SocketUsage{}, map[question]bool{}
+	buffer := replies.Get().(*[16 << 10]byte)
+	defer replies.Put(buffer)
 	for s := range wanted {
 		q := question{unix.AF_INET, unix.IPPROTO_TCP, s.port}
 		if s.address.Is6() {
@@ -56,7 +63,7 @@ func diagnose[T any](wanted map[socket]T) (map[socket]collector.SocketUsage, err
 			continue
 		}
 		asked[q] = true
-		if err := dump(fd, q.family, q.protocol, q.port, found); err != nil {
+		if err := dump(fd, buffer[:], q.family, q.protocol, q.port, found); err != nil {
 			return nil, fmt.Errorf("sock_diag: %w", err)
 		}
 	}
@@ -64,7 +71,7 @@ func diagnose[T any](wanted map[socket]T) (map[socket]collector.SocketUsage, err
 }
 
 // dump adds the sockets with a port that have no peer.
-func dump(fd int, family, protocol byte, port uint16, found map[socket]collector.SocketUsage) error {
+func dump(fd int, buffer []byte, family, protocol byte, port uint16, found map[socket]collector.SocketUsage) error {
 	state := 1 << listening
 	if protocol == unix.IPPROTO_UDP {
 		state = 1 << unconnected
@@ -79,7 +86,6 @@ func dump(fd int, family, protocol byte, port uint16, found map[socket]collector
 	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return err
 	}
-	buffer := make([]byte, 16<<10) // the kernel fills up to 32 KiB only if the reader has as much
 	for {
 		n, _, err := unix.Recvfrom(fd, buffer, 0)
 		if err != nil {

@@ -110,6 +110,7 @@ type processes struct {
 	all       []*process // nil: had ended
 	countsFDs bool       // the kernel counts them
 	turn      int
+	maxFDs    int // 0: unknown
 	buffer    [1024]byte
 }
 
@@ -159,8 +160,11 @@ func (p *processes) Close() {
 	}
 }
 
-// MaxFDs implements collector.HostProcesses. prlimit(1) can change it at any time.
-func (p *processes) MaxFDs() int {
+// MaxFDs implements collector.HostProcesses.
+func (p *processes) MaxFDs() int { return p.maxFDs }
+
+// readMaxFDs reads what prlimit(1) can change at any time.
+func (p *processes) readMaxFDs() int {
 	main, err := p.proc.Proc(p.main)
 	if err != nil {
 		return 0
@@ -172,13 +176,16 @@ func (p *processes) MaxFDs() int {
 	return int(min(limits.OpenFiles, 1<<31-1))
 }
 
-// turns is in how many scrapes the memory and the file descriptors of all processes are
-// read. They change slowly, and reading them takes longer than the rest.
+// turns is in how many scrapes the memory, the file descriptors and their limit are read.
+// They change slowly, and reading them takes longer than the rest.
 const turns = 4
 
 // Read implements collector.HostProcesses.
 func (p *processes) Read() []*collector.ProcessUsage {
 	usage := make([]*collector.ProcessUsage, len(p.all))
+	if p.turn%turns == 0 {
+		p.maxFDs = p.readMaxFDs()
+	}
 	for i, one := range p.all {
 		if one == nil {
 			continue
