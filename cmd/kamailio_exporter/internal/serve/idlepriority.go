@@ -8,7 +8,12 @@ import (
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/idlepriority"
+	"github.com/kamailio-exporter/kamailio_exporter/collector"
 )
+
+var idleDesc = collector.NewDesc(cli.ProgramName+"_idle_priority",
+	"Whether the exporter runs at idle CPU priority (1), or at normal priority (0) because the host is busy or idle priority is not permitted.",
+	prometheus.GaugeValue, "the exporter")
 
 // newIdlePriority checks whether the exporter can switch to idle priority and back.
 func (v *Service) newIdlePriority() {
@@ -18,15 +23,7 @@ func (v *Service) newIdlePriority() {
 	} else {
 		v.idle = keeper
 	}
-	v.own.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: cli.ProgramName + "_idle_priority",
-		Help: "Whether the exporter runs at idle CPU priority (1), or at normal priority (0) because the host is busy or idle priority is not permitted.",
-	}, func() float64 {
-		if v.idle != nil && v.idle.Idle() {
-			return 1
-		}
-		return 0
-	}))
+	v.own.addGauge(idleDesc, func() float64 { return collector.Bool01(v.idle != nil && v.idle.Idle()) })
 }
 
 // runIdle switches the priority as needed until ctx is done.

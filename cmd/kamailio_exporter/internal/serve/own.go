@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	dto "github.com/prometheus/client_model/go"
 
@@ -19,10 +18,10 @@ import (
 
 // ownMetrics are the metrics about the exporter itself.
 type ownMetrics struct {
-	registry *prometheus.Registry
-	process  *process // nil: without /proc
-	show     bool
-	scraped  atomic.Pointer[lastScrape]
+	show    bool
+	parts   parts
+	more    *prometheus.Registry // nil: nothing was added; it allocates 40 KiB at each scrape
+	scraped atomic.Pointer[lastScrape]
 
 	mu    sync.Mutex
 	calls map[string]*calls // by method
@@ -56,22 +55,50 @@ func (m *ownMetrics) lastScrape() (at time.Time, good bool) {
 }
 
 func newOwnMetrics(show bool) *ownMetrics {
-	m := &ownMetrics{registry: prometheus.NewRegistry(), show: show, calls: map[string]*calls{}}
+	m := &ownMetrics{show: show, calls: map[string]*calls{}}
 	if show {
-		m.registry.MustRegister(
-			versioncollector.NewCollector(cli.ProgramName),
-			collectors.NewGoCollector())
-		m.process = newProcess()
+		runtime := newGoRuntime()
+		m.parts = parts{[]sampler{m, runtime}, []prometheus.Gatherer{runtime, buildInfo()}}
+		if process := newProcess(); process != nil {
+			m.parts.samplers = append(m.parts.samplers, process)
+		}
 	}
 	return m
 }
 
+// buildInfo gathers what never changes once.
+func buildInfo() prometheus.Gatherer {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(versioncollector.NewCollector(cli.ProgramName))
+	info, err := registry.Gather()
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return info, err })
+}
+
 // add registers more metrics about the exporter itself.
 func (m *ownMetrics) add(c prometheus.Collector) {
+	if !m.show {
+		return
+	}
+	if m.more == nil {
+		m.more = prometheus.NewRegistry()
+		m.parts.gatherers = append(m.parts.gatherers, m.more)
+	}
+	m.more.MustRegister(c)
+}
+
+// addGauge adds one gauge.
+func (m *ownMetrics) addGauge(d *collector.Desc, value func() float64) {
 	if m.show {
-		m.registry.MustRegister(c)
+		m.parts.samplers = append(m.parts.samplers, gaugeFunc{d, value})
 	}
 }
+
+type gaugeFunc struct {
+	desc  *collector.Desc
+	value func() float64
+}
+
+func (f gaugeFunc) AddTo(g *collector.Families) { g.Add(f.desc, f.value()) }
 
 func (m *ownMetrics) observe(o kamrpc.Observation) {
 	m.mu.Lock()
@@ -90,13 +117,8 @@ func (m *ownMetrics) observe(o kamrpc.Observation) {
 
 // addTo adds the metrics about the exporter itself to a page.
 func (m *ownMetrics) addTo(page *parts) {
-	if m.show {
-		page.samplers = append(page.samplers, m)
-		if m.process != nil {
-			page.samplers = append(page.samplers, m.process)
-		}
-		page.gatherers = append(page.gatherers, m.registry)
-	}
+	page.samplers = append(page.samplers, m.parts.samplers...)
+	page.gatherers = append(page.gatherers, m.parts.gatherers...)
 }
 
 // AddTo adds the counters of RPC calls. In a registry, they would take as long as the
@@ -115,15 +137,16 @@ func (m *ownMetrics) AddTo(g *collector.Families) {
 // Describe and Gather describe and return all metrics about the exporter itself, for the
 // documentation.
 func (m *ownMetrics) Describe(ch chan<- *prometheus.Desc) {
-	m.registry.Describe(ch)
-	for _, d := range append([]*collector.Desc{requestsDesc, failuresDesc, bytesDesc}, processDescs...) {
+	versioncollector.NewCollector(cli.ProgramName).Describe(ch)
+	if m.more != nil {
+		m.more.Describe(ch)
+	}
+	for _, d := range slices.Concat(processDescs, goDescs(), []*collector.Desc{requestsDesc, failuresDesc, bytesDesc, idleDesc}) {
 		ch <- prometheus.NewDesc(d.Name, d.Help, d.Labels, nil)
 	}
 }
 
 func (m *ownMetrics) Gather() ([]*dto.MetricFamily, error) {
-	var page parts
-	m.addTo(&page)
-	all, _, err := page.gather()
+	all, _, err := m.parts.gather()
 	return all, err
 }
