@@ -49,7 +49,7 @@ func (c cdp) Descs() []*Desc    { return append([]*Desc{cdpUp, cdpState, cdpEnab
 func (c cdp) Guard() Guard      { return c.guard(cdpMethod, longest) }
 
 func (c cdp) Update(ctx context.Context, s *Session, emit Emit) error {
-	index := totals{seen: map[string]int{}}
+	var index totals
 	rows, known := 0, 0
 	err := s.Rows(ctx, cdpRows, func(above kamrpc.Above, peer kamrpc.Value) error {
 		if !peer.Exists() {

@@ -85,7 +85,7 @@ func (c *Coordinator) Scrape(ctx context.Context, names ...string) (*Snapshot, e
 		return nil, err
 	}
 	w, leave := c.scrapes.Join(ctx, strings.Join(names, ","), func() *scrape {
-		return &scrape{names: names, begun: time.Now(), results: make([]*Result, len(names))}
+		return &scrape{names: names, begun: time.Now(), results: make([]Result, len(names)), finished: make([]bool, len(names))}
 	}, c.run)
 	defer leave()
 	select {
@@ -102,12 +102,13 @@ type scrape struct {
 	names []string
 	begun time.Time
 
-	mu      sync.Mutex
-	up      bool
-	err     error
-	uris    []kamrpc.URIStatus
-	results []*Result // nil: not finished
-	ended   time.Time
+	mu       sync.Mutex
+	up       bool
+	err      error
+	uris     []kamrpc.URIStatus
+	results  []Result // do not change once finished
+	finished []bool
+	ended    time.Time
 }
 
 // errDeadline is the error of a collector that did not finish in time.
@@ -129,12 +130,15 @@ func (s *scrape) snapshot() *Snapshot {
 		}
 		return out
 	}
-	out.URIs, out.Results = s.uris, make([]Result, 0, len(s.results))
-	for i, r := range s.results {
-		if r == nil {
-			r = &Result{Collector: s.names[i], Supported: true, Err: errDeadline, Duration: out.Duration}
+	out.URIs, out.Results = s.uris, s.results
+	if !slices.Contains(s.finished, false) {
+		return out
+	}
+	out.Results = slices.Clone(s.results)
+	for i, finished := range s.finished {
+		if !finished {
+			out.Results[i] = Result{Collector: s.names[i], Supported: true, Err: errDeadline, Duration: out.Duration}
 		}
-		out.Results = append(out.Results, *r)
 	}
 	return out
 }
@@ -156,7 +160,7 @@ func (c *Coordinator) run(ctx context.Context, s *scrape) {
 			r := update(ctx, collector, session, c.now)
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.results[i] = r
+			s.results[i], s.finished[i] = r, true
 		}
 		var others []func() // have nothing to wait for but the statistics: a goroutine each costs more than their work
 		for i, name := range s.names {
@@ -237,9 +241,9 @@ func onlyStatistics(c Collector) bool {
 }
 
 // update runs one collector. A panic in it does not affect the others.
-func update(ctx context.Context, c Collector, s *Session, now func() time.Time) (r *Result) {
+func update(ctx context.Context, c Collector, s *Session, now func() time.Time) (r Result) {
 	began := time.Now()
-	r = &Result{Collector: c.Name(), Supported: true}
+	r = Result{Collector: c.Name(), Supported: true}
 	var b batch
 	defer func() {
 		if p := recover(); p != nil {

@@ -109,7 +109,7 @@ func (d *dispatcherTotals) enter(id string) {
 		return
 	}
 	d.leave()
-	d.id, d.total, d.up, d.labels = id, 0, 0, totals{seen: map[string]int{}}
+	d.id, d.total, d.up, d.labels = id, 0, 0, totals{}
 	d.sets++
 }
 

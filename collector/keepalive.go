@@ -53,7 +53,7 @@ func (keepalive) Update(ctx context.Context, s *Session, emit Emit) error {
 		}
 		return float64(local.Unix()) + offset, true
 	}
-	index := totals{seen: map[string]int{}}
+	var index totals
 	rows, known := 0, 0
 	err = s.Rows(ctx, keepaliveRows, func(_ kamrpc.Above, dest kamrpc.Value) error {
 		rows++

@@ -313,8 +313,8 @@ func (t *table) required() []string {
 
 func (t *table) Update(ctx context.Context, s *Session, emit Emit) error {
 	found := 0
-	for _, q := range t.queries {
-		n, err := q.run(ctx, s, emit)
+	for i := range t.queries { // a copy of each query would be on the heap
+		n, err := t.queries[i].run(ctx, s, emit)
 		if err != nil {
 			return err
 		}
@@ -344,7 +344,7 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 		return q.row(group, &totals{}, emit), nil
 	}
 	rows, known := 0, 0
-	totals := totals{seen: map[string]int{}}
+	var totals totals
 	err = q.rows(ctx, s, func(row kamrpc.Value) {
 		rows++
 		known += q.row(row, &totals, emit)
@@ -520,6 +520,9 @@ type totalOf struct {
 func (t *totals) index(labels []string) string {
 	key := strings.Join(labels, "\xff")
 	n := t.seen[key]
+	if t.seen == nil {
+		t.seen = map[string]int{}
+	}
 	t.seen[key]++
 	return strconv.Itoa(n)
 }

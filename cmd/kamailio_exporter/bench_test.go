@@ -82,12 +82,20 @@ func BenchmarkScrape(b *testing.B) {
 // page.
 func BenchmarkScrapeMemory(b *testing.B) {
 	server := kamailiotest.Start(b, kamailiotest.Config{Traffic: true})
-	h := handlerFor(b, "--kamailio.uri="+server.HTTPURL, "--scrape.reuse=0s", "--web.disable-exporter-metrics")
-	scrapePage(h, "10")
-	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
-	b.ReportAllocs()
-	for b.Loop() {
-		h.ServeHTTP(discard{}, r)
+	for _, name := range []string{"HTTP", "the stock pair", "BINRPC"} {
+		b.Run(name, func(b *testing.B) {
+			flags := []string{"--scrape.reuse=0s"}
+			for _, uri := range urisOf(server)[name] {
+				flags = append(flags, "--kamailio.uri="+uri)
+			}
+			h := handlerFor(b, flags...)
+			scrapePage(h, "10")
+			r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				h.ServeHTTP(discard{}, r)
+			}
+		})
 	}
 }
 
