@@ -20,6 +20,8 @@ LINT_DASHBOARDS := go tool -modfile=../../.ci/tools/go.mod golangci-lint
 # The first of these that works here.
 ENGINE = $(shell for e in podman docker buildah; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
 IMAGE  = kamailio_exporter:$(VERSION)
+# podman and buildah call a list of images a manifest, and add to one that exists.
+LIST   = $(if $(PLATFORMS),$(if $(findstring docker,$(ENGINE)),,--manifest))
 
 # With QUICK=1 the tests use only the Kamailio of this machine.
 KAMAILIO = $(if $(QUICK),KAMAILIO_TEST=host,KAMAILIO_TEST=require KAMAILIO_TEST_ROOTS="$$($(CURDIR)/.ci/debian-roots.sh)")
@@ -91,9 +93,11 @@ build: ## make ./kamailio_exporter, a static binary
 packages: ## make dist/: binaries, deb and rpm for amd64 and arm64, the Helm chart, SBOMs, checksums
 	@.ci/packages/build.sh '$(LDFLAGS)'
 
-image: ## make a container image with podman, docker or buildah
+image: ## make a container image; PLATFORMS=linux/amd64,linux/arm64: a list of two
 	@test -n "$(ENGINE)" || { echo "make image: none of podman, docker and buildah works here" >&2; exit 1; }
-	$(ENGINE) build $(IMAGE_FLAGS) -t $(IMAGE) --build-arg REVISION=$(REVISION) --build-arg BRANCH=$(BRANCH) \
+	$(if $(LIST),-@$(ENGINE) rmi --force $(IMAGE) >/dev/null 2>&1)
+	$(ENGINE) build $(IMAGE_FLAGS) $(if $(PLATFORMS),--platform $(PLATFORMS)) $(or $(LIST),-t) $(IMAGE) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg BRANCH=$(BRANCH) \
 		--build-arg BUILD_USER=$(BUILD_USER) --build-arg BUILD_DATE=$(BUILD_DATE) .
 
 release-check: ## build a release twice, compare, and check it (docs/releasing.md)

@@ -44,6 +44,7 @@ test=(
 	rpm:rpm
 )
 release=(
+	buildah:buildah
 	qemu-aarch64-static:qemu-user-static
 	lintian:lintian
 )

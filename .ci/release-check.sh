@@ -39,23 +39,15 @@ for arch in amd64 arm64; do
 	esac
 	program=$work/kamailio_exporter-$version.linux-$arch/kamailio_exporter
 	"${runner[@]}" "$program" --version 2>&1 | grep -F "version $version" || fail "the program for $arch does not say that it is $version"
-	"${runner[@]}" "$program" --web.listen-address=127.0.0.1:0 --kamailio.uri="unix://$work/none.sock" >"$work/log" 2>&1 &
-	exporter=$!
-	for ((i = 0; i < 100; i++)); do
-		address=$(sed -n 's/.*Listening on.* address=\(\S*\).*/\1/p' "$work/log")
-		[ -z "$address" ] || break
-		sleep 0.1
-	done
-	page=$(curl -sf --noproxy '*' "http://$address/metrics") || fail "the program for $arch exports nothing: $(cat "$work/log")"
-	kill "$exporter"
-	wait "$exporter" || fail "the program for $arch does not end well: $(cat "$work/log")"
-	grep -q '^kamailio_up 0$' <<<"$page" || fail "the page of the program for $arch: ${page:0:500}"
+	.ci/release/scrape.sh "${runner[@]}" "$program" >/dev/null
 done
 
 step "The packages"
 for deb in "$dist"/*.deb; do
 	lintian --fail-on error,warning "$deb" || fail "lintian does not accept ${deb##*/}"
-	dpkg -c "$deb" | grep sbom.cdx.json >/dev/null || fail "${deb##*/} has no SBOM"
+	for file in sbom.cdx.json third-party-licenses.txt; do
+		dpkg -c "$deb" | grep "$file" >/dev/null || fail "${deb##*/} lacks $file"
+	done
 done
 for rpm in "$dist"/*.rpm; do
 	mkdir -p "$work/rpm"
@@ -65,6 +57,9 @@ for rpm in "$dist"/*.rpm; do
 	[ -x "$work/rpm/usr/bin/kamailio_exporter" ] || fail "${rpm##*/} has no program"
 	rm -rf "$work/rpm"
 done
+
+step "The images"
+.ci/image-test.sh
 
 step "Known vulnerabilities"
 go build -modfile=.ci/release/go.mod -trimpath -buildvcs=false -o "$work/govulncheck" golang.org/x/vuln/cmd/govulncheck

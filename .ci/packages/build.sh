@@ -80,21 +80,6 @@ CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "$ldflags" -o "$work/n
 "$work/native" --completion-script-bash >"$work/completion.bash"
 "$work/native" --completion-script-zsh >"$work/completion.zsh"
 
-# What is in it: the licenses of its modules here, and a list of them for each binary below.
-{
-	echo "The license of kamailio_exporter is in LICENSE. It contains these Go modules:"
-	CGO_ENABLED=0 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/kamailio_exporter | sort -u |
-		while read -r module version dir; do
-			found=("$dir"/LICENSE* "$dir"/COPYING* "$dir"/NOTICE*)
-			for file in "${found[@]}"; do
-				[ ! -f "$file" ] || printf '\n%s\n%s %s: %s\n\n%s\n' "$(printf '=%.0s' {1..80})" "$module" "$version" "${file##*/}" "$(cat "$file")"
-			done
-			compgen -G "$dir/LICENSE*" >/dev/null || compgen -G "$dir/COPYING*" >/dev/null || fail "$module has no license"
-		done
-	printf '\n%s\nGo, its standard library: LICENSE\n\n%s\n' "$(printf '=%.0s' {1..80})" "$(cat "$(go env GOROOT)/LICENSE")"
-} >"$work/doc/third-party-licenses.txt"
-go build -modfile=.ci/release/go.mod -trimpath -buildvcs=false -o "$work/sbom" github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
-
 for arch in "${arches[@]}"; do
 	echo "building for $arch"
 	name=kamailio_exporter-$version.linux-$arch
@@ -104,16 +89,14 @@ for arch in "${arches[@]}"; do
 	case $arch in amd64) machine=X86-64 ;; arm64) machine=AArch64 ;; *) machine=$arch ;; esac
 	elf=$(readelf --file-header --dynamic --program-headers --wide "$work/$name/kamailio_exporter")
 	[[ $elf == *"Machine:"*"$machine"* && $elf != *INTERP* ]] || fail "the binary for $arch is not a static one of that machine"
-	# From the modules in Go's cache: they were just compiled.
-	GOPROXY=off "$work/sbom" bin -json -std -licenses -assert-licenses -noserial -notimestamp -version "v$version" \
-		-output "$dist/$name.cdx.json" "$work/$name/kamailio_exporter" 2>"$work/sbom.log" || fail "no SBOM: $(cat "$work/sbom.log")"
 	cp -r LICENSE "$work/doc/." "$work/$name/"
-	cp "$dist/$name.cdx.json" "$work/$name/sbom.cdx.json"
+	.ci/release/contents.sh "$work/$name/kamailio_exporter" "$work/$name"
+	cp "$work/$name/sbom.cdx.json" "$dist/$name.cdx.json"
 	tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mode=go=rX,u+w \
 		--mtime="@$SOURCE_DATE_EPOCH" -c "$name" | gz "$dist/$name.tar.gz"
 	for format in deb rpm; do
 		ARCH=$arch "$work/nfpm" package \
-			--config <(sed "s#@WORK@#$work#; s#@BINARY@#$work/$name/kamailio_exporter#; s#@SBOM@#$work/$name/sbom.cdx.json#" .ci/packages/nfpm.yaml) \
+			--config <(sed "s#@WORK@#$work#; s#@FILES@#$work/$name#" .ci/packages/nfpm.yaml) \
 			--packager $format --target "$dist/" >/dev/null
 	done
 done

@@ -432,9 +432,9 @@ func followLinks(t *testing.T, dir string) {
 // foreignFlags are flags of other programs in the documents.
 var foreignFlags = map[string]bool{
 	"system": true, "no-create-home": true, "shell": true, // useradd
-	"now":     true,                                                                 // systemctl
-	"since":   true,                                                                 // journalctl
-	"network": true, "pid": true, "group-add": true, "build": true, "volumes": true, // docker
+	"now":     true,                                                                                                 // systemctl
+	"since":   true,                                                                                                 // journalctl
+	"network": true, "pid": true, "group-add": true, "build": true, "volumes": true, "read-only": true, "all": true, // docker, podman
 	"kamailio.scrape-uri": true, "kamailio.methods": true, "kamailio.stats-groups": true, // florentchauveau's
 	"kamailio.binrpc-uri": true, "kamailio.custom-metrics-url": true, "collector.dispatcher.mapping": true, "collector.dialog.profiles": true, "web.rtp-telemetry-path": true, // voiplens'
 	"socket": true, "host": true, "port": true, "bind": true, "metrics": true, "custom": true, "debug": true, // pascomnet's: the test cuts them at a capital
