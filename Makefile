@@ -17,6 +17,9 @@ LDFLAGS := -s -w -X $v.Version=$(VERSION) -X $v.Revision=$(REVISION) -X $v.Branc
 LINT            := go tool -modfile=.ci/tools/go.mod golangci-lint
 LINT_DASHBOARDS := go tool -modfile=../../.ci/tools/go.mod golangci-lint
 
+# The database of vulnerabilities. A copy can be file:///DIRECTORY.
+GOVULNDB ?= https://vuln.go.dev
+
 # The first of these that works here.
 ENGINE = $(shell for e in podman docker buildah; do $$e info >/dev/null 2>&1 && echo $$e && break; done)
 IMAGE  = kamailio_exporter:$(VERSION)
@@ -27,7 +30,7 @@ LIST   = $(if $(PLATFORMS),$(if $(findstring docker,$(ENGINE)),,--manifest))
 KAMAILIO = $(if $(QUICK),KAMAILIO_TEST=host,KAMAILIO_TEST=require KAMAILIO_TEST_ROOTS="$$($(CURDIR)/.ci/debian-roots.sh)")
 comma    := ,
 
-.PHONY: help run demo test unit rules lint check docs fixtures bench cost build packages image clean
+.PHONY: help run demo test unit rules lint vuln check docs fixtures bench cost build packages image clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -64,6 +67,14 @@ lint: ## check style, who imports whom (.golangci.yml), and the words of our tex
 	go test -run TestWords ./cmd/kamailio_exporter
 	$(LINT) run ./...
 	cd dashboards/generate && $(LINT_DASHBOARDS) run ./...
+	$(MAKE) vuln
+
+vuln: ## look for known vulnerabilities in what the program calls
+	@if curl -sf --max-time 5 -o /dev/null '$(GOVULNDB)/index/db.json'; then \
+		go tool -modfile=.ci/release/go.mod govulncheck -db '$(GOVULNDB)' ./...; \
+	else \
+		echo 'SKIPPED: NOT CHECKED FOR KNOWN VULNERABILITIES, since $(GOVULNDB) cannot be reached. Set GOVULNDB to a copy, such as file:///srv/vulndb.'; \
+	fi
 
 check: ## before a commit: vet, lint, unit
 	go vet ./...
