@@ -70,6 +70,7 @@ for arch in amd64 arm64; do
 		mount -t proc proc "$0/proc"
 		exec chroot --userspec="$1" --groups= "$0" "${@:2}"' "$r" "$(config '{{.Config.User}}')")
 	"${within[@]}" "${command[@]}" --version 2>&1 | grep -F "version $version (branch: $(git rev-parse --abbrev-ref HEAD), revision: test)"
-	.ci/release/scrape.sh "${within[@]}" "${command[@]}"
+	is "the health check of examples/compose" "$(sed -n 's/^ *test: \[CMD, \(.*\)\]$/\1/p' examples/compose/compose.yml)" "${entrypoint[*]}, healthcheck"
+	CHECK=healthcheck .ci/release/scrape.sh "${within[@]}" "${command[@]}"
 done
 echo "The images work."

@@ -2,7 +2,7 @@
 # Runs the exporter without a Kamailio, scrapes it and stops it.
 #
 #   scrape.sh COMMAND...    the program, and what runs it, such as qemu; with CHECK=,
-#                           a command that must succeed while the exporter runs, and fail after it
+#                           a command of the program that must say whether it runs
 set -euo pipefail
 
 log=$(mktemp)
@@ -22,5 +22,8 @@ done
 page=$(curl -sf --noproxy '*' "http://$address/metrics") || fail "it exports nothing"
 grep -q '^kamailio_up 0$' <<<"$page" || fail "its page: ${page:0:500}"
 grep '^kamailio_exporter_build_info' <<<"$page"
+check() { "$@" "$CHECK" "http://$address/-/healthy" >>"$log" 2>&1; }
+[ -z "${CHECK:-}" ] || check "$@" || fail "$CHECK fails while it runs"
 kill "$exporter"
 wait "$exporter" || fail "it does not end well"
+[ -z "${CHECK:-}" ] || ! check "$@" || fail "$CHECK succeeds when it does not run"

@@ -245,7 +245,7 @@ func flagTables(t *testing.T) string {
 
 // exitCodeTable lists the exit codes of each command and their meanings.
 func exitCodeTable() string {
-	commands := []string{"serve", "doctor", "rpc", "admin", "assets"}
+	commands := []string{"serve", "doctor", "rpc", "admin", "assets", "healthcheck"}
 	var b strings.Builder
 	b.WriteString("| code | `" + strings.Join(commands, "` | `") + "` |\n| ---" + strings.Repeat(" | ---", len(commands)) + " |\n")
 	for code := range 7 {

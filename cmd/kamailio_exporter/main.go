@@ -19,6 +19,7 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/conf"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/doctor"
+	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/healthcheck"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/rpccmd"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/serve"
 )
@@ -58,10 +59,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 func newApp() (*kingpin.Application, map[string]cli.Run) {
 	app := cli.NewApp()
 	return app, map[string]cli.Run{
-		"serve":  serve.Declare(app),
-		"doctor": doctor.Declare(app),
-		"rpc":    rpccmd.Declare(app),
-		"admin":  admincli.Declare(app),
-		"assets": assets.Declare(app),
+		"serve":       serve.Declare(app),
+		"doctor":      doctor.Declare(app),
+		"rpc":         rpccmd.Declare(app),
+		"admin":       admincli.Declare(app),
+		"assets":      assets.Declare(app),
+		"healthcheck": healthcheck.Declare(app),
 	}
 }

@@ -22,11 +22,12 @@ const usageError = "usage error"
 // from 0.
 func ExitCodes(command string) []string {
 	return map[string][]string{
-		"serve":  {"stopped by a signal", usageError + ", invalid file, or the port is in use"},
-		"doctor": {"healthy", "degraded", "broken: no metrics from Kamailio, or the exporter cannot start", usageError},
-		"rpc":    {"Kamailio replied", usageError, "refused, Kamailio was not called", "Kamailio replied with an error", "no reply"},
-		"admin":  {"success", usageError + ", or the request was not sent", "refused", "Kamailio replied with an error", "Kamailio reported success, but the change cannot be verified", "the outcome is unknown", "Kamailio reported success, but its state contradicts that"},
-		"assets": {"success", usageError + ", or a file cannot be written"},
+		"serve":       {"stopped by a signal", usageError + ", invalid file, or the port is in use"},
+		"doctor":      {"healthy", "degraded", "broken: no metrics from Kamailio, or the exporter cannot start", usageError},
+		"rpc":         {"Kamailio replied", usageError, "refused, Kamailio was not called", "Kamailio replied with an error", "no reply"},
+		"admin":       {"success", usageError + ", or the request was not sent", "refused", "Kamailio replied with an error", "Kamailio reported success, but the change cannot be verified", "the outcome is unknown", "Kamailio reported success, but its state contradicts that"},
+		"assets":      {"success", usageError + ", or a file cannot be written"},
+		"healthcheck": {"the exporter runs", usageError + ", or the exporter does not reply"},
 	}[command]
 }
 
