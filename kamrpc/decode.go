@@ -96,7 +96,7 @@ const (
 	maxNames    = 1024
 	maxNameSize = 64
 	// textBlock is small, because a text that is kept for long keeps its block.
-	textBlock = 2 << 10
+	textBlock = 512
 )
 
 // text returns a string of these bytes. Small ones are parts of one block: allocating each
