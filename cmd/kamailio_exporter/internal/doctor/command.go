@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
@@ -123,7 +122,7 @@ func newConfig(s *cli.Settings, t target.Target) (Config, error) {
 			cfg.Startup = append(cfg.Startup, err)
 		}
 	}
-	httpClient, err := t.HTTPClient()
+	httpClient, err := t.HTTPClient((&net.Dialer{}).DialContext)
 	if err != nil {
 		return cfg, err // no URI could be tried
 	}
@@ -157,10 +156,10 @@ func opener(t target.Target) func(uri string) (kamrpc.Transport, func() int64, e
 	return func(uri string) (kamrpc.Transport, func() int64, error) {
 		var dials atomic.Int64
 		dialer := net.Dialer{Timeout: 10 * time.Second}
-		client, err := t.HTTPClient(promconfig.WithDialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
+		client, err := t.HTTPClient(func(ctx context.Context, network, address string) (net.Conn, error) {
 			dials.Add(1)
 			return dialer.DialContext(ctx, network, address)
-		}))
+		})
 		if err != nil {
 			return nil, nil, err
 		}

@@ -39,11 +39,12 @@ func (v *Service) newAdmin(cfg *admin.Config, one *page) (*admin.Server, error) 
 	}
 	t := v.settings.Target
 	// If Kamailio closes a kept-alive connection, the outcome of the action is unknown.
-	httpClient, err := t.HTTPClient(config.WithKeepAlivesDisabled())
+	dialer := &net.Dialer{}
+	httpClient, err := t.HTTPClient(dialer.DialContext, config.WithKeepAlivesDisabled())
 	if err != nil {
 		return nil, err
 	}
-	transports, err := t.Transports(httpClient, &net.Dialer{})
+	transports, err := t.Transports(httpClient, dialer)
 	if err != nil {
 		return nil, err
 	}

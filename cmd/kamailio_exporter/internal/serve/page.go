@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
-	"github.com/prometheus/common/config"
-
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/fleet"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/sipprobe"
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/target"
@@ -41,7 +39,7 @@ type page struct {
 func newPage(t target.Target, collectors []collector.Collector, dialer *net.Dialer, observe func(kamrpc.Observation), logger log.Logger, slogger *slog.Logger) (*page, error) {
 	p := &page{limits: t.Limits, failures: newFailureLog(logger), slogger: slogger}
 	httpClient := func() (*http.Client, error) {
-		client, err := t.HTTPClient(config.WithDialContextFunc(dialer.DialContext))
+		client, err := t.HTTPClient(dialer.DialContext)
 		if err == nil {
 			p.closers = append(p.closers, client.CloseIdleConnections)
 		}

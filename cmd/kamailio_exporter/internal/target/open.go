@@ -13,20 +13,24 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc"
 )
 
-// HTTPClient makes the client for http:// and https://.
-func (t Target) HTTPClient(options ...config.HTTPClientOption) (*http.Client, error) {
+// HTTPClient makes the client for http:// and https://, which connects with dial.
+func (t Target) HTTPClient(dial config.DialContextFunc, options ...config.HTTPClientOption) (*http.Client, error) {
 	cfg := config.DefaultHTTPClientConfig
 	if t.HTTP != nil {
 		cfg = *t.HTTP
 	}
 	cfg.FollowRedirects = false
-	options = append(options, config.WithHTTP2Disabled(), config.WithIdleConnTimeout(kamrpc.HTTPIdleTimeout), config.WithSecretManager(Environment{}))
+	options = append(options, config.WithDialContextFunc(dial), config.WithHTTP2Disabled(), config.WithIdleConnTimeout(kamrpc.HTTPIdleTimeout), config.WithSecretManager(Environment{}))
 	client, err := config.NewClientFromConfig(cfg, "kamailio_exporter", options...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Name(httpFileFlag, "http_config"), err)
 	}
 	if transport, ok := client.Transport.(*http.Transport); ok {
 		transport.MaxResponseHeaderBytes = 64 << 10
+		// For 500 targets: a request is small, and config's own function would keep a log
+		// of the events of each connection.
+		transport.WriteBufferSize = 1 << 10
+		transport.DialContext = dial
 	}
 	return client, nil
 }
@@ -58,11 +62,12 @@ func (t Target) Client(transports []kamrpc.Transport, observe func(kamrpc.Observ
 
 // Open makes a separate client for this Kamailio, without restricting its address.
 func (t Target) Open(observe func(kamrpc.Observation)) (*kamrpc.Client, error) {
-	httpClient, err := t.HTTPClient()
+	dialer := &net.Dialer{}
+	httpClient, err := t.HTTPClient(dialer.DialContext)
 	if err != nil {
 		return nil, err
 	}
-	transports, err := t.Transports(httpClient, &net.Dialer{})
+	transports, err := t.Transports(httpClient, dialer)
 	if err != nil {
 		return nil, err
 	}

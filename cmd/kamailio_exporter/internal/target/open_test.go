@@ -1,6 +1,7 @@
 package target
 
 import (
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -9,7 +10,7 @@ import (
 // An unused connection is closed before Kamailio 6 complains about it, and a used one is
 // kept from one scrape to the next with an interval of 15 s.
 func TestUnusedConnectionsAreClosedEarly(t *testing.T) {
-	client, err := Target{}.HTTPClient()
+	client, err := Target{}.HTTPClient((&net.Dialer{}).DialContext)
 	if err != nil {
 		t.Fatal(err)
 	}
