@@ -46,7 +46,7 @@ type call struct {
 // server is what is known about one running Kamailio. A restart of Kamailio discards it.
 type server struct {
 	start   string          // core.uptime's up_since, which identifies this start; "" if unknown
-	methods map[string]bool // system.listMethods; nil if unknown
+	methods map[string]bool // those of system.listMethods that have a price; nil if unknown
 
 	mu       sync.Mutex
 	scripted map[string]bool      // unlisted methods that were tried, and whether kamailio.cfg answered
@@ -75,9 +75,13 @@ func newServer(start string, methods []string) *server {
 		guards: map[string]*guardState{}, fixed: map[string]kamrpc.Value{}, facts: map[string]int64{}, outgrown: map[string]error{},
 	}
 	if methods != nil {
-		srv.methods = make(map[string]bool, len(methods))
-		for _, m := range methods {
-			srv.methods[m] = true
+		srv.methods = map[string]bool{}
+		// Kamailio lists three times as many. Our own text of a name does not keep the
+		// reply's in memory.
+		for _, price := range kamrpc.PriceList() {
+			if slices.Contains(methods, price.Method) {
+				srv.methods[price.Method] = true
+			}
 		}
 	}
 	return srv
