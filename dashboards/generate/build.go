@@ -191,13 +191,33 @@ var (
 // File returns the path of the JSON, relative to this directory.
 func (d Dashboard) File() string { return "../" + d.UID + ".json" }
 
-// JSON returns the dashboard in the format that Grafana imports.
+// The oldest Grafana that shows the dashboards, and the version of its schema. A newer one
+// migrates what it reads.
+const (
+	oldestGrafana = "10.4.0"
+	oldestSchema  = 39
+)
+
+// requirement is what grafana.com lists as a dependency.
+type requirement struct {
+	Type    string `json:"type"`
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// JSON returns the dashboard as Grafana exports it for others, which grafana.com asks for.
+// There is no input: the data source is a variable, which works for provisioned files too.
 func (d Dashboard) JSON() ([]byte, error) {
 	built, err := d.build()
 	if err != nil {
 		return nil, fmt.Errorf("dashboard %s: %w", d.UID, err)
 	}
-	out, err := json.MarshalIndent(built, "", "  ")
+	out, err := json.MarshalIndent(struct {
+		Inputs   []struct{}    `json:"__inputs"`
+		Requires []requirement `json:"__requires"`
+		dashboard.Dashboard
+	}{[]struct{}{}, requirements(), built}, "", "  ")
 	return append(out, '\n'), err
 }
 
@@ -259,8 +279,28 @@ func (d Dashboard) build() (dashboard.Dashboard, error) {
 	if err != nil {
 		return dashboard.Dashboard{}, err
 	}
+	built.SchemaVersion = oldestSchema
+	// The SDK's default moves links and annotations into a menu.
+	for i := range built.Links {
+		built.Links[i].Placement = nil
+	}
+	for i := range built.Annotations.List {
+		built.Annotations.List[i].Placement = nil
+	}
 	built.Panels, err = d.panels()
 	return built, err
+}
+
+// requirements are the same for all dashboards: what Grafana brings along.
+func requirements() []requirement {
+	return []requirement{
+		{"grafana", "grafana", "Grafana", oldestGrafana},
+		{"datasource", "prometheus", "Prometheus", "1.0.0"},
+		{"panel", "stat", "Stat", ""},
+		{"panel", "state-timeline", "State timeline", ""},
+		{"panel", "table", "Table", ""},
+		{"panel", "timeseries", "Time series", ""},
+	}
 }
 
 func (d Dashboard) panels() ([]dashboard.PanelOrRowPanel, error) {

@@ -103,6 +103,7 @@ func (p panel) stat() (dashboard.Panel, error) {
 		GraphMode(common.BigValueGraphModeNone). // a line would cross the number
 		TextMode(text).
 		JustifyMode(common.BigValueJustifyModeCenter).
+		Orientation(common.VizOrientationAuto).
 		ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"})).
 		Build()
 }
@@ -197,7 +198,8 @@ func (p panel) timeline() (dashboard.Panel, error) {
 // table joins its queries by their labels, which must be the same in all queries.
 func (p panel) table() (dashboard.Panel, error) {
 	names, places := map[string]string{}, map[string]int{}
-	b := table.NewPanelBuilder().ShowHeader(true).CellHeight(common.TableCellHeightSm)
+	b := table.NewPanelBuilder().ShowHeader(true).CellHeight(common.TableCellHeightSm).
+		Footer(common.NewTableFooterOptionsBuilder().Reducer([]string{}))
 	for i, c := range p.columns {
 		field := c.label
 		if field == "" {
