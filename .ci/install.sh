@@ -47,6 +47,7 @@ release=(
 	buildah:buildah
 	qemu-aarch64-static:qemu-user-static
 	lintian:lintian
+	systemd-nspawn:systemd-container
 )
 
 case ${1:-} in

@@ -68,5 +68,6 @@ make -s vuln | tee "$work/log"
 step "The Helm chart, the packages beside Kamailio"
 (cd .ci/kubernetes && go test -count=1 ./...)
 .ci/packages/test.sh
+.ci/packages/life.sh
 
 echo "All checks passed${skipped:+, but vulnerabilities were not looked for}. Next: docs/releasing.md"

@@ -4,14 +4,14 @@
 # `make packages` calls it with the linker's flags. Built twice from the same commit
 # they are the same files.
 #
-#   build.sh LDFLAGS [ARCH...]    DIST= another directory than dist/
+#   build.sh LDFLAGS [ARCH...]    DIST= another directory than dist/; AS= another version
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 ldflags=${1:?usage: build.sh LDFLAGS [ARCH...]}
 arches=("${@:2}")
 [ ${#arches[@]} -gt 0 ] || arches=(amd64 arm64)
-version=$(cat VERSION)
+version=${AS:-$(cat VERSION)}
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s)
 export SOURCE_DATE_EPOCH VERSION=$version
 

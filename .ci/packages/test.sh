@@ -6,18 +6,16 @@
 #
 # The root is that of debian-roots.sh under an overlay in memory, with a network, a
 # process table and mounts of its own: nothing is left when the test ends, however
-# it ends. There is no systemd in it: units are verified by this machine's, and
-# started here by what they say of user, groups, directories, environment and
-# command. What they say of the sandbox is not in force.
+# it ends. There is no systemd in it (life.sh has one): units are verified by this
+# machine's, and started here by what they say of user, groups, directories,
+# environment and command. What they say of the sandbox is not in force.
 #
 # Needs root.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-fail() {
-	echo "packages/test.sh: $*" >&2
-	exit 1
-}
+# shellcheck source=.ci/packages/common.sh
+. .ci/packages/common.sh
 
 if [ "${1:-}" != inside ]; then
 	[ "$(id -u)" -eq 0 ] || fail "needs root"
@@ -35,30 +33,14 @@ if [ "${1:-}" != inside ]; then
 	exit
 fi
 
-lower=$2 dir=$3 r=$3/root
-mount -t tmpfs -o mode=755 tmpfs "$r"
-mkdir "$r/upper" "$r/work" "$r/merged"
-mount -t overlay -o "lowerdir=$lower,upperdir=$r/upper,workdir=$r/work" overlay "$r/merged"
-r=$r/merged
+dir=$3
+overlay "$dir/root" "$2"
 mount -t proc proc "$r/proc"
 ip link set lo up
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 within() { chroot "$r" "$@" </dev/null; }
 unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY
-
-step() { echo "-- $*"; }
-is() { # WHAT IS WANTED
-	[ "$2" = "$3" ] || fail "$1 is \"$2\", not \"$3\""
-}
-await() { # SECONDS WHAT COMMAND...
-	local tries=$(($1 * 10)) what=$2
-	shift 2
-	until "$@" >/dev/null 2>&1; do
-		((--tries > 0)) || fail "$what: not after some seconds: $(tail -n 20 "$dir"/*.log)"
-		sleep 0.1
-	done
-}
 
 # settings UNIT KEY: its values in the unit, one a line. /etc goes before /usr.
 settings() {
@@ -77,8 +59,7 @@ verify() {
 	cp "$r/usr/lib/systemd/system/kamailio.service" "$units/usr/lib/systemd/system/"
 	cp "$r/$1" "$units/$1"
 	cp "$r/$2" "$units/$2"
-	# For ExecReload=. A machine without procps has none, and there is no reload then.
-	install -D -m 755 /dev/null "$units/bin/kill"
+	install -D -m 755 /dev/null "$units/bin/sh" # for ExecReload=
 	found=$(systemd-analyze verify --man=no --root="$units" kamailio-exporter.service 2>&1) || fail "the unit: $found"
 	is "what systemd-analyze says of the unit" "$found" ""
 }

@@ -432,6 +432,7 @@ func followLinks(t *testing.T, dir string) {
 // foreignFlags are flags of other programs in the documents.
 var foreignFlags = map[string]bool{
 	"system": true, "no-create-home": true, "shell": true, // useradd
+	"allow-downgrades": true, "force-confold": true, // apt, dpkg
 	"now":     true,                                                                                                 // systemctl
 	"since":   true,                                                                                                 // journalctl
 	"network": true, "pid": true, "group-add": true, "build": true, "volumes": true, "read-only": true, "all": true, // docker, podman
