@@ -28,6 +28,7 @@ const DefaultCallTimeout = 3 * time.Second
 type Coordinator struct {
 	target     Target
 	collectors []Collector
+	names      []string // of the collectors
 	limits     Limits
 	now        func() time.Time // used by the guards
 
@@ -43,7 +44,7 @@ func NewCoordinator(target Target, collectors []Collector, limits Limits) *Coord
 		limits.CallTimeout = DefaultCallTimeout
 	}
 	return &Coordinator{
-		target: target, collectors: collectors, limits: limits, now: time.Now,
+		target: target, collectors: collectors, names: Names(collectors), limits: limits, now: time.Now,
 		scrapes: Joint[*scrape]{Reuse: limits.Reuse, Abandon: true}, server: newServer("", nil),
 	}
 }
@@ -60,16 +61,20 @@ func (e *UnknownCollectorError) Error() string {
 
 // Select applies the package function Select to the names of the coordinator's collectors.
 func (c *Coordinator) Select(include, exclude []string) ([]string, error) {
-	return Select(Names(c.collectors), include, exclude)
+	return Select(c.names, include, exclude)
 }
 
 // Select returns the names to scrape: the included ones (all if include is empty) without
-// the excluded ones. An unknown name is an *UnknownCollectorError.
+// the excluded ones; the slice must not be changed. An unknown name is an
+// *UnknownCollectorError.
 func Select(known, include, exclude []string) ([]string, error) {
 	for _, name := range slices.Concat(include, exclude) {
 		if !slices.Contains(known, name) {
 			return nil, &UnknownCollectorError{name, known}
 		}
+	}
+	if len(include) == 0 && len(exclude) == 0 {
+		return known, nil
 	}
 	return slices.DeleteFunc(slices.Clone(known), func(name string) bool {
 		return slices.Contains(exclude, name) || len(include) > 0 && !slices.Contains(include, name)

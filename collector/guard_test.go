@@ -190,7 +190,7 @@ func TestListThatFailsOnceIsRetried(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			const held = "scrape_skipped dispatcher dispatcher.list pause "
 			g := newGuardedServer(t)
-			g.c.collectors = []Collector{dispatcher{listLimits{rows: test.limit, interval: listInterval}}}
+			g.c.use([]Collector{dispatcher{listLimits{rows: test.limit, interval: listInterval}}})
 			g.HandleFault("dispatcher.list", 500, "Internal error")
 			g.after(0, 0, held+"= 1")
 			g.after(time.Second, 0, held+"= 1")
@@ -229,7 +229,7 @@ func TestPauseReportsItsFailure(t *testing.T) {
 func TestTooLongListIsSkippedForAnHour(t *testing.T) {
 	g := newGuardedServer(t)
 	g.Handle("dispatcher.list", list(set("1", "["+destination(`"a"`, "AP", "")+","+destination(`"b"`, "AP", "")+"]")))
-	g.c.collectors = []Collector{dispatcher{listLimits{rows: 1, interval: listInterval}}}
+	g.c.use([]Collector{dispatcher{listLimits{rows: 1, interval: listInterval}}})
 	asked := func(want int) {
 		t.Helper()
 		if n := g.CallCount("dispatcher.list"); n != want {
@@ -249,4 +249,9 @@ func TestTooLongListIsSkippedForAnHour(t *testing.T) {
 	asked(2)
 	g.after(time.Second, 0)
 	asked(3)
+}
+
+// use replaces the collectors.
+func (c *Coordinator) use(collectors []Collector) {
+	c.collectors, c.names = collectors, Names(collectors)
 }

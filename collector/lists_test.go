@@ -161,7 +161,7 @@ func TestTruncatedListIsNotCounted(t *testing.T) {
 	} {
 		t.Run(method, func(t *testing.T) {
 			g := newGuardedServer(t)
-			g.c.collectors = []Collector{tc.collector}
+			g.c.use([]Collector{tc.collector})
 			g.Handle("core.version", `"kamailio 6.0.1 (x86_64/linux) "`)
 			g.Handle(subnetMethod, `[]`)
 			g.Handle(trustedMethod, `{}`)
@@ -180,7 +180,7 @@ func TestTruncatedListIsNotCounted(t *testing.T) {
 func TestDangerousCallIsSkipped(t *testing.T) {
 	const held = "scrape_skipped permissions permissions.addressDump danger = "
 	g := newGuardedServer(t)
-	g.c.collectors = []Collector{permissions{}}
+	g.c.use([]Collector{permissions{}})
 	g.Handle("core.version", `"kamailio 5.6.3 (x86_64/linux) "`)
 	g.Handle(addressMethod, `[{"table":1,"group":1,"item":{}}]`)
 	g.Handle(subnetMethod, `[{"id":0,"group":2,"item":{}}]`)
@@ -203,7 +203,7 @@ func TestDangerousCallIsSkipped(t *testing.T) {
 // 5.4 is one of the versions on which keepalive.list is refused.
 func TestCollectorWithOnlyADangerousCall(t *testing.T) {
 	g := newGuardedServer(t)
-	g.c.collectors = All(Options{GrowingInterval: time.Minute})
+	g.c.use(All(Options{GrowingInterval: time.Minute}))
 	g.LoadDir("testdata/5.6.3")
 	g.startedAt("04:04:35")
 	g.Handle("core.version", `"kamailio 5.4.4 (x86_64/linux) "`)
@@ -238,13 +238,13 @@ func TestCollectorWithOnlyADangerousCall(t *testing.T) {
 // A module that is not loaded is not supported, and its methods are not called.
 func TestListsOfMissingModules(t *testing.T) {
 	g := newGuardedServer(t)
-	g.c.collectors = nil
+	g.c.use(nil)
 	var lines []string
 	for _, c := range All(Options{Dialplans: []int{1}}) {
 		switch c.Name() {
 		case "permissions", "permissions_trusted", "domain", "dialplan", "carrierroute", "presence", "mtree", "mqueue", "htable", "pipelimit", "ratelimit", "secfilter",
 			"dispatcher", "dmq", "drouting", "keepalive", "lcr", "pike", "pkg", "rtpengine", "rtpproxy", "sockets", "tls_connections", "uac_registrations":
-			g.c.collectors = append(g.c.collectors, c)
+			g.c.use(append(g.c.collectors, c))
 			lines = append(lines, "scrape_collector_supported "+c.Name()+" = 0", "no scrape_collector_success "+c.Name())
 		}
 	}

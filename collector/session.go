@@ -66,8 +66,11 @@ func NewSession(target Target, timeout time.Duration, methods []string) *Session
 }
 
 func newSession(target Target, timeout time.Duration, srv *server) *Session {
-	return &Session{target: target, timeout: timeout, server: srv, calls: map[string]*call{}}
+	return &Session{target: target, timeout: timeout, server: srv, calls: make(map[string]*call, usualCalls)}
 }
+
+// usualCalls is about how many calls the collectors of a scrape have in common.
+const usualCalls = 32
 
 func newServer(start string, methods []string) *server {
 	srv := &server{

@@ -118,7 +118,7 @@ func TestUsrlocInMemory(t *testing.T) {
 // are then correct until Kamailio restarts, and the check is not repeated.
 func TestUsrlocInMemoryIsLearned(t *testing.T) {
 	g := newGuardedServer(t)
-	g.c.collectors = []Collector{newUsrloc()}
+	g.c.use([]Collector{newUsrloc()})
 	g.HandleFault(dbUsersMethod, 500, "Not enough parameters (table to lookup)")
 	g.contacts(0)
 	g.after(0, 0, "usrloc_in_memory = 0", "no usrloc_contacts")

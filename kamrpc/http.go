@@ -54,9 +54,10 @@ func newHTTP(u *url.URL, client *http.Client) httpJSON {
 	if u.Path == "" || u.Path == "/" {
 		u.Path = "/RPC"
 	}
-	own := *client
-	// Kamailio never redirects, so a redirect comes from another server.
-	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	own := http.Client{Transport: client.Transport}
+	if own.Transport == nil {
+		own.Transport = http.DefaultTransport
+	}
 	return httpJSON{url: u, client: &own, stale: &atomic.Int64{}, header: http.Header{
 		"Content-Type":    {"application/json"},
 		"Accept-Encoding": {"identity"}, // a small gzip bomb would expand to a large reply
@@ -68,9 +69,6 @@ func newHTTP(u *url.URL, client *http.Client) httpJSON {
 // Transport, that Transport must ensure this itself.
 func (t httpJSON) once() Transport {
 	own := *t.client
-	if own.Transport == nil {
-		own.Transport = http.DefaultTransport
-	}
 	if transport, ok := own.Transport.(*http.Transport); ok {
 		transport = transport.Clone()
 		transport.DisableKeepAlives = true
@@ -104,18 +102,16 @@ func (t httpJSON) RoundTrip(ctx context.Context, request []byte) (io.ReadCloser,
 		if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
 			return nil, unreachable(err)
 		}
-		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
-			err = wrapped.Err // the message already contains the URL
-		}
 		return nil, badReply(err)
 	}
+	body := &drained{ReadCloser: resp.Body, cancel: cancel}
 	// Kamailio sends a JSON error with HTTP 400, 404, or 500. A page from a proxy is not
 	// a reply.
 	if resp.StatusCode/100 != 2 && !isJSON(resp.Header) {
-		_ = drained{resp.Body, cancel}.Close()
+		_ = body.Close()
 		return nil, fmt.Errorf("%w: HTTP status %d%s", ErrBadReply, resp.StatusCode, httpHint(resp.StatusCode))
 	}
-	return drained{resp.Body, cancel}, nil
+	return body, nil
 }
 
 func (t httpJSON) post(ctx context.Context, request []byte, closeAfter bool) (resp *http.Response, reused bool, err error) {
@@ -126,7 +122,8 @@ func (t httpJSON) post(ctx context.Context, request []byte, closeAfter bool) (re
 	r := (&http.Request{Method: http.MethodPost, URL: t.url, Header: t.header, ContentLength: int64(len(request)), Close: closeAfter}).WithContext(ctx)
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(request)), nil }
 	r.Body, _ = r.GetBody()
-	resp, err = t.client.Do(r)
+	// Kamailio never redirects, and the rest of what Client.Do adds is not used either.
+	resp, err = t.client.Transport.RoundTrip(r)
 	return resp, reused, err
 }
 
@@ -153,6 +150,13 @@ func httpHint(status int) string {
 type drained struct {
 	io.ReadCloser
 	cancel context.CancelFunc
+	ended  bool // the body was read to its end
+}
+
+func (d *drained) Read(p []byte) (int, error) {
+	n, err := d.ReadCloser.Read(p)
+	d.ended = d.ended || err == io.EOF //nolint:errorlint // a Reader returns it unwrapped
+	return n, err
 }
 
 const (
@@ -160,10 +164,12 @@ const (
 	drainTime  = 100 * time.Millisecond
 )
 
-func (d drained) Close() error {
-	enough := time.AfterFunc(drainTime, d.cancel)
-	_, _ = io.CopyN(io.Discard, d.ReadCloser, drainBytes)
-	enough.Stop()
+func (d *drained) Close() error {
+	if !d.ended {
+		enough := time.AfterFunc(drainTime, d.cancel)
+		_, _ = io.CopyN(io.Discard, d.ReadCloser, drainBytes)
+		enough.Stop()
+	}
 	err := d.ReadCloser.Close()
 	d.cancel()
 	return err

@@ -28,8 +28,8 @@ import (
 //	binrpc+unix:///run/kamailio/kamailio_ctl ctl, the socket that it opens by default
 //	binrpc+tcp://host:port                   ctl binrpc "tcp:host:port"
 //
-// httpClient is used for the first two; nil means one that keeps unused connections for
-// [HTTPIdleTimeout].
+// The Transport of httpClient is used for the first two; nil means one that keeps unused
+// connections for [HTTPIdleTimeout].
 func Open(uri string, httpClient *http.Client) (Transport, error) {
 	return OpenOver(uri, httpClient, &net.Dialer{})
 }
