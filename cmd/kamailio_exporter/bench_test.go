@@ -91,6 +91,7 @@ func BenchmarkScrapeMemory(b *testing.B) {
 			h := handlerFor(b, flags...)
 			scrapePage(h, "10")
 			r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+			r.Header.Set("Accept-Encoding", "gzip")
 			b.ReportAllocs()
 			for b.Loop() {
 				h.ServeHTTP(discard{}, r)
