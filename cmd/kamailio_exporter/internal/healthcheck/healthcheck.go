@@ -4,9 +4,11 @@ package healthcheck
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -22,6 +24,9 @@ func Declare(app *kingpin.Application) cli.Run {
 }
 
 func check(ctx context.Context, url string) error {
+	if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
+		return errors.New("the URL must begin with http:// or https://, as in http://127.0.0.1:9494/-/healthy")
+	}
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}} // without the environment's proxy
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

@@ -25,7 +25,7 @@ func TestCheck(t *testing.T) {
 		{with("joe:secret") + "/private", ""},
 		{with("joe:wrong") + "/private", "joe:xxxxx@"},
 		{gone.URL, "connection refused"},
-		{"127.0.0.1:9494", "first path segment"},
+		{"127.0.0.1:9494", "must begin with http://"},
 	} {
 		err := check(t.Context(), tc.url)
 		if got := fmt.Sprint(err); tc.want == "" && err != nil || !strings.Contains(got, tc.want) || strings.Contains(got, "wrong") {
