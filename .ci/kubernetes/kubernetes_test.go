@@ -24,6 +24,8 @@ import (
 	networking "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
@@ -88,8 +90,26 @@ func objects(t *testing.T, text string) map[string]runtime.Object {
 			t.Errorf("%s is there twice", name)
 		}
 		found[name] = object
+		if d, ok := object.(*apps.Deployment); ok && len(d.Spec.Template.Spec.Containers) == 1 { // without Kamailio
+			restricted(t, name, d.Spec.Template)
+		}
 	}
 	return found
+}
+
+// restricted checks that a namespace with the Pod Security Standard "restricted" admits
+// these pods.
+func restricted(t *testing.T, name string, pod core.PodTemplateSpec) {
+	t.Helper()
+	checks, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range checks.EvaluatePod(api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &pod.ObjectMeta, &pod.Spec) {
+		if !r.Allowed {
+			t.Errorf("%s: %s (%s)", name, r.ForbiddenReason, r.ForbiddenDetail)
+		}
+	}
 }
 
 func rendered(t *testing.T, values string) (string, error) {
