@@ -28,6 +28,7 @@ func TestFleet(t *testing.T) {
 	hanging, slow, dead := 100, 200, 300
 	var file strings.Builder
 	file.WriteString("targets:\n")
+	var down *kamrpctest.Server // once all others have their ports
 	for i := range targets {
 		server := fake(t)
 		fmt.Fprintf(&file, "  t%03d: {uris: [%q]}\n", i, server.URI("http"))
@@ -37,9 +38,10 @@ func TestFleet(t *testing.T) {
 		case slow:
 			server.Misbehave(kamrpctest.Trickle(10 * time.Millisecond))
 		case dead:
-			server.Down()
+			down = server
 		}
 	}
+	down.Down()
 	e := startExporter(t, "--config.file="+fleetFile(t, "%s", file.String()))
 
 	rounds := max(3, int(*load/interval)+1) // the first one is a warm-up
