@@ -17,7 +17,7 @@ var htableModule = Module{
 	Subsystem: "htable",
 	Summary:   "Entries in the script's hash tables",
 	Queries: []Query{{
-		Method: "htable.listTables", Optional: true, Empty: []string{noHTables},
+		Method: "htable.listTables", Optional: true, Fixed: true, Empty: []string{noHTables},
 		Labels: []Label{{Name: "table", Field: "name"}},
 		Metrics: []Metric{
 			{Field: "expire", Name: "expire_seconds", Kind: gauge, Wrap32: true, Help: "Lifetime of an entry that is not updated (autoexpire); 0 means unlimited."},

@@ -7,14 +7,12 @@ var slModule = Module{
 	Subsystem: "sl",
 	Summary:   "Stateless replies",
 	Queries: []Query{
-		{Method: "sl.stats", Metrics: []Metric{
-			{Pattern: "([1-6][0-9x][0-9x]|xxx)", PatternLabels: []string{"code"}, Name: "replies_sent_by_code_total", Kind: counter, Wrap32: true,
-				Help: "Replies sent without a transaction, by status code. A code such as 4xx stands for the codes of its class without a counter of their own; xxx stands for all others."},
+		// Where the statistics cannot be read. They hold the same counts in 64 bits.
+		{Method: "sl.stats", Without: statisticsMethod, Metrics: []Metric{
+			{Pattern: "([1-6][0-9x][0-9x]|xxx)", PatternLabels: []string{"code"}, Name: "replies_sent_by_code_total", Kind: counter, Wrap32: true, Help: slByCode},
 		}},
 		statistics("sl",
-			Metric{Field: "sl:1xx_replies", Const: []Label{{Name: "code", Value: "1xx"}}, Name: "replies_sent_by_code_total", Kind: counter,
-				Help: "Replies sent without a transaction, by status code. A code such as 4xx stands for the codes of its class without a counter of their own; xxx stands for all others."},
-			Metric{Pattern: "sl:[2-6x][0-9x][0-9x]_replies", Instead: "kamailio_sl_replies_sent_by_code_total, from sl.stats"},
+			Metric{Pattern: "sl:([1-6][0-9x][0-9x]|xxx)_replies", PatternLabels: []string{"code"}, Name: "replies_sent_by_code_total", Kind: counter, Help: slByCode},
 			Metric{Field: "sl:sent_replies", Name: "replies_sent_total", Kind: counter, Help: "Replies sent without a transaction."},
 			Metric{Field: "sl:sent_err_replies", Name: "error_replies_sent_total", Kind: counter, Help: "Replies sent by sl_reply_error(), for internal errors."},
 			Metric{Field: "sl:failures", Name: "failures_total", Kind: counter, Help: "Replies that could not be sent."},
@@ -22,3 +20,5 @@ var slModule = Module{
 		),
 	},
 }
+
+const slByCode = "Replies sent without a transaction, by status code. A code such as 4xx stands for the codes of its class without a counter of their own; xxx stands for all others."

@@ -36,6 +36,9 @@ type Query struct {
 	// With is another method, which only servers list that know these Params. The query
 	// runs only on those servers.
 	With string
+	// Without is another method whose reply has the same data. The query runs only on
+	// servers that do not have it.
+	Without string
 	// Fixed: the reply does not change until Kamailio restarts, and is read once per
 	// start.
 	Fixed bool
@@ -332,7 +335,7 @@ func (q *compiledQuery) run(ctx context.Context, s *Session, emit Emit) (n int, 
 	if (q.Optional || q.Method == statisticsMethod) && !s.Has(q.Method) {
 		return 0, nil
 	}
-	if q.With != "" && !s.Lists(q.With) {
+	if q.With != "" && !s.Lists(q.With) || q.Without != "" && s.Has(q.Without) {
 		return 0, nil
 	}
 	if q.Method == statisticsMethod {

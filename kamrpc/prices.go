@@ -99,7 +99,7 @@ var prices = []Price{
 	{Method: "core.info", Note: "core/core_cmd.c: a text that is built at start"},
 	{Method: "core.modules", Cost: Walk, Of: "loaded modules", Note: "core/core_cmd.c: no lock; called by doctor, and once per start of Kamailio if dmq is loaded or no user is registered"},
 	{Method: "core.psx", Cost: Walk, Of: "Kamailio's processes", Note: "core/core_cmd.c: no lock"},
-	{Method: "core.runinfo", Note: "core/core_cmd.c, from 6.0: not called; where it is listed, dlg.stats_active has a parameter"},
+	{Method: "core.runinfo", Note: "core/core_cmd.c, from 5.6: not called; where it is listed, dlg.stats_active has a parameter"},
 	{Method: "core.shmmem", Note: "core/core_cmd.c: totals of the allocator"},
 	{Method: "core.sockets_list", Cost: Walk, Of: "listening sockets", Note: "core/core_cmd.c: no lock; prints a line for each socket to Kamailio's standard output, so it is called once an hour"},
 	{Method: "core.tcp_info", Note: "core/core_cmd.c: replies with an error if TCP is disabled"},
