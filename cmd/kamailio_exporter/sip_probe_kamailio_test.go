@@ -19,6 +19,9 @@ import (
 	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
+// patient is for probes that must succeed on a busy machine, under the race detector too.
+const patient = "--sip.timeout=8s"
+
 // TestSIPProbesOfARealKamailio probes all SIP sockets of a server: while it works, while
 // its SIP workers hang but its RPC processes do not, and after it has recovered.
 func TestSIPProbesOfARealKamailio(t *testing.T) {
@@ -117,7 +120,7 @@ func TestSIPProbesOfAStockKamailio(t *testing.T) {
 				"sip:nobody@" + server.SIPAddr:     "404",
 				"sip:nobody@nowhere.example:15099": "403",
 			} {
-				h := handlerFor(t, "--kamailio.uri=unix://"+server.SocketPath, "--sip.probe=udp:"+server.SIPAddr, "--sip.probe=tcp:"+server.SIPAddr, "--sip.request-uri="+uri)
+				h := handlerFor(t, "--kamailio.uri=unix://"+server.SocketPath, "--sip.probe=udp:"+server.SIPAddr, "--sip.probe=tcp:"+server.SIPAddr, patient, "--sip.request-uri="+uri)
 				_, page := scrapePage(h, "10")
 				for _, transport := range []string{"udp", "tcp"} {
 					labels := fmt.Sprintf(`{address="%s",transport="%s"}`, server.SIPAddr, transport)
@@ -158,7 +161,7 @@ func TestCertificatesOfOneSocket(t *testing.T) {
 			}
 			server.RPC(t, "tls.reload")
 			socket := "tls:" + server.TLSAddr
-			flags := []string{"--kamailio.uri=unix://" + server.SocketPath, "--sip.tls-ca-file=" + file("trusted.pem"), "--sip.probe=" + socket + "?server_name=localhost"}
+			flags := []string{"--kamailio.uri=unix://" + server.SocketPath, patient, "--sip.tls-ca-file=" + file("trusted.pem"), "--sip.probe=" + socket + "?server_name=localhost"}
 			for name := range ends {
 				flags = append(flags, "--sip.probe="+socket+"?server_name="+name)
 			}
