@@ -155,7 +155,7 @@ type drained struct {
 
 func (d *drained) Read(p []byte) (int, error) {
 	n, err := d.ReadCloser.Read(p)
-	d.ended = d.ended || err == io.EOF //nolint:errorlint // a Reader returns it unwrapped
+	d.ended = d.ended || err == io.EOF
 	return n, err
 }
 
