@@ -30,7 +30,7 @@ LIST   = $(if $(PLATFORMS),$(if $(findstring docker,$(ENGINE)),,--manifest))
 KAMAILIO = $(if $(QUICK),KAMAILIO_TEST=host,KAMAILIO_TEST=require KAMAILIO_TEST_ROOTS="$$($(CURDIR)/.ci/debian-roots.sh)")
 comma    := ,
 
-.PHONY: help run demo test unit rules lint vuln check docs fixtures bench cost build packages image clean
+.PHONY: help run demo test unit rules lint vuln check docs fixtures bench cost build packages image release-check clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22

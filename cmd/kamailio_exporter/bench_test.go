@@ -50,11 +50,7 @@ func BenchmarkScrape(b *testing.B) {
 			if s, _ := c.Scrape(b.Context()); !s.Up {
 				b.Fatal(s.Err)
 			}
-			flags := slices.Concat(tc.flags, []string{"--scrape.reuse=0s", "--web.disable-exporter-metrics"})
-			for _, uri := range tc.uris {
-				flags = append(flags, "--kamailio.uri="+uri)
-			}
-			h := handlerFor(b, flags...)
+			h := handlerFor(b, withURIs(tc.uris, slices.Concat(tc.flags, []string{"--scrape.reuse=0s", "--web.disable-exporter-metrics"})...)...)
 			scrapePage(h, "10")
 
 			var loops, scrapes, pages []time.Duration
@@ -84,11 +80,7 @@ func BenchmarkScrapeMemory(b *testing.B) {
 	server := kamailiotest.Start(b, kamailiotest.Config{Traffic: true})
 	for _, name := range []string{"HTTP", "the stock pair", "BINRPC"} {
 		b.Run(name, func(b *testing.B) {
-			flags := []string{"--scrape.reuse=0s"}
-			for _, uri := range urisOf(server)[name] {
-				flags = append(flags, "--kamailio.uri="+uri)
-			}
-			h := handlerFor(b, flags...)
+			h := handlerFor(b, withURIs(urisOf(server)[name], "--scrape.reuse=0s")...)
 			scrapePage(h, "10")
 			r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 			r.Header.Set("Accept-Encoding", "gzip")

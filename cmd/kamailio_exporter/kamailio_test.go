@@ -33,13 +33,17 @@ func urisOf(s *kamailiotest.Server) map[string][]string {
 	return all
 }
 
+// uriFlags is for scrapes that make all calls each time.
 func uriFlags(uris []string) []string {
-	var flags []string
-	for _, u := range uris {
-		flags = append(flags, "--kamailio.uri="+u)
+	return withURIs(uris, "--scrape.reuse=0s", "--scrape.growing-interval=0s")
+}
+
+// withURIs adds the URIs of a Kamailio to flags.
+func withURIs(uris []string, flags ...string) []string {
+	for _, uri := range uris {
+		flags = append(flags, "--kamailio.uri="+uri)
 	}
-	// Every scrape makes all calls.
-	return append(flags, "--scrape.reuse=0s", "--scrape.growing-interval=0s")
+	return flags
 }
 
 // value returns the value of a sample on the page; "" if the page does not have it.

@@ -560,10 +560,7 @@ type exporterProcess struct {
 // for the flags.
 func runExporter(t *testing.T, uris []string, flags ...string) *exporterProcess {
 	t.Helper()
-	for _, uri := range uris {
-		flags = append(flags, "--kamailio.uri="+uri)
-	}
-	return startExporter(t, flags...)
+	return startExporter(t, withURIs(uris, flags...)...)
 }
 
 func startExporter(t *testing.T, flags ...string) *exporterProcess {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -9,18 +8,13 @@ import (
 	"testing"
 
 	"github.com/kamailio-exporter/kamailio_exporter/cmd/kamailio_exporter/internal/cli"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
 // promtool runs promtool, which must succeed, and returns its output.
 func promtool(t *testing.T, input string, args ...string) string {
 	t.Helper()
-	program, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("KAMAILIO_TEST") == "require" {
-			t.Fatal("promtool is missing: apt install prometheus")
-		}
-		t.Skip("SKIPPED: promtool is missing (apt install prometheus): nothing was checked by it")
-	}
+	program := kamailiotest.Needs(t, "promtool", "prometheus")
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()

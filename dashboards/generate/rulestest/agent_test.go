@@ -12,13 +12,15 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v2"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
 // TestAgent runs a real Prometheus in agent mode with the configuration in
 // examples/agent. It sends its samples to another Prometheus by remote write, as it would
 // to Mimir or Thanos. That one evaluates all rules unchanged, for two sites.
 func TestAgent(t *testing.T) {
-	binary := tool(t, "prometheus", "prometheus")
+	binary := kamailiotest.Needs(t, "prometheus", "prometheus")
 	pages, err := filepath.Glob("../../../collector/testdata/*/metrics.prom")
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no pages: %v", err)

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
 const (
@@ -46,7 +48,7 @@ var routed = []struct{ labels, receiver string }{
 }
 
 func TestAmtool(t *testing.T) {
-	amtool := tool(t, "amtool", "prometheus-alertmanager")
+	amtool := kamailiotest.Needs(t, "amtool", "prometheus-alertmanager")
 	run(t, amtool, "check-config", alertmanagerFile)
 	run(t, amtool, "check-config", localConfig(t, "http://127.0.0.1:9"))
 	for _, r := range routed {
@@ -176,7 +178,7 @@ var inhibited = []inhibition{
 // TestAlertmanager runs a real Alertmanager with the example, and checks which alerts are
 // active, which are inhibited, and what the receivers get.
 func TestAlertmanager(t *testing.T) {
-	binary := tool(t, "prometheus-alertmanager", "prometheus-alertmanager")
+	binary := kamailiotest.Needs(t, "prometheus-alertmanager", "prometheus-alertmanager")
 	severity := map[string]string{"SomethingElse": "warning"}
 	for _, r := range load(t, alertFile) {
 		severity[r.Alert] = r.Labels["severity"]

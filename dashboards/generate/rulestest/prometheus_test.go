@@ -10,13 +10,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
 // TestPrometheus has a real Prometheus evaluate all rules on the pages of recorded
 // Kamailio servers. There must be no error such as a match of two series where only one
 // can match.
 func TestPrometheus(t *testing.T) {
-	binary := tool(t, "prometheus", "prometheus")
+	binary := kamailiotest.Needs(t, "prometheus", "prometheus")
 	pages, err := filepath.Glob("../../../collector/testdata/*/metrics.prom")
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no pages: %v", err)

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/kamailio-exporter/kamailio_exporter/dashboards/generate/mixin"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
 // synthetic matches metrics that are not on the golden page, because no collector makes
@@ -41,7 +42,7 @@ func TestQueries(t *testing.T) {
 	if len(queries) < 50 || t.Failed() {
 		t.Fatalf("%d queries", len(queries))
 	}
-	promtool := tool(t, "promtool", "prometheus")
+	promtool := kamailiotest.Needs(t, "promtool", "prometheus")
 
 	var b strings.Builder
 	rules, err := filepath.Abs(ruleFile)

@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v2"
 
 	"github.com/kamailio-exporter/kamailio_exporter/dashboards/generate/mixin"
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
 const (
@@ -87,20 +88,6 @@ func unmarshal(t *testing.T, path string, into any) {
 	}
 }
 
-// tool returns the path of a program from a Debian package. Without the program the test
-// is skipped, unless all programs are required.
-func tool(t *testing.T, name, debianPackage string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("KAMAILIO_TEST") == "require" {
-			t.Fatalf("%s is missing: apt install %s", name, debianPackage)
-		}
-		t.Skipf("SKIPPED: %s is missing (apt install %s), the rules are not tested", name, debianPackage)
-	}
-	return path
-}
-
 func run(t *testing.T, name string, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
@@ -110,7 +97,7 @@ func run(t *testing.T, name string, args ...string) {
 }
 
 func TestPromtool(t *testing.T) {
-	promtool := tool(t, "promtool", "prometheus")
+	promtool := kamailiotest.Needs(t, "promtool", "prometheus")
 	run(t, promtool, "check", "rules", "--lint=all", "--lint-fatal", alertFile, ruleFile)
 	for _, file := range testFiles(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yml"), func(t *testing.T) {

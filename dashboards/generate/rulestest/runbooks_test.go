@@ -214,7 +214,7 @@ func dashboardPanels(t *testing.T) map[string]bool {
 // TestRunbookCommands checks that an operator with sudo can run the commands of the
 // runbooks unchanged, and that the page states the cost of each expensive one.
 func TestRunbookCommands(t *testing.T) {
-	bash := tool(t, "bash", "bash")
+	bash := kamailiotest.Needs(t, "bash", "bash")
 	for _, page := range readRunbooks(t) {
 		for line := range strings.Lines(page.text) {
 			for _, m := range kamcmd.FindAllStringSubmatch(line, -1) {
@@ -309,7 +309,7 @@ func TestRunbookFindsExhaustedMemory(t *testing.T) {
 // ask runs kamcmd. An error reply is returned as an error.
 func ask(t *testing.T, server *kamailiotest.Server, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), tool(t, "kamcmd", "kamailio"), append([]string{"-s", "unix:" + server.CtlPath}, args...)...)
+	cmd := exec.CommandContext(t.Context(), kamailiotest.Needs(t, "kamcmd", "kamailio"), append([]string{"-s", "unix:" + server.CtlPath}, args...)...)
 	out, err := cmd.CombinedOutput()
 	if err == nil && strings.HasPrefix(string(out), "error") {
 		err = errors.New("refused")

@@ -158,7 +158,8 @@ func missing(tb testing.TB, format string, args ...any) {
 	tb.Log(message)
 }
 
-// Needs finds a program. Without it the test is skipped, or fails if Kamailio is required.
+// Needs finds a program of a Debian package. Without it the test is skipped, or fails if
+// Kamailio is required.
 func Needs(tb testing.TB, program, pkg string) string {
 	tb.Helper()
 	path, err := exec.LookPath(program)
@@ -166,7 +167,7 @@ func Needs(tb testing.TB, program, pkg string) string {
 		if os.Getenv("KAMAILIO_TEST") == "require" {
 			tb.Fatalf("%s is missing: apt install %s", program, pkg)
 		}
-		tb.Skipf("SKIPPED: %s is missing (apt install %s), nothing is tested on real servers", program, pkg)
+		tb.Skipf("SKIPPED: %s is missing (apt install %s), nothing is tested with it", program, pkg)
 	}
 	return path
 }

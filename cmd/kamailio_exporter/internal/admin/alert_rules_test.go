@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kamailio-exporter/kamailio_exporter/kamrpc/kamrpctest/kamailiotest"
 )
 
 // The alerts use existing metrics, each alert has a runbook, and promtool accepts the
@@ -49,13 +51,7 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("there is no metric %s", metric)
 		}
 	}
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("KAMAILIO_TEST") == "require" {
-			t.Fatal("promtool is missing: apt install prometheus")
-		}
-		t.Skip("SKIPPED: promtool is missing (apt install prometheus), the alerts are not tested")
-	}
+	promtool := kamailiotest.Needs(t, "promtool", "prometheus")
 	for _, args := range [][]string{
 		{"check", "rules", filepath.Join(alerts, "kamailio-admin-alerts.yml")},
 		{"test", "rules", filepath.Join(alerts, "tests", "admin.test.yml")},
